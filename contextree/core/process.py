@@ -1,0 +1,110 @@
+"""What belongs to this process and to no other: its fork generation, its own descriptors, its way to wait.
+
+A fork is noticed by a counter that ``os.register_at_fork`` advances, never by comparing pids: in two PID namespaces parent
+and child can both be pid 1. The same hook closes, in the child, every descriptor that contextree opened: by identity
+(number, st_dev, st_ino), because the number alone may meanwhile belong to the user. It takes no lock and logs nothing.
+
+``unpatched`` gives the standard library's own primitives in a program that gevent has monkey-patched: the broker is a real
+thread there too.
+"""
+
+import fcntl
+import os
+import sys
+
+generation = 0
+_own = {}  # fd -> (st_dev, st_ino)
+keep = []  # objects that would close a descriptor when they die: in a child its number may be another's by then
+after_fork = []  # called in the child of any fork, in order; must not block, must not raise
+
+
+def unpatched(module, name):
+    """``module.name`` as it was before gevent's monkey patching."""
+    if "gevent.monkey" in sys.modules:
+        return sys.modules["gevent.monkey"].get_original(module, name)
+    return getattr(__import__(module), name)
+
+
+allocate_lock = unpatched("_thread", "allocate_lock")
+get_ident = unpatched("_thread", "get_ident")
+start_thread = unpatched("_thread", "start_new_thread")
+
+
+class Waiter:
+    """The one blocking primitive: one thread sleeps in ``wait`` until any thread calls ``wake``; a wake carries no data."""
+
+    __slots__ = ("lock",)
+
+    def __init__(self) -> None:
+        self.lock = allocate_lock()
+        self.lock.acquire()
+
+    def wait(self, timeout: "float | None" = None) -> bool:
+        """Sleep until woken: True; or for ``timeout`` seconds: False. Ctrl-C works. A year is as good as for ever."""
+        return self.lock.acquire(True, -1 if timeout is None else min(max(timeout, 0), 3e7))
+
+    def wake(self) -> bool:
+        """Wake it; False when it had been woken before. From any thread."""
+        try:
+            self.lock.release()
+        except RuntimeError:
+            return False
+        return True
+
+
+def high(fd: int) -> int:
+    """``fd`` moved to 3 or above (0 to 2 belong to stdio) and close-on-exec; the old number is closed."""
+    if fd < 3:
+        new = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+        os.close(fd)
+        return new
+    os.set_inheritable(fd, False)
+    return fd
+
+
+def own(fd: int) -> int:
+    """Take ``fd`` over: moved by ``high``, remembered by identity, closed by ``close`` or after a fork."""
+    fd = high(fd)
+    stat = os.fstat(fd)
+    _own[fd] = stat.st_dev, stat.st_ino
+    return fd
+
+
+def close(fd: int) -> None:
+    """Close a descriptor taken by ``own``, once: a second call, or one in another generation, does nothing."""
+    if _own.pop(fd, None):
+        os.close(fd)
+
+
+def disown(fd: int) -> int:
+    """Forget ``fd`` without closing it: somebody else owns it now."""
+    _own.pop(fd, None)
+    return fd
+
+
+def pipe() -> "tuple[int, int]":
+    """An owned, non-blocking pipe."""
+    ends = [own(fd) for fd in os.pipe()]
+    for fd in ends:
+        os.set_blocking(fd, False)
+    return ends[0], ends[1]
+
+
+def forked() -> None:
+    """In a child: a new generation that owns nothing. Runs by itself after ``os.fork`` (3.7+), by hand on 3.6."""
+    global generation
+    generation += 1
+    for fd, identity in list(_own.items()):
+        try:
+            stat = os.fstat(fd)
+            if (stat.st_dev, stat.st_ino) == identity:
+                os.close(fd)
+        except OSError:
+            pass  # closed by someone else; nothing to do and nobody to tell here
+    _own.clear()
+    for function in after_fork:
+        function()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=forked)
