@@ -50,7 +50,8 @@ class Mailbox:
         while True:
             with self.lock:
                 if self.items:
-                    return self._take()
+                    item = self.items.popleft()
+                    break
                 if self.closed is not None:
                     raise self.closed
                 waiter = process.Waiter()
@@ -62,6 +63,9 @@ class Mailbox:
                 raise
             if not woken and not self.abandon(waiter):
                 raise CallTimeout("nothing came within %s s" % timeout)
+        if self.on_take:
+            self.on_take(item)
+        return item
 
     def get_nowait(self):
         """The next item, or ``CallTimeout`` at once."""
@@ -84,11 +88,3 @@ class Mailbox:
         if self.items:
             while self.waiters and not self.waiters.popleft().wake():
                 pass
-
-    def _take(self):
-        item = self.items.popleft()
-        if self.items:
-            self._pass_on()
-        if self.on_take:
-            self.on_take(item)
-        return item
