@@ -1,0 +1,55 @@
+"""What `python -c` gets: text that every Python can parse, that refuses an old one politely and loads the bundle.
+
+One line without single quote, backslash, exclamation mark or newline, so that every login shell can quote it. It reads from
+descriptor 0: a length and the bundle (zlib of marshal, a list of module name and source or code); what follows belongs to
+``contextree.core.main.boot``. It ends when the input ends early, and waits when the input is not blocking.
+"""
+
+OLD = "contextree: Python 3.6 or newer is needed there, this is "
+ALIVE = b"contextree: python runs\n"  # tells the parent that login is over
+
+STAGE = """
+import os,sys,marshal
+from zlib import decompress
+def read(n):
+    b=b""
+    while len(b)<n:
+        try:
+            d=os.read(0,n-len(b))
+        except BlockingIOError:
+            import select
+            select.select([0],[],[])
+            continue
+        if not d:
+            os._exit(90)
+        b+=d
+    return b
+os.write(1,%r)
+raw=read(int.from_bytes(read(4),"big"))
+def load(raw):
+    M=type(sys)
+    for n,s in [("contextree",0),("contextree.core",0),("contextree.core.wire",0)]+marshal.loads(decompress(raw)):
+        m=sys.modules[n]=M(n)
+        if not s:
+            m.__path__=[]
+            m.__package__=n
+        else:
+            m.__package__=n.rpartition(".")[0]
+            m.__file__="contextree:"+n.replace(".","/")[11:]+".py"
+            exec(compile(s,m.__file__,"exec",dont_inherit=True)if type(s)is str else marshal.loads(s),m.__dict__)
+        p,_,c=n.rpartition(".")
+        if p:
+            setattr(sys.modules[p],c,m)
+load(raw)
+sys.modules["contextree.core.main"].boot(read,raw)
+""" % ALIVE
+
+
+def text() -> str:
+    """The argument of ``python -c``."""
+    from binascii import b2a_base64
+    from zlib import compress
+
+    stage = b2a_base64(compress(STAGE.encode(), 9)).decode().strip()
+    return ('import sys;sys.version_info<(3,6)and sys.exit("%s"+sys.version.split()[0]);import zlib,binascii;'
+            'exec(zlib.decompress(binascii.a2b_base64("%s")))' % (OLD, stage))

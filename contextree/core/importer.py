@@ -1,0 +1,206 @@
+"""Imports in a child: what the target does not have comes from the parent, in memory; no file is written.
+
+The finder stands twice on ``sys.meta_path``. First, for names that the master has said to share (the modules of a function
+that is about to be called, and all that they import): the master's version wins, because the caller was written against it.
+Last, for every other name that nothing on the target knows. The target's own standard library is never asked for: the master
+never shares it.
+
+One request names all shared modules that are still missing, so a package of sixty modules costs one round trip. ``records``
+is the cache, also for children of this context.
+"""
+
+import sys
+from _imp import acquire_lock, release_lock
+from zlib import decompress
+
+from contextree.core import process
+from contextree.core.wire.frames import MODULES, NUMBER
+
+try:
+    from _pickle import loads
+except ImportError:
+    from pickle import loads
+
+ABSENT, SOURCE, CODE, NAMESPACE = 0, 1, 2, 3
+MAGIC = NUMBER.pack(int.from_bytes(sys.modules["_frozen_importlib_external"].MAGIC_NUMBER, "little"))
+
+
+class Finder:
+    """One place of the importer on ``sys.meta_path``."""
+
+    def __init__(self, importer, asks):
+        self.importer = importer
+        self.asks = asks
+
+    def find_spec(self, name, path=None, target=None):
+        """A spec for ``name``, or None when it is not ours to give."""
+        importer = self.importer
+        if not self.asks and name not in importer.shared:
+            return None
+        record = importer.record(name)
+        if record[1] == ABSENT:
+            if self.asks and record[3]:
+                raise ModuleNotFoundError("No module named %r: %s" % (name, record[3]), name=name)
+            return None
+        return importer.spec(record)
+
+    def find_distributions(self, context=None):
+        """``importlib.metadata`` of distributions of the master."""
+        if not self.asks or not self.importer.router.upstream:
+            return ()
+        from contextree.parent import resources
+
+        return resources.distributions(self.importer, context)
+
+
+class Importer:
+    """The importer of one context; also the ``__loader__`` of what it loads. ``parent`` is the id that is asked."""
+
+    def __init__(self, router, parent: int) -> None:
+        self.router = router
+        self.parent = parent
+        self.records = {}  # name -> (name, form, path, data or reason, is package)
+        self.shared = set()
+        self.pending = {}  # name -> waiters
+        self.lock = process.allocate_lock()
+        self.requests = 0
+
+    def install(self) -> None:
+        """Take both places on ``sys.meta_path``."""
+        sys.meta_path.insert(0, Finder(self, False))
+        sys.meta_path.append(Finder(self, True))
+
+    # -- records
+
+    def on_share(self, channel, options, threads, deadline, data, fin) -> None:
+        """The master says what it shares, with some records. Loop thread."""
+        names, records = loads(data)
+        self.shared.update(names)
+        for record in records:
+            self.store(record)
+        channel.send(b"", True)
+
+    def store(self, record) -> None:
+        """Keep a record and wake who waits for it."""
+        with self.lock:
+            self.records[record[0]] = record
+            waiters = self.pending.pop(record[0], ())
+        for waiter in waiters:
+            waiter.wake()
+
+    def record(self, name):
+        """The record of ``name``; asks the parent and waits when need be. Not on the loop thread."""
+        while True:
+            with self.lock:
+                record = self.records.get(name)
+                if record:
+                    return record
+                if not self.router.upstream:
+                    return name, ABSENT, "", "", False
+                ask = name not in self.pending
+                waiter = process.Waiter()
+                self.pending.setdefault(name, []).append(waiter)
+                names = [name]
+                if ask:
+                    names += [other for other in self.shared
+                              if other not in self.records and other not in self.pending and other not in sys.modules]
+                    for other in names[1:]:
+                        self.pending[other] = []
+            if ask:
+                self.request(names)
+            waiter.wait()
+
+    def request(self, names) -> None:
+        """Ask the parent for records; each is stored as it comes."""
+        self.requests += 1
+
+        def message(channel, data, fin, cost):
+            channel.taken(cost)
+            if data:
+                self.store(loads(data))
+            if fin:
+                end(channel, "the parent did not answer")
+
+        def end(channel, error):
+            for name in names:
+                if name not in self.records:
+                    with self.lock:
+                        waiters = self.pending.pop(name, ())
+                        self.records[name] = name, ABSENT, "", str(error), False
+                    for waiter in waiters:
+                        waiter.wake()
+
+        try:
+            self.router.open(self.parent, MODULES, MAGIC + "\n".join(names).encode("utf-8", "replace"), fin=True,
+                             on_message=message, on_end=end)
+        except Exception as error:
+            end(None, error)
+
+    # -- the loader protocol
+
+    def spec(self, record):
+        """A module spec for a record that is there."""
+        from _frozen_importlib import ModuleSpec
+
+        name, form, path, data, package = record
+        spec = ModuleSpec(name, None if form == NAMESPACE else self, origin=path, is_package=package)
+        spec.has_location = bool(path) and form != NAMESPACE
+        return spec
+
+    def create_module(self, spec):
+        """The default one."""
+
+    def exec_module(self, module):
+        """Run the code of ``module`` in it."""
+        exec(self.get_code(module.__spec__.name), module.__dict__)
+
+    def get_code(self, name):
+        """The code object of a module of ours."""
+        name, form, path, data, package = self.record(name)
+        if form == CODE:
+            from marshal import loads as unmarshal
+
+            return unmarshal(decompress(data))
+        return compile(decompress(data), path or name, "exec", dont_inherit=True)
+
+    def get_source(self, name):
+        """The text of a module of ours, for tracebacks and ``inspect``."""
+        name, form, path, data, package = self.record(name)
+        if form == SOURCE:
+            from importlib.util import decode_source
+
+            return decode_source(decompress(data))
+        from contextree.parent import resources
+
+        return resources.source(self, name)
+
+    def is_package(self, name):
+        """Whether a module of ours is a package."""
+        return self.record(name)[4]
+
+    def get_resource_reader(self, name):
+        """Data files of a package of ours."""
+        from contextree.parent import resources
+
+        return resources.Reader(self, name)
+
+    def load_main(self, name: str) -> None:
+        """Make the master's main script importable as ``__main__``, run under another name so that its guard holds."""
+        acquire_lock()
+        try:
+            if "__mp_main__" in sys.modules:
+                return
+            record = self.record("__main__")
+            if record[1] == ABSENT:
+                raise ImportError("the master's __main__ cannot be sent: %s" % record[3])
+            module = type(sys)("__mp_main__")
+            module.__file__ = record[2]
+            module.__loader__ = self
+            sys.modules["__mp_main__"] = sys.modules["__main__"] = module
+            try:
+                exec(self.get_code("__main__"), module.__dict__)
+            except BaseException:
+                del sys.modules["__mp_main__"]
+                raise
+        finally:
+            release_lock()

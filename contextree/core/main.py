@@ -1,0 +1,150 @@
+"""The life of a child, from the end of the first stage to its exit.
+
+The main thread runs calls; the loop thread does the rest. The end comes by GOAWAY from above (with a grace in seconds) or by
+the loss of the link to the parent. Either way: children first, then what runs is given the grace, then the process leaves by
+``os._exit``, with what was printed and logged sent before. A process that was exec'd runs its ``atexit`` functions; a forked
+one does not, they belong to the process that it was forked from.
+"""
+
+import os
+import sys
+
+from contextree.core import process
+from contextree.core.broker import Broker
+from contextree.core.calls import Calls, loads
+from contextree.core.importer import MAGIC, Importer
+from contextree.core.logs import Hook, Output
+from contextree.core.router import Router
+from contextree.core.streams import Link
+from contextree.core.wire import values
+from contextree.core.wire.errors import ContextDied
+from contextree.core.wire.frames import CONTROL, HELLO, NUMBER, SHARE, frame
+
+LOST_GRACE = 2.0  # seconds that a running call has to end in when the parent is gone
+child = None  # the Child of this process, if it is one
+old_stdio = []
+
+
+class Child:
+    """Everything that this context has: ``broker``, ``router``, ``importer``, ``calls``, ``bundle`` (for its own children)."""
+
+    def __init__(self, config: dict, rfd: int, wfd: int, bundle: bytes, forked: bool) -> None:
+        global child
+        child = self
+        self.config = config
+        self.bundle = bundle
+        self.forked = forked
+        self.leaving = None
+        self.broker = broker = Broker(name=config["name"])
+        self.router = router = Router(broker, config["id"], config["name"])
+        router.max_message = config["max_message"]
+        self.link = link = router.upstream = Link(broker, process.own(rfd), process.own(wfd), router.receive, self.lost, router.id)
+        router.on_goaway = self.goaway
+        self.importer = Importer(router, config["parent"])
+        self.importer.install()
+        self.calls = Calls(router, self.importer)
+        router.openers[SHARE] = self.importer.on_share
+        for record in config.get("records", ()):
+            self.importer.store(record)
+            self.importer.shared.add(record[0])
+        stdio(self)
+        Hook(router, config["level"])
+        link.peer = config["parent"]
+        link.send(CONTROL, config["nonce"] + frame(HELLO, 0, CONTROL, 0, link.peer, router.id, values.encode({
+            "pid": os.getpid(), "version": list(sys.version_info[:3]), "magic": MAGIC, "executable": sys.executable or "",
+            "uid": os.getuid(), "platform": sys.platform})))
+        link.start()
+
+    def run(self) -> None:
+        """Serve until the end; does not return."""
+        for hook in self.config.get("on_start", ()):
+            hook()
+        self.broker.start()
+        while True:
+            try:
+                self.calls.run()
+                break
+            except KeyboardInterrupt:
+                continue
+        if not self.forked:
+            import atexit
+
+            try:
+                atexit._run_exitfuncs()
+            except BaseException as error:
+                sys.excepthook(type(error), error, error.__traceback__)
+        try:
+            self.broker.defer(self.leave)
+        finally:
+            process.Waiter().wait()
+
+    # -- the end, on the loop thread
+
+    def lost(self, link, reason):
+        """The parent is gone: so are we, soon."""
+        self.router.close(ContextDied("the parent of %s is gone: %s" % (self.router.name, reason)))
+        self.end(LOST_GRACE)
+
+    def goaway(self, grace):
+        """We were told to end."""
+        self.end(float(grace or 3))
+
+    def end(self, grace):
+        """Children first, then this process, within ``grace`` seconds."""
+        if self.leaving is None:
+            self.leaving = self.broker.timer(grace, self.leave)
+            if self.router.engine:
+                self.router.engine.end(grace, self.calls.stop)
+            else:
+                self.calls.stop()
+
+    def leave(self, tries=200):
+        """Exit, when all that was said has been sent (or a second later)."""
+        for stream in sys.stdout, sys.stderr:
+            try:
+                stream.flush()
+            except Exception:
+                pass  # closed, or full: it was theirs
+        self.output.end()
+        self.flush(tries)
+
+    def flush(self, tries):
+        """Leave as soon as the link has nothing to write."""
+        link = self.link
+        if tries and not link.closed and (link.out or link.pending):
+            link.flush()
+            self.broker.timer(0.005, self.flush, tries - 1)
+        else:
+            os._exit(0)
+
+
+def stdio(owner: Child) -> None:
+    """Descriptors 0 to 2 open and blocking, 1 a pipe to the log, fresh ``sys.std*``; the old objects are kept, unflushed."""
+    null = os.open("/dev/null", os.O_RDWR)
+    os.dup2(null, 0)
+    try:
+        os.fstat(2)
+    except OSError:
+        os.dup2(null, 2)
+    if null > 2:
+        os.close(null)
+    owner.output = Output(owner.router)
+    old_stdio.extend((sys.stdin, sys.stdout, sys.stderr))
+    sys.stdin = sys.__stdin__ = open(0, closefd=False)
+    sys.stdout = sys.__stdout__ = open(1, "w", 1, "utf-8", "surrogateescape", closefd=False)
+    sys.stderr = sys.__stderr__ = open(2, "w", 1, "utf-8", "backslashreplace", closefd=False)
+
+
+def boot(read, bundle: bytes) -> None:
+    """Called by the first stage: the configuration comes next on descriptor 0, then frames, and 1 is the way back."""
+    config = loads(read(NUMBER.unpack(read(4))[0]))
+    rfd, wfd = process.high(os.dup(0)), process.high(os.dup(1))
+    os.dup2(2, 1)
+    sys.path[:] = [entry for entry in config.get("path") or sys.path if entry]
+    role = config.get("role")
+    if role:
+        from contextree.core.importer import Importer  # noqa: F401  (what the role imports comes in the configuration)
+
+        __import__(role)
+        return sys.modules[role].main(config, rfd, wfd, bundle)
+    Child(config, rfd, wfd, bundle, False).run()

@@ -1,0 +1,344 @@
+"""Channels, and the router that delivers frames to them.
+
+A channel is a two-way flow of messages between two contexts. Sending never blocks: what has no credit waits in the channel's
+own ``out`` (the sender looks at ``full`` or asks for ``on_room`` before it produces more). Sending state is guarded by the
+link's lock; receiving state belongs to the loop thread. ``on_message(channel, data, fin, cost)`` runs on the loop thread and
+must only hand over; whoever uses the message up calls ``taken(cost)``, from any thread, and so the other end gets credit back.
+
+This router knows one link, the one to the parent, and trusts what comes on it. Frames for other contexts and frames from
+children are the business of ``engine`` (contextree.parent), which is only there in contexts that have children.
+"""
+
+from contextree.core import process
+from contextree.core.wire.errors import (
+    CallCancelled, Closed, ContextDied, ContextreeError, NotSendable, PeerError, ProtocolError, Refused,
+)
+from contextree.core.wire.flow import CREDIT_START, Receiving
+from contextree.core.wire.frames import (
+    BROKEN, BULK, CALLS, CANCEL, CONTROL, CREDIT, DATA, DIED, FIN, GOAWAY, LOG, LOGS, MAX_PAYLOAD, MORE, NO_CHANNEL, NO_CONTEXT,
+    NUMBER, OPEN, OPEN_HEAD, OPENER, PING, PONG, REFUSED, RESET, SIZE, TOO_BIG, frame, HEADER, VERSION,
+)
+
+CHUNK = MAX_PAYLOAD
+SMALL = 16384  # a message up to this travels in the class of calls, a larger one as bulk
+MAX_MESSAGE = 1 << 30
+ERRORS = {CANCEL: CallCancelled, NO_CHANNEL: PeerError, NO_CONTEXT: ContextDied, REFUSED: Refused, TOO_BIG: NotSendable,
+          DIED: ContextDied, BROKEN: ProtocolError}
+
+
+class Channel:
+    """One end of a channel; made by ``Router.open`` and by the router for what others open."""
+
+    __slots__ = ("router", "peer", "number", "mine", "link", "credit", "out", "ringed", "first", "flow", "parts", "size",
+                 "held", "waiting", "on_message", "on_end", "on_room", "sent_fin", "got_fin", "ended", "pickles", "tag")
+
+    def __init__(self, router, peer, number, mine, link, credit, window=CREDIT_START):
+        self.router = router
+        self.peer = peer
+        self.number = number
+        self.mine = mine  # OPENER, or 0
+        self.link = link
+        self.credit = credit
+        self.out = []  # [view, last of its message, fin], oldest first
+        self.ringed = self.sent_fin = self.got_fin = False
+        self.first = DATA
+        self.flow = Receiving(window)
+        self.parts = []
+        self.size = self.held = self.waiting = 0
+        self.on_message = self.on_end = self.on_room = self.ended = self.tag = None
+        self.pickles = False  # may what comes be unpickled?
+
+    # -- sending, any thread
+
+    def send(self, data, fin: bool = False, flush: bool = True) -> None:
+        """Send one message: bytes, or a list of buffers that make it up. ``fin``: the last one in this direction.
+
+        Never blocks. Raises the channel's error when it has ended."""
+        link = self.link
+        with link.lock:
+            if self.ended or self.sent_fin:
+                raise self.ended or Closed("this end of the channel is closed")
+            self.sent_fin = fin
+            if type(data) is not list:
+                size = len(data) + SIZE
+                if size <= SMALL and size <= self.credit and not self.out:
+                    self.credit -= size
+                    kind, self.first = self.first, DATA
+                    link.send_locked(CALLS, HEADER.pack(VERSION | kind, (FIN if fin else 0) | self.mine, CALLS, 0, self.number,
+                                                        self.peer, self.router.id, size - SIZE) + data, flush)
+                    data = None
+                else:
+                    data = [data]
+            if data:
+                views = [memoryview(part).cast("B") for part in data]
+                for view in views[:-1]:
+                    self.out.append([view, False, False])
+                self.out.append([views[-1], True, fin])
+                if not self.ringed:
+                    self.ringed = True
+                    link.ring(self)
+        if fin and self.got_fin:
+            self.router.forget(self)
+
+    def pull(self):
+        """The next bulk frame as (header, payload), or None: no more, or no credit. The link asks, holding its lock."""
+        if self.ended or not self.out or self.credit <= SIZE:
+            self.ringed = False
+            return None
+        view, last, fin = entry = self.out[0]
+        count = min(len(view), CHUNK, self.credit - SIZE)
+        rest = view[count:]
+        flags = self.mine
+        if len(rest):
+            entry[0] = rest
+            flags |= MORE
+        else:
+            del self.out[0]
+            flags |= (FIN if fin else 0) if last else MORE
+            if not self.out and self.on_room:
+                self.router.broker.defer(self.on_room)
+        self.credit -= count + SIZE
+        kind, self.first = self.first, DATA
+        return HEADER.pack(VERSION | kind, flags, BULK, 0, self.number, self.peer, self.router.id, count), view[:count]
+
+    @property
+    def full(self) -> bool:
+        """Something waits for credit or room, so it is wise to produce no more."""
+        return bool(self.out)
+
+    def cancel(self, code: int = CANCEL, text: str = "cancelled") -> None:
+        """Reset the channel: the other end is told, this end ends with the error of ``code``. Any thread; idempotent."""
+        if self.ended or (self.sent_fin and self.got_fin):
+            return
+        with self.link.lock:
+            unsent = self.first == OPEN
+            self.out = []
+        if not unsent:
+            self.router.reset(self.link, self, code, text)
+        self.fail(ERRORS[code](text))
+
+    def taken(self, cost: int) -> None:
+        """The application has used up ``cost`` bytes of messages. Any thread."""
+        with self.link.lock:
+            self.waiting -= 1
+            starved = not self.waiting
+            if starved and self.held:
+                cost += self.held
+                self.held = 0
+            grant = 0 if self.got_fin or self.ended else self.flow.taken(cost, starved)
+            if grant:
+                self.link.send_locked(CONTROL, frame(CREDIT, self.mine, CONTROL, self.number, self.peer, self.router.id,
+                                                     NUMBER.pack(grant)))
+
+    # -- receiving, loop thread
+
+    def receive(self, flags, view):
+        size = len(view)
+        if self.got_fin or not self.flow.arrived(size):
+            return self.cancel(BROKEN, "more data than there was credit for")
+        self.size += size
+        if self.size > self.router.max_message:
+            return self.cancel(TOO_BIG, "the message is larger than the limit of %d bytes" % self.router.max_message)
+        if flags & MORE:
+            self.parts.append(bytes(view))
+            if self.waiting:  # earlier messages are still unread, so this one need not hurry
+                with self.link.lock:
+                    self.held += size + SIZE
+            else:
+                self.waiting += 1
+                self.taken(size + SIZE)
+            return None
+        if self.parts:
+            self.parts.append(view)
+            view = b"".join(self.parts)
+            self.parts = []
+        else:
+            view = bytes(view)
+        self.size = 0
+        fin = bool(flags & FIN)
+        with self.link.lock:
+            self.waiting += 1
+            self.got_fin = fin
+        if fin and self.sent_fin:
+            self.router.forget(self)
+        self.on_message(self, view, fin, size + SIZE)
+
+    def fail(self, error) -> None:
+        """End the channel with ``error``; whoever waits on it gets it. Once; any thread."""
+        with self.link.lock:
+            if self.ended:
+                return
+            self.ended = error
+            self.out = []
+            self.parts = []
+        self.router.forget(self)
+        if self.on_end:
+            self.on_end(self, error)
+
+
+class Router:
+    """Delivers frames of this context. ``openers[kind](channel, options, threads, deadline, data, fin)`` serve OPENs."""
+
+    def __init__(self, broker, number: int, name: str) -> None:
+        self.broker = broker
+        self.id = number
+        self.name = name
+        self.generation = process.generation
+        self.upstream = None
+        self.engine = None  # contextree.parent's half, once there are children
+        self.channels = {}
+        self.openers = {}
+        self.last = 0
+        self.max_message = MAX_MESSAGE
+        self.on_goaway = self.on_log = None
+        self.pings = {}
+        self.closed = None
+        self.lock = process.allocate_lock()
+        self.count = {"late": 0, "unknown": 0, "violations": 0, "opened": 0, "resets": 0}
+
+    # -- any thread
+
+    def link_to(self, peer: int):
+        """The link on which frames for ``peer`` leave, or None."""
+        if self.engine:
+            return self.engine.link_to(peer)
+        return self.upstream
+
+    def open(self, peer: int, kind: int, data=b"", options=0, threads=0, deadline=0, fin=False, window=CREDIT_START,
+             on_message=None, on_end=None, flush=True, pickles=False) -> Channel:
+        """Open a channel to ``peer`` with a first message (bytes or a list of buffers). Never blocks.
+
+        ``on_message`` and ``on_end`` are called on the loop thread. Raises ContextDied when there is no way to ``peer``."""
+        link = self.link_to(peer)
+        if link is None or link.closed or self.closed:
+            raise self.closed or self.no_way(peer)
+        with self.lock:
+            self.last = number = self.last % 0xffffffff + 1
+        channel = Channel(self, peer, number, OPENER, link, CREDIT_START, window)
+        channel.first = OPEN
+        channel.on_message = on_message
+        channel.on_end = on_end
+        channel.pickles = pickles
+        self.channels[peer, number, OPENER] = channel
+        self.count["opened"] += 1
+        head = OPEN_HEAD.pack(kind, options, threads, window, deadline)
+        channel.send([head] + data if type(data) is list else head + data, fin, flush)
+        if link.closed:  # it was lost while we came: its channels may have been failed before this one was there
+            channel.fail(self.no_way(peer))
+        return channel
+
+    def no_way(self, peer):
+        """The error for a context that cannot be reached (any more)."""
+        if self.engine:
+            return self.engine.no_way(peer)
+        return ContextDied("there is no way to context %d" % peer)
+
+    def forget(self, channel) -> None:
+        """Drop a finished channel from the table."""
+        self.channels.pop((channel.peer, channel.number, channel.mine), None)
+
+    def reset(self, link, channel, code, text) -> None:
+        """Tell the other end of ``channel`` that it is over."""
+        self.count["resets"] += 1
+        link.send(CONTROL, frame(RESET, channel.mine, CONTROL, channel.number, channel.peer, self.id,
+                                 bytes([code]) + text.encode("utf-8", "replace")[:4096]))
+
+    def log(self, payload: bytes) -> None:
+        """Send one log record towards the master; dropped when the link cannot keep up."""
+        if self.upstream:
+            self.upstream.send(LOGS, frame(LOG, 0, LOGS, 0, 0, self.id, payload))
+
+    # -- loop thread
+
+    def receive(self, link, kind, flags, cls, number, dst, src, view, raw) -> None:
+        """Every frame of every link comes here."""
+        if link is not self.upstream or dst != self.id:
+            if self.engine:
+                return self.engine.receive(link, kind, flags, cls, number, dst, src, view, raw)
+            if kind in (DATA, OPEN, CREDIT):
+                self.refuse(link, src, number, flags, NO_CONTEXT, "%s has no context %d" % (self.name, dst), dst)
+            return None
+        return self.deliver(link, kind, flags, number, src, view)
+
+    def deliver(self, link, kind, flags, number, src, view):
+        """A frame for this context whose sender has been checked."""
+        if kind == OPEN:
+            return self.opened(link, flags, number, src, view)
+        if kind <= RESET:
+            channel = self.channels.get((src, number, (flags & OPENER) ^ OPENER))
+            if channel is None:
+                return self._stray(link, kind, flags, number, src)
+            if kind == DATA:
+                return channel.receive(flags, view)
+            if kind == CREDIT and len(view) == 4:
+                return self._credit(channel, NUMBER.unpack(view)[0])
+            if kind == RESET and len(view):
+                code = view[0] if view[0] in ERRORS else BROKEN
+                return channel.fail(ERRORS[code](bytes(view[1:]).decode("utf-8", "replace")))
+        elif kind == PING:
+            return link.send(CONTROL, frame(PONG, 0, CONTROL, number, src, self.id))
+        elif kind == PONG:
+            waiting = self.pings.pop((src, number), None)
+            return waiting and waiting()
+        elif kind == GOAWAY and self.on_goaway and link is self.upstream:
+            return self.on_goaway(bytes(view).decode("utf-8", "replace"))
+        self.count["unknown"] += 1
+        return None
+
+    def opened(self, link, flags, number, src, view):
+        """Someone who may do so opens a channel to us."""
+        if len(view) < OPEN_HEAD.size or (src, number, 0) in self.channels:
+            return self.refuse(link, src, number, flags, BROKEN, "a bad OPEN")
+        kind, options, threads, window, deadline = OPEN_HEAD.unpack_from(view)
+        opener = self.openers.get(kind)
+        if opener is None:
+            return self.refuse(link, src, number, flags, REFUSED, "%s does not serve channels of kind %d" % (self.name, kind))
+        channel = Channel(self, src, number, 0, link, min(window, 1 << 30))
+        channel.flow.granted -= OPEN_HEAD.size
+
+        def first(channel, data, fin, cost):
+            opener(channel, options, threads, deadline, data, fin)
+            if not fin:
+                channel.taken(cost)
+
+        channel.on_message = first
+        self.channels[src, number, 0] = channel
+        return channel.receive(flags, view[OPEN_HEAD.size:])
+
+    def refuse(self, link, dst, number, flags, code, text, src=None) -> None:
+        """Answer a frame that cannot be delivered, so that its sender does not wait for ever."""
+        link.send(CONTROL, frame(RESET, (flags & OPENER) ^ OPENER, CONTROL, number, dst, self.id if src is None else src,
+                                 bytes([code]) + text.encode("utf-8", "replace")[:4096]))
+
+    def _stray(self, link, kind, flags, number, src):
+        if kind == DATA and flags & OPENER:
+            self.count["unknown"] += 1
+            self.refuse(link, src, number, flags, NO_CHANNEL, "%s has no channel %d open with context %d"
+                        % (self.name, number, src))
+        else:
+            self.count["late"] += 1  # for a call that was cancelled or timed out
+
+    def _credit(self, channel, grant):
+        with channel.link.lock:
+            channel.credit += grant
+            if channel.credit <= 1 << 31:
+                if channel.out and not channel.ringed:
+                    channel.ringed = True
+                    channel.link.ring(channel)
+                return
+        self.count["violations"] += 1
+        channel.cancel(BROKEN, "credit overflow")
+
+    def lost(self, peers, error) -> None:
+        """The contexts ``peers`` (a set of ids, or None for all) are gone: fail what waits for them."""
+        for channel in list(self.channels.values()):
+            if peers is None or channel.peer in peers:
+                channel.fail(error)
+        for peer, number in list(self.pings):
+            if peers is None or peer in peers:
+                self.pings.pop((peer, number))()
+
+    def close(self, error: ContextreeError) -> None:
+        """No new channels; the open ones end with ``error``."""
+        self.closed = error
+        self.lost(None, error)

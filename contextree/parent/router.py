@@ -1,0 +1,403 @@
+"""What a context needs once it has children: routes, police, ids, names, grants.
+
+Everything that comes from a child is hostile. Its authority is that of the link it came in on: its source must be a context
+whose route is that link; it may answer channels that were opened to it, log, report its own subtree, ask its direct parent for
+modules and ids, and open channels to contexts for which a grant says so. All else is counted, dropped, and answered only
+where a sender would wait for ever. Who keeps breaking the rules is disconnected.
+
+Frames are forwarded as they come, never reassembled. What is forwarded waits in the queue of the outgoing link; up to
+``RELAY`` bytes of it are acknowledged to the incoming link at once, so that a child that does not read holds up nobody but
+itself, and beyond that only when they have left, so that memory stays bounded.
+
+Tables and links belong to the loop thread; ``link_to`` and the look-ups read them from any thread.
+"""
+
+from collections import deque
+
+from contextree.core import process
+from contextree.core.wire import values
+from contextree.core.wire.errors import ContextDied, ContextreeError, PeerError, UsageError
+from contextree.core.wire.flow import Bucket
+from contextree.core.wire.frames import (
+    BROKEN, BULK, CONTROL, CREDIT, DATA, GOAWAY, IDS, LOG, MAX_HOPS, MODULES, NO_CONTEXT, NUMBER, OPEN, OPEN_HEAD, OPENER, PING,
+    PONG, REFUSED, RESET, RESOURCE, ROUTE_ADD, ROUTE_DEL, frame,
+)
+from contextree.core.wire.routes import Blocks, valid_name
+
+RELAY = 1 << 22
+STRIKES = 20  # violations of the protocol proper, for which no honest child has a reason
+NOISE = 1000  # dropped frames
+ID_BLOCK = 64
+OPEN_LIMIT = 1000  # channels that one child may have open to this context
+UPWARD = frozenset((MODULES, RESOURCE))  # what any child may open to its direct parent
+MAX_SUBTREE = 1 << 16
+INFO_FIELDS = ("method", "pid", "version", "executable", "via", "started", "uid", "platform")
+
+
+class Info:
+    """What is known of one context of this subtree: for ``tree()``, errors and names."""
+
+    __slots__ = ("id", "name", "parent", "link", "trusted", "state", "facts", "died")
+
+    def __init__(self, number, name, parent, link, trusted):
+        self.id = number
+        self.name = name
+        self.parent = parent
+        self.link = link
+        self.trusted = trusted
+        self.state = "connecting"
+        self.facts = {}
+        self.died = None
+
+
+class Relay:
+    """Bulk frames of one forwarded channel that wait for the outgoing link: a source of its ring."""
+
+    __slots__ = ("frames", "engine", "key", "out")
+
+    def __init__(self, engine, key, out):
+        self.frames = deque()
+        self.engine = engine
+        self.key = key
+        self.out = out
+
+    def pull(self):
+        """The next frame. The link asks, holding its lock."""
+        if not self.frames:
+            self.engine.relays.pop(self.key, None)
+            return None
+        data, origin = self.frames.popleft()
+        self.out.relayed -= len(data)
+        if origin is not None:
+            origin.released(len(data))
+        return data, b""
+
+
+class Engine:
+    """The parent's half of the router ``core``."""
+
+    def __init__(self, core, ids, bundle, decode=values.decode, trusted=True) -> None:
+        self.core = core
+        self.broker = core.broker
+        self.ids = Blocks(ids)
+        self.bundle = bundle
+        self.decode = decode
+        self.trusted = trusted  # does the root trust this context?
+        self.links = {}  # link -> id of the direct child
+        self.infos = {}  # id -> Info, this subtree
+        self.gone = {}  # id -> (name, error) of those that ended, the last ones
+        self.relays = {}
+        self.grants = set()
+        self.waiting_ids = []
+        self.on_log = None  # the root's: (info, payload)
+        self.on_security = None
+        self.reaper = None
+        self.template = None
+        self.children = {}  # id of direct child -> Boot
+        self.count = {"spoofed": 0, "refused": 0, "forwarded": 0, "violations": 0, "disconnected": 0}
+        self.ending = None
+
+    # -- look-ups, any thread
+
+    def link_to(self, peer):
+        """The link that leads to ``peer``: a child's, or upward."""
+        info = self.infos.get(peer)
+        if info is not None:
+            return info.link
+        if peer in self.gone:
+            return None
+        return self.core.upstream
+
+    def no_way(self, peer):
+        """The error for a context that is gone or was never there."""
+        name, error = self.gone.get(peer, (None, None))
+        if error is not None:
+            return type(error)(str(error), **error.__dict__)
+        return ContextDied("there is no context %d in the tree below %s" % (peer, self.core.name))
+
+    def is_below(self, number, ancestor) -> bool:
+        """Whether ``ancestor`` is ``number`` or above it, as far as this subtree knows."""
+        for _ in range(MAX_HOPS):
+            if number == ancestor:
+                return True
+            info = self.infos.get(number)
+            if info is None:
+                return False
+            number = info.parent
+        return False
+
+    # -- frames, loop thread
+
+    def receive(self, link, kind, flags, cls, number, dst, src, view, raw):
+        """A frame from a child, or one from above for somebody else."""
+        core = self.core
+        if link is core.upstream:
+            info = self.infos.get(dst)
+            if info is not None:
+                return self.forward(info.link, cls, kind, flags, number, dst, src, raw, link)
+            if kind in (DATA, OPEN, CREDIT):
+                core.refuse(link, src, number, flags, NO_CONTEXT, str(self.no_way(dst)), dst)
+            return None
+        info = self.infos.get(src)
+        if info is None or info.link is not link:
+            return self.spoofed(link, src)
+        if kind == LOG:
+            return self.log(link, info, view, raw)
+        if kind in (ROUTE_ADD, ROUTE_DEL, IDS):
+            if src != link.peer:
+                return self.spoofed(link, src)
+            return self.report(link, kind, view)
+        if kind == GOAWAY:
+            return self.strike(link, "a child may not end others")
+        if dst == core.id:
+            return self.inward(link, kind, flags, number, src, view)
+        info = self.infos.get(dst)
+        if info is not None:
+            if info.link is link or not self.granted(kind, src, dst):
+                return self.refuse(link, kind, flags, number, dst, src)
+            return self.forward(info.link, cls, kind, flags, number, dst, src, raw, link)
+        if core.upstream is None:
+            if kind in (DATA, OPEN, CREDIT):
+                core.refuse(link, src, number, flags, NO_CONTEXT, str(self.no_way(dst)), dst)
+            return None
+        return self.forward(core.upstream, cls, kind, flags, number, dst, src, raw, link)
+
+    def inward(self, link, kind, flags, number, src, view):
+        """A frame from below for this very context."""
+        core = self.core
+        if kind == OPEN:
+            what = view[0] if len(view) >= OPEN_HEAD.size else 0
+            if not (what in UPWARD and src == link.peer) and not self.granted(kind, src, core.id):
+                return self.refuse(link, kind, flags, number, core.id, src)
+            if not link.opens.take(self.broker.clock()):
+                return self.strike(link, "too many requests", number, flags, src)
+            if link.open_count >= OPEN_LIMIT:
+                return self.strike(link, "too many open channels", number, flags, src)
+        elif kind == PING and not link.opens.take(self.broker.clock()):
+            return self.strike(link, "too many pings")
+        before = core.count["violations"]
+        core.deliver(link, kind, flags, number, src, view)
+        if core.count["violations"] != before:
+            self.strike(link, "credit or window exceeded")
+        return None
+
+    def forward(self, out, cls, kind, flags, number, dst, src, raw, origin):
+        """Pass one frame on."""
+        self.count["forwarded"] += 1
+        data = bytes(raw)
+        with out.lock:
+            if cls != BULK:
+                out.send_locked(cls, data)
+                return
+            held = None
+            out.relayed += len(data)
+            if out.relayed > RELAY:
+                held = origin
+                origin.held += len(data)
+            key = out, dst, src, number, flags & OPENER
+            relay = self.relays.get(key)
+            if relay is None:
+                relay = self.relays[key] = Relay(self, key, out)
+            relay.frames.append((data, held))
+            if len(relay.frames) == 1:
+                out.ring(relay)
+
+    def log(self, link, info, view, raw):
+        """A log record of a child: to the root."""
+        core = self.core
+        if core.upstream is not None:
+            core.upstream.send(3, bytes(raw))
+        elif self.on_log:
+            self.on_log(info, view)
+
+    # -- police
+
+    def spoofed(self, link, src):
+        """A frame whose source does not lie behind its link."""
+        self.count["spoofed"] += 1
+        self.security(link, "sent a frame in the name of context %d" % src)
+        self.noise(link)
+
+    def refuse(self, link, kind, flags, number, dst, src):
+        """A frame that the sender has no right to send."""
+        self.count["refused"] += 1
+        if kind == OPEN:
+            self.security(link, "context %d has no grant to open a channel to context %d" % (src, dst))
+            self.core.refuse(link, src, number, flags, REFUSED, "%s: context %d was not granted access to context %d"
+                             % (self.core.name, src, dst), dst)
+        self.noise(link)
+
+    def noise(self, link):
+        """Count a dropped frame."""
+        link.noise += 1
+        if link.noise > NOISE:
+            self.strike(link, "%d frames that it may not send" % link.noise)
+
+    def strike(self, link, what, number=None, flags=0, src=0):
+        """Count a violation, and disconnect who has too many."""
+        self.count["violations"] += 1
+        self.security(link, what)
+        if number is not None:
+            self.core.refuse(link, src, number, flags, BROKEN, what)
+        link.strikes += 1
+        if (link.strikes > STRIKES or link.noise > NOISE) and not link.closed:
+            self.count["disconnected"] += 1
+            link.close("it broke the rules: %s" % what)
+
+    def security(self, link, what):
+        """Tell the log, at a bounded rate."""
+        if self.on_security and link.complaints.take(self.broker.clock()):
+            info = self.infos.get(link.peer)
+            self.on_security("%s: %s" % (info.name if info else "context %s" % link.peer, what))
+
+    def granted(self, kind, src, dst) -> bool:
+        """Whether contexts may talk sideways; who may open may be answered."""
+        for first, second in self.grants:
+            if self.is_below(src, first) and self.is_below(dst, second):
+                return True
+            if kind != OPEN and self.is_below(src, second) and self.is_below(dst, first):
+                return True
+        return False
+
+    # -- the subtree
+
+    def add(self, link, number, parent, name, trusted, facts=None):
+        """A new context below this one; ancestors are told."""
+        info = Info(number, name, parent, link, trusted)
+        info.facts = facts or {}
+        self.infos[number] = info
+        self.core.names[number] = name
+        self.announce(info)
+        return info
+
+    def announce(self, info):
+        """Tell the parent of a new or changed context."""
+        upstream = self.core.upstream
+        if upstream is not None:
+            facts = {key: info.facts[key] for key in INFO_FIELDS if key in info.facts}
+            upstream.send(CONTROL, frame(ROUTE_ADD, 0, CONTROL, 0, upstream.peer, self.core.id,
+                                         values.encode([info.id, info.parent, info.name, info.trusted, info.state, facts])))
+
+    def report(self, link, kind, view):
+        """A direct child speaks of its own subtree, or wants ids for it."""
+        if not link.opens.take(self.broker.clock()):
+            return self.strike(link, "too many reports")
+        try:
+            if kind == IDS:
+                count = NUMBER.unpack(view)[0]
+                if not 0 < count <= 4096 or link.blocks.room() > MAX_SUBTREE:
+                    return self.strike(link, "a request for %d ids" % count)
+                return self.request_ids(count, lambda first, end: self.grant_ids(link, first, end))
+            data = self.decode(bytes(view))
+            if kind == ROUTE_ADD:
+                return self.route_add(link, *data)
+            return self.route_del(link, *data)
+        except (ContextreeError, TypeError, ValueError, KeyError) as error:
+            return self.strike(link, "a bad report: %s" % error)
+
+    def route_add(self, link, number, parent, name, trusted, state, facts):
+        """Add or update a context below a child."""
+        old = self.infos.get(number)
+        above = self.infos.get(parent)
+        if (type(number) is not int or number not in link.blocks or number == link.peer or not valid_name(name)
+                or above is None or above.link is not link or type(facts) is not dict or state not in ("connecting", "up")
+                or (old is not None and (old.link is not link or old.name != name or old.parent != parent))):
+            return self.strike(link, "reported context %r as %r" % (number, name))
+        facts = {key: value for key, value in facts.items() if key in INFO_FIELDS and len(repr(value)) < 300}
+        trusted = bool(trusted and self.infos[link.peer].trusted)
+        if old is None:
+            if len(self.infos) > MAX_SUBTREE:
+                return self.strike(link, "too many contexts")
+            self.add(link, number, parent, name, trusted, facts).state = state
+        else:
+            old.state = state
+            old.facts.update(facts)
+            self.announce(old)
+        return None
+
+    def route_del(self, link, numbers, reason):
+        """Contexts below a child have ended."""
+        mine = []
+        for number in numbers:
+            info = self.infos.get(number)
+            if info is None or info.link is not link or number == link.peer:
+                self.count["refused"] += 1
+                self.noise(link)
+            else:
+                mine.append(number)
+        if mine:
+            self.remove(mine, str(reason)[:20000])
+
+    def remove(self, numbers, reason, error=None):
+        """Contexts are gone: routes, channels, waiters; ancestors and partners by grant are told."""
+        first = self.infos[numbers[0]].name if numbers[0] in self.infos else "?"
+        gone = set(numbers)
+        for number in numbers:
+            info = self.infos.pop(number, None)
+            if info is not None:
+                info.state = "died"
+                info.died = error or ContextDied(
+                    "%s ended: %s" % (info.name, reason) if info.name == first else
+                    "%s ended with %s: %s" % (info.name, first, reason), context=info.name, reason=reason)
+                self.gone[number] = info.name, info.died
+                while len(self.gone) > 10000:
+                    del self.gone[next(iter(self.gone))]
+        for number in numbers:
+            if number in self.gone:
+                self.core.lost({number}, self.gone[number][1])
+        upstream = self.core.upstream
+        payload = values.encode([list(numbers), reason])
+        if upstream is not None:
+            upstream.send(CONTROL, frame(ROUTE_DEL, 0, CONTROL, 0, upstream.peer, self.core.id, payload))
+        for pair in list(self.grants):
+            for one, other in (pair, pair[::-1]):
+                if one in gone and other not in gone and other in self.infos:
+                    self.infos[other].link.send(CONTROL, frame(ROUTE_DEL, 0, CONTROL, 0, other, self.core.id, payload))
+            if gone & set(pair):
+                self.grants.discard(pair)
+
+    # -- ids
+
+    def request_ids(self, count, then):
+        """Call ``then(first, end)`` with ``count`` ids, from here or from above. Loop thread."""
+        block = self.ids.take(count)
+        if block:
+            return then(*block)
+        if self.core.upstream is None:
+            raise UsageError("all ids are used up")
+        self.waiting_ids.append((count, then))
+        self.core.upstream.send(CONTROL, frame(IDS, 0, CONTROL, 0, self.core.upstream.peer, self.core.id,
+                                               NUMBER.pack(max(count, ID_BLOCK))))
+        return None
+
+    def grant_ids(self, link, first, end):
+        """Bind a block to a child's link and tell it."""
+        link.blocks.add(first, end)
+        link.send(CONTROL, frame(IDS, 0, CONTROL, 0, link.peer, self.core.id, NUMBER.pack(first) + NUMBER.pack(end)))
+
+    def ids_came(self, first, end):
+        """A block from above. Loop thread."""
+        self.ids.add(first, end)
+        waiting, self.waiting_ids = self.waiting_ids, []
+        for count, then in waiting:
+            self.request_ids(count, then)
+
+    def allocate(self) -> int:
+        """One id for a new direct child. Any thread but the loop's; may wait for a round trip."""
+        box = []
+        waiter = process.Waiter()
+
+        def got(first, end):
+            box.append(first)
+            waiter.wake()
+
+        self.broker.call(self.request_ids, 1, got)
+        if not waiter.wait(30):
+            raise PeerError("the parent of %s gave no ids" % self.core.name)
+        return box[0]
+
+    def end(self, grace, then):
+        """End all children within ``grace`` seconds, then call ``then``. Loop thread."""
+        from contextree.parent import boot
+
+        boot.end_all(self, grace, then)
