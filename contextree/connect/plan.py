@@ -1,7 +1,33 @@
 """A connection method is data: what to start, whether it needs a tty, and how to talk until Python runs there.
 
-Pure: nothing here opens, waits or reads a clock. ``contextree.parent.spawn`` runs every Plan in the same way.
+Pure: nothing here opens, waits or reads a clock. ``contextree.parent.spawn`` runs every Plan in the same way:
+
+1. run ``plan.probe`` if there is one and give its output to ``plan.dialogue.learn`` (off the loop thread);
+2. start ``command(plan, stage_words)``, with a controlling terminal if ``plan.tty``;
+3. give what the terminal says to ``plan.dialogue.feed`` and do what it answers, stderr to ``plan.dialogue.note``;
+4. call ``plan.dialogue.finish()`` when HELLO has come;
+5. or, when the command ended before HELLO, raise what ``plan.explain(status, output)`` names.
 """
+
+import re
+import shlex
+
+from contextree.connect.quote import quote
+from contextree.core.wire.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable, Dict, List, Optional, Sequence, Tuple, Union
+
+PYTHON = "\0python"
+PYTHON_QUOTED = "\0python quoted"
+
+#: What a name of a context looks like, and how long it may be.
+NAME = re.compile(r"[\w.@:-]{1,128}")
+NAME_MAX = 128
+
+#: Seconds for each phase of starting, where the caller gave none.
+PHASES = {"connect": 30, "login": 30, "boot": 30}
 
 
 class Secret(str):
@@ -24,26 +50,32 @@ class Secret(str):
 
 
 class Plan:
-    """How to start one interpreter.
+    """How to start one interpreter. Picklable: it is sent to the context that starts it. Not changed once made.
 
-    argv      list of str: the command, ending in the interpreter's command line, which ``parent.spawn`` fills in
+    argv      list of str: the command, ending in the interpreter's command line, which ``command`` fills in
               where an element is the constant ``PYTHON`` (expanded into several words), or ``PYTHON_QUOTED`` (one
               word, quoted for a POSIX shell, csh and fish alike).
     name      str: the default name of the context, its last part, for example ``ssh.web1``.
     method    str: ``local``, ``ssh`` ...
-    tty       bool: give the command a controlling terminal, on which the dialogue talks.
+    tty       bool: give the command a controlling terminal, on which the dialogue talks. Without one, start it in a
+              session of its own, so that nothing in it asks on the user's terminal.
     dialogue  None, or a ``contextree.connect.dialogue.Dialogue``.
     env       dict or None: variables added to the environment; a value of None removes one.
-    python    list of str: the interpreter's words.
+    python    list of str: the interpreter's words; empty: the interpreter of the context that starts it.
     remote    bool: the other end is another host (keepalive matters, nothing is shared).
     trusted   bool: it runs as the same user on the same host.
     phases    dict of phase -> limit in seconds ("connect", "login", "boot").
+    probe     None, or a command whose output ``dialogue.learn`` wants before the first byte; its failure is no error.
+    warnings  tuple of str: what to log when the plan is carried out (a check that the user switched off).
+    classify  None, or a module-level function (method, status, output) -> (error class name, message, phase); it is
+              pickled by its name, so its module is imported where the plan is unpickled.
     """
 
-    __slots__ = ("argv", "name", "method", "tty", "dialogue", "env", "python", "remote", "trusted", "phases")
+    __slots__ = ("argv", "name", "method", "tty", "dialogue", "env", "python", "remote", "trusted", "phases",
+                 "probe", "warnings", "classify")
 
     def __init__(self, argv, name, method, tty=False, dialogue=None, env=None, python=("python3",), remote=False,
-                 trusted=False, phases=None):
+                 trusted=False, phases=None, probe=None, warnings=(), classify=None):
         self.argv = argv
         self.name = name
         self.method = method
@@ -53,11 +85,145 @@ class Plan:
         self.python = python
         self.remote = remote
         self.trusted = trusted
-        self.phases = phases or {}
+        self.phases = dict(PHASES, **(phases or {}))
+        self.probe = probe
+        self.warnings = tuple(warnings)
+        self.classify = classify
 
     def __reduce__(self):
         return Plan, tuple(getattr(self, field) for field in self.__slots__)
 
+    def __repr__(self):
+        return "<Plan %s by %s>" % (self.name, self.method)
 
-PYTHON = "\0python"
-PYTHON_QUOTED = "\0python quoted"
+    def explain(self, status, output):
+        # type: (Optional[int], str) -> Tuple[str, str, str]
+        """Why the command ended before HELLO: (name of a class in ``core.wire.errors``, message, phase).
+
+        status: as in ``subprocess.Popen.returncode``, or None if unknown. output: the last lines it wrote.
+        """
+        if self.classify is not None:
+            return self.classify(self.method, status, output)
+        return generic(self.method, status, output)
+
+
+def command(plan, stage_words, default=("python3",)):
+    # type: (Plan, Sequence[str], Sequence[str]) -> List[str]
+    """The argv of a plan, its interpreter's command line being ``plan.python`` (or `default`) and `stage_words`.
+
+    Raises UsageError where words cannot be quoted for the shell at the other end. Any thread.
+    """
+    python = list(plan.python or default)
+    argv = []
+    for word in plan.argv:
+        if word == PYTHON:
+            argv += python + list(stage_words)
+        elif word == PYTHON_QUOTED:
+            argv.append(quote(python + list(stage_words), tilde=True))
+        else:
+            argv.append(word)
+    return argv
+
+
+def generic(method, status, output):
+    # type: (str, Optional[int], str) -> Tuple[str, str, str]
+    """What can be said of any command that ended before HELLO."""
+    return "ConnectError", "%s: the interpreter %s before it said hello%s" % (
+        method, how_it_ended(status), last_line(output)), "boot"
+
+
+def how_it_ended(status):
+    # type: (Optional[int]) -> str
+    """A returncode in words."""
+    if status is None:
+        return "ended"
+    return "was killed by signal %d" % -status if status < 0 else "ended with status %d" % status
+
+
+def last_line(output):
+    # type: (str) -> str
+    """': ' and the last line of a text, or nothing."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    return ": " + lines[-1] if lines else ""
+
+
+def python_words(python):
+    # type: (Union[None, str, Sequence[str]]) -> List[str]
+    """The words of a ``python=`` argument: a list of str is taken as it is, a str is split as a shell would.
+
+    None gives no words. Raises UsageError.
+    """
+    if python is None:
+        return []
+    if isinstance(python, str):
+        try:
+            words = shlex.split(python)
+        except ValueError as exc:
+            raise UsageError("python=%r cannot be split into words: %s" % (python, exc))
+    else:
+        words = list(python)
+    if not words or not all(isinstance(word, str) and word and "\0" not in word for word in words):
+        raise UsageError("python= wants a command such as 'python3' or ['/usr/bin/env', 'X=1', 'python3'], not %r"
+                         % (python,))
+    return words
+
+
+def checked_env(env):
+    # type: (Optional[Dict[str, Optional[str]]]) -> Optional[Dict[str, Optional[str]]]
+    """A copy of an ``env=`` argument; raises UsageError unless it maps names to str, or None to remove."""
+    if env is None:
+        return None
+    for key, value in env.items():
+        if not isinstance(key, str) or not key or "=" in key or "\0" in key:
+            raise UsageError("env= has the name %r; a name is not empty and has no '=' in it" % (key,))
+        if value is not None and (not isinstance(value, str) or "\0" in value):
+            raise UsageError("env= wants str or None as the value of %s, not %s" % (key, type(value).__name__))
+    return dict(env)
+
+
+def checked_secret(value, what):
+    # type: (Optional[str], str) -> Optional[Secret]
+    """A ``password=`` or ``passphrase=`` argument as a Secret; raises UsageError where a terminal cannot carry it."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise UsageError("%s= wants a str, not %s" % (what, type(value).__name__))
+    text = Secret(value).reveal()
+    if not text or len(text) > 1024 or any(char in text for char in "\0\r\n"):
+        raise UsageError("%s= is empty, longer than 1024 characters, or has a line end in it" % what)
+    return Secret(text)
+
+
+def checked_phases(timeout):
+    # type: (Union[float, Dict[str, float]]) -> Dict[str, float]
+    """The phases of a ``connect_timeout=`` argument: seconds for each, or a dict for some of them."""
+    phases = dict(timeout) if isinstance(timeout, dict) else dict.fromkeys(PHASES, timeout)
+    for phase, seconds in phases.items():
+        if phase not in PHASES:
+            raise UsageError("connect_timeout= has the phase %r; there are %s" % (phase, ", ".join(sorted(PHASES))))
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < 1e7:
+            raise UsageError("connect_timeout= wants a number of seconds above 0, not %r" % (seconds,))
+    return dict(PHASES, **phases)
+
+
+def safe_name(text):
+    # type: (str) -> str
+    """A context's name made of any text: what is not allowed in names becomes '_' (``CORP\\ann`` -> ``CORP_ann``).
+
+    Raises UsageError for an empty text and for one with a slash: it would look like a path, which is no name.
+    """
+    if not isinstance(text, str) or not text:
+        raise UsageError("a context's name is a str that is not empty, not %r" % (text,))
+    if "/" in text:
+        raise UsageError("a context's name has no slash in it: %r" % text)
+    return re.sub(r"[^\w.@:-]", "_", text)[:NAME_MAX]
+
+
+def checked_name(name, default):
+    # type: (Optional[str], str) -> str
+    """A ``name=`` argument, or the default made safe. A name that was given is refused rather than changed."""
+    if name is None:
+        return safe_name(default)
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise UsageError("name=%r: a context's name is 1 to %d letters, digits and '_.@:-'" % (name, NAME_MAX))
+    return name

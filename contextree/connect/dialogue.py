@@ -1,0 +1,235 @@
+"""A dialogue: what to answer on the terminal of a command until Python runs at its other end.
+
+It is a state machine and it is data: bytes go in, actions come out, nothing is opened or waited for, and it can be
+pickled, secrets included, because the context that runs the command may be another one (trust flows down).
+
+How it reads. Output is cut into lines (at CR and LF) however the bytes arrive. Rules are a table; those of the state
+we are in are tried from the top, the first that matches decides:
+
+* a PROMPT rule has to match all of the last line, which has no end yet and after which nothing more has come. So a banner line
+  "your password: expires soon" is no prompt, nor is "Enter password: " after other text on its line.
+* a LINE rule has to match from the start of a line that has ended.
+
+After a reply, what a program echoes for it (asterisks, blanks, backspaces) is dropped, then lines are lines again.
+
+A secret is used at most once for one prompt (a rule, and its group ``what`` if it has one, say the key's path). The
+same prompt again means that the answer was refused. Nothing is matched after ``finish``, ``Failed`` or ``Ready``.
+
+Memory: a line is kept to 2 KB (a longer one is never a prompt), 20 lines of 400 bytes are kept for the error text.
+"""
+
+import collections
+import re
+
+from contextree.connect.plan import Secret
+from contextree.core.wire.errors import InternalError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Dict, List, Optional, Sequence, Union
+
+    Action = Union["Reply", "Failed", "Ready"]
+
+LINE_MAX = 2048         # a prompt is shorter
+KEPT_LINES = 20
+KEPT_WIDTH = 400
+REPLIES_MAX = 20        # a program that asks and asks is not logging us in
+
+PROMPT, LINE = "prompt", "line"
+_ECHO = b"*\b\x07 "
+_ENDS = re.compile(b"[\r\n]")
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+class Rule(collections.namedtuple("Rule", "state where pattern do secret error text then")):
+    """A row of the table.
+
+    state    the state it counts in; None for all.
+    where    PROMPT or LINE.
+    pattern  bytes of a regular expression. A group ``what`` tells prompts of one rule apart.
+    do       "reply" with the secret; "empty" replies an empty line; "fail"; "ready".
+    secret   the secret's name, for "reply".
+    error    the error's class name, for "fail".
+    text     the message: of "fail", or of "reply" when the prompt comes again. ``{prompt}`` is what was matched.
+    then     the next state; None stays.
+    """
+
+    __slots__ = ()
+
+
+def prompt(pattern, do, secret=None, error="AuthenticationError", text="{prompt}", state=None, then=None):
+    # type: (bytes, str, Optional[str], str, str, Optional[str], Optional[str]) -> Rule
+    """A rule for a prompt on the terminal."""
+    return Rule(state, PROMPT, pattern, do, secret, error, text, then)
+
+
+def line(pattern, do, error="AuthenticationError", text="{prompt}", state=None, then=None):
+    # type: (bytes, str, str, str, Optional[str], Optional[str]) -> Rule
+    """A rule for a whole line on the terminal."""
+    return Rule(state, LINE, pattern, do, None, error, text, then)
+
+
+class Reply(collections.namedtuple("Reply", "data")):
+    """Write these bytes to the terminal; they may be a secret, so repr does not show them."""
+
+    __slots__ = ()
+
+    def __repr__(self):
+        return "Reply(********)"
+
+    __str__ = __repr__
+
+
+class Failed(collections.namedtuple("Failed", "error message")):
+    """The login failed: a class name of ``core.wire.errors`` and a message. End the command."""
+
+    __slots__ = ()
+
+
+class Ready(collections.namedtuple("Ready", "")):
+    """The login is complete as far as the terminal shows; the pipe is the interpreter's from here."""
+
+    __slots__ = ()
+
+
+class Dialogue:
+    """The state machine. One owner, one thread at a time.
+
+    rules: Rule rows. secrets: dict of name -> str; a rule replies with one of them.
+    """
+
+    def __init__(self, rules, secrets=None):
+        # type: (Sequence[Rule], Optional[Dict[str, str]]) -> None
+        self.rules = tuple(Rule(*rule) for rule in rules)
+        for rule in self.rules:
+            if rule.do not in ("reply", "empty", "fail", "ready") or rule.where not in (PROMPT, LINE):
+                raise InternalError("a dialogue's rule says %r at a %r" % (rule.do, rule.where))
+        self.secrets = {name: Secret(Secret(text).reveal()) for name, text in (secrets or {}).items()
+                        if text is not None}
+        self.state = "login"
+        self._line = bytearray()        # the terminal's last line, which has no end yet
+        self._long = False              # it was longer than LINE_MAX
+        self._echo = False              # we replied; what stands for the reply is still to come
+        self._err = bytearray()         # the same for stderr
+        self._kept = collections.deque(maxlen=KEPT_LINES)
+        self._used = set()              # prompts that had their secret
+        self._replies = 0
+
+    def __repr__(self):
+        return "<%s in state %s>" % (type(self).__name__, self.state)
+
+    @property
+    def over(self):
+        # type: () -> bool
+        """True when nothing will be matched any more."""
+        return self.state in ("done", "failed")
+
+    def learn(self, data):
+        # type: (bytes) -> None
+        """Take the output of the plan's probe; here there is nothing to learn."""
+
+    def feed(self, data):
+        # type: (bytes) -> List[Action]
+        """Take bytes of the terminal, and return what to do: a list of Reply, Failed and Ready, mostly empty.
+
+        Feed all that can be read at once, so that a prompt is seen with what follows it. Nothing follows Failed or Ready.
+        """
+        actions = []
+        pieces = _ENDS.split(data)
+        for number, piece in enumerate(pieces):
+            if self.over:
+                break
+            self._append(piece)
+            if number < len(pieces) - 1:
+                self._decide(LINE, actions)
+                self._end_line()
+        if not self.over:
+            self._decide(PROMPT, actions)
+        return actions
+
+    def note(self, data):
+        # type: (bytes) -> None
+        """Take bytes of stderr: they are kept for the error text, and never matched (anybody may write there)."""
+        pieces = _ENDS.split(data)
+        for number, piece in enumerate(pieces):
+            self._err += piece[:max(0, KEPT_WIDTH - len(self._err))]
+            if number < len(pieces) - 1:
+                self._keep(self._err)
+                del self._err[:]
+
+    def finish(self):
+        # type: () -> None
+        """The login is complete (HELLO came): nothing is matched from now on, secrets and texts are forgotten."""
+        self.state = "done"
+        self.secrets = {}
+        self._kept.clear()
+        del self._line[:], self._err[:]
+
+    def explain(self):
+        # type: () -> str
+        """The last lines of terminal and stderr, safe to show: no control characters, no secret."""
+        lines = list(self._kept)
+        lines += [bytes(part[:KEPT_WIDTH]) for part in (self._line, self._err) if part.strip()]
+        text = b"\n".join(lines).decode("utf-8", "replace")
+        for secret in sorted(self.secrets.values(), key=len, reverse=True):
+            text = text.replace(secret.reveal(), "********")
+        return _CONTROL.sub("?", text)
+
+    # -- inside
+
+    def _append(self, piece):
+        room = LINE_MAX - len(self._line)
+        self._line += piece[:room]
+        self._long = self._long or len(piece) > room
+        if self._echo:
+            self._line = self._line.lstrip(_ECHO)
+
+    def _end_line(self):
+        if not self.over:
+            self._keep(self._line)
+            del self._line[:]
+            self._long = self._echo = False
+
+    def _keep(self, text):
+        if text.strip():
+            self._kept.append(bytes(text[:KEPT_WIDTH]))
+
+    def _decide(self, where, actions):
+        """Find the rule for the line, and do what it says."""
+        if not self._line or (self._long and where == PROMPT):
+            return
+        for rule in self.rules:
+            if rule.where == where and rule.state in (None, self.state):
+                match = (re.fullmatch if where == PROMPT else re.match)(rule.pattern, self._line)
+                if match:
+                    return self._do(rule, match, actions)
+
+    def _do(self, rule, match, actions):
+        text = rule.text.replace("{prompt}", match.group().decode("utf-8", "replace").strip())
+        if rule.do == "fail":
+            return self._fail(rule.error, text, actions)
+        if rule.do == "ready":
+            self._keep(self._line)
+            self.state = "done"
+            actions.append(Ready())
+            return
+        answer = b""
+        if rule.do == "reply":
+            key = rule.pattern, match.groupdict().get("what")
+            if key in self._used:
+                return self._fail(rule.error, text, actions)
+            self._used.add(key)
+            answer = self.secrets[rule.secret].reveal().encode("utf-8", "surrogateescape")
+        self._replies += 1
+        if self._replies > REPLIES_MAX:
+            return self._fail("AuthenticationError", "it asked %d times: %s" % (self._replies, text), actions)
+        actions.append(Reply(answer + b"\n"))
+        self.state = rule.then or self.state
+        self._end_line()
+        self._echo = True
+
+    def _fail(self, error, text, actions):
+        self._keep(self._line)
+        del self._line[:]
+        self.state = "failed"
+        actions.append(Failed(error, _CONTROL.sub("?", text)))
