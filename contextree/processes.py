@@ -1,7 +1,8 @@
-"""The program's own child processes, watched as contextree watches its own: ``start`` them, or ``monitor`` running ones.
+"""The program's own child processes, watched as contextree watches its own: ``start`` them, or ``monitor`` running
+ones.
 
-One loop per process, started with the first child; a process forked off gets its own. No signal handler is installed and no
-other child's status is taken. Programs with a loop of their own use ``Reaper(broker)``.
+One loop per process, started with the first child; a process forked off gets its own. No signal handler is installed
+and no other child's status is taken. Programs with a loop of their own use ``Reaper(broker)``.
 """
 
 import atexit
@@ -34,11 +35,11 @@ def monitor(pid: int, command: str = "") -> Child:
 def start(argv: Sequence[str | os.PathLike], *, reaper: Reaper | None = None, **options) -> Child:
     """Start a program and return its handle; ``options`` are those of ``subprocess.Popen``. Any thread.
 
-    Pipes that were asked for are in ``stdin``, ``stdout`` and ``stderr`` of the handle. ``preexec_fn`` is refused: it is not
-    safe in a program with threads. Raises OSError where the program cannot be started."""
+    Pipes that were asked for are in ``stdin``, ``stdout`` and ``stderr`` of the handle. ``preexec_fn`` is refused:
+    it is not safe in a program with threads. Raises OSError where the program cannot be started."""
     if options.get("preexec_fn") is not None:
-        raise UsageError("preexec_fn is not safe in a program with threads: use start_new_session, process_group, user, "
-                         "group or a program that sets things up")
+        raise UsageError("preexec_fn is not safe in a program with threads: use start_new_session, process_group, "
+                         "user, group or a program that sets things up")
     reaper = reaper or default_reaper()
     popen = process.unpatched("subprocess", "Popen")(argv, **options)
     popen.returncode = 0  # the object is dropped here and must not wait for the pid: only the handle does

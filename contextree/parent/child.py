@@ -1,18 +1,4 @@
-"""The handle of one child process: its state as a table, who waits for it, how it is signalled and ended.
-
-    RUNNING <-> STOPPED -> EXIT_HINT -> REAPED | LOST         any but the last two -> RELEASED
-
-Every move is made on the loop thread, under the handle's lock, and must be in ``MOVES``. A hint (end of a stream, a waiter of
-a polled child, a signal of ours) makes the reaper look; only ``waitid`` for this very child decides. There is one wait per
-look, it never blocks, and it asks for stops only while somebody waits for one, so that no change is taken that nobody wants.
-
-The lock makes signalling and reaping of the same child take turns: a handle that says "not reaped" under it names a pid that
-cannot have been reused. It is one lock per child, held for a system call or two, and reentrant, because a Python signal
-handler that calls ``terminate()`` may interrupt the main thread inside it. No callback runs under it.
-
-Somebody else in the process may take the status (``os.wait()``, libev's ``waitpid(-1)``, an ignored SIGCHLD). Then waitid says
-ECHILD, and the status comes from the pidfd (Linux 6.15) or the state is LOST with the reason; it is never made up.
-"""
+"""The handle of one child process: wait for it from any thread, signal it, end it. How it is watched: watched.py."""
 
 import errno
 import os
@@ -20,37 +6,18 @@ import signal
 from time import monotonic
 
 from contextree.core import process
-from contextree.core.wire.errors import (
-    CallTimeout, Closed, ForkedError, InternalError, ProcessExited, UsageError, WouldBlockLoop,
-)
+from contextree.core.wire.errors import CallTimeout, Closed, ForkedError, ProcessExited, UsageError, WouldBlockLoop
 from contextree.parent import pidfd
-from contextree.parent.child_state import CONTINUED, DEATHS, EXITED, NAMES, STOPPED, TRAPPED, ChildState, describe, from_status, lost
+from contextree.parent.child_state import CONTINUED, DEATHS, EXITED, NAMES, STOPPED, TRAPPED, ChildState, describe
+from contextree.parent.watched import FINAL, Phase, Watched
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Callable, Iterable, Optional, Union
 
-SHORT, LONG = 0.001, 0.25  # seconds: first and last step of every backoff
-RECOVERY = 9  # looks (0.25 s together) for the exit code of a stolen child: the thief may still be inside the kernel
-
-
-class Phase:
-    """Names of the states of a handle."""
-
-    RUNNING, STOPPED, EXIT_HINT, REAPED, LOST, RELEASED = "running", "stopped", "exit hint", "reaped", "lost", "released"
-
-
-FINAL = (Phase.REAPED, Phase.LOST, Phase.RELEASED)
-MOVES = {
-    Phase.RUNNING: (Phase.STOPPED, Phase.EXIT_HINT) + FINAL,
-    Phase.STOPPED: (Phase.RUNNING, Phase.EXIT_HINT) + FINAL,
-    Phase.EXIT_HINT: FINAL,
-    Phase.REAPED: (), Phase.LOST: (), Phase.RELEASED: (),
-}
-
-
 class Ticket:
-    """One waiter's claim on the next state that it wants: made by ``Child.begin_wait``; ``wake()`` is called once it is there."""
+    """One waiter's claim on the next state that it wants: made by ``Child.begin_wait``; ``wake()`` is called once it
+    is there."""
 
     __slots__ = ("error", "state", "stops", "wake")
 
@@ -66,34 +33,11 @@ class Ticket:
         return self.state
 
 
-class Child:
-    """A child process, made by ``Reaper.monitor``. All methods may be called from any thread and at any time after its death;
-    in a process forked off they raise ``ForkedError``. A handle that is dropped is reaped all the same."""
+class Child(Watched):
+    """A child process, made by ``Reaper.monitor``. All methods may be called from any thread and at any time after
+    its death; in a process forked off they raise ``ForkedError``. A handle that is dropped is reaped all the same."""
 
     stdin = stdout = stderr = None  # file objects, where whoever started it kept some
-
-    def __init__(self, reaper, pid: int, command: str, fd: int = -1) -> None:
-        self.pid = pid
-        self.command = command
-        self.phase = Phase.RUNNING
-        self.privileged = False  # it refused our signals (EPERM): its end can only be waited for
-        self._reaper = reaper
-        self._broker = reaper.broker
-        self._generation = process.generation
-        self._lock = process.unpatched("_thread", "RLock")()
-        self._fd = fd
-        self._state = None
-        self._error = None
-        self._tickets = []
-        self._unread = {}  # code -> a stop that somebody waited for but left without
-        self._callbacks = []
-        self._delay = SHORT
-        self._timer = self._stop_timer = None
-        self._end_timers = ()
-        self._recoveries = 0
-
-    def __repr__(self):
-        return "<%s %s: %s>" % (type(self).__name__, describe(self.pid, self.command), self._state or self.phase)
 
     # -- what became of it
 
@@ -104,11 +48,13 @@ class Child:
         return self._state
 
     def wait(self, timeout: "Optional[float]" = None, options: "Union[int, Iterable[int]]" = EXITED) -> ChildState:
-        """Wait for a state: a death (default), or what ``options`` name of STOPPED, TRAPPED and CONTINUED; a death always counts.
+        """Wait for a state: a death (default), or what ``options`` name of STOPPED, TRAPPED and CONTINUED; a death
+        always counts.
 
         Any number of threads may wait, each for its own; after the death every call returns the same object. Stops may
-        coalesce in the kernel: their number means nothing. Raises ``CallTimeout``, ``Closed`` when the loop ended or the
-        handle was released, ``WouldBlockLoop`` on the loop thread. Where no thread runs the loop, this call drives it."""
+        coalesce in the kernel: their number means nothing. Raises ``CallTimeout``, ``Closed`` when the loop ended or
+        the handle was released, ``WouldBlockLoop`` on the loop thread. Where no thread runs the loop, this call
+        drives it."""
         waiter = process.Waiter()
         ticket = self.begin_wait(options, waiter.wake)
         end = None if timeout is None else monotonic() + timeout
@@ -130,7 +76,8 @@ class Child:
     def check(self, timeout: "Optional[float]" = None) -> ChildState:
         """Wait for the end; return a clean state, raise ``UncleanExit`` for any other.
 
-        Whoever cancels this wait (Ctrl-C, SystemExit, a cancellation that is no ``Exception``) sends TERM to the child."""
+        Whoever cancels this wait (Ctrl-C, SystemExit, a cancellation that is no ``Exception``) sends TERM to the
+        child."""
         try:
             state = self.wait(timeout)
         except Exception:
@@ -148,9 +95,11 @@ class Child:
             pass  # dead, released or another user's: the cancellation is what must be heard
 
     def begin_wait(self, options: "Union[int, Iterable[int]]", wake: "Callable") -> Ticket:
-        """The non-blocking half of ``wait``, for event loops: ``wake()`` is called on the loop thread when the ticket is ready.
+        """The non-blocking half of ``wait``, for event loops: ``wake()`` is called on the loop thread when the
+        ticket is ready.
 
-        Where ``ticket.result()`` gives a state at once, nothing is called. Who leaves early must ``abandon`` the ticket."""
+        Where ``ticket.result()`` gives a state at once, nothing is called. Who leaves early must ``abandon`` the
+        ticket."""
         ticket = Ticket(_stops(options), wake)
         self._check_generation()
         with self._lock:
@@ -175,7 +124,8 @@ class Child:
         return ticket
 
     def abandon(self, ticket: Ticket) -> None:
-        """This waiter leaves; a stop that it was given but has not read is kept for the next one. Any thread, idempotent."""
+        """This waiter leaves; a stop that it was given but has not read is kept for the next one. Any thread,
+        idempotent."""
         with self._lock:
             if ticket in self._tickets:
                 self._tickets.remove(ticket)
@@ -196,7 +146,8 @@ class Child:
             self._broker.defer(callback, state)
 
     def hint(self) -> None:
-        """Look whether it has ended: a stream of it closed, or somebody said so. Any thread; a wrong hint does no harm."""
+        """Look whether it has ended: a stream of it closed, or somebody said so. Any thread; a wrong hint does no
+        harm."""
         self._check_generation()
         if self.phase not in FINAL:
             self._broker.defer(self._hinted)
@@ -206,8 +157,8 @@ class Child:
     def kill(self, sig: int = signal.SIGKILL) -> None:
         """Send ``sig`` to this child and to no other process.
 
-        Raises ``ProcessExited`` once it is dead, read or not (then nothing is sent), PermissionError where it belongs to
-        another user, ``Closed`` after ``release``."""
+        Raises ``ProcessExited`` once it is dead, read or not (then nothing is sent), PermissionError where it
+        belongs to another user, ``Closed`` after ``release``."""
         self._signal(sig, self._send)
 
     def terminate(self) -> None:
@@ -215,16 +166,18 @@ class Child:
         self.kill(signal.SIGTERM)
 
     def killpg(self, sig: int = signal.SIGKILL) -> None:
-        """Send ``sig`` to the process group that this child leads. ``UsageError`` where it leads none; else as ``kill``."""
+        """Send ``sig`` to the process group that this child leads. ``UsageError`` where it leads none; else as
+        ``kill``."""
         self._signal(sig, self._send_group)
 
     def end(self, gentle: "Iterable[Callable]" = (), hang_up: "Optional[Callable]" = None, grace: float = 3.0,
             patience: float = 2.0) -> None:
         """Begin to end it, and return at once. A second call replaces the schedule of the first.
 
-        ``gentle`` (send SHUTDOWN, close stdin) are called on the loop thread: the first now, the others spread over ``grace``
-        seconds. Then ``hang_up`` (close the pty's master), TERM and CONT. ``patience`` seconds later KILL, to its group where
-        it leads one. After that it is waited for as long as it takes; so it is where it refuses our signals (another user)."""
+        ``gentle`` (send SHUTDOWN, close stdin) are called on the loop thread: the first now, the others spread over
+        ``grace`` seconds. Then ``hang_up`` (close the pty's master), TERM and CONT. ``patience`` seconds later KILL,
+        to its group where it leads one. After that it is waited for as long as it takes; so it is where it refuses
+        our signals (another user)."""
         self._check_generation()
         self._broker.defer(self._begin_end, list(gentle), hang_up, grace, patience)
 
@@ -243,7 +196,8 @@ class Child:
         return self
 
     def __exit__(self, *exc_info) -> None:
-        """KILL it unless it is dead, wait until it is reaped, close its streams. Does nothing in a process forked off."""
+        """KILL it unless it is dead, wait until it is reaped, close its streams. Does nothing in a process forked
+        off."""
         if self._generation != process.generation:
             return
         try:
@@ -263,7 +217,8 @@ class Child:
 
     def _check_generation(self):
         if self._generation != process.generation:
-            raise ForkedError("%s is a child of the process that this one was forked from" % describe(self.pid, self.command))
+            name = describe(self.pid, self.command)
+            raise ForkedError("%s is a child of the process that this one was forked from" % name)
 
     def _sleep(self, waiter, left):
         broker = self._broker
@@ -289,40 +244,19 @@ class Child:
                     dead = True
                 except PermissionError as error:
                     self.privileged = True
-                    raise PermissionError(error.errno, "may not signal %s: it belongs to another user" % (
-                        describe(self.pid, self.command)))
+                    name = describe(self.pid, self.command)
+                    raise PermissionError(error.errno, "may not signal %s: it belongs to another user" % name) from None
         if self._fd < 0 and self.phase not in FINAL:
             self._broker.defer(self._look_soon)
         if dead:
             raise ProcessExited("%s has ended already%s" % (
                 describe(self.pid, self.command), ": " + str(state) if state else ""), state=state)
 
-    def is_ours(self) -> bool:
-        """A child of this very process whose status is still to be had, by now. Any thread."""
-        with self._lock:
-            return self.phase not in FINAL and self._peek() != "stolen"
-
-    def _peek(self):
-        """Under the lock: alive, dead (its status is still there) or stolen."""
-        try:
-            return "dead" if self._wait(pidfd.WEXITED | pidfd.WNOWAIT) else "alive"
-        except ChildProcessError:
-            return "stolen"
-
-    def _wait(self, flags):
-        if self._fd >= 0 and self._reaper.by_pidfd:
-            try:
-                return pidfd.wait(pidfd.P_PIDFD, self._fd, flags, self.command, self.pid)
-            except OSError as error:
-                if error.errno != errno.EINVAL:
-                    raise
-                self._reaper.by_pidfd = False  # Linux 5.3 has pidfds but cannot wait by them
-        return pidfd.wait(pidfd.P_PID, self.pid, flags, self.command, self.pid)
-
     def _send(self, sig, flags=0):
         if self._fd >= 0 and self._reaper.signal_by_pidfd:
             try:
-                return pidfd.send_signal(self._fd, sig, flags)
+                pidfd.send_signal(self._fd, sig, flags)
+                return
             except (ProcessLookupError, PermissionError):
                 raise
             except OSError as error:
@@ -339,177 +273,6 @@ class Child:
             raise UsageError("%s leads no process group of its own, it is in group %d: use kill()" % (
                 describe(self.pid, self.command), group))
         self._send(sig, pidfd.PROCESS_GROUP)
-
-    # -- the loop thread
-
-    def _move(self, phase):
-        if phase == self.phase:
-            return
-        if phase not in MOVES[self.phase]:
-            raise InternalError("%s cannot go from %s to %s" % (describe(self.pid, self.command), self.phase, phase))
-        self.phase = phase
-
-    def _begin(self):
-        if self.phase in FINAL:
-            return
-        if self._fd >= 0:
-            try:
-                self._broker.watch(self._fd, self._readable)
-            except OSError:  # no room in the poller
-                process.close(self._fd)
-                self._fd = -1
-        if self._fd < 0:
-            self._reaper.poll(self)
-        self._try_reap()  # it may have been stolen before it was watched; a pidfd of a stranger never gets ready
-
-    def _readable(self):
-        self._try_reap(True)
-
-    def _hinted(self):
-        if self.phase not in FINAL:
-            self._move(Phase.EXIT_HINT)
-            self._look_soon()
-
-    def _look_soon(self):
-        if self.phase in FINAL:
-            return
-        if self._fd < 0:
-            self._delay = SHORT
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-        self._try_reap()
-
-    def _try_reap(self, readable=False):
-        if self.phase in FINAL:
-            return
-        with self._lock:
-            try:
-                state = self._wait(pidfd.WEXITED)
-            except ChildProcessError:
-                state = self._recover()
-            tell = self._settle(state) if state is not None and state.code in DEATHS else None
-        if tell:
-            tell()
-        elif readable or self._recoveries or self._fd < 0 and (self.phase == Phase.EXIT_HINT or self._tickets):
-            self._look_again()
-
-    def _look_again(self):
-        """Readable, but waitid has nothing: it is traced by somebody. Or polled, or stolen a moment ago. Ask by timer, so that
-        a descriptor which stays readable cannot keep the loop busy."""
-        if self._timer is None:
-            if self._fd >= 0:
-                self._broker.forget(self._fd)
-            self._timer = self._broker.timer(self._delay, self._retry)
-            self._delay = min(self._delay * 2, LONG)
-
-    def _retry(self):
-        self._timer = None
-        if self.phase in FINAL:
-            return
-        if self._fd >= 0 and not self._recoveries:
-            self._broker.watch(self._fd, self._readable)
-        else:
-            self._try_reap()
-
-    def _recover(self):
-        """Under the lock, after ECHILD: the kernel's memory of the exit code, None to ask again, or LOST."""
-        if self._fd >= 0 and self._reaper.exit_status is not None and self._recoveries < RECOVERY:
-            try:
-                status = self._reaper.exit_status(self._fd)
-            except OSError:
-                status = -1  # a kernel that keeps none
-            if status is None:
-                self._recoveries += 1
-                return None
-            if status >= 0:
-                self._reaper.count["recovered"] += 1
-                return from_status(self.pid, status, self.command)
-        return lost(self.pid, self.command, self._reaper.why_lost())
-
-    def _settle(self, state):
-        """Under the lock: the end. Returns what must be called without it."""
-        self._move(Phase.LOST if state.reason else Phase.REAPED)
-        self._state = state
-        self._reaper.count["lost" if state.reason else "reaped"] += 1
-        tickets, callbacks = self._let_go()
-
-        def tell():
-            for ticket in tickets:
-                ticket.state = state
-                ticket.wake()
-            for callback in callbacks:  # deferred, so that one that fails does not keep the others from being called
-                self._broker.defer(callback, state)
-
-        return tell
-
-    def _let_go(self):
-        for timer in [self._timer, self._stop_timer] + list(self._end_timers):
-            if timer is not None:
-                timer.cancel()
-        self._timer = self._stop_timer = None
-        self._end_timers = ()
-        if self._fd >= 0:
-            self._broker.forget(self._fd)
-            process.close(self._fd)
-            self._fd = -1
-        self._reaper.discard(self)
-        tickets, callbacks = self._tickets, self._callbacks
-        self._tickets, self._callbacks = [], []
-        return tickets, callbacks
-
-    def _release(self, error):
-        with self._lock:
-            if self.phase in FINAL:
-                return
-            self._move(Phase.RELEASED)
-            self._error = error
-            tickets, _callbacks = self._let_go()
-        for ticket in tickets:
-            ticket.error = error
-            ticket.wake()
-
-    def _look_for_stops(self):
-        """Ask for the kinds of stop that somebody waits for, until the kernel has no more; then again by timer."""
-        if self.phase in FINAL:
-            return
-        while True:
-            with self._lock:
-                wanted = set()
-                for ticket in self._tickets:
-                    wanted |= ticket.stops
-                if not wanted:
-                    return
-                flags = (pidfd.WCONTINUED if CONTINUED in wanted else 0) | (pidfd.WSTOPPED if wanted - {CONTINUED} else 0)
-                try:
-                    state = self._wait(flags)
-                except ChildProcessError:
-                    return self._look_soon()
-                if state is None:
-                    break
-                tell = self._settle(state) if state.code in DEATHS else self._changed(state)
-            tell()
-        if self._stop_timer is not None:
-            self._stop_timer.cancel()
-        self._stop_timer = self._broker.timer(self._reaper.stop_interval, self._look_for_stops)
-
-    def _changed(self, state):
-        """Under the lock: it stopped or goes on. Returns what must be called without it."""
-        self._state = state
-        if self.phase != Phase.EXIT_HINT:
-            self._move(Phase.RUNNING if state.code == CONTINUED else Phase.STOPPED)
-        tickets = [ticket for ticket in self._tickets if state.code in ticket.stops]
-        if not tickets:
-            self._unread[state.code] = state
-        for ticket in tickets:
-            self._tickets.remove(ticket)
-            ticket.state = state
-
-        def tell():
-            for ticket in tickets:
-                ticket.wake()
-
-        return tell
 
     # -- the chain that ends it
 

@@ -19,8 +19,8 @@ _FIELDS = "pid uid code status command reason"
 class ChildState(namedtuple("ChildState", _FIELDS)):
     """One change of a child. Immutable, comparable, can be pickled.
 
-    ``pid``; ``uid`` (real user id, None where the kernel did not tell); ``code`` (EXITED, KILLED, DUMPED, TRAPPED, STOPPED,
-    CONTINUED, LOST); ``status`` (exit status for EXITED, None for LOST, signal number otherwise); ``command``;
+    ``pid``; ``uid`` (real user id, None where the kernel did not tell); ``code`` (EXITED, KILLED, DUMPED, TRAPPED,
+    STOPPED, CONTINUED, LOST); ``status`` (exit status for EXITED, None for LOST, signal number otherwise); ``command``;
     ``reason`` (LOST only: why nobody knows)."""
 
     __slots__ = ()

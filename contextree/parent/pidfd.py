@@ -1,8 +1,9 @@
 """The system calls behind the reaper: wait for one child, and the pidfd family where Python has no name for it.
 
 ``P_ALL`` and negative pids are used nowhere: they would take statuses that belong to others in this process.
-On Python 3.6 to 3.8 (and builds against old headers) the calls go through ctypes; where that is missing they raise ENOSYS
-and the reaper polls by timers. Numbers above 423 are the same on every architecture that Python runs on but alpha.
+On Python 3.6 to 3.8 (and builds against old headers) the calls go through ctypes; where that is missing they raise
+ENOSYS and the reaper polls by timers. Numbers above 423 are the same on every architecture that Python runs on but
+alpha.
 """
 
 import errno
@@ -18,6 +19,7 @@ P_PIDFD = getattr(os, "P_PIDFD", 3)  # Linux 5.4
 WEXITED, WSTOPPED, WCONTINUED = getattr(os, "WEXITED", 4), getattr(os, "WSTOPPED", 2), getattr(os, "WCONTINUED", 8)
 WNOWAIT = getattr(os, "WNOWAIT", 0x1000000)
 PROCESS_GROUP = 4  # flag of pidfd_send_signal, Linux 6.9
+_open, _send_signal = getattr(os, "pidfd_open", None), getattr(signal, "pidfd_send_signal", None)  # Python 3.9
 _SEND_SIGNAL, _OPEN = 424, 434
 _GET_INFO = 0xC040FF0B  # _IOWR(0xFF, 11, 64 bytes); a larger struct of a later kernel is compatible
 _INFO_EXIT = 8
@@ -27,7 +29,8 @@ _INFO = struct.Struct("=QQ11Ii")  # mask, cgroup id, pid, tgid, ppid, eight ids,
 def wait(idtype: int, ident: int, flags: int, command: str = "", pid: int = 0):
     """The next state of this one child, or None; never blocks. Raises ChildProcessError when there is no such child.
 
-    Where Python has no ``waitid`` (macOS before 3.13) WNOWAIT sees nothing, and a death may be returned instead of a stop."""
+    Where Python has no ``waitid`` (macOS before 3.13) WNOWAIT sees nothing, and a death may be returned instead of a
+    stop."""
     if hasattr(os, "waitid"):
         info = os.waitid(idtype, ident, flags | os.WNOHANG)
         return info and from_siginfo(info, command)
@@ -39,9 +42,10 @@ def wait(idtype: int, ident: int, flags: int, command: str = "", pid: int = 0):
 
 
 def open_pidfd(pid: int) -> int:
-    """A descriptor (close-on-exec) that becomes readable when ``pid`` ends. Raises OSError; ENOSYS where there is none."""
-    if hasattr(os, "pidfd_open"):
-        return os.pidfd_open(pid)
+    """A descriptor (close-on-exec) that becomes readable when ``pid`` ends. Raises OSError; ENOSYS where there is
+    none."""
+    if _open:
+        return _open(pid)
     fd = _syscall(_OPEN, pid, 0)
     os.set_inheritable(fd, False)
     return fd
@@ -49,8 +53,8 @@ def open_pidfd(pid: int) -> int:
 
 def send_signal(fd: int, number: int, flags: int = 0) -> None:
     """Signal the process of a pidfd, or with ``PROCESS_GROUP`` the group that it leads. Raises OSError."""
-    if hasattr(signal, "pidfd_send_signal"):
-        signal.pidfd_send_signal(fd, number, None, flags)
+    if _send_signal:
+        _send_signal(fd, number, None, flags)
     else:
         _syscall(_SEND_SIGNAL, fd, number, 0, flags)
 
@@ -75,7 +79,7 @@ def _syscall(number, *args):
 
         function = ctypes.CDLL(None, use_errno=True).syscall
     except (ImportError, OSError, AttributeError):
-        raise OSError(errno.ENOSYS, "this Python has no ctypes")
+        raise OSError(errno.ENOSYS, "this Python has no ctypes") from None
     result = function(ctypes.c_long(number), *[ctypes.c_long(arg) for arg in args])
     if result < 0:
         code = ctypes.get_errno()

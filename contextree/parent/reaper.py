@@ -1,13 +1,15 @@
-"""Reaping: every child process of contextree is waited for by itself, on the loop, without a thread or a signal handler.
+"""Reaping: every child process of contextree is waited for by itself, on the loop, without a thread or a signal
+handler.
 
 A pidfd per child lies in the loop's poller; when it gets readable, ``waitid`` asks for that child alone. Never for all
-(P_ALL, -1, a group): that would take the statuses of the program's own children. Nothing of the process is touched: no SIGCHLD
-handler, no mask, no wake-up descriptor, so all of it works whoever owns SIGCHLD. Where a pidfd cannot be had (old kernel,
-seccomp, no descriptor left) the child is polled: each second, and in steps of 1 to 250 ms while somebody waits for it
-or has reason to think that it ended. A process without children has no descriptor and no timer from here.
+(P_ALL, -1, a group): that would take the statuses of the program's own children. Nothing of the process is touched:
+no SIGCHLD handler, no mask, no wake-up descriptor, so all of it works whoever owns SIGCHLD. Where a pidfd cannot be
+had (old kernel, seccomp, no descriptor left) the child is polled: each second, and in steps of 1 to 250 ms while
+somebody waits for it or has reason to think that it ended. A process without children has no descriptor and no timer
+from here.
 
-Rejected: SIGCHLD (signals coalesce, belong to the main thread, and asyncio, libev and others want it), a blocked thread per
-child (memory, and it cannot be interrupted), signalfd (its readiness is that of the process which polls it).
+Rejected: SIGCHLD (signals coalesce, belong to the main thread, and asyncio, libev and others want it), a blocked
+thread per child (memory, and it cannot be interrupted), signalfd (its readiness is that of the process which polls it).
 """
 
 import errno
@@ -17,8 +19,9 @@ from contextree.core import process
 from contextree.core.broker import Broker
 from contextree.core.wire.errors import Closed, ForkedError, NotOurChild
 from contextree.parent import pidfd
-from contextree.parent.child import Child, Phase, RemoteChild, Ticket
+from contextree.parent.child import Child, RemoteChild, Ticket
 from contextree.parent.child_state import TAKEN, describe
+from contextree.parent.watched import Phase
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,8 +34,9 @@ NEVER = (errno.ENOSYS, errno.EPERM)  # will not get better: do not ask again
 
 
 class Reaper:
-    """The children of one process. ``open_pidfd`` and ``exit_status`` are the system calls (None: without), for old kernels in
-    tests; ``stop_interval`` is how often a child is asked whether it stopped, while somebody waits for that."""
+    """The children of one process. ``open_pidfd`` and ``exit_status`` are the system calls (None: without), for old
+    kernels in tests; ``stop_interval`` is how often a child is asked whether it stopped, while somebody waits for
+    that."""
 
     def __init__(self, broker: Broker, open_pidfd: "Optional[Callable]" = pidfd.open_pidfd,
                  exit_status: "Optional[Callable]" = pidfd.exit_status, stop_interval: float = 0.25) -> None:
@@ -67,11 +71,13 @@ class Reaper:
         child = Child(self, pid, command, self._open_pidfd(pid))
         if not spawned and not child.is_ours():
             process.close(child._fd)
-            raise NotOurChild("%s is not a child of this process: only its parent can wait for it" % describe(pid, command))
+            name = describe(pid, command)
+            raise NotOurChild("%s is not a child of this process: only its parent can wait for it" % name)
         return self._add(child)
 
     def adopt_remote(self, pid: int, command: str, kill: "Callable[[int], object]") -> RemoteChild:
-        """A handle of a process that another context reaps; ``kill(sig)`` has it signalled, ``report`` tells its state."""
+        """A handle of a process that another context reaps; ``kill(sig)`` has it signalled, ``report`` tells its
+        state."""
         return self._add(RemoteChild(self, pid, command, kill))
 
     def why_lost(self) -> str:
