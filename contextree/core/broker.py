@@ -119,9 +119,9 @@ class Broker:
                 box.append((False, error))
             waiter.wake()
 
-        self.defer(run)
-        self._listeners.append(waiter.wake)
+        self._listeners.append(waiter.wake)  # before the deferral: the loop may end between the two
         try:
+            self.defer(run)
             if not waiter.wait(timeout):
                 raise TimeoutError("the loop did not run %s within %s s" % (_name(function), timeout))
         finally:

@@ -65,6 +65,14 @@ class NotOurChild(UsageError):
     """The process is not a child of this one, so it cannot be waited for."""
 
 
+class ProcessExited(UsageError):
+    """The child has ended already: nothing was signalled, its pid may belong to another process by now.
+
+    Fields: ``state`` (a ChildState, or None where it has not been read yet)."""
+
+    state = None
+
+
 class PeerError(ContextreeError):
     """The other end's fault."""
 
@@ -140,6 +148,16 @@ class ContextDied(WorldError):
 
     context = reason = output = ""
     status = None
+
+
+class UncleanExit(WorldError):
+    """A child ended with a status other than 0, by a signal, or its status was lost.
+
+    Fields: ``state`` (a ChildState), ``command``.
+    """
+
+    state = None
+    command = ""
 
 
 class InternalError(ContextreeError):
