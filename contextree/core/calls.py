@@ -18,7 +18,7 @@ from struct import Struct
 from contextree.core import process
 from contextree.core.mailbox import Mailbox
 from contextree.core.wire import values
-from contextree.core.wire.errors import CallCancelled, CallTimeout, NotSendable
+from contextree.core.wire.errors import CallCancelled, CallTimeout, ContextreeError, NotSendable
 from contextree.core.wire.frames import CALL, MAIN, NUMBER, PICKLE, SERVICE, STREAM
 
 try:
@@ -260,4 +260,12 @@ def pack_error(error, context, pickles):
             loads(pickled)
         except Exception:
             pickled = None
-    return b"\4" + values.encode([kind.__module__, kind.__qualname__, args, shorten(text), shorten(lines), context, pickled])
+    fields = {}
+    for key, value in vars(error).items() if isinstance(error, ContextreeError) else ():
+        try:
+            values.encode(value)
+            fields[key] = value
+        except Exception:
+            fields[key] = str(value)
+    return b"\4" + values.encode([kind.__module__, kind.__qualname__, args, shorten(text), shorten(lines), context, pickled,
+                                  fields])

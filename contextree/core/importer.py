@@ -14,7 +14,7 @@ from _imp import acquire_lock, release_lock
 from zlib import decompress
 
 from contextree.core import process
-from contextree.core.wire.frames import MODULES, NUMBER
+from contextree.core.wire.frames import MODULES
 
 try:
     from _pickle import loads
@@ -22,7 +22,7 @@ except ImportError:
     from pickle import loads
 
 ABSENT, SOURCE, CODE, NAMESPACE = 0, 1, 2, 3
-MAGIC = NUMBER.pack(int.from_bytes(sys.modules["_frozen_importlib_external"].MAGIC_NUMBER, "little"))
+MAGIC = sys.modules["_frozen_importlib_external"].MAGIC_NUMBER
 
 
 class Finder:
@@ -46,7 +46,7 @@ class Finder:
 
     def find_distributions(self, context=None):
         """``importlib.metadata`` of distributions of the master."""
-        if not self.asks or not self.importer.router.upstream:
+        if not self.asks or not self.importer.router:
             return ()
         from contextree.parent import resources
 
@@ -65,10 +65,26 @@ class Importer:
         self.lock = process.allocate_lock()
         self.requests = 0
 
-    def install(self) -> None:
-        """Take both places on ``sys.meta_path``."""
-        sys.meta_path.insert(0, Finder(self, False))
-        sys.meta_path.append(Finder(self, True))
+    @classmethod
+    def of(cls, router, parent, records):
+        """The importer of this process, with its places on ``sys.meta_path``. One that a fork inherited keeps its cache
+        and gets the new router and parent."""
+        for finder in sys.meta_path:
+            if type(finder) is Finder:
+                importer = finder.importer
+                importer.router = router
+                importer.parent = parent
+                importer.lock = process.allocate_lock()
+                importer.pending = {}
+                break
+        else:
+            importer = cls(router, parent)
+            sys.meta_path.insert(0, Finder(importer, False))
+            sys.meta_path.append(Finder(importer, True))
+        for record in records:
+            importer.records[record[0]] = record
+            importer.shared.add(record[0])
+        return importer
 
     # -- records
 
@@ -95,7 +111,7 @@ class Importer:
                 record = self.records.get(name)
                 if record:
                     return record
-                if not self.router.upstream:
+                if not self.router:
                     return name, ABSENT, "", "", False
                 ask = name not in self.pending
                 waiter = process.Waiter()

@@ -11,7 +11,7 @@ import sys
 
 from contextree.core import process
 from contextree.core.broker import Broker
-from contextree.core.calls import Calls, loads
+from contextree.core.calls import Calls, here, loads, unpack
 from contextree.core.importer import MAGIC, Importer
 from contextree.core.logs import Hook, Output
 from contextree.core.router import Router
@@ -32,7 +32,7 @@ class Child:
         global child
         child = self
         self.config = config
-        self.bundle = bundle
+        self.bundle = config.get("bundle") or bundle
         self.forked = forked
         self.leaving = None
         self.broker = broker = Broker(name=config["name"])
@@ -40,14 +40,11 @@ class Child:
         router.max_message = config["max_message"]
         self.link = link = router.upstream = Link(broker, process.own(rfd), process.own(wfd), router.receive, self.lost, router.id)
         router.on_goaway = self.goaway
-        self.importer = Importer(router, config["parent"])
-        self.importer.install()
+        self.importer = Importer.of(router, config["parent"], config.get("records", ()))
         self.calls = Calls(router, self.importer)
         router.openers[SHARE] = self.importer.on_share
-        for record in config.get("records", ()):
-            self.importer.store(record)
-            self.importer.shared.add(record[0])
         stdio(self)
+        sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder) is not Hook]
         Hook(router, config["level"])
         link.peer = config["parent"]
         link.send(CONTROL, config["nonce"] + frame(HELLO, 0, CONTROL, 0, link.peer, router.id, values.encode({
@@ -57,9 +54,17 @@ class Child:
 
     def run(self) -> None:
         """Serve until the end; does not return."""
-        for hook in self.config.get("on_start", ()):
-            hook()
         self.broker.start()
+        here.router = self.router
+        try:
+            for data in self.config.get("hooks", ()):
+                function, args, kwargs = unpack(data)
+                function(*args, **kwargs)
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+            self.broker.defer(self.leave)
         while True:
             try:
                 self.calls.run()
@@ -142,9 +147,8 @@ def boot(read, bundle: bytes) -> None:
     os.dup2(2, 1)
     sys.path[:] = [entry for entry in config.get("path") or sys.path if entry]
     role = config.get("role")
-    if role:
-        from contextree.core.importer import Importer  # noqa: F401  (what the role imports comes in the configuration)
-
+    if role:  # not a context: what it imports comes with the configuration
+        Importer.of(None, 0, config["records"])
         __import__(role)
         return sys.modules[role].main(config, rfd, wfd, bundle)
     Child(config, rfd, wfd, bundle, False).run()

@@ -9,17 +9,22 @@ This router knows one link, the one to the parent, and trusts what comes on it. 
 children are the business of ``engine`` (contextree.parent), which is only there in contexts that have children.
 """
 
+from struct import Struct
+
 from contextree.core import process
 from contextree.core.wire.errors import (
     CallCancelled, Closed, ContextDied, ContextreeError, NotSendable, PeerError, ProtocolError, Refused,
 )
 from contextree.core.wire.flow import CREDIT_START, Receiving
+from contextree.core.wire.values import decode
 from contextree.core.wire.frames import (
-    BROKEN, BULK, CALLS, CANCEL, CONTROL, CREDIT, DATA, DIED, FIN, GOAWAY, LOG, LOGS, MAX_PAYLOAD, MORE, NO_CHANNEL, NO_CONTEXT,
-    NUMBER, OPEN, OPEN_HEAD, OPENER, PING, PONG, REFUSED, RESET, SIZE, TOO_BIG, frame, HEADER, VERSION,
+    BROKEN, BULK, CALLS, CANCEL, CONTROL, CREDIT, DATA, DIED, FIN, GOAWAY, HEADER, IDS, LOG, LOGS, MAX_PAYLOAD, MORE, NO_CHANNEL, NO_CONTEXT,
+    NUMBER, OPEN, OPEN_HEAD, OPENER, PING, PONG, REFUSED, RESET, ROUTE_DEL,
+    SIZE, TOO_BIG, VERSION, frame,
 )
 
 CHUNK = MAX_PAYLOAD
+IDS_PAIR = Struct("!II")
 SMALL = 16384  # a message up to this travels in the class of calls, a larger one as bulk
 MAX_MESSAGE = 1 << 30
 ERRORS = {CANCEL: CallCancelled, NO_CHANNEL: PeerError, NO_CONTEXT: ContextDied, REFUSED: Refused, TOO_BIG: NotSendable,
@@ -183,6 +188,7 @@ class Router:
         self.broker = broker
         self.id = number
         self.name = name
+        self.names = {number: name}
         self.generation = process.generation
         self.upstream = None
         self.engine = None  # contextree.parent's half, once there are children
@@ -235,7 +241,8 @@ class Router:
 
     def forget(self, channel) -> None:
         """Drop a finished channel from the table."""
-        self.channels.pop((channel.peer, channel.number, channel.mine), None)
+        if self.channels.pop((channel.peer, channel.number, channel.mine), None) and self.engine and not channel.mine:
+            channel.link.open_count -= 1
 
     def reset(self, link, channel, code, text) -> None:
         """Tell the other end of ``channel`` that it is over."""
@@ -280,8 +287,14 @@ class Router:
         elif kind == PONG:
             waiting = self.pings.pop((src, number), None)
             return waiting and waiting()
-        elif kind == GOAWAY and self.on_goaway and link is self.upstream:
-            return self.on_goaway(bytes(view).decode("utf-8", "replace"))
+        elif link is self.upstream:
+            if kind == GOAWAY:
+                return self.on_goaway(bytes(view).decode("utf-8", "replace"))
+            if kind == ROUTE_DEL:  # of contexts that this one was granted to
+                numbers, reason = decode(view)
+                return self.lost(set(numbers), ContextDied("context %s ended: %s" % (numbers, reason)))
+            if kind == IDS and self.engine:
+                return self.engine.ids_came(*IDS_PAIR.unpack(view))
         self.count["unknown"] += 1
         return None
 
@@ -303,6 +316,8 @@ class Router:
 
         channel.on_message = first
         self.channels[src, number, 0] = channel
+        if self.engine:
+            link.open_count += 1
         return channel.receive(flags, view[OPEN_HEAD.size:])
 
     def refuse(self, link, dst, number, flags, code, text, src=None) -> None:

@@ -53,7 +53,7 @@ class Link:
         self.probe_sent = None
         self.rtt = None
         self.last_read = broker.clock()
-        self.bytes_in = self.bytes_out = self.frames_in = 0
+        self.bytes_in = self.bytes_out = self.frames_in = self.open_count = 0
         os.set_blocking(rfd, False)
         os.set_blocking(wfd, False)
 

@@ -19,8 +19,8 @@ from contextree.core.wire import values
 from contextree.core.wire.errors import ContextDied, ContextreeError, PeerError, UsageError
 from contextree.core.wire.flow import Bucket
 from contextree.core.wire.frames import (
-    BROKEN, BULK, CONTROL, CREDIT, DATA, GOAWAY, IDS, LOG, MAX_HOPS, MODULES, NO_CONTEXT, NUMBER, OPEN, OPEN_HEAD, OPENER, PING,
-    PONG, REFUSED, RESET, RESOURCE, ROUTE_ADD, ROUTE_DEL, frame,
+    BROKEN, BULK, CONTROL, CREDIT, DATA, GOAWAY, IDS, LOG, LOGS, MAX_HOPS, MODULES, NO_CONTEXT, NUMBER, OPEN, OPEN_HEAD, OPENER, PING,
+    REFUSED, RESOURCE, ROUTE_ADD, ROUTE_DEL, frame,
 )
 from contextree.core.wire.routes import Blocks, valid_name
 
@@ -73,7 +73,7 @@ class Relay:
         return data, b""
 
 
-class Engine:
+class Routing:
     """The parent's half of the router ``core``."""
 
     def __init__(self, core, ids, bundle, decode=values.decode, trusted=True) -> None:
@@ -89,10 +89,7 @@ class Engine:
         self.relays = {}
         self.grants = set()
         self.waiting_ids = []
-        self.on_log = None  # the root's: (info, payload)
-        self.on_security = None
-        self.reaper = None
-        self.template = None
+        self.watchers = {}  # id -> waiters for its end
         self.children = {}  # id of direct child -> Boot
         self.count = {"spoofed": 0, "refused": 0, "forwarded": 0, "violations": 0, "disconnected": 0}
         self.ending = None
@@ -206,8 +203,8 @@ class Engine:
         """A log record of a child: to the root."""
         core = self.core
         if core.upstream is not None:
-            core.upstream.send(3, bytes(raw))
-        elif self.on_log:
+            core.upstream.send(LOGS, bytes(raw))
+        else:
             self.on_log(info, view)
 
     # -- police
@@ -246,9 +243,8 @@ class Engine:
 
     def security(self, link, what):
         """Tell the log, at a bounded rate."""
-        if self.on_security and link.complaints.take(self.broker.clock()):
-            info = self.infos.get(link.peer)
-            self.on_security("%s: %s" % (info.name if info else "context %s" % link.peer, what))
+        if link.complaints.take(self.broker.clock()):
+            self.on_security(link.peer, what)
 
     def granted(self, kind, src, dst) -> bool:
         """Whether contexts may talk sideways; who may open may be answered."""
@@ -345,6 +341,8 @@ class Engine:
         for number in numbers:
             if number in self.gone:
                 self.core.lost({number}, self.gone[number][1])
+            for waiter in self.watchers.pop(number, ()):
+                waiter.wake()
         upstream = self.core.upstream
         payload = values.encode([list(numbers), reason])
         if upstream is not None:
@@ -395,9 +393,3 @@ class Engine:
         if not waiter.wait(30):
             raise PeerError("the parent of %s gave no ids" % self.core.name)
         return box[0]
-
-    def end(self, grace, then):
-        """End all children within ``grace`` seconds, then call ``then``. Loop thread."""
-        from contextree.parent import boot
-
-        boot.end_all(self, grace, then)

@@ -1,0 +1,398 @@
+"""One direct child, from the start of its process to the news of its end.
+
+A ``Branch`` owns the process handle, the link, stderr and the terminal of a child, and moves by the table ``MOVES``:
+
+    start -> connect -> login -> boot -> up -> dying -> dead
+
+Everything that the child needs is written behind the command at once: bundle, configuration, and whatever frames are sent
+meanwhile. What comes back before the nonce is login noise; it is logged and kept for the error text. After the nonce come
+frames, HELLO first. The phases have a limit each. All of this happens on the loop thread but ``launch``, which starts
+processes and waits.
+
+At the end three things come together in any order: end of file on the link, the exit status, the last lines of stderr. The
+branch waits a second for those that are missing before it tells the waiters.
+"""
+
+import os
+import pickle
+import sys
+from collections import deque
+
+from contextree.core import process
+from contextree.core.first_stage import ALIVE
+from contextree.core.logs import LINE, Lines
+from contextree.core.mailbox import Mailbox
+from contextree.core.streams import Link
+from contextree.core.wire import errors, values
+from contextree.core.wire.errors import ConnectError, ConnectTimeout, ContextDied, ContextreeError, VersionError
+from contextree.core.wire.flow import Bucket
+from contextree.core.wire.frames import CONTROL, GOAWAY, HELLO, NUMBER, frame
+from contextree.core.wire.routes import Blocks
+from contextree.parent.reaper import Reaper
+
+STDERR = 2  # kind of a log payload; 0 and 1 are in core.logs
+NEWS = 1.0  # seconds to wait for exit status and last lines once the link is gone
+LEFT = 0.5  # seconds for the link to end once the process has
+NOISE_KEPT = 4096
+MOVES = {
+    "start": ("connect", "dead"), "connect": ("login", "boot", "up", "dying", "dead"), "login": ("boot", "up", "dying", "dead"),
+    "boot": ("up", "dying", "dead"), "up": ("dying", "dead"), "dying": ("dead",), "dead": (),
+}
+
+
+class ChildLink(Link):
+    """A link to a child, with what the police notes about it."""
+
+    def __init__(self, *args):
+        Link.__init__(self, *args)
+        self.blocks = Blocks()
+        self.strikes = self.noise = self.relayed = 0
+        self.opens = Bucket(2000, 10000)
+        self.complaints = Bucket(1, 10)
+
+
+class Branch:
+    """One direct child of ``engine``."""
+
+    def __init__(self, engine, number, name, plan, trusted) -> None:
+        self.engine = engine
+        self.broker = engine.broker
+        self.id = number
+        self.name = name
+        self.plan = plan
+        self.trusted = trusted
+        self.state = "start"
+        self.nonce = b"\ncontextree:" + os.urandom(16).hex().encode() + b"\n"
+        self.link = self.process = self.timer = self.command = None
+        self.terminal = self.errors = None
+        self.noise = b""
+        self.seen_alive = False
+        self.output = deque(maxlen=20)
+        self.partial = Lines(self.line)
+        self.result = Mailbox()
+        self.reason = self.error = None
+        self.status = None
+        self.started = self.broker.clock()
+        self.took = None
+        self.on_dead = []
+
+    # -- start; the loop thread from here on
+
+    def begin(self, fd, first) -> None:
+        """Attach to the child's descriptor ``fd`` and write ``first`` ahead of all frames."""
+        engine = self.engine
+        self.link = link = ChildLink(self.broker, fd, fd, self.first_frame, self.lost, engine.core.id)
+        link.peer = self.id
+        link.blocks.add(self.id, self.id + 1)
+        link.scan = self.scan
+        link.pending = [first] if first else []
+        engine.children[self.id] = self
+        engine.add(link, self.id, engine.core.id, self.name, self.trusted, {"method": self.plan.method})
+        self.move("connect")
+        link.start()
+        link.flush()
+
+    def watch_process(self, handle) -> None:
+        """Be told of the end of the process."""
+        self.process = handle
+        handle.on_exit(self.exited)
+
+    def watch_stderr(self, fd) -> None:
+        """Log the lines that come on ``fd``."""
+        self.errors = fd
+        self.broker.watch(fd, self.read_stderr)
+
+    def watch_terminal(self, fd) -> None:
+        """Have the dialogue of the plan on the terminal whose master is ``fd``."""
+        self.terminal = fd
+        self.broker.watch(fd, self.read_terminal)
+
+    def move(self, state) -> None:
+        """Enter ``state``; its limit starts to run."""
+        if state not in MOVES[self.state]:
+            raise errors.InternalError("a child in state %s cannot become %s" % (self.state, state))
+        self.state = state
+        if self.timer:
+            self.timer.cancel()
+            self.timer = None
+        limit = self.plan.phases.get(state)
+        if limit and state in ("connect", "login", "boot"):
+            self.timer = self.broker.timer(limit, self.timed_out, state, limit)
+
+    # -- what comes before the frames
+
+    def scan(self, view):
+        """Look for the nonce; what is before it is noise, what follows it is returned."""
+        data = self.noise + bytes(view)
+        at = data.find(self.nonce)
+        if not self.seen_alive and (at >= 0 or ALIVE in data):
+            self.seen_alive = True
+            if at < 0:
+                self.move("boot")
+        noise = data if at < 0 else data[:at]
+        keep = b"" if at >= 0 else noise[-NOISE_KEPT:]
+        self.noise = keep
+        for line in (noise if at >= 0 else noise[:len(noise) - len(keep)]).split(b"\n"):
+            if line.strip() and line + b"\n" != ALIVE:
+                self.note(line[:LINE], "stdout")
+        return None if at < 0 else data[at + len(self.nonce):]
+
+    def first_frame(self, link, kind, flags, cls, number, dst, src, view, raw):
+        """HELLO; then the frames go to the router."""
+        core = self.engine.core
+        if self.state == "up":
+            return core.receive(link, kind, flags, cls, number, dst, src, view, raw)
+        try:
+            if kind != HELLO or src != self.id:
+                raise errors.ProtocolError("the first frame is of kind %d" % kind)
+            hello = self.engine.decode(bytes(view))
+            version = tuple(int(part) for part in hello["version"])
+            facts = {"pid": int(hello["pid"]), "version": version, "executable": str(hello["executable"])[:256],
+                     "uid": int(hello["uid"]), "platform": str(hello["platform"])[:32]}
+        except (ContextreeError, ValueError, TypeError, KeyError) as error:
+            return link.close("a bad hello: %s" % error)
+        self.move("up")
+        link.receive = core.receive
+        self.took = self.broker.clock() - self.started
+        facts["started"] = self.took
+        info = self.engine.infos[self.id]
+        info.facts.update(facts)
+        info.state = "up"
+        self.engine.announce(info)
+        if self.plan.dialogue is not None:
+            self.plan.dialogue.finish()
+        self.result.put(None)
+        return None
+
+    # -- what the child says outside the link
+
+    def read_stderr(self) -> None:
+        """Forward lines of stderr."""
+        try:
+            data = os.read(self.errors, 65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.close_stderr()
+            return self.settle()
+        if self.plan.dialogue is not None and self.state != "up":
+            self.plan.dialogue.note(data)
+        self.partial.feed(data)
+
+    def close_stderr(self):
+        fd, self.errors = self.errors, None
+        if fd is not None:
+            self.broker.forget(fd)
+            process.close(fd)
+            self.partial.end()
+
+    def read_terminal(self) -> None:
+        """What the command says on its terminal: prompts, until HELLO; then it is output."""
+        from contextree.parent import tty
+
+        try:
+            data = tty.read(self.terminal)
+        except BlockingIOError:
+            return
+        if not data:
+            return self.close_terminal()
+        dialogue = self.plan.dialogue
+        if dialogue is None or dialogue.over or self.state in ("up", "dying", "dead"):
+            return self.partial.feed(data)
+        for action in dialogue.feed(data):
+            kind = type(action).__name__
+            if kind == "Reply":
+                if self.state == "connect":
+                    self.move("login")
+                os.write(self.terminal, action.data)
+            elif kind == "Failed":
+                self.fail(self.make_error(action.error, action.message, "login"))
+        return None
+
+    def close_terminal(self) -> None:
+        """Hang up."""
+        fd, self.terminal = self.terminal, None
+        if fd is not None:
+            self.broker.forget(fd)
+            process.close(fd)
+
+    def line(self, line) -> None:
+        """A line that the child wrote to stderr."""
+        self.note(line.rstrip(b"\r"), "stderr")
+
+    def note(self, line, stream) -> None:
+        """Keep a line for the error text, and log it."""
+        self.output.append(line[:500].decode("utf-8", "replace"))
+        self.engine.child_line(self.id, stream, line)
+
+    # -- the end
+
+    def lost(self, link, reason) -> None:
+        """The link has closed."""
+        self.reason = self.reason or reason
+        if self.state not in ("dying", "dead"):
+            self.early = self.state != "up"
+            self.phase = self.state
+            self.move("dying")
+            self.timer = self.broker.timer(NEWS, self.settle, True)
+        if self.process is not None:
+            self.process.hint()
+        self.settle()
+
+    def exited(self, state) -> None:
+        """The process has ended."""
+        self.status = state
+        if self.state not in ("dying", "dead"):
+            # descriptors that a grandchild inherited may keep the link open for ever
+            self.broker.timer(LEFT, self.link.close, "the process ended")
+        self.settle()
+
+    def settle(self, late=False) -> None:
+        """Tell everybody, once all the news are in (or it is too late to wait for them)."""
+        if self.state != "dying" or not (late or (self.status is not None or self.process is None) and self.errors is None):
+            return
+        self.move("dead")
+        self.close_stderr()
+        self.close_terminal()
+        if self.status is None and self.process is not None:
+            self.process.end(grace=0.5)
+        engine = self.engine
+        engine.children.pop(self.id, None)
+        text = self.explain()
+        if self.early and self.error is None:
+            self.error = self.early_error(text)
+        error = ContextDied("%s ended: %s" % (self.name, text), context=self.name, reason=text, status=self.status,
+                            output="\n".join(self.output))
+        numbers = [number for number, info in engine.infos.items() if info.link is self.link]
+        numbers.sort(key=lambda number: number != self.id)
+        if numbers:
+            engine.remove(numbers, text, self.error)
+        self.result.close(self.error or error)
+        for function in self.on_dead:
+            function()
+
+    def explain(self) -> str:
+        """How it ended, in words, with its last lines."""
+        text = self.reason or "it was closed"
+        if self.status is not None:
+            text = "its process (%s) %s" % (self.plan.method, self.status)
+            if self.reason not in (None, "end of file", "the process ended"):
+                text += "; " + self.reason
+        elif self.process is not None:
+            text = "the connection was lost (%s), its process has not ended yet" % text
+        if self.output and (self.status is None or not self.status.clean() or self.early):
+            text += "; its last lines were:\n  " + "\n  ".join(list(self.output)[-10:])
+        return text
+
+    def early_error(self, text) -> ContextreeError:
+        """The error of a child that ended before HELLO."""
+        returncode = self.status.returncode if self.status is not None else None
+        for line in self.noise.split(b"\n"):
+            if line.strip() and line + b"\n" != ALIVE:
+                self.output.append(line[:500].decode("utf-8", "replace"))
+        output = "\n".join(self.output)
+        if "contextree: Python 3.6 or newer is needed" in output:
+            return self.make_error("VersionError", output[output.rindex("Python 3.6 or"):].split("\n")[0], "boot", returncode)
+        if self.seen_alive:
+            return self.make_error("ConnectError", "%s started, but: %s" % (self.name, text), "boot", returncode)
+        name, message, phase = self.plan.explain(returncode, output)
+        return self.make_error(name, message, phase, returncode)
+
+    def make_error(self, name, message, phase, status=None):
+        """An error of a class of the tree, by name, with the fields of a ConnectError."""
+        kind = getattr(errors, name, ConnectError)
+        command = " ".join(word if len(word) < 200 else word[:60] + "..." for word in self.command or ())
+        return kind("%s: %s" % (self.name, message), phase=phase, command=command, status=status,
+                    output="\n".join(self.output))
+
+    def timed_out(self, phase, limit) -> None:
+        """A phase took too long."""
+        self.fail(ConnectTimeout("%s: phase %s took more than %s s" % (self.name, phase, limit), phase=phase,
+                                 output="\n".join(self.output), command=" ".join(self.command or ())[:300]))
+
+    def fail(self, error) -> None:
+        """Give up on a child that is not up."""
+        self.error = self.error or error
+        if self.process is not None:
+            self.process.end(grace=0)
+        self.link.close(str(error))
+
+    def shutdown(self, grace, patience=2.0) -> None:
+        """End it: GOAWAY, then hang up, TERM, KILL."""
+        self.reason = self.reason or "it was shut down"
+        link = self.link
+        if self.state == "up":
+            link.send(CONTROL, frame(GOAWAY, 0, CONTROL, 0, self.id, self.engine.core.id, b"%f" % max(grace, 0.1)))
+        else:
+            link.close("it was shut down")
+        if self.process is not None:
+            self.process.end((lambda: None,), self.hang_up, grace, patience)
+        else:
+            self.broker.timer(grace + patience, link.close, "it was shut down")
+
+    def hang_up(self) -> None:
+        """Close what keeps it alive."""
+        self.close_terminal()
+        if self.link.rfd is not None:
+            self.link.close("it did not end in time")
+
+
+def name_for(engine, plan, number) -> str:
+    """The full name of a new child: its parent's, and its own last part."""
+    last = plan.name if "{id}" not in plan.name else plan.name.replace("{id}", str(number))
+    return last if engine.core.upstream is None else "%s.%s" % (engine.core.name, last)
+
+
+def configuration(branch, options) -> dict:
+    """What a child is told."""
+    core = branch.engine.core
+    config = {"id": branch.id, "name": branch.name, "parent": core.id, "nonce": branch.nonce, "trusted": branch.trusted,
+              "max_message": core.max_message, "level": 0, "ids": []}
+    config.update(options)
+    return config
+
+
+def opening(bundle, config) -> bytes:
+    """The bytes behind the first stage."""
+    data = pickle.dumps(config, 4)
+    return NUMBER.pack(len(bundle)) + bundle + NUMBER.pack(len(data)) + data
+
+
+def wait_up(branch) -> None:
+    """Wait until ``branch`` is up; raises its error otherwise. Interrupted: the child is ended."""
+    try:
+        branch.result.get()
+    except BaseException as error:
+        if not isinstance(error, ContextreeError):
+            branch.broker.defer(branch.fail, errors.CallCancelled("starting %s was cancelled" % branch.name))
+            raise
+        raise error from None
+
+
+def end_all(engine, grace, then) -> None:
+    """Shut all children of ``engine`` down, then its template, then call ``then()``. Loop thread."""
+    engine.ending = True
+    state = {"done": False}
+
+    def finish(late=False):
+        if state["done"] or (engine.children and not late):
+            return
+        state["done"] = True
+        if engine.template is not None:
+            engine.template.end()
+        then()
+
+    for branch in list(engine.children.values()):
+        branch.on_dead.append(finish)
+        branch.shutdown(grace)
+    engine.broker.timer(grace + 5.0, finish, True)
+    finish()
+
+
+def reaper(engine) -> Reaper:
+    """The reaper of ``engine``, made when the first child is."""
+    if engine.reaper is None:
+        engine.reaper = Reaper(engine.broker)
+    return engine.reaper

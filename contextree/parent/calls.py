@@ -1,0 +1,277 @@
+"""The caller's side: sending calls to a context and taking their answers.
+
+``Reply`` is one awaited answer, ``CallFuture`` the same as a ``concurrent.futures.Future``, ``Stream`` the iterator over a
+generator there. Answers are decoded on the thread that asks for them, never on the loop thread: decoding may run code of the
+user's types. Futures with callbacks are finished by a thread of the tree that is kept for that.
+"""
+
+import builtins
+from concurrent import futures
+
+from contextree.core import calls, process
+from contextree.core.mailbox import Mailbox
+from contextree.core.wire import errors
+from contextree.core.wire.errors import (
+    CallCancelled, CallTimeout, Closed, ContextreeError, ProtocolError, RemoteError, WouldBlockLoop,
+)
+
+OWN = errors.__name__
+exception_types = {}  # (module, qualname) -> class: what may be re-raised as itself, besides builtins and our own
+
+
+def unpack(engine, pickles, data):
+    """The value of an answer, or its exception raised. On any thread but the loop's."""
+    form = data[0] if data else -1
+    if form == calls.RAW:
+        return data[1:]
+    if form == calls.VALUE:
+        return engine.decode(data[1:])
+    if form == calls.ERROR:
+        raise make_error(engine.decode(data[1:]), pickles)
+    if form not in (calls.PICKLED, calls.BUFFERS) or not pickles:
+        raise ProtocolError("an answer of form %d, which this context may not send" % form)
+    calls.here.router = engine.core
+    return calls.unpack(data)
+
+
+def make_error(record, pickles):
+    """The exception that an error record stands for, chained to a RemoteError with the remote text."""
+    try:
+        module, name, args, text, trace, context, pickled, fields = record
+        remote = RemoteError("%s in %s: %s" % (name, context, text), type_name="%s.%s" % (module, name), text=str(text),
+                             traceback=str(trace), context=str(context))
+    except (TypeError, ValueError):
+        return ProtocolError("an exception record that is not one")
+    error = None
+    kind = exception_types.get((module, name))
+    if kind is None and module == "builtins" and isinstance(name, str):
+        kind = getattr(builtins, name, None)
+    if module == OWN and isinstance(name, str) and name != "RemoteError":
+        kind = getattr(errors, name, None)
+    try:
+        if isinstance(kind, type) and issubclass(kind, ContextreeError):
+            error = kind(str(text), **{str(key): value for key, value in (fields or {}).items()})
+        elif isinstance(kind, type) and issubclass(kind, Exception) and type(args) is tuple:
+            error = kind(*args)
+        elif pickled and pickles:
+            error = calls.loads(pickled)
+    except Exception:
+        error = None
+    if not isinstance(error, Exception):
+        return remote
+    remote.__suppress_context__ = True
+    error.__cause__ = remote
+    return error
+
+
+class Reply:
+    """One answer that somebody waits for."""
+
+    __slots__ = ("waiter", "data", "error")
+
+    def __init__(self) -> None:
+        self.waiter = process.Waiter()
+        self.data = self.error = None
+
+    def message(self, channel, data, fin, cost):
+        """It came. Loop thread."""
+        self.data = data
+        self.waiter.wake()
+
+    def end(self, channel, error):
+        """It will not come."""
+        if self.data is None:
+            self.error = error
+            self.waiter.wake()
+
+
+def call(context, function, args, kwargs, options):
+    """Call and wait."""
+    engine = context.engine
+    if process.get_ident() == engine.broker.thread:
+        raise WouldBlockLoop("call() on the loop thread would wait for itself; use submit()")
+    reply = Reply()
+    channel = context.open_call(calls.CALL, function, args, kwargs, options, reply.message, reply.end)
+    timeout = options.get("timeout")
+    try:
+        if not reply.waiter.wait(timeout):
+            channel.cancel()
+            raise CallTimeout("%s did not answer %s within %s s" % (context.name, describe(function), timeout))
+    except KeyboardInterrupt:
+        channel.cancel()
+        raise
+    if reply.data is None:
+        raise copied(reply.error)
+    return unpack(engine, channel.pickles, reply.data)
+
+
+def copied(error):
+    """An exception of our own for each who waits, because raising one changes it."""
+    if isinstance(error, ContextreeError):
+        twin = type(error)(str(error), **error.__dict__)
+        twin.__cause__ = error.__cause__
+        return twin
+    return error
+
+
+def describe(function) -> str:
+    """A function's name for messages."""
+    function = getattr(function, "func", function)
+    return getattr(function, "__qualname__", None) or repr(function)[:80]
+
+
+class CallFuture(futures.Future):
+    """The Future of one call. ``cancel`` also tells the other end: what has not started there will not."""
+
+    def __init__(self, engine) -> None:
+        futures.Future.__init__(self)
+        self.engine = engine
+        self.channel = None
+        self._raw = self._made = None
+
+    def message(self, channel, data, fin, cost):
+        """The answer came. Loop thread."""
+        self._raw = data
+        self._finish()
+
+    def end(self, channel, error):
+        """No answer will come."""
+        if self._raw is None:
+            self._made = None, error
+            self._finish()
+
+    def _finish(self):
+        with self._condition:
+            if self._state not in (futures._base.PENDING, futures._base.RUNNING):
+                return
+            self._state = futures._base.FINISHED
+            for waiter in self._waiters:
+                waiter.add_result(self)
+            self._condition.notify_all()
+            callbacks = self._done_callbacks
+        if callbacks:
+            self.engine.later(self._invoke_callbacks)
+
+    def _make(self):
+        if self._made is None:
+            try:
+                self._made = unpack(self.engine, self.channel.pickles, self._raw), None
+            except BaseException as error:
+                self._made = None, error
+            self._raw = b""
+        return self._made
+
+    def result(self, timeout=None):
+        """The value, or the exception raised; waits up to ``timeout`` seconds, then raises TimeoutError."""
+        self._wait(timeout)
+        value, error = self._make()
+        if error is not None:
+            try:
+                raise error
+            finally:
+                self = None
+        return value
+
+    def exception(self, timeout=None):
+        """The exception, or None."""
+        self._wait(timeout)
+        return self._make()[1]
+
+    def _wait(self, timeout):
+        if self._state != futures._base.FINISHED:
+            if process.get_ident() == self.engine.broker.thread:
+                raise WouldBlockLoop("result() on the loop thread would wait for itself")
+            futures.Future.exception(self, timeout)
+
+    def cancel(self) -> bool:
+        """Give the answer up: True unless it is there already. The function there is told, not killed."""
+        with self._condition:
+            if self._state == futures._base.FINISHED:
+                return False
+            if self._state == futures._base.PENDING:
+                self._state = futures._base.CANCELLED
+                self._condition.notify_all()
+                fresh = True
+            else:
+                fresh = False
+        if fresh:
+            self.set_running_or_notify_cancel()  # nobody else would tell wait() and as_completed()
+            self._invoke_callbacks()
+        if self.channel is not None:
+            self.channel.cancel()
+        return True
+
+
+def submit(context, function, args, kwargs, options):
+    """Call without waiting: a CallFuture."""
+    engine = context.engine
+    future = CallFuture(engine)
+    future.channel = context.open_call(calls.CALL, function, args, kwargs, options, future.message, future.end, flush=False)
+    return future
+
+
+class Stream:
+    """Iterator over what a generator yields in another context. ``close`` closes the generator there; as a context
+    manager it does so at the end of the block. It is paced: the generator waits while we do not take."""
+
+    def __init__(self, context, function, args, kwargs, options) -> None:
+        self.engine = context.engine
+        self.timeout = options.get("timeout")
+        self.mailbox = Mailbox()
+        self.done = False
+        self.channel = context.open_call(calls.STREAM, function, args, kwargs, options, self.message, self.end)
+
+    def message(self, channel, data, fin, cost):
+        """An item came. Loop thread."""
+        if not self.mailbox.closed:
+            self.mailbox.put((data, fin, cost))
+
+    def end(self, channel, error):
+        """The channel has ended."""
+        self.mailbox.close(error)
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self.done:
+            raise StopIteration
+        try:
+            data, fin, cost = self.mailbox.get(self.timeout)
+        except CallTimeout:
+            raise
+        except CallCancelled:
+            self.done = True
+            raise StopIteration from None
+        except ContextreeError as error:
+            self.done = True
+            raise copied(error) from None
+        self.done = fin
+        if fin and not data:
+            raise StopIteration
+        try:
+            return unpack(self.engine, self.channel.pickles, data)
+        finally:
+            if not fin:
+                self.channel.taken(cost)
+
+    def close(self) -> None:
+        """Take no more; the generator there is closed. Idempotent; from any thread."""
+        if not self.done:
+            self.done = True
+            self.channel.cancel()
+            self.mailbox.close(Closed("the stream was closed"))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc_info) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not self.done and self.engine.core.generation == process.generation and not self.engine.broker.closed:
+            self.done = True
+            try:
+                self.engine.broker.defer(self.channel.cancel)
+            except ContextreeError:
+                pass  # the tree has ended meanwhile

@@ -1,0 +1,242 @@
+"""Context handles, and the methods that grow the tree, the same for a router and for every context in it."""
+
+from contextree.connect import local as local_method
+from contextree.connect import ssh as ssh_method
+from contextree.core import calls as core_calls
+from contextree.core import process
+from contextree.core.wire.errors import CallTimeout, Closed, ContextDied, ForkedError, UsageError
+from contextree.core.wire.frames import CONTROL, MAIN, PICKLE, PING, SERVICE, frame
+from contextree.core.wire.routes import valid_name
+from contextree.parent import calls
+from contextree.parent.pickling import pack_call
+from contextree.parent.template import fork_plan
+
+
+class Grower:
+    """``fork``, ``local``, ``ssh``: children of this context. Each blocks until the child is up and returns its Context;
+    each raises ConnectError (phase, command, status, last lines in its fields). From any thread but the loop's.
+
+    Common to all of them: ``name`` (its part of the full name), ``via`` (the context whose child it becomes; this one if
+    not given), ``on_start`` (functions to run there before the first call), ``threads`` (how many calls may run there at
+    once; 0: one at a time, on the main thread)."""
+
+    def grow(self, plan, via=None, **options) -> "Context":
+        """Start a child by any ``contextree.connect.plan.Plan``: for connection methods of your own."""
+        context = self if via is None else via
+        return context._grow(plan, options)
+
+    def fork(self, direct: bool = False, name: "str | None" = None, via=None, **options) -> "Context":
+        """A forked child: from a clean template process, or (``direct``) of this very process with its memory.
+
+        ``direct`` is for the process that calls; other contexts fork from their template."""
+        context = self if via is None else via
+        return context._grow(fork_plan(name), dict(options, direct=direct))
+
+    def local(self, python=None, env=None, name: "str | None" = None, via=None, **options) -> "Context":
+        """A new interpreter on the machine of this context: ``python`` is its command, this interpreter by default."""
+        return self.grow(local_method.plan(python=python, env=env, name=name), via, **options)
+
+    def ssh(self, host: str, via=None, on_start=(), threads: int = 0, wait: bool = True, **options) -> "Context":
+        """An interpreter on ``host``, by the system's ssh. Options: see ``contextree.connect.ssh.plan``."""
+        return self.grow(ssh_method.plan(host, **options), via, on_start=on_start, threads=threads, wait=wait)
+
+
+class Context(Grower):
+    """One context of the tree, as seen from here. The same object for the same id, within one router.
+
+    Handles may be passed to calls and come back as the same object."""
+
+    def __init__(self, engine, number: int, name: str) -> None:
+        self.engine = engine
+        self.id = number
+        self.name = name
+        self.options = {}
+        self.shared = set()
+
+    def __repr__(self) -> str:
+        return "<Context %d %s>" % (self.id, self.name)
+
+    def __eq__(self, other) -> bool:
+        return isinstance(other, Context) and other.id == self.id and other.engine is self.engine
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __reduce__(self):
+        return restore, (self.id, self.name)
+
+    # -- calls
+
+    def call(self, function, *args, **kwargs):
+        """Run ``function(*args, **kwargs)`` there and return its result.
+
+        Exceptions are re-raised as themselves where they are builtin, registered, or this context is trusted, with a
+        RemoteError as cause; as RemoteError otherwise. ContextDied when the context ends, CallTimeout after the timeout of
+        ``with_options``, NotSendable when something cannot be sent."""
+        return calls.call(self, function, args, kwargs, self.options)
+
+    def submit(self, function, *args, **kwargs):
+        """As ``call``, without waiting: a ``concurrent.futures.Future``."""
+        return calls.submit(self, function, args, kwargs, self.options)
+
+    def stream(self, function, *args, **kwargs) -> calls.Stream:
+        """Iterate here over what ``function(*args, **kwargs)`` yields there; it waits while we do not take."""
+        return calls.Stream(self, function, args, kwargs, self.options)
+
+    def with_options(self, timeout: "float | None" = None, threads: int = 0) -> "Context":
+        """The same context with other options for its calls: ``timeout`` in seconds for each, ``threads``: run them there on
+        a pool of up to as many threads instead of one by one on its main thread."""
+        twin = Context(self.engine, self.id, self.name)
+        twin.shared = self.shared
+        twin.options = {"timeout": timeout, "threads": threads}
+        return twin
+
+    def open_call(self, kind, function, args, kwargs, options, message, end, flush=True, service=0):
+        """Open a channel for a call; the modules that it needs are shared first."""
+        engine = self.engine
+        if engine.core.generation != process.generation:
+            raise ForkedError("%s belongs to the process that this one was forked from" % self.name)
+        info = engine.infos.get(self.id)
+        version = info and info.facts.get("version")
+        data, flags, modules = pack_call(function, args, kwargs, version, engine.main_by_name())
+        if modules and not modules <= self.shared:
+            engine.share(self, modules, flags & MAIN)
+        trusted = self.id in engine.above or (info is not None and info.trusted)
+        timeout = options.get("timeout")
+        return engine.core.open(self.id, kind, data, flags | service | (PICKLE if trusted else 0), options.get("threads") or 0,
+                                max(1, int(timeout * 1000)) if timeout else 0, True, on_message=message, on_end=end, flush=flush,
+                                pickles=trusted)
+
+    def service(self, function, *args, timeout=None):
+        """Run a function of contextree itself there, on a thread of its own."""
+        reply = calls.Reply()
+        channel = self.open_call(core_calls.CALL, function, args, {}, {}, reply.message, reply.end, service=SERVICE)
+        if not reply.waiter.wait(timeout):
+            channel.cancel()
+            raise CallTimeout("%s did not answer within %s s" % (self.name, timeout))
+        if reply.data is None:
+            raise calls.copied(reply.error)
+        return calls.unpack(self.engine, channel.pickles, reply.data)
+
+    # -- growing and ending
+
+    def _grow(self, plan, options):
+        from contextree.parent import control
+
+        if not valid_name(plan.name.replace("{id}", "1")):
+            raise UsageError("%r cannot be a name: wanted 1 to 128 letters, digits and _.@:-" % plan.name)
+        if options.get("threads"):
+            options = dict(options)
+        threads = options.pop("threads", 0)
+        if self.id == self.engine.core.id:
+            number = control.grow_here(self.engine, plan, options).id
+        else:
+            self.engine.share_package(self)
+            number = self.service(control.grow, plan, options)
+        context = self.engine.context(number)
+        return context.with_options(threads=threads) if threads else context
+
+    def shutdown(self, timeout: float = 3.0, force: bool = False) -> None:
+        """End this context and its subtree; returns when it is gone and reaped. Siblings are untouched.
+
+        It has ``timeout`` seconds to finish the running call (``force``: none); then it is terminated, and killed 2 seconds
+        later. Idempotent."""
+        engine = self.engine
+        if self.id == engine.core.id:
+            raise UsageError("a context cannot shut itself down")
+        info = engine.infos.get(self.id)
+        if info is None:
+            return
+        from contextree.parent import control
+
+        if info.parent == engine.core.id:
+            control.shutdown_here(engine, self.id, 0.0 if force else timeout, 0.0 if force else 2.0)
+        else:
+            try:
+                engine.context(info.parent).service(control.shutdown, self.id, 0.0 if force else timeout, 0.0 if force else 2.0)
+            except ContextDied:
+                pass  # its parent ended, and it with it
+        engine.wait_gone(self.id, 5.0)
+
+    def kill(self) -> None:
+        """End it at once: KILL for its process group."""
+        self.shutdown(0.0, True)
+
+    def wait(self, timeout: "float | None" = None) -> ContextDied:
+        """Wait until the context has ended; returns the ContextDied that says how. Raises CallTimeout."""
+        return self.engine.wait_gone(self.id, timeout)
+
+    # -- facts
+
+    @property
+    def state(self) -> str:
+        """``connecting``, ``up`` or ``died``."""
+        info = self.engine.infos.get(self.id)
+        if info is not None:
+            return info.state
+        return "died" if self.id in self.engine.gone else "up"
+
+    @property
+    def facts(self) -> dict:
+        """What it said of itself: pid, version, executable, uid, platform, method, started (seconds until it was up)."""
+        info = self.engine.infos.get(self.id)
+        return dict(info.facts) if info else {}
+
+    @property
+    def pid(self) -> "int | None":
+        """Its process id, on its machine."""
+        return self.facts.get("pid")
+
+    @property
+    def parent(self) -> "Context | None":
+        """The context that it is a child of, as far as it is below this one."""
+        info = self.engine.infos.get(self.id)
+        return self.engine.context(info.parent) if info else None
+
+    @property
+    def children(self) -> "list[Context]":
+        """Its direct children."""
+        return [self.engine.context(info.id) for info in list(self.engine.infos.values()) if info.parent == self.id]
+
+    def ping(self, timeout: "float | None" = None) -> float:
+        """Seconds to its loop thread and back, whatever its calls do."""
+        engine = self.engine
+        core = engine.core
+        link = core.link_to(self.id)
+        if link is None or link.closed:
+            raise engine.no_way(self.id)
+        waiter = process.Waiter()
+        with core.lock:
+            core.last = number = core.last % 0xffffffff + 1
+        core.pings[self.id, number] = waiter.wake
+        start = core.broker.clock()
+        link.send(CONTROL, frame(PING, 0, CONTROL, number, self.id, core.id))
+        if not waiter.wait(timeout):
+            core.pings.pop((self.id, number), None)
+            raise CallTimeout("%s did not answer a ping within %s s" % (self.name, timeout))
+        if self.id in engine.gone:
+            raise engine.no_way(self.id)
+        if core.closed:
+            raise Closed(str(core.closed))
+        return core.broker.clock() - start
+
+    def dump(self, timeout: float = 10.0) -> str:
+        """The stacks of all threads there, as text, even while its main thread is busy."""
+        from contextree.parent import control
+
+        self.engine.share_package(self)
+        return self.service(control.dump, timeout=timeout)
+
+    def __enter__(self) -> "Context":
+        return self
+
+    def __exit__(self, *exc_info) -> None:
+        self.shutdown()
+
+
+def restore(number: int, name: str) -> Context:
+    """The handle for a context that was passed in a message: the same object as before, in the router that is unpickling."""
+    core = core_calls.here.router
+    from contextree.parent.engine import engine_of
+
+    return engine_of(core).context(number, name)

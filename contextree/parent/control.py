@@ -1,0 +1,74 @@
+"""What ancestors have done here for them: functions that run on service threads."""
+
+from contextree.core import calls as core_calls
+from contextree.core import process
+from contextree.core.wire.errors import CallTimeout, UsageError
+from contextree.parent import boot, spawn, template
+from contextree.parent.engine import engine_of
+
+
+def grow_here(engine, plan, options):
+    """Start a child of this process; its Branch."""
+    options = dict(options)
+    wait = options.pop("wait", True)
+    direct = options.pop("direct", False)
+    config = engine.child_options(plan, options)
+    if options:
+        raise UsageError("unknown options: %s" % ", ".join(sorted(options)))
+    if plan.method == "fork":
+        return template.launch(engine, plan, config, direct, wait)
+    return spawn.launch(engine, plan, config, wait)
+
+
+def grow(plan, options):
+    """``grow_here`` for an ancestor: the id."""
+    if options.get("direct"):
+        raise UsageError("fork(direct=True) forks the process that calls it; %s forks from its template"
+                         % core_calls.here.router.name)
+    return grow_here(engine_of(core_calls.here.router), plan, options).id
+
+
+def shutdown_here(engine, number, grace, patience) -> None:
+    """End a direct child and wait until it is gone."""
+    waiter = process.Waiter()
+
+    def begin():
+        branch = engine.children.get(number)
+        if branch is None:
+            waiter.wake()
+        else:
+            branch.on_dead.append(waiter.wake)
+            branch.shutdown(grace, patience)
+
+    engine.broker.call(begin)
+    if not waiter.wait(grace + patience + 10):
+        raise CallTimeout("context %d has not ended, even by KILL" % number)
+
+
+def shutdown(number, grace, patience) -> None:
+    """``shutdown_here`` for an ancestor."""
+    shutdown_here(engine_of(core_calls.here.router), number, grace, patience)
+
+
+def grant(first, second) -> None:
+    """Let context ``first`` and its subtree open channels to ``second`` and its subtree; both below this one."""
+    engine = engine_of(core_calls.here.router)
+    engine.broker.call(engine.grants.add, (first, second))
+
+
+def dump() -> str:
+    """The stacks of all threads of this process."""
+    import sys
+    import threading
+    import traceback
+
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    broker = core_calls.here.router.broker
+    names[broker.thread] = "the loop"
+    parts = []
+    for ident, top in sys._current_frames().items():
+        parts.append("Thread %d (%s):\n%s" % (ident, names.get(ident, "?"), "".join(traceback.format_stack(top))))
+    return "\n".join(parts)
+
+
+__all__ = ["boot", "dump", "grant", "grow", "grow_here", "shutdown", "shutdown_here"]

@@ -1,0 +1,179 @@
+"""The parent's half of a context: routing, and the services around it (template, sharing, handles, logs of children).
+
+There is one engine for each router. In the root it is ``contextree.master.engine.Engine``; in any other context
+``engine_of`` makes it when the first child is to be started there.
+"""
+
+import marshal
+import os
+import sys
+import zlib
+
+from contextree.core import main as life
+from contextree.core import process
+from contextree.core.logs import LINE
+from contextree.core.mailbox import Mailbox
+from contextree.core.wire import values
+from contextree.core.wire.errors import CallTimeout, UsageError
+from contextree.parent import boot
+from contextree.parent.context import Context
+from contextree.parent.importer import ModuleService
+from contextree.parent.pickling import pack_call
+from contextree.parent.routing import Routing
+from contextree.parent.template import Template
+
+making = process.allocate_lock()
+
+
+def engine_of(core) -> "Engine":
+    """The engine of a context's router, made now if it has none yet. From any thread."""
+    with making:
+        if core.engine is None:
+            child = life.child
+            core.engine = Engine(core, child.config["ids"], child.bundle, trusted=child.config["trusted"])
+            core.engine.above = frozenset(child.config["above"])
+        return core.engine
+
+
+class Engine(Routing):
+    """What a context that is not the root has for its children."""
+
+    def __init__(self, core, ids, bundle, decode=values.decode, trusted=True) -> None:
+        Routing.__init__(self, core, ids, bundle, decode, trusted)
+        self.above = frozenset()  # ids of the ancestors
+        self.contexts = {}
+        self.reaper = self.template = self._code = self._later = None
+        self.lock = process.allocate_lock()
+        self.template_lock = process.allocate_lock()
+        self.preload = ()
+        self.modules = ModuleService(self)
+
+    # -- handles
+
+    def context(self, number: int, name: "str | None" = None) -> Context:
+        """The handle of context ``number``; always the same one. Raises UsageError when nobody knows it."""
+        with self.lock:
+            context = self.contexts.get(number)
+            if context is not None:
+                return context
+        name = self.name_of(number) or name or self.modules.ask(["name", number])
+        if name is None:
+            raise UsageError("there is no context %d" % number)
+        with self.lock:
+            return self.contexts.setdefault(number, Context(self, number, name))
+
+    def name_of(self, number) -> "str | None":
+        """The name of a context below this one or above it, dead ones too."""
+        if number in self.gone:
+            return self.gone[number][0]
+        return self.core.names.get(number)
+
+    def wait_gone(self, number, timeout):
+        """Wait until a context of this subtree has ended; the error that says how."""
+        waiter = process.Waiter()
+
+        def begin():
+            if number in self.infos:
+                self.watchers.setdefault(number, []).append(waiter)
+            else:
+                waiter.wake()
+
+        self.broker.call(begin)
+        if not waiter.wait(timeout):
+            raise CallTimeout("%s has not ended within %s s" % (self.name_of(number), timeout))
+        return self.no_way(number)
+
+    # -- what children are given
+
+    def child_options(self, plan, options) -> dict:
+        """The part of a child's configuration that depends on this context; takes its own out of ``options``."""
+        hooks = [pack_call(hook, (), {}, None, self.main_by_name()) for name in ("on_fork", "on_start")
+                 for hook in options.pop(name, ())]
+        for _, _, modules in hooks:
+            self.allow(modules)
+        config = {"level": options.pop("log_level", self.log_level()), "hooks": [hook[0] for hook in hooks],
+                  "above": sorted(self.above | {self.core.id})}
+        if plan.method == "fork" or (plan.method == "local" and not plan.python):
+            config["path"] = [os.path.abspath(entry or ".") for entry in sys.path]
+        return config
+
+    def log_level(self) -> int:
+        """The level below which children need not send log records."""
+        return life.child.config["level"]
+
+    def records(self, names) -> list:
+        """The records of modules of contextree itself, for a child that cannot ask."""
+        return [life.child.importer.record(name) for name in names]
+
+    def lookup(self, names, magic):
+        """Records for a child that asked, one by one. On a service thread."""
+        return self.modules.from_above(life.child.importer, names, magic)
+
+    def share(self, context, modules, needs_main) -> None:
+        """See that ``context`` may import ``modules``: here they came from above, so it may."""
+        context.shared |= modules
+
+    def allow(self, modules) -> None:
+        """Let children have ``modules``: the root decides."""
+
+    def share_package(self, context) -> None:
+        """See that ``context`` may import contextree's own parent half: it may always."""
+
+    def main_by_name(self) -> bool:
+        """May functions of ``__main__`` go by name? Here only where it is the root's script, imported."""
+        return "__mp_main__" in sys.modules
+
+    def code_bundle(self) -> bytes:
+        """The bundle compiled, for children that run this very interpreter."""
+        if self._code is None:
+            modules = marshal.loads(zlib.decompress(self.bundle))
+            self._code = zlib.compress(marshal.dumps([
+                (name, marshal.dumps(compile(source, "contextree:" + name.replace(".", "/")[11:] + ".py", "exec", dont_inherit=True))
+                 if source else source) for name, source in modules]), 1)
+        return self._code
+
+    def get_template(self) -> Template:
+        """The template, started now if there is none."""
+        with self.template_lock:
+            if self.template is None or self.template.dead:
+                self.template = Template(self, [os.path.abspath(entry or ".") for entry in sys.path], self.preload)
+            return self.template
+
+    # -- what children say
+
+    def child_line(self, number, stream, line) -> None:
+        """A line that a direct child wrote outside its link. Loop thread."""
+        self.core.log(values.encode([boot.STDERR, number, stream, line[:LINE]]))
+
+    def on_log(self, info, view) -> None:
+        """A record that came from below; only the root has a use for it."""
+
+    def on_security(self, number, what) -> None:
+        """A child broke a rule: that is for the root's log."""
+        self.core.log(values.encode([boot.STDERR, number, "security", what.encode("utf-8", "replace")[:LINE]]))
+
+    # -- threads
+
+    def later(self, function, *args) -> None:
+        """Run ``function`` on a thread that is kept for callbacks of the user."""
+        with self.lock:
+            if self._later is None:
+                self._later = Mailbox()
+                process.start_thread(self._run_later, (self._later,))
+                self.broker.on_end(self._later.close)
+        self._later.put((function, args))
+
+    def _run_later(self, mailbox):
+        while True:
+            try:
+                function, args = mailbox.get()
+            except Exception:
+                return
+            try:
+                function(*args)
+            except Exception:
+                self.broker.on_error(function)
+
+    def end(self, grace, then) -> None:
+        """End all children within ``grace`` seconds, then call ``then``. Loop thread."""
+        boot.end_all(self, grace, then)

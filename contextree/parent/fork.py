@@ -1,0 +1,205 @@
+"""Forked children: from the template, or from this very process.
+
+The template is a process of its own with one thread: exec'd, so that nothing of this process is in it (no lock that somebody
+holds, no secret, no descriptor), with the modules preloaded that children need and its heap frozen. It gets requests on a unix
+socket, each with the descriptors of a new child's link and stderr, forks, and reaps: it tells us pids and statuses. It ends
+when the socket does.
+
+``direct`` forks the calling thread of this process. The child never returns into the code that called: it becomes a context,
+after the order of steps in ``reset``, and leaves by ``os._exit``.
+"""
+
+import os
+import pickle
+import signal
+import socket
+import sys
+
+from contextree.core import main as life
+from contextree.core import process
+from contextree.core.wire.frames import NUMBER
+
+
+def reset(keep=(signal.SIGPIPE,)) -> None:
+    """Make a forked child clean, before anything of contextree runs in it: signals first, then its own session."""
+    signal.set_wakeup_fd(-1)
+    for number in range(1, signal.NSIG):
+        try:
+            handler = signal.getsignal(number)
+            if number not in keep and handler not in (signal.SIG_DFL, signal.SIG_IGN) and number != signal.SIGINT:
+                signal.signal(number, signal.SIG_DFL)
+        except (ValueError, OSError):
+            pass  # no such signal here, or one that cannot be set
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    except ValueError:
+        pass  # the fork was made by a thread that Python does not take for the main one (3.6 with an own main thread)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    try:
+        os.setsid()
+    except OSError:
+        pass  # it leads a group already
+
+
+def forget_imports() -> None:
+    """Let modules be imported anew that another thread was importing at the fork: nobody will ever finish them."""
+    locks = sys.modules["_frozen_importlib"]._module_locks
+    for name, module in list(sys.modules.items()):
+        spec = getattr(module, "__spec__", None)
+        if getattr(spec, "_initializing", False):
+            del sys.modules[name]
+    locks.clear()
+    getattr(sys.modules["_frozen_importlib"], "_blocking_on", {}).clear()
+
+
+def become(config, fd, error_fd, bundle) -> None:
+    """In the forked child: take the descriptors and be a context. Does not return."""
+    try:
+        fd = process.high(fd)
+        if error_fd != 2:
+            error_fd = process.high(error_fd)
+            os.dup2(error_fd, 2)
+            os.close(error_fd)
+        if "asyncio" in sys.modules:
+            sys.modules["asyncio"]._set_running_loop(None)
+        life.Child(config, fd, fd, bundle, True).run()
+    except BaseException:
+        import traceback
+
+        os.write(2, traceback.format_exc().encode("utf-8", "replace"))
+    finally:
+        os._exit(91)
+
+
+def direct(config, fd, error_fd, bundle) -> int:
+    """Fork the calling thread; the child becomes a context on ``fd``. Returns the pid, in the parent alone."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # 3.12+ warns of threads; what they hold is dealt with below
+        pid = os.fork()
+    if pid == 0:
+        try:
+            if not hasattr(os, "register_at_fork"):
+                process.forked()
+            forget_imports()
+            reset()
+        finally:
+            become(config, fd, error_fd, bundle)
+    return pid
+
+
+class Server:
+    """The template's life: forks, signals and reaps as it is told on ``control``, until that ends."""
+
+    def __init__(self, control, bundle) -> None:
+        self.control = control
+        self.bundle = bundle
+        self.pids = set()
+        self.fds = []
+        self.data = b""
+        self.wake_r, self.wake_w = os.pipe()
+        for fd in (self.wake_r, self.wake_w):
+            os.set_blocking(fd, False)
+        signal.signal(signal.SIGCHLD, lambda number, stack: None)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.set_wakeup_fd(self.wake_w)
+
+    def serve(self) -> None:
+        """Until the socket ends; then the process does."""
+        import select
+
+        poller = select.poll()
+        poller.register(self.control.fileno(), select.POLLIN)
+        poller.register(self.wake_r, select.POLLIN)
+        self.tell(ready=os.getpid())
+        while True:
+            for fd, _ in poller.poll():
+                if fd == self.wake_r:
+                    os.read(fd, 4096)
+                    self.reap()
+                elif not self.receive():
+                    os._exit(0)
+
+    def receive(self) -> bool:
+        """Do what is asked; False at the end of the socket."""
+        data, ancillary, _, _ = self.control.recvmsg(65536, 1024)
+        for level, kind, value in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                self.fds += [int.from_bytes(value[at:at + 4], sys.byteorder) for at in range(0, len(value), 4)]
+        self.data += data
+        while len(self.data) >= 4 and len(self.data) >= 4 + NUMBER.unpack_from(self.data)[0]:
+            size = 4 + NUMBER.unpack_from(self.data)[0]
+            request = pickle.loads(self.data[4:size])
+            self.data = self.data[size:]
+            if "config" in request:
+                self.fork(request["config"])
+            elif request["kill"] in self.pids:
+                self.kill(request["kill"], request["signal"])
+        return bool(data)
+
+    def fork(self, config) -> None:
+        """One child more, with the next two descriptors that came."""
+        fds, self.fds = self.fds[:2], self.fds[2:]
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self.tell(failed=config["id"], error=error.strerror)
+            pid = None
+        if pid == 0:
+            try:
+                reset()
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                for fd in [self.wake_r, self.wake_w, self.control.detach()] + self.fds:
+                    os.close(fd)
+            finally:
+                become(config, fds[0], fds[1], self.bundle)
+        for fd in fds:
+            os.close(fd)
+        if pid:
+            self.pids.add(pid)
+            self.tell(forked=config["id"], pid=pid)
+
+    def kill(self, pid, number) -> None:
+        """Signal a child that has not been reaped, and its group: it leads one."""
+        for send in (os.kill, os.killpg) if number == signal.SIGKILL else (os.kill,):
+            try:
+                send(pid, number)
+            except OSError:
+                pass  # it has ended, or has made itself another's
+
+    def reap(self) -> None:
+        """Tell the statuses of those that have ended: asked for one by one."""
+        for pid in list(self.pids):
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done:
+                self.pids.discard(pid)
+                self.tell(exited=pid, status=status)
+
+    def tell(self, **message) -> None:
+        """Send a message to the process whose template this is."""
+        data = pickle.dumps(message, 4)
+        try:
+            self.control.sendall(NUMBER.pack(len(data)) + data)
+        except OSError:
+            os._exit(0)
+
+
+def main(config, rfd, wfd, bundle) -> None:
+    """The life of a template: called by ``core.main.boot`` for the role of this module."""
+    control = socket.socket(fileno=rfd)
+    control.setblocking(True)
+    os.close(wfd)
+    null = os.open("/dev/null", os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    os.close(null)
+    for name in ("logging", "threading", "traceback") + tuple(config.get("preload", ())):
+        __import__(name)
+    import gc
+
+    server = Server(control, config.get("bundle") or bundle)
+    gc.collect()
+    if hasattr(gc, "freeze"):
+        gc.freeze()
+    server.serve()

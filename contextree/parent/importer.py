@@ -1,0 +1,126 @@
+"""Modules for children: every parent answers from its cache and asks its own parent for what is missing.
+
+Requests are served by a few threads of this service, never by the loop, because looking up may wait or read files.
+"""
+
+from contextree.core import process
+from contextree.core.calls import dumps, loads
+from contextree.core.importer import ABSENT, CODE, MAGIC
+from contextree.core.mailbox import Mailbox
+from contextree.core.wire import values
+from contextree.core.wire.errors import Closed, ContextreeError
+from contextree.core.wire.frames import BROKEN, MODULES, RESOURCE
+
+THREADS = 4
+MAX_NAMES = 5000  # in one request
+MAX_JOBS = 2000  # that wait
+ANSWER = 30.0  # seconds that the parent has
+
+
+class ModuleService:
+    """Serves MODULES and RESOURCE channels of the direct children of ``engine``."""
+
+    def __init__(self, engine) -> None:
+        self.engine = engine
+        self.jobs = Mailbox()
+        self.threads = 0
+        self.other = {}  # (name, magic) -> record, for children with another Python
+        self.count = {"requests": 0, "modules": 0, "resources": 0}
+        engine.core.openers[MODULES] = lambda *args: self.opened(self.serve_modules, *args)
+        engine.core.openers[RESOURCE] = lambda *args: self.opened(self.serve_resource, *args)
+        engine.broker.on_end(self.jobs.close)
+
+    def opened(self, serve, channel, options, threads, deadline, data, fin) -> None:
+        """A request came. Loop thread."""
+        self.count["requests"] += 1
+        if len(self.jobs) > MAX_JOBS or not fin:
+            return channel.cancel(BROKEN, "too many requests wait")
+        self.jobs.put((serve, channel, data))
+        if self.threads < THREADS and len(self.jobs) > len(self.jobs.waiters):
+            self.threads += 1
+            process.start_thread(self.work, ())
+
+    def work(self) -> None:
+        """Serve until the end."""
+        while True:
+            try:
+                serve, channel, data = self.jobs.get()
+            except Closed:
+                return
+            try:
+                serve(channel, data)
+            except ContextreeError:
+                pass  # the child has gone
+            except Exception as error:
+                self.engine.broker.on_error(serve)
+                channel.cancel(BROKEN, "the look-up failed: %s" % error)
+
+    def serve_modules(self, channel, data) -> None:
+        """Send a record for every name, in order."""
+        names = data[4:].decode("utf-8", "replace").split("\n")[:MAX_NAMES]
+        for record in self.engine.lookup(names, data[:4]):
+            self.count["modules"] += 1
+            channel.send(dumps(record, 4))
+        channel.send(b"", True)
+
+    def from_above(self, importer, names, magic):
+        """Records out of the cache of this context; what it has not got is fetched with one request."""
+        fetch(importer, names)
+        for name in names:
+            record = importer.record(name)
+            if record[1] == CODE and magic != MAGIC:
+                yield self.in_source(importer, record, magic)
+            else:
+                yield record
+
+    def in_source(self, importer, record, magic):
+        """The same module for another Python."""
+        if record[0] not in self.other:
+            source = self.ask(["source", record[0]])
+            self.other[record[0]] = source or (record[0], ABSENT, "", "its source cannot be sent", False)
+        return self.other[record[0]]
+
+    def serve_resource(self, channel, data) -> None:
+        """Answer one question about data files, sources, names."""
+        self.count["resources"] += 1
+        channel.send(dumps(self.answer(self.engine.decode(data)), 4), True)
+
+    def answer(self, question):
+        """The answer from here if it can be given, else from above."""
+        if type(question) is list and len(question) == 2 and question[0] == "name" and type(question[1]) is int:
+            name = self.engine.name_of(question[1])
+            if name is not None:
+                return name
+        return self.ask(question)
+
+    def ask(self, question):
+        """Put a question to the parent of this context; None when it does not know."""
+        return ask(self.engine.core, question)
+
+
+def ask(core, question):
+    """Put a question to the parent and wait for the answer. Not on the loop thread."""
+    if core.upstream is None:
+        return None
+    box = []
+    waiter = process.Waiter()
+
+    def message(channel, data, fin, cost):
+        box.append(data)
+        waiter.wake()
+
+    channel = core.open(core.upstream.peer, RESOURCE, values.encode(question), fin=True, on_message=message,
+                        on_end=lambda channel, error: waiter.wake())
+    if not waiter.wait(ANSWER):
+        channel.cancel()
+    return loads(box[0]) if box else None
+
+
+def fetch(importer, names) -> None:
+    """Ask for all of ``names`` that the cache has not got, at once."""
+    with importer.lock:
+        missing = [name for name in names if name not in importer.records and name not in importer.pending]
+        for name in missing:
+            importer.pending[name] = []
+    if missing:
+        importer.request(missing)

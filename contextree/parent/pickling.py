@@ -1,0 +1,150 @@
+"""Calls as bytes: pickle protocol 5 where the target has it, functions that cannot be imported by name by dill.
+
+Who pickles learns which modules the bytes name, so that the master can share those and nothing else, and whether the target
+needs the master's ``__main__``.
+"""
+
+import io
+import sys
+from types import FunctionType
+
+from contextree.core.calls import LENGTH, PROTOCOL
+from contextree.core.wire.errors import NotSendable
+from contextree.core.wire.frames import MAIN, NUMBER
+
+try:
+    from _pickle import Pickler, dumps, loads
+except ImportError:
+    from pickle import Pickler, dumps, loads
+
+MAINS = ("__main__", "__mp_main__")
+
+
+def by_dill(value):
+    """Pickle ``value`` by value; an error that says what to do when that fails."""
+    try:
+        import dill
+    except ImportError:
+        raise NotSendable("%r cannot be sent by name, and dill is not there to send it by value" % (value,)) from None
+    try:
+        return dill.dumps(value, 4, byref=False, recurse=True)
+    except Exception as error:
+        raise NotSendable("%r cannot be sent: %s: %s; put it into a module and import it from there"
+                          % (value, type(error).__name__, error)) from error
+
+
+def undill(data):
+    """The other side of ``by_dill``."""
+    import dill
+
+    return dill.loads(data)
+
+
+def find_by_name(value):
+    """Whether importing ``value.__module__`` and looking ``value.__qualname__`` up gives ``value``."""
+    module = sys.modules.get(value.__module__)
+    try:
+        for part in value.__qualname__.split("."):
+            module = getattr(module, part)
+    except AttributeError:
+        return False
+    return module is value
+
+
+class CallPickler(Pickler):
+    """Notes the modules of functions and classes. ``main_by_name``: may those of ``__main__`` be sent by name?"""
+
+    def __init__(self, file, protocol, buffer_callback=None, main_by_name=False, version=None) -> None:
+        if buffer_callback is None:
+            Pickler.__init__(self, file, protocol)
+        else:
+            Pickler.__init__(self, file, protocol, buffer_callback=buffer_callback)
+        self.modules = set()
+        self.main_by_name = main_by_name
+        self.needs_main = False
+        self.version = version
+
+    def reducer_override(self, value):
+        """Functions and classes that the target could not find go by value; all others as usual."""
+        kind = type(value)
+        if kind is FunctionType or isinstance(value, type):
+            module = value.__module__
+            if module in MAINS:
+                if self.main_by_name and find_by_name(value):
+                    self.needs_main = True
+                    return NotImplemented
+                return self.by_value(value)
+            if kind is FunctionType and not find_by_name(value):
+                return self.by_value(value)
+            self.modules.add(module)
+        return NotImplemented
+
+    def by_value(self, value):
+        """Reduce ``value`` to bytes of dill."""
+        if self.version and tuple(self.version[:2]) != sys.version_info[:2]:
+            raise NotSendable(
+                "%r cannot be sent by name, and its code means nothing to Python %d.%d there (here it is %d.%d): put it into a "
+                "module, or guard the script with if __name__ == '__main__'"
+                % ((value,) + tuple(self.version[:2]) + sys.version_info[:2]))
+        data = by_dill(value)
+        self.modules |= modules_in(data)
+        self.modules.add("dill")
+        return undill, (data,)
+
+
+def modules_in(data):
+    """The names of modules that a pickle refers to."""
+    import pickletools
+
+    found = set()
+    memo = []
+    recent = [None, None]  # the last two things pushed, where they are strings
+    for opcode, argument, _ in pickletools.genops(data):
+        name = opcode.name
+        if name == "GLOBAL":
+            found.add(argument.split(" ")[0])
+        elif name == "STACK_GLOBAL":
+            found.add(recent[0])
+        if name == "MEMOIZE":
+            memo.append(recent[1])
+        elif name in ("BINGET", "LONG_BINGET"):
+            recent = [recent[1], memo[argument]]
+        elif name != "PROTO" and name != "FRAME":
+            recent = [recent[1], argument if isinstance(argument, str) else None]
+    return found - {None}
+
+
+def pack_call(function, args, kwargs, version, main_by_name):
+    """Encode a call for Python ``version`` (None: not known yet): (bytes or buffers, options, names of modules).
+
+    Raises NotSendable, naming what cannot be sent."""
+    protocol = PROTOCOL if version and tuple(version) >= (3, 8) else 4
+    buffers = []
+    file = io.BytesIO()
+    try:
+        if PROTOCOL < 5:
+            return b"\1" + dumps((function, args, kwargs), 4), 0, ()
+        pickler = CallPickler(file, protocol, buffers.append if protocol == 5 else None, main_by_name, version)
+        pickler.dump((function, args, kwargs))
+    except NotSendable:
+        raise
+    except Exception as error:
+        raise NotSendable("the call of %s cannot be sent: %s: %s%s" % (
+            getattr(function, "__qualname__", repr(function)), type(error).__name__, error, culprit(args, kwargs))) from error
+    data = file.getvalue()
+    options = MAIN if pickler.needs_main else 0
+    if not buffers:
+        return b"\1" + data, options, pickler.modules
+    raw = [memoryview(data)] + [buffer.raw() for buffer in buffers]
+    head = b"\3" + NUMBER.pack(len(raw) - 1) + b"".join(LENGTH.pack(part.nbytes) for part in raw)
+    return [head] + raw, options, pickler.modules
+
+
+def culprit(args, kwargs) -> str:
+    """Which argument it was, for the error text."""
+    for name, value in [("argument %d" % (number + 1), value) for number, value in enumerate(args)] + sorted(kwargs.items()):
+        try:
+            loads(dumps(value, 4))
+        except Exception:
+            return "; look at %s, of type %s" % (name, type(value).__name__)
+    return ""

@@ -1,0 +1,140 @@
+"""Sources, data files and metadata of modules that came from the root, for those who ask in a child."""
+
+import io
+
+from contextree.core.importer import SOURCE
+from contextree.parent.importer import ask
+
+
+def question(importer, *words):
+    """Ask the parent."""
+    return ask(importer.router, list(words))
+
+
+def source(importer, name):
+    """The text of module ``name``, or None."""
+    record = question(importer, "source", name)
+    if not record or record[1] != SOURCE:
+        return None
+    from importlib.util import decode_source
+    from zlib import decompress
+
+    return decode_source(decompress(record[3]))
+
+
+class Reader:
+    """``importlib.resources`` for one package: the old ResourceReader protocol and ``files()``."""
+
+    def __init__(self, importer, package) -> None:
+        self.importer = importer
+        self.package = package
+
+    def open_resource(self, resource):
+        """A binary file; FileNotFoundError when there is none."""
+        return io.BytesIO(self.files().joinpath(resource).read_bytes())
+
+    def resource_path(self, resource):
+        """There is no path: nothing is written here."""
+        raise FileNotFoundError(resource)
+
+    def is_resource(self, name) -> bool:
+        """Whether ``name`` is a file of the package."""
+        return self.files().joinpath(name).is_file()
+
+    def contents(self):
+        """The names of files and folders of the package."""
+        return [item.name for item in self.files().iterdir()]
+
+    def files(self):
+        """The folder of the package, as a Traversable."""
+        return Node(self.importer, self.package, "", True)
+
+
+class Node:
+    """A file or folder of a package of the root: the ``importlib.resources.abc.Traversable`` protocol."""
+
+    def __init__(self, importer, package, path, folder=None) -> None:
+        self.importer = importer
+        self.package = package
+        self.path = path
+        self.folder = folder
+        self._names = None
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rpartition("/")[2] or self.package.rpartition(".")[2]
+
+    def __repr__(self) -> str:
+        return "<data %s:%s>" % (self.package, self.path)
+
+    def _list(self):
+        if self._names is None:
+            self._names = question(self.importer, "names", self.package, self.path) or []
+        return self._names
+
+    def iterdir(self):
+        """What is in the folder."""
+        for name, folder in self._list():
+            yield Node(self.importer, self.package, (self.path + "/" + name).lstrip("/"), folder)
+
+    def joinpath(self, *parts):
+        """A node below."""
+        path = "/".join([self.path] + [str(part) for part in parts]).strip("/")
+        return Node(self.importer, self.package, path) if path else self
+
+    def __truediv__(self, part):
+        return self.joinpath(part)
+
+    def is_file(self) -> bool:
+        """Whether it is there and a file."""
+        if self.folder is None and self.path:
+            self.folder = {True: False}.get(question(self.importer, "is_file", self.package, self.path))
+        return self.folder is False
+
+    def is_dir(self) -> bool:
+        """Whether it is there and a folder."""
+        if self.folder is None:
+            self.folder = True if question(self.importer, "names", self.package, self.path) is not None else None
+        return self.folder is True
+
+    def read_bytes(self) -> bytes:
+        """The content; FileNotFoundError when there is none that may be had."""
+        data = question(self.importer, "data", self.package, self.path)
+        if data is None:
+            raise FileNotFoundError("%s of package %s" % (self.path, self.package))
+        return data
+
+    def read_text(self, encoding=None, errors=None) -> str:
+        """The content as text, utf-8 by default."""
+        return self.read_bytes().decode(encoding or "utf-8", errors or "strict")
+
+    def open(self, mode="r", *args, **kwargs):
+        """A file object, binary or text."""
+        file = io.BytesIO(self.read_bytes())
+        return file if "b" in mode else io.TextIOWrapper(file, *(args or ()), **dict({"encoding": "utf-8"}, **kwargs))
+
+
+def distributions(importer, context):
+    """Distributions of the root for ``importlib.metadata``, those that it shares."""
+    from importlib.metadata import Distribution
+
+    class Remote(Distribution):
+        """Metadata of a distribution that is installed at the root."""
+
+        def __init__(self, files):
+            self._texts = files
+
+        def read_text(self, filename):
+            """A file of the metadata, or None."""
+            return self._texts.get(filename)
+
+        def locate_file(self, path):
+            """There is no path here."""
+            return path
+
+    name = getattr(context, "name", None)
+    for item in [name] if name else question(importer, "distributions") or []:
+        files = question(importer, "metadata", item)
+        if files:
+            yield Remote(files)

@@ -1,0 +1,93 @@
+"""Starting a child by a command: any Plan, the same way."""
+
+import os
+import socket
+import subprocess
+import sys
+
+from contextree.connect.plan import command
+from contextree.core import first_stage, process
+from contextree.core.wire.errors import ConnectError
+from contextree.parent import boot
+
+code_bundle = None
+
+
+def launch(engine, plan, options, wait=True):
+    """Start a child by ``plan`` and wait until it is up; the ``Branch``. Not on the loop thread.
+
+    Raises ConnectError (or a kind of it) with phase, command, status and last output. ``wait=False`` returns at once:
+    frames sent to the child wait in its link."""
+    number = engine.allocate()
+    branch = boot.Branch(engine, number, boot.name_for(engine, plan, number), plan, plan.trusted)
+    same = plan.method == "local" and not plan.python
+    words = ["-c", first_stage.text(), "contextree:%d" % number]
+    branch.command = argv = command(plan, words, (sys.executable,) if sys.executable else ("python3",))
+    learn(plan)
+    reaper = boot.reaper(engine)
+    ours, theirs = socket.socketpair()
+    fds = [ours.detach(), theirs.detach()]
+    pty = None
+    try:
+        fds = [process.own(fd) for fd in fds]
+        fds += [process.own(fd) for fd in os.pipe()]
+        os.set_blocking(fds[2], False)
+        if plan.tty:
+            from contextree.parent import tty
+
+            pty = tty.open_pty()
+            argv = tty.wrap(argv, pty.path)
+        child = subprocess.Popen(argv, stdin=fds[1], stdout=fds[1], stderr=fds[3], start_new_session=True,
+                                 env=environment(plan.env))
+    except OSError as error:
+        for fd in fds:
+            process.close(fd)
+        if pty is not None:
+            pty.close()
+        raise ConnectError("%s: cannot start %s: %s" % (branch.name, argv[0], error.strerror or error), phase="start",
+                           command=" ".join(argv)[:300])
+    process.close(fds[1])
+    process.close(fds[3])
+    handle = reaper.monitor(child.pid, argv[0], spawned=True)
+    child.returncode = 0  # the handle reaps it; Popen must not try
+    bundle = engine.code_bundle() if same else engine.bundle()
+    first = boot.opening(bundle, boot.configuration(branch, options))
+
+    def begin():
+        branch.begin(fds[0], first)
+        branch.watch_stderr(fds[2])
+        if pty is not None:
+            pty.close_slave()
+            master = process.own(pty.detach_master())
+            os.set_blocking(master, False)
+            branch.watch_terminal(master)
+        branch.watch_process(handle)
+
+    engine.broker.call(begin)
+    if wait:
+        boot.wait_up(branch)
+    return branch
+
+
+def environment(extra):
+    """``os.environ`` with the changes of a plan; None when there are none."""
+    if not extra:
+        return None
+    env = dict(os.environ)
+    for key, value in extra.items():
+        if value is None:
+            env.pop(key, None)
+        else:
+            env[key] = value
+    return env
+
+
+def learn(plan) -> None:
+    """Run the plan's probe, whose output the dialogue wants; its failure is no error."""
+    if plan.probe and plan.dialogue is not None:
+        try:
+            done = subprocess.run(plan.probe, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                  timeout=10)
+        except (OSError, subprocess.SubprocessError):
+            return
+        plan.dialogue.learn(done.stdout)
