@@ -32,7 +32,7 @@ def inner(tmp_path):
         (tmp_path / "test_inner.py").write_text(textwrap.dedent(body))
         environ = {key: value for key, value in os.environ.items() if key != guard.MARK}
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", *options, str(tmp_path)],
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", *options],
             cwd=tmp_path, env=dict(environ, PYTHONPATH=str(ROOT)), stdout=subprocess.PIPE, text=True, timeout=50,
             check=False,
         )  # fmt: skip

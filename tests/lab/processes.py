@@ -62,7 +62,7 @@ def descendants(pid):
 
 
 def owned_by(uids):
-    """The identities of all processes whose real user is one of ``uids``."""
+    """The identities of all living processes whose real user is one of ``uids``."""
     found = []
     for pid in every():
         try:
@@ -70,7 +70,7 @@ def owned_by(uids):
                 found.append(identity(pid))
         except (FileNotFoundError, ProcessLookupError):
             continue
-    return [who for who in found if who]
+    return [who for who in found if alive(who)]
 
 
 def end(identities, timeout=5.0):

@@ -48,7 +48,7 @@ def cache_directory():
     return path.resolve()
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def find():
     """All usable Pythons, one per full version and origin, oldest first, as a tuple of Python."""
     found = {}
