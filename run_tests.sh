@@ -109,7 +109,8 @@ find_python() {
   for candidate in "${CONTEXTREE_PYTHON:-}" python3 python3.{14,13,12,11,10} /usr/bin/python3; do
     [ -n "$candidate" ] || continue
     if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
-      "$candidate" -c 'import sys; print(sys.executable)'
+      # of a virtual environment that happens to be active, the Python behind it
+      "$candidate" -c 'import sys; print(getattr(sys, "_base_executable", sys.executable))'
       return 0
     fi
   done

@@ -141,8 +141,9 @@ def _make_chroot(home):
         raise CannotPrepare("the apt sources of this machine name no Debian mirror")
     root = home / "root"
     shutil.rmtree(root, ignore_errors=True)
+    packages = ["dash", *("python" + minor for minor in CHROOT_MINORS)]
     command = [
-        "mmdebstrap", "--quiet", "--variant=extract", "--include=" + ",".join("python" + m for m in CHROOT_MINORS),
+        "mmdebstrap", "--quiet", "--variant=extract", "--include=" + ",".join(packages),
         "--aptopt=Acquire::Check-Valid-Until \"false\"", CHROOT_SUITE, str(root),
         "deb [trusted=yes] %s %s main" % (mirror, CHROOT_SUITE),
     ]  # fmt: skip
@@ -156,6 +157,9 @@ def _make_chroot(home):
         raise CannotPrepare("mmdebstrap took longer than 300 s") from None
     if done.returncode:
         raise CannotPrepare("mmdebstrap: " + " / ".join(done.stdout.strip().splitlines()[-2:]))
+    for name in ("bin", "sbin", "lib", "lib64"):  # links of base-files, which is not among the packages
+        if (root / "usr" / name).is_dir() and not os.path.lexists(root / name):
+            (root / name).symlink_to("usr/" + name)
     for minor in CHROOT_MINORS:
         if _ask("chroot", ("chroot", str(root), "/usr/bin/python" + minor)) is None:
             raise CannotPrepare("python%s does not run in the chroot" % minor)
