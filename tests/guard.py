@@ -46,8 +46,15 @@ class Snapshot:
     def __init__(self):
         self.files = _files()
         self.threads = set(sys._current_frames())
+        self.tasks = set(os.listdir("/proc/self/task"))
         self.children = _children()
         self.orphans = _marked()
+
+    def new_threads_show(self):
+        """False while the kernel has a thread that the interpreter does not tell of: it is so new that it has not run
+        its first line, or it is one of a C library."""
+        new = set(os.listdir("/proc/self/task")) - self.tasks
+        return len(new) <= len(set(sys._current_frames()) - self.threads)
 
     def leaks(self):
         """[(kind, number, description)] of what is there now and was not then."""
@@ -78,6 +85,8 @@ def watch(name, grace=GRACE):
     os.environ.setdefault(MARK, "%d-%s" % (os.getpid(), uuid.uuid4().hex))
     before = Snapshot()
     yield
+    with contextlib.suppress(AssertionError):
+        until(before.new_threads_show, "new threads to show themselves", 0.3, 0.005)
     left = before.leaks()
     if not left:
         return
