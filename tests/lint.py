@@ -273,17 +273,23 @@ def check_bundle(root):
 
 # ------------------------------------------------------------------------------------------------------- the run
 def files(root):
-    """The project's text files, tracked or new, relative to ``root``; without git, everything but hidden folders."""
-    git = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=root, stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL, check=False,
-    )  # fmt: skip
-    if git.returncode == 0:
+    """The project's text files, tracked or new, relative to ``root``; without git, all but the folders that tools make."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    try:
+        git = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
+    except FileNotFoundError:  # no git on this machine
+        git = None
+    if git is not None and git.returncode == 0:
         names = [name.decode() for name in git.stdout.split(b"\0") if name]
     else:
         paths = (path.relative_to(root) for path in root.rglob("*") if path.is_file())
-        names = [path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts[:-1])]
+        names = [path.as_posix() for path in paths if not any(_is_made(part) for part in path.parts[:-1])]
     return sorted(set(names))
+
+
+def _is_made(folder):
+    """Folders that tools make; git would know them from .gitignore."""
+    return folder.startswith(".") or folder.endswith(".egg-info") or folder in ("__pycache__", "build", "dist")
 
 
 def check(root=ROOT):

@@ -95,6 +95,17 @@ def test_tree_is_clean():
     assert lint.check() == []
 
 
+def test_files_with_and_without_git(tmp_path, monkeypatch):
+    for name in ("kept.py", ".ci/run", ".cache/venv/x.py", "contextree.egg-info/x", "__pycache__/x", "docs/a.md"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert lint.files(tmp_path) == ["docs/a.md", "kept.py"]
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert lint.files(tmp_path) == ["docs/a.md", "kept.py"]
+    assert "tests/test_tooling.py" in lint.files(ROOT)
+
+
 def test_bundle_limit_catches(tmp_path):
     core = tmp_path / "contextree/core"
     core.mkdir(parents=True)
