@@ -90,17 +90,15 @@ apt_install() {   # installs what is missing; 1 if that did not work
 
 packages() {
   local name
+  is_root || left_out "not root: no private sshd, no other accounts, no chroot with the newest Pythons"
   apt_install openssh-server openssh-client sudo strace procps iproute2 mmdebstrap && return
   if is_root; then   # one that cannot be had must not cost the others
     for name in openssh-server openssh-client sudo strace procps iproute2 mmdebstrap; do
       apt_install "$name" || left_out "$name: could not be installed with apt-get"
     done
-  else
-    left_out "not root: no private sshd, no other accounts, no chroot with the newest Pythons"
-    if command -v dpkg-query >/dev/null; then
-      name=$(missing_packages openssh-client sudo strace procps iproute2)
-      [ -z "$name" ] || left_out "not root: cannot install $name"
-    fi
+  elif command -v dpkg-query >/dev/null; then
+    name=$(missing_packages openssh-client sudo strace procps iproute2)
+    [ -z "$name" ] || left_out "not root: cannot install $name"
   fi
 }
 
@@ -168,7 +166,7 @@ stage_floors() {
   for folder in contextree/core contextree/connect contextree/parent ansible_plugin/target; do
     [ -d "$folder" ] && floors+=("$folder")
   done
-  run vermin vermin -q -t=3.6- --no-tips --violations "${floors[@]}"
+  run vermin vermin -q -t=3.6- --no-tips --processes=1 --violations "${floors[@]}"
   run import-linter lint-imports --no-cache
   DONE+=(floors)
 }

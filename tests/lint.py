@@ -273,7 +273,7 @@ def check_bundle(root):
 
 # ------------------------------------------------------------------------------------------------------- the run
 def files(root):
-    """The project's text files, tracked or new, relative to ``root``; without git, all but the folders that tools make."""
+    """The project's files, tracked or new, relative to ``root``; without git, all but the folders that tools make."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     try:
         git = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)

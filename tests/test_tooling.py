@@ -173,7 +173,7 @@ def test_contracts_catch_every_planted_import(tree):
 
 
 def test_vermin_catches_what_3_6_does_not_have(tree):
-    options = ("-q", "-t=3.6-", "--no-tips", "--violations")
+    options = ("-q", "-t=3.6-", "--no-tips", "--processes=1", "--violations")
     tree("contextree/core/planted.py", "import os\nos.posix_spawn\n")
     status, output = run(tree, "vermin", *options, "contextree/core/planted.py")
     assert (status, "'os.posix_spawn' member requires !2, 3.8" in output) == (1, True), output
