@@ -3,7 +3,7 @@
 #
 #   ./run_tests.sh [all|lint|unit|bench|soak] [pytest arguments]
 #
-#   all     lint, floors, types, tests (the default)          unit   tests alone
+#   all     lint, floors, types, tests (the default)          unit   the tests alone
 #   lint    lint, floors, types                               soak   the tests that run for minutes
 #   bench   python -m tests.bench
 #
@@ -20,8 +20,12 @@ cd "$(dirname "${BASH_SOURCE[0]}")" || exit 2
 export DEBIAN_FRONTEND=noninteractive PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PYTHONDONTWRITEBYTECODE=1
 unset PYTHONPATH PYTHONHOME PYTHONWARNINGS
 
-STAGE=${1:-all}
-[ $# -gt 0 ] && shift
+STAGE=all
+case ${1:-} in
+  -h|--help) STAGE=help ;;
+  -*|'') ;;                      # pytest arguments alone: all stages
+  *) STAGE=$1; shift ;;
+esac
 case $STAGE in
   all|lint|unit|bench|soak) ;;
   *) sed -n '2,16s/^# \{0,1\}//p' "$0"; exit 2 ;;
