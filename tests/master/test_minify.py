@@ -106,7 +106,9 @@ def test_p_39_pass_stands_for_a_body_that_was_a_docstring():
 
 
 def test_p_39_traceback_names_the_same_line():
-    source = '"""Doc\nof three\nlines."""\n\ndef f():\n    """Doc."""\n    # why\n    return (1 +\n            unknown)\n'
+    source = (
+        '"""Doc\nof three\nlines."""\n\ndef f():\n    """Doc."""\n    # why\n    return (1 +\n            unknown)\n'
+    )
     names: dict = {}
     exec(compile(minify(source), "<minified>", "exec"), names)
     with pytest.raises(NameError) as caught:
