@@ -158,8 +158,11 @@ class Catalog:
         return found
 
     def root_of(self, name: str) -> str:
-        """The package to grant for ``name``: the topmost that is a real one, since anybody may be in a namespace."""
-        return next((each for each in prefixes(name) if self.location(each).kind != "namespace"), name)
+        """Return the package to grant for ``name``: its topmost real one, since anybody may be in a namespace.
+
+        Empty if ``name`` is itself nothing but a namespace.
+        """
+        return next((each for each in prefixes(name) if self.location(each).kind != "namespace"), "")
 
     # -- where a module is -------------------------------------------------------------------------------------------
 

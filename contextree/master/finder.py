@@ -70,11 +70,13 @@ class Finder:
     def allow(self, module_name: str) -> None:
         """Share ``module_name`` and all that it imports, whole packages at a time. Cheap when repeated."""
         catalog = self._catalog
+        if module_name == MAIN:
+            self._shared.add_exact(MAIN)  # though it may have no file: the refusal then says so
         if not catalog.reachable(module_name) or self._allowed.get(module_name) == catalog.stamp(module_name):
             return
         found = list(catalog.reach(module_name, self._allowed))
         for name in found:
-            self._shared.add_root(catalog.root_of(name))
+            self._shared.add_package_of(name, catalog.root_of(name))
         for name in found:  # only now: whoever sees the mark may rely on the grants
             put(self._allowed, name, catalog.stamp(name))
 
@@ -193,7 +195,7 @@ class Finder:
         for each in found:
             root = self._catalog.root_of(each)
             if root != own:
-                self._shared.add_root(root)
+                self._shared.add_package_of(each, root)
             elif not self._shared.is_importable(each):
                 self._shared.add_exact(each)
         for each in found:

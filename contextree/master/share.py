@@ -77,6 +77,13 @@ class Shared:
         self._roots.add(name)
         self._passages.update(list(prefixes(name))[:-1])
 
+    def add_package_of(self, name: str, root: str) -> None:
+        """Share ``root``, the package that ``name`` is in; without one, ``name`` is a namespace and but a passage."""
+        if root:
+            self.add_root(root)
+        else:
+            self._passages.update(prefixes(name))
+
     def is_blocked(self, name: str) -> bool:
         """Whether ``name`` or a package above it was blocked."""
         return bool(self._blocked) and any(each in self._blocked for each in prefixes(name))
