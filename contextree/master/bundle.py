@@ -1,0 +1,92 @@
+"""The bundle: all of ``contextree.core``, as one piece that a child's first stage can load.
+
+How it works. Every file under core is read through the package's own loader (so from a checkout, a wheel or a zip
+alike), minified, and put in an order in which each module comes after those that it imports when it is executed.
+``marshal`` version 2 is a format that every Python from 3.6 on reads without importing anything; zlib is in every
+build that can run ssh's peers. Source rather than code, since the target's Python is not known when this is sent.
+
+``contextree`` itself is not in here: the child makes a stub of it.
+"""
+
+import ast
+import functools
+import importlib.resources
+import marshal
+import zlib
+from collections.abc import Iterator
+
+from contextree.core.wire.errors import InternalError
+from contextree.master.minify import minify
+from contextree.master.scan import module_level_imports
+
+try:
+    from importlib.resources.abc import Traversable
+except ImportError:  # before Python 3.11
+    from importlib.abc import Traversable
+
+CORE = "contextree.core"
+LIMIT = 20_000  # bytes of the built bundle: what it may cost to start a child far away
+
+
+def modules() -> list[tuple[str, str]]:
+    """Return (name, minified source) of every core module, each after the core modules that it needs.
+
+    A package comes before what is in it; it is a package if and only if some other name starts with its name and a
+    dot. The list is the caller's own. ``InternalError`` if core's modules import each other in a circle. Any thread.
+    """
+    return list(_modules())
+
+
+@functools.lru_cache(maxsize=1)
+def build() -> bytes:
+    """Return the bundle: ``modules()`` marshalled (version 2) and compressed by zlib. Built once. Any thread."""
+    return zlib.compress(marshal.dumps(modules(), 2), 9)
+
+
+@functools.lru_cache(maxsize=1)
+def _modules() -> tuple[tuple[str, str], ...]:
+    sources = dict(_sources(importlib.resources.files(CORE), CORE))
+    packages = {name.rpartition(".")[0] for name in sources}
+    needs = {name: _needs(name, source, name in packages, sources) for name, source in sources.items()}
+    return tuple((name, minify(sources[name])) for name in in_order(needs))
+
+
+def _sources(folder: Traversable, package: str) -> Iterator[tuple[str, str]]:
+    """(name, source) of each module in ``folder`` and below; a folder without ``__init__.py`` is no package of ours."""
+    entries = {entry.name: entry for entry in folder.iterdir()}
+    if "__init__.py" not in entries:
+        return
+    for name, entry in sorted(entries.items()):
+        if name == "__init__.py":
+            yield package, entry.read_text(encoding="utf-8")
+        elif name.endswith(".py"):
+            yield f"{package}.{name[:-3]}", entry.read_text(encoding="utf-8")
+        elif entry.is_dir():
+            yield from _sources(entry, f"{package}.{name}")
+
+
+def _needs(name: str, source: str, is_package: bool, known: dict[str, str]) -> set[str]:
+    """The core modules that must have been executed before ``name``: its packages, and imports outside functions."""
+    package = name if is_package else name.rpartition(".")[0]
+    needed = set()
+    for module, names in module_level_imports(ast.parse(source), package):
+        needed.update([module, *(f"{module}.{each}" for each in names)])
+    parts = name.split(".")
+    needed.update(".".join(parts[:length]) for length in range(1, len(parts)))
+    # A package whose __init__ imports a module below it is executed first all the same.
+    return {each for each in needed if each in known and each != name and not each.startswith(name + ".")}
+
+
+def in_order(needs: dict[str, set[str]]) -> list[str]:
+    """The keys of ``needs``, sorted, but each after those that it needs. ``InternalError`` names a circle."""
+    ordered: list[str] = []
+    left = {name: set(wanted) for name, wanted in sorted(needs.items())}
+    while left:
+        name = next((each for each, wanted in left.items() if not wanted), None)
+        if name is None:
+            raise InternalError("modules of core import each other in a circle: " + ", ".join(left), modules=list(left))
+        ordered.append(name)
+        del left[name]
+        for wanted in left.values():
+            wanted.discard(name)
+    return ordered

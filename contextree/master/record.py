@@ -1,0 +1,73 @@
+"""One answer to a child that asks for a module."""
+
+import importlib.util
+import marshal
+import types
+import zlib
+from dataclasses import dataclass, field
+
+from contextree.master.scan import DISPLAY, hush
+
+
+@dataclass(slots=True, eq=False)
+class Record:
+    """A module as a child gets it, or why it does not.
+
+    ``source`` holds the bytes of the file as they are (not minified: tracebacks and ``inspect`` need them); it is empty
+    for an empty module and None where there is none (a namespace package, or not found). ``path`` is the file name that
+    tracebacks show: ``master:app/models.py``, which no host takes for a file of its own. ``reason`` says why nothing
+    was found; up to its colon it is one of: native extension, missing, refused, standard library.
+
+    Records are shared and never change. All methods: any thread, nothing raised.
+    """
+
+    name: str
+    found: bool = False
+    reason: str = ""
+    is_package: bool = False
+    namespace: bool = False
+    path: str = ""
+    source: bytes | None = field(default=None, repr=False)
+    _compressed: bytes | None = field(default=None, repr=False)
+    _code: bytes | None = field(default=None, repr=False)
+
+    @property
+    def submodule_search(self) -> bool:
+        """Whether this is a namespace package: a package without source (PEP 420)."""
+        return self.namespace
+
+    def compressed(self) -> bytes:
+        """Return ``source`` compressed by zlib; worked out once."""
+        if self._compressed is None:
+            self._compressed = zlib.compress(self.source or b"", 9)
+        return self._compressed
+
+    def code(self, magic: bytes) -> bytes | None:
+        """Return the compiled module, marshalled, if ``magic`` is that of this very Python; else None.
+
+        None too if it does not compile here: the child then finds out by itself, with the right traceback.
+        """
+        if magic != importlib.util.MAGIC_NUMBER or self.source is None:
+            return None
+        if self._code is None:
+            code = _compiled(self.source, self.path)
+            if code is None:
+                return None
+            self._code = marshal.dumps(code)
+        return self._code
+
+
+def _compiled(source: bytes, path: str) -> types.CodeType | None:
+    hush()
+    try:
+        code: types.CodeType = compile(source, path, "exec", dont_inherit=True, optimize=0)
+        return code
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def display_path(name: str, is_package: bool, origin: str) -> str:
+    """Return the file name that a child shows for module ``name``: short, and no file on any host."""
+    if name == "__main__":
+        return DISPLAY + (origin.replace("\\", "/").rpartition("/")[2] or name)
+    return DISPLAY + name.replace(".", "/") + ("/__init__.py" if is_package else ".py")
