@@ -1,0 +1,26 @@
+"""contextree: a tree of Python interpreters, on this machine and on others, and functions called in all of them.
+
+The names below are the whole public interface; everything else is how it works.
+"""
+
+from contextree.connect.plan import Plan, Secret
+from contextree.core.wire.errors import (
+    AuthenticationError, CallCancelled, CallTimeout, Closed, ConnectError, ConnectTimeout, ContextDied, ContextreeError,
+    DecodeError, ForkedError, HostKeyError, InternalError, NotOurChild, NotSendable, Overflow, PeerError, ProcessExited,
+    ProtocolError, Refused, RemoteError, UncleanExit, UnsupportedPlatform, UsageError, VersionError, WorldError, WouldBlockLoop,
+    WrongThread,
+)
+from contextree.master.router import Router
+from contextree.parent.calls import CallFuture, Stream
+from contextree.parent.context import Context
+from contextree.parent.router import current_router
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AuthenticationError", "CallCancelled", "CallFuture", "CallTimeout", "Closed", "ConnectError", "ConnectTimeout", "Context",
+    "ContextDied", "ContextreeError", "DecodeError", "ForkedError", "HostKeyError", "InternalError", "NotOurChild", "NotSendable",
+    "Overflow", "PeerError", "Plan", "ProcessExited", "ProtocolError", "Refused", "RemoteError", "Router", "Secret", "Stream",
+    "UncleanExit", "UnsupportedPlatform", "UsageError", "VersionError", "WorldError", "WouldBlockLoop", "WrongThread",
+    "current_router",
+]

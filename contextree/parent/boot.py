@@ -15,7 +15,6 @@ branch waits a second for those that are missing before it tells the waiters.
 
 import os
 import pickle
-import sys
 from collections import deque
 
 from contextree.core import process
@@ -23,8 +22,8 @@ from contextree.core.first_stage import ALIVE
 from contextree.core.logs import LINE, Lines
 from contextree.core.mailbox import Mailbox
 from contextree.core.streams import Link
-from contextree.core.wire import errors, values
-from contextree.core.wire.errors import ConnectError, ConnectTimeout, ContextDied, ContextreeError, VersionError
+from contextree.core.wire import errors
+from contextree.core.wire.errors import ConnectError, ConnectTimeout, ContextDied, ContextreeError
 from contextree.core.wire.flow import Bucket
 from contextree.core.wire.frames import CONTROL, GOAWAY, HELLO, NUMBER, frame
 from contextree.core.wire.routes import Blocks

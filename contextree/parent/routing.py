@@ -17,7 +17,6 @@ from collections import deque
 from contextree.core import process
 from contextree.core.wire import values
 from contextree.core.wire.errors import ContextDied, ContextreeError, PeerError, UsageError
-from contextree.core.wire.flow import Bucket
 from contextree.core.wire.frames import (
     BROKEN, BULK, CONTROL, CREDIT, DATA, GOAWAY, IDS, LOG, LOGS, MAX_HOPS, MODULES, NO_CONTEXT, NUMBER, OPEN, OPEN_HEAD, OPENER, PING,
     REFUSED, RESOURCE, ROUTE_ADD, ROUTE_DEL, frame,

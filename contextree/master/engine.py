@@ -1,0 +1,126 @@
+"""The root's engine: it answers for modules, decodes what strangers send, and gives the tree's words to ``logging``."""
+
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from contextree.core.importer import ABSENT, CODE, NAMESPACE, SOURCE
+from contextree.core.wire.errors import ContextreeError
+from contextree.core.wire.frames import SHARE
+from contextree.core.wire.routes import MAX_ID
+from contextree.master import bundle
+from contextree.master.finder import Finder
+from contextree.master.logs import Logs
+from contextree.master.values import decode
+from contextree.parent.context import Context
+from contextree.parent.engine import Engine
+from contextree.parent.pickling import dumps
+
+PUSH = 1 << 19  # bytes of modules that are sent ahead of a call
+
+Row = tuple[str, int, str, bytes | str, bool]
+
+
+class RootEngine(Engine):
+    """The engine of a root. ``finder`` decides what children may import."""
+
+    def __init__(self, core: Any, finder: Finder, log_level: int | None) -> None:
+        super().__init__(core, [(1, MAX_ID)], bundle.build(), decode)
+        self.finder = finder
+        self.logs = Logs(self, log_level)
+        self._main: bool | None = None
+        self._plain: set[str] = set()  # modules of the standard library
+        self._sharing = threading.Lock()
+        finder.allow("dill")
+
+    # -- modules
+
+    def row(self, name: str, magic: bytes) -> Row:
+        """What a child gets for module ``name``: compiled when its Python is ours."""
+        record = self.finder.find(name)
+        if not record.found:
+            return name, ABSENT, "", record.reason, False
+        if record.namespace:
+            return name, NAMESPACE, record.path, b"", True
+        return name, SOURCE, record.path, record.compressed(), record.is_package
+
+    def lookup(self, names: Iterable[str], magic: bytes) -> Iterator[Row]:
+        for name in names:
+            yield self.row(name, magic)
+
+    def records(self, names: Iterable[str]) -> list[Row]:
+        return [self.row(name, b"") for name in names]
+
+    def allow(self, modules: Iterable[str]) -> None:
+        for name in modules:
+            self.finder.allow(name)
+
+    def share(self, context: Context, modules: set[str], needs_main: int) -> None:
+        """See that ``context`` may import what a call names, and send it ahead where that saves asking."""
+        with self._sharing:
+            new = modules - context.shared - self._plain
+            for name in list(new):
+                if name.partition(".")[0] in sys.stdlib_module_names:
+                    self._plain.add(name)
+                    new.discard(name)
+            context.shared |= modules
+            if needs_main:
+                self.finder.allow("__main__")
+                self.allow(self.finder.closure("__main__"))
+            info = self.infos.get(context.id)
+            own = {name for name in new if name.partition(".")[0] == "contextree"}
+            new -= own
+            if not new:
+                return
+            self.allow(new)
+            if info is None or self.same_disk(info):
+                return
+            self.push(context, sorted({each for name in new for each in self.finder.closure(name)}))
+
+    def same_disk(self, info: Any) -> bool:
+        """Whether a context finds what we have on its own ``sys.path``."""
+        while info is not None:
+            if info.facts.get("method") not in ("fork", "local") or not info.facts.get("same"):
+                return False
+            if info.parent == self.core.id:
+                return True
+            info = self.infos.get(info.parent)
+        return False
+
+    def push(self, context: Context, names: list[str]) -> None:
+        """Tell ``context`` what it may import; a direct child gets the modules with it."""
+        rows: list[Row] = []
+        info = self.infos.get(context.id)
+        if info is not None and info.parent == self.core.id:
+            total = 0
+            for name in names:
+                row = self.row(name, b"")
+                total += len(row[3])
+                if total > PUSH:
+                    break
+                rows.append(row)
+        try:
+            self.core.open(context.id, SHARE, dumps((names, rows), 4), fin=True, on_message=lambda *args: None)
+        except ContextreeError:
+            pass  # the call that this is for will say it
+
+    def main_by_name(self) -> bool:
+        if self._main is None:
+            self.finder.allow("__main__")
+            self._main = self.finder.main_source().found
+        return self._main
+
+    def log_level(self) -> int:
+        return self.logs.level
+
+    # -- what children say
+
+    def child_line(self, number: int, stream: str, line: bytes) -> None:
+        self.logs.line(number, stream, line)
+
+    def on_log(self, info: Any, view: memoryview) -> None:
+        self.logs.payload(info, view)
+
+    def on_security(self, number: int, what: str) -> None:
+        self.logs.security(number, what)

@@ -1,0 +1,130 @@
+"""The tree's words in the root's ``logging``.
+
+One logger for each context, ``contextree.<name>``, and below it ``.stdout`` and ``.stderr``; never one that a child names. All
+that came from below is data: the message is an argument, control characters are escaped, the level is clamped, and each
+context has a token bucket. Records are handled by a thread of their own, since a handler may block and the loop must not;
+what that thread cannot keep up with is dropped and counted.
+"""
+
+import logging
+import queue
+from typing import Any
+
+from contextree.core import process
+from contextree.core.logs import LINE, RECORD, STDOUT
+from contextree.core.wire.errors import ContextreeError
+from contextree.core.wire.flow import Bucket
+from contextree.parent.boot import STDERR
+
+RATE, BURST = 2000, 20000  # records a second and at once, for each context
+WAITING = 50000
+SECURITY = "contextree.security"
+
+
+def escape(text: str) -> str:
+    """``text`` with everything escaped that could fake another line or drive a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+class Logs:
+    """Takes payloads from the loop thread and gives them to ``logging``. ``level`` is what children need not go below."""
+
+    def __init__(self, engine: Any, level: int | None) -> None:
+        self.engine = engine
+        self.level = logging.getLogger().getEffectiveLevel() if level is None else level
+        self.waiting: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.buckets: dict[int, Bucket] = {}
+        self.dropped = 0
+        self.started = False
+        self.done = process.Waiter()
+
+    # -- the loop thread
+
+    def payload(self, info: Any, view: memoryview) -> None:
+        """What a context sent."""
+        try:
+            data = self.engine.decode(bytes(view))
+            kind = data[0]
+            if kind == RECORD:
+                _, name, level, text, path, line, function, created, trace = data
+                record = {
+                    "name": f"contextree.{info.name}", "levelno": min(max(int(level), 0), 50), "pathname": escape(str(path)[:512]),
+                    "lineno": int(line), "msg": "%s", "args": (escape(str(text)[:LINE]),), "funcName": escape(str(function)[:128]),
+                    "created": float(created), "exc_text": escape(str(trace)[:LINE]) if trace else None,
+                    "remote_name": escape(str(name)[:128]), "context": info.name, "context_id": info.id,
+                }
+                return self.put(info.id, record)
+            if kind == STDOUT:
+                return self.line(info.id, "stdout", bytes(data[1]))
+            if kind == STDERR:
+                below = self.engine.infos.get(data[1])
+                if below is not None and below.link is info.link and data[2] in ("stdout", "stderr", "security"):
+                    return self.line(below.id, data[2], bytes(data[3]))
+        except (ContextreeError, TypeError, ValueError, IndexError, OverflowError):
+            pass
+        self.dropped += 1
+        return None
+
+    def line(self, number: int, stream: str, line: bytes) -> None:
+        """A line of output of a context."""
+        name = self.engine.name_of(number) or str(number)
+        level = {"stdout": logging.INFO, "stderr": logging.WARNING}.get(stream, logging.ERROR)
+        self.put(number, {
+            "name": f"contextree.{name}.{stream}", "levelno": level, "msg": "%s", "context": name, "context_id": number,
+            "args": (escape(line.decode("utf-8", "replace")),), "exc_text": None,
+        })
+
+    def security(self, number: int, what: str) -> None:
+        """A child broke a rule."""
+        name = self.engine.name_of(number) or str(number)
+        self.put(0, {"name": SECURITY, "levelno": logging.ERROR, "msg": "%s: %s", "args": (name, escape(what)),
+                     "context": name, "context_id": number, "exc_text": None})
+
+    def put(self, number: int, record: dict[str, Any]) -> None:
+        """Hand a record to the thread that logs, at a bounded rate."""
+        bucket = self.buckets.get(number)
+        if bucket is None:
+            if len(self.buckets) > 10000:
+                self.buckets.clear()
+            bucket = self.buckets[number] = Bucket(RATE, BURST)
+        if not bucket.take(self.engine.broker.clock()) or self.waiting.qsize() > WAITING:
+            self.dropped += 1
+            return
+        if not self.started:
+            self.started = True
+            process.start_thread(self.run, ())
+        self.waiting.put(record)
+
+    # -- the logging thread
+
+    def run(self) -> None:
+        """Log until ``end``."""
+        while (record := self.waiting.get()) is not None:
+            try:
+                logger = logging.getLogger(record["name"])
+                if logger.isEnabledFor(record["levelno"]):
+                    logger.handle(self.make(record))
+            except Exception:
+                self.engine.broker.on_error(self.run)
+        self.done.wake()
+
+    def make(self, fields: dict[str, Any]) -> logging.LogRecord:
+        """A LogRecord by the program's own factory, so that a custom one works for forwarded records too."""
+        record = logging.getLogRecordFactory()(
+            fields["name"], fields["levelno"], fields.get("pathname", ""), fields.get("lineno", 0), fields["msg"], fields["args"],
+            None, fields.get("funcName"), None)
+        for key in ("exc_text", "context", "context_id", "remote_name"):
+            setattr(record, key, fields.get(key))
+        if "created" in fields:
+            record.created = fields["created"]
+            record.msecs = (fields["created"] % 1) * 1000
+        return record
+
+    def end(self) -> None:
+        """Log what is there, then stop. Not on the loop thread."""
+        if self.started:
+            self.waiting.put(None)
+            self.done.wait(5)
+            self.started = False

@@ -1,0 +1,1 @@
+from contextree.core.wire.values import decode  # noqa

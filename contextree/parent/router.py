@@ -1,0 +1,112 @@
+"""The router as a user sees it, in the root and in every other context that has children."""
+
+from contextree.core import calls as core_calls
+from contextree.core.wire.errors import UsageError
+from contextree.parent.context import Context, Grower
+
+
+class Router(Grower):
+    """The tree from one context downward: grows children, finds contexts by id, shows itself.
+
+    In the root, ``contextree.Router``; elsewhere ``contextree.current_router()``. Everything may be called from any thread but
+    the loop's."""
+
+    def __init__(self, engine) -> None:
+        self.engine = engine
+        self.id = engine.core.id
+        self.name = engine.core.name
+
+    def __repr__(self) -> str:
+        return "<Router %s, %d contexts>" % (self.name, len(self.engine.infos))
+
+    def _grow(self, plan, options):
+        return Context._grow(self.engine.context(self.id, self.name), plan, options)
+
+    def context_by_id(self, number: int) -> Context:
+        """The context ``number``, named as everywhere else; the same object each time. UsageError when there is none."""
+        return self.engine.context(number)
+
+    @property
+    def contexts(self) -> "list[Context]":
+        """All contexts below this one that live."""
+        return [self.engine.context(info.id) for info in list(self.engine.infos.values())]
+
+    def grant(self, first: Context, second: Context) -> None:
+        """Let ``first``, and whatever it grows, call ``second`` and what is below it. Without it siblings cannot talk.
+
+        ``second`` then trusts ``first`` as if it were an ancestor. Ends when one of them does."""
+        from contextree.parent import control
+
+        engine = self.engine
+        common = self.id
+        for number in self._path(first.id):
+            if number in self._path(second.id):
+                common = number
+        for one in (first, second):
+            if one.id not in engine.infos or one.id == common:
+                raise UsageError("%r and %r must both be below this context, and beside each other" % (first, second))
+        if common == self.id:
+            engine.broker.call(engine.grants.add, (first.id, second.id))
+        else:
+            engine.context(common).service(control.grant, first.id, second.id)
+
+    def _path(self, number):
+        """Ids from this context down to ``number``."""
+        path = [number]
+        while number in self.engine.infos and number != self.id:
+            number = self.engine.infos[number].parent
+            path.insert(0, number)
+        return path
+
+    def tree(self) -> str:
+        """The tree as text: names, ids, pids, how each was reached, state, Python, seconds to start, round trip, traffic."""
+        rows = [("context", "id", "pid", "by", "state", "python", "start", "rtt", "in", "out")]
+        infos = list(self.engine.infos.values())
+
+        def add(info, depth):
+            facts = info.facts
+            link = info.link if info.id == info.link.peer else None
+            rows.append((
+                "  " * depth + info.name, str(info.id), str(facts.get("pid", "?")), str(facts.get("method", "?")), info.state,
+                ".".join(str(part) for part in facts.get("version", ("?",))),
+                "%.1f ms" % (1000 * facts["started"]) if "started" in facts else "?",
+                "%.2f ms" % (1000 * link.rtt) if link and link.rtt is not None else "",
+                size(link.bytes_in) if link else "", size(link.bytes_out) if link else ""))
+            for child in infos:
+                if child.parent == info.id:
+                    add(child, depth + 1)
+
+        for info in infos:
+            if info.parent == self.id:
+                add(info, 0)
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
+
+    def stats(self) -> dict:
+        """Counters of the loop, the router, the police and every link; cheap enough to ask each second."""
+        engine = self.engine
+        return {"loop": engine.broker.stats(), "router": dict(engine.core.count, channels=len(engine.core.channels)),
+                "police": dict(engine.count), "modules": dict(engine.modules.count),
+                "children": engine.reaper.stats() if engine.reaper else {},
+                "links": {engine.core.names.get(number, number): branch.link.stats()
+                          for number, branch in list(engine.children.items())}}
+
+
+def size(count) -> str:
+    """A number of bytes for people."""
+    for unit in ("B", "kB", "MB"):
+        if count < 10000:
+            return "%d %s" % (count, unit)
+        count //= 1000
+    return "%d GB" % count
+
+
+def current_router() -> Router:
+    """The router of the context whose code is running: inside a call, or in a child process."""
+    from contextree.core import main as life
+    from contextree.parent.engine import engine_of
+
+    core = getattr(core_calls.here, "router", None) or (life.child and life.child.router)
+    if core is None:
+        raise UsageError("this is not a context: only code that contextree runs there has a current router")
+    return Router(engine_of(core))
