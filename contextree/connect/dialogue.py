@@ -104,8 +104,7 @@ class Dialogue:
         for rule in self.rules:
             if rule.do not in ("reply", "empty", "fail", "ready") or rule.where not in (PROMPT, LINE):
                 raise InternalError("a dialogue's rule says %r at a %r" % (rule.do, rule.where))
-        self.secrets = {name: Secret(Secret(text).reveal()) for name, text in (secrets or {}).items()
-                        if text is not None}
+        self.secrets = {name: Secret(text) for name, text in (secrets or {}).items() if text is not None}
         self.state = "login"
         self._line = bytearray()        # the terminal's last line, which has no end yet
         self._long = False              # it was longer than LINE_MAX

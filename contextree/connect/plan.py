@@ -35,6 +35,10 @@ class Secret(str):
 
     __slots__ = ()
 
+    def __new__(cls, text=""):
+        # str(a Secret) is the mask, so a Secret of a Secret needs the text itself.
+        return str.__new__(cls, text.reveal() if isinstance(text, Secret) else text)
+
     def __repr__(self):
         return "Secret('********')"
 
@@ -188,10 +192,10 @@ def checked_secret(value, what):
         return None
     if not isinstance(value, str):
         raise UsageError("%s= wants a str, not %s" % (what, type(value).__name__))
-    text = Secret(value).reveal()
-    if not text or len(text) > 1024 or any(char in text for char in "\0\r\n"):
+    secret = Secret(value)
+    if not 0 < len(secret) <= 1024 or re.search("[\0\r\n]", secret):
         raise UsageError("%s= is empty, longer than 1024 characters, or has a line end in it" % what)
-    return Secret(text)
+    return secret
 
 
 def checked_phases(timeout):
