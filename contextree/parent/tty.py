@@ -1,16 +1,16 @@
 """A terminal of our own for a command that asks on /dev/tty: ssh, su, doas.
 
-Ownership: the opener owns both descriptors of a Pty until it closes them. It keeps the slave open until the login is over (HELLO,
-or the command ended): ssh opens /dev/tty anew for each question and closes it after the answer, and whenever no
-slave is open the master reads EIO, as if all were over. The end of the command shows at its pipes and to the reaper.
-After ``close_slave`` it shows at the master too (``read`` makes b"" of EIO). Closing the master hangs up: the
-command's session leader gets SIGHUP.
+Ownership: the opener owns both descriptors of a Pty until it closes them. It keeps the slave open until the login is
+over (HELLO, or the command ended): ssh opens /dev/tty anew for each question and closes it after the answer, and
+whenever no slave is open the master reads EIO, as if all were over. The end of the command shows at its pipes and to
+the reaper. After ``close_slave`` it shows at the master too (``read`` makes b"" of EIO). Closing the master hangs up:
+the command's session leader gets SIGHUP.
 
 How the command gets it as its controlling terminal: on Linux a session leader without one gets the first terminal
 that it opens without O_NOCTTY. So the command is started in a new session (``start_new_session=True``) and behind a
 line of shell that opens and closes the slave and becomes the command. ``preexec_fn`` would do it without a shell, but
-it rules out vfork, and a fork of a large process costs far more than a start of sh (8.4 ms against 0.4 at 200 MB). Where opening does not do it
-(the BSDs, macOS), a line of Python asks by TIOCSCTTY.
+it rules out vfork, and forking a large process costs more than starting sh (8.4 ms of CPU against 0.4 by vfork, at a
+heap of 200 MB). Where opening is not enough (the BSDs, perhaps macOS), a line of Python asks by TIOCSCTTY.
 
 How it is set: nothing is echoed or translated and no character has a meaning but the line end, so that any password
 passes; input is still handed over by lines. Programs that ask for a password flush the input before they write
@@ -46,27 +46,23 @@ class Pty:
 
     __slots__ = ("master", "slave", "path")
 
-    def __init__(self, master, slave, path):
-        # type: (int, int, str) -> None
+    def __init__(self, master: int, slave: int, path: str) -> None:
         self.master = master
         self.slave = slave
         self.path = path
 
-    def close_slave(self):
-        # type: () -> None
+    def close_slave(self) -> None:
         """Close our end of the slave, once. From now on the master reads b"" when no command has the slave open."""
         fd, self.slave = self.slave, -1
         if fd >= 0:
             os.close(fd)
 
-    def detach_master(self):
-        # type: () -> int
+    def detach_master(self) -> int:
         """Hand the master's descriptor over: the caller owns it now."""
         fd, self.master = self.master, -1
         return fd
 
-    def close(self):
-        # type: () -> None
+    def close(self) -> None:
         """Close what is still ours. A command that has this as its controlling terminal gets SIGHUP."""
         self.close_slave()
         fd = self.detach_master()
@@ -80,11 +76,11 @@ class Pty:
         self.close()
 
 
-def open_pty():
-    # type: () -> Pty
+def open_pty() -> "Pty":
     """A new Pty, set as the module says, both descriptors close-on-exec and 3 or higher.
 
-    Raises ConnectError (phase "start") when no terminal or no descriptor is to be had; nothing is left open then. Any thread.
+    Raises ConnectError (phase "start") when no terminal or no descriptor is to be had; nothing is left open then.
+    Any thread.
     """
     try:
         try:
@@ -94,18 +90,17 @@ def open_pty():
                 raise
             master, slave = _pair(*_open_by_number())
     except OSError as exc:
-        raise ConnectError(_no_pty(exc), phase="start")
+        raise ConnectError(_no_pty(exc), phase="start") from exc
     try:
         _silence(slave)
         return Pty(master, slave, _path(slave))
     except (OSError, termios.error) as exc:
         os.close(master)
         os.close(slave)
-        raise ConnectError("the new terminal cannot be used: %s" % (exc,), phase="start")
+        raise ConnectError("the new terminal cannot be used: %s" % (exc,), phase="start") from exc
 
 
-def wrap(argv, slave_path):
-    # type: (Sequence[str], str) -> List[str]
+def wrap(argv: "Sequence[str]", slave_path: str) -> "List[str]":
     """A command that makes the terminal its controlling one and becomes `argv`.
 
     Start it with ``start_new_session=True``: it must be the leader of a session that has no terminal yet. Its
@@ -117,8 +112,7 @@ def wrap(argv, slave_path):
     return [sys.executable, "-ISc", _PYTHON, slave_path] + list(argv)
 
 
-def read(fd, size=65536):
-    # type: (int, int) -> bytes
+def read(fd: int, size: int = 65536) -> bytes:
     """Read from a master that is ready; b"" when all have closed the slave (Linux says EIO, others end of file)."""
     try:
         return os.read(fd, size)
@@ -146,8 +140,8 @@ def _pair(*fds):
 
 
 def _open_by_number():
-    """openpty() without libc, which looks the slave up by name and so fails where /dev/pts is not the instance that
-    /dev/ptmx belongs to (a chroot, a container). The kernel opens the peer of a master without any name."""
+    """openpty() without libc, which may look the slave up by name (musl, old glibc) and so fails where /dev/pts is not
+    the instance that /dev/ptmx belongs to (a chroot, a container). The kernel opens a master's peer without a name."""
     machine = os.uname().machine
     number, unlock, peer = next((row for name, row in _IOCTLS.items() if machine.startswith(name)), _IOCTLS_ELSEWHERE)
     master = os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)

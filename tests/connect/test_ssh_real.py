@@ -1,7 +1,5 @@
 """The plans of connect.ssh with the real ssh against a real sshd."""
 
-import getpass
-import os
 import pathlib
 import socket
 
@@ -135,7 +133,7 @@ def test_proxy_jump(lab, run):
     config = lab.folder / "config-with-key"
     config.write_text(lab.config.read_text().replace("IdentityFile none", f"IdentityFile {lab.plain_key}"))
     assert run(ssh.plan("final", user=lab.key_user, jump="jump", ssh_config=config)).hello == b"hello\n"
-    assert "Accepted publickey" in lab.one.log.read_text() or lab.one.log.exists()
+    assert f"Accepted publickey for {lab.key_user}" in lab.one.log.read_text()
 
 
 @pytest.mark.parametrize("secret", [False, True])
@@ -170,7 +168,7 @@ def test_unknown_host_name(run):
     assert result.why[:1] == ("ConnectError",) and "no-such-host.invalid" in result.why[1]
 
 
-@pytest.mark.parametrize("python, word", [("/no/such/python3", "no such Python"), ("/etc/passwd", "cannot be run")])
+@pytest.mark.parametrize("python, word", [("/no/such/python3", "has no such Python"), ("/etc/passwd", "cannot run")])
 def test_python_that_does_not_run(lab, run, python, word):
     result = run(target(lab, lab.one, user=lab.key_user, identity_file=lab.plain_key, python=python))
     assert result.why[0] == "ConnectError" and result.why[2] == "boot"
@@ -209,4 +207,3 @@ def test_s_24_secrets_are_in_no_argument_or_environment(lab, run):
         assert result.hello == b"hello\n" and result.replies == 1
         assert "Canary" not in repr((plan, plan.argv, plan.probe, plan.env, plan.dialogue, result.output, result.why))
     assert any(b"127.0.0.1" in text for text in seen) and not any(b"Canary" in text for text in seen)
-    assert getpass.getuser() not in ("", None) and os.getpid() > 0
