@@ -6,8 +6,8 @@ pickled, secrets included, because the context that runs the command may be anot
 How it reads. Output is cut into lines (at CR and LF) however the bytes arrive. Rules are a table; those of the state
 we are in are tried from the top, the first that matches decides:
 
-* a PROMPT rule has to match all of the last line, which has no end yet and after which nothing more has come. So a banner line
-  "your password: expires soon" is no prompt, nor is "Enter password: " after other text on its line.
+* a PROMPT rule has to match all of the last line, which has no end yet and after which nothing more has come. So a
+  banner line "your password: expires soon" is no prompt, nor is "Enter password: " after other text on its line.
 * a LINE rule has to match from the start of a line that has ended.
 
 After a reply, what a program echoes for it (asterisks, blanks, backspaces) is dropped, then lines are lines again.
@@ -57,14 +57,14 @@ class Rule(collections.namedtuple("Rule", "state where pattern do secret error t
     __slots__ = ()
 
 
-def prompt(pattern, do, secret=None, error="AuthenticationError", text="{prompt}", state=None, then=None):
-    # type: (bytes, str, Optional[str], str, str, Optional[str], Optional[str]) -> Rule
+def prompt(pattern: bytes, do: str, secret: "Optional[str]" = None, error: str = "AuthenticationError",
+           text: str = "{prompt}", state: "Optional[str]" = None, then: "Optional[str]" = None) -> "Rule":
     """A rule for a prompt on the terminal."""
     return Rule(state, PROMPT, pattern, do, secret, error, text, then)
 
 
-def line(pattern, do, error="AuthenticationError", text="{prompt}", state=None, then=None):
-    # type: (bytes, str, str, str, Optional[str], Optional[str]) -> Rule
+def line(pattern: bytes, do: str, error: str = "AuthenticationError", text: str = "{prompt}",
+         state: "Optional[str]" = None, then: "Optional[str]" = None) -> "Rule":
     """A rule for a whole line on the terminal."""
     return Rule(state, LINE, pattern, do, None, error, text, then)
 
@@ -98,14 +98,12 @@ class Dialogue:
     rules: Rule rows. secrets: dict of name -> str; a rule replies with one of them.
     """
 
-    def __init__(self, rules, secrets=None):
-        # type: (Sequence[Rule], Optional[Dict[str, str]]) -> None
+    def __init__(self, rules: "Sequence[Rule]", secrets: "Optional[Dict[str, str]]" = None) -> None:
         self.rules = tuple(Rule(*rule) for rule in rules)
         for rule in self.rules:
             if rule.do not in ("reply", "empty", "fail", "ready") or rule.where not in (PROMPT, LINE):
                 raise InternalError("a dialogue's rule says %r at a %r" % (rule.do, rule.where))
-        self.secrets = {name: Secret(Secret(text).reveal()) for name, text in (secrets or {}).items()
-                        if text is not None}
+        self.secrets = {name: Secret(text) for name, text in (secrets or {}).items() if text is not None}
         self.state = "login"
         self._line = bytearray()        # the terminal's last line, which has no end yet
         self._long = False              # it was longer than LINE_MAX
@@ -119,20 +117,18 @@ class Dialogue:
         return "<%s in state %s>" % (type(self).__name__, self.state)
 
     @property
-    def over(self):
-        # type: () -> bool
+    def over(self) -> bool:
         """True when nothing will be matched any more."""
         return self.state in ("done", "failed")
 
-    def learn(self, data):
-        # type: (bytes) -> None
+    def learn(self, data: bytes) -> None:
         """Take the output of the plan's probe; here there is nothing to learn."""
 
-    def feed(self, data):
-        # type: (bytes) -> List[Action]
+    def feed(self, data: bytes) -> "List[Action]":
         """Take bytes of the terminal, and return what to do: a list of Reply, Failed and Ready, mostly empty.
 
-        Feed all that can be read at once, so that a prompt is seen with what follows it. Nothing follows Failed or Ready.
+        Feed all that can be read at once, so that a prompt is seen with what follows it. Nothing follows Failed or
+        Ready.
         """
         actions = []
         pieces = _ENDS.split(data)
@@ -147,8 +143,7 @@ class Dialogue:
             self._decide(PROMPT, actions)
         return actions
 
-    def note(self, data):
-        # type: (bytes) -> None
+    def note(self, data: bytes) -> None:
         """Take bytes of stderr: they are kept for the error text, and never matched (anybody may write there)."""
         pieces = _ENDS.split(data)
         for number, piece in enumerate(pieces):
@@ -157,16 +152,14 @@ class Dialogue:
                 self._keep(self._err)
                 del self._err[:]
 
-    def finish(self):
-        # type: () -> None
+    def finish(self) -> None:
         """The login is complete (HELLO came): nothing is matched from now on, secrets and texts are forgotten."""
         self.state = "done"
         self.secrets = {}
         self._kept.clear()
         del self._line[:], self._err[:]
 
-    def explain(self):
-        # type: () -> str
+    def explain(self) -> str:
         """The last lines of terminal and stderr, safe to show: no control characters, no secret."""
         lines = list(self._kept)
         lines += [bytes(part[:KEPT_WIDTH]) for part in (self._line, self._err) if part.strip()]

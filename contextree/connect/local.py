@@ -7,8 +7,8 @@ if TYPE_CHECKING:
     from typing import Dict, Optional, Sequence, Tuple, Union
 
 
-def plan(python=None, env=None, name=None):
-    # type: (Union[None, str, Sequence[str]], Optional[Dict[str, Optional[str]]], Optional[str]) -> Plan
+def plan(python: "Union[None, str, Sequence[str]]" = None, env: "Optional[Dict[str, Optional[str]]]" = None,
+         name: "Optional[str]" = None) -> "Plan":
     """A Plan for an exec'd interpreter.
 
     python: its command, a list of words or a str that is split as a shell would; None: the one that starts it.
@@ -19,8 +19,7 @@ def plan(python=None, env=None, name=None):
                 trusted=True, classify=classify)
 
 
-def classify(method, status, output):
-    # type: (str, Optional[int], str) -> Tuple[str, str, str]
+def classify(method: str, status: "Optional[int]", output: str) -> "Tuple[str, str, str]":
     """Why a local interpreter ended before HELLO: (error class name, message, phase)."""
     hint = ""
     if status in (126, 127):                     # python= was a wrapper such as env

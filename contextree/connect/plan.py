@@ -17,7 +17,7 @@ from contextree.core.wire.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable, Dict, List, Optional, Sequence, Tuple, Union
+    from typing import Dict, List, Optional, Sequence, Tuple, Union
 
 PYTHON = "\0python"
 PYTHON_QUOTED = "\0python quoted"
@@ -34,6 +34,10 @@ class Secret(str):
     """A string that shows itself nowhere: masked in repr, str.format and logs; ``reveal()`` gives the text."""
 
     __slots__ = ()
+
+    def __new__(cls, text=""):
+        # str(a Secret) is the mask, so a Secret of a Secret needs the text itself.
+        return str.__new__(cls, text.reveal() if isinstance(text, Secret) else text)
 
     def __repr__(self):
         return "Secret('********')"
@@ -96,8 +100,7 @@ class Plan:
     def __repr__(self):
         return "<Plan %s by %s>" % (self.name, self.method)
 
-    def explain(self, status, output):
-        # type: (Optional[int], str) -> Tuple[str, str, str]
+    def explain(self, status: "Optional[int]", output: str) -> "Tuple[str, str, str]":
         """Why the command ended before HELLO: (name of a class in ``core.wire.errors``, message, phase).
 
         status: as in ``subprocess.Popen.returncode``, or None if unknown. output: the last lines it wrote.
@@ -107,8 +110,7 @@ class Plan:
         return generic(self.method, status, output)
 
 
-def command(plan, stage_words, default=("python3",)):
-    # type: (Plan, Sequence[str], Sequence[str]) -> List[str]
+def command(plan: "Plan", stage_words: "Sequence[str]", default: "Sequence[str]" = ("python3",)) -> "List[str]":
     """The argv of a plan, its interpreter's command line being ``plan.python`` (or `default`) and `stage_words`.
 
     Raises UsageError where words cannot be quoted for the shell at the other end. Any thread.
@@ -125,30 +127,26 @@ def command(plan, stage_words, default=("python3",)):
     return argv
 
 
-def generic(method, status, output):
-    # type: (str, Optional[int], str) -> Tuple[str, str, str]
+def generic(method: str, status: "Optional[int]", output: str) -> "Tuple[str, str, str]":
     """What can be said of any command that ended before HELLO."""
     return "ConnectError", "%s: the interpreter %s before it said hello%s" % (
         method, how_it_ended(status), last_line(output)), "boot"
 
 
-def how_it_ended(status):
-    # type: (Optional[int]) -> str
+def how_it_ended(status: "Optional[int]") -> str:
     """A returncode in words."""
     if status is None:
         return "ended"
     return "was killed by signal %d" % -status if status < 0 else "ended with status %d" % status
 
 
-def last_line(output):
-    # type: (str) -> str
+def last_line(output: str) -> str:
     """': ' and the last line of a text, or nothing."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     return ": " + lines[-1] if lines else ""
 
 
-def python_words(python):
-    # type: (Union[None, str, Sequence[str]]) -> List[str]
+def python_words(python: "Union[None, str, Sequence[str]]") -> "List[str]":
     """The words of a ``python=`` argument: a list of str is taken as it is, a str is split as a shell would.
 
     None gives no words. Raises UsageError.
@@ -159,7 +157,7 @@ def python_words(python):
         try:
             words = shlex.split(python)
         except ValueError as exc:
-            raise UsageError("python=%r cannot be split into words: %s" % (python, exc))
+            raise UsageError("python=%r cannot be split into words: %s" % (python, exc)) from None
     else:
         words = list(python)
     if not words or not all(isinstance(word, str) and word and "\0" not in word for word in words):
@@ -168,8 +166,7 @@ def python_words(python):
     return words
 
 
-def checked_env(env):
-    # type: (Optional[Dict[str, Optional[str]]]) -> Optional[Dict[str, Optional[str]]]
+def checked_env(env: "Optional[Dict[str, Optional[str]]]") -> "Optional[Dict[str, Optional[str]]]":
     """A copy of an ``env=`` argument; raises UsageError unless it maps names to str, or None to remove."""
     if env is None:
         return None
@@ -181,21 +178,19 @@ def checked_env(env):
     return dict(env)
 
 
-def checked_secret(value, what):
-    # type: (Optional[str], str) -> Optional[Secret]
+def checked_secret(value: "Optional[str]", what: str) -> "Optional[Secret]":
     """A ``password=`` or ``passphrase=`` argument as a Secret; raises UsageError where a terminal cannot carry it."""
     if value is None:
         return None
     if not isinstance(value, str):
         raise UsageError("%s= wants a str, not %s" % (what, type(value).__name__))
-    text = Secret(value).reveal()
-    if not text or len(text) > 1024 or any(char in text for char in "\0\r\n"):
+    secret = Secret(value)
+    if not 0 < len(secret) <= 1024 or re.search("[\0\r\n]", secret):
         raise UsageError("%s= is empty, longer than 1024 characters, or has a line end in it" % what)
-    return Secret(text)
+    return secret
 
 
-def checked_phases(timeout):
-    # type: (Union[float, Dict[str, float]]) -> Dict[str, float]
+def checked_phases(timeout: "Union[float, Dict[str, float]]") -> "Dict[str, float]":
     """The phases of a ``connect_timeout=`` argument: seconds for each, or a dict for some of them."""
     phases = dict(timeout) if isinstance(timeout, dict) else dict.fromkeys(PHASES, timeout)
     for phase, seconds in phases.items():
@@ -206,8 +201,7 @@ def checked_phases(timeout):
     return dict(PHASES, **phases)
 
 
-def safe_name(text):
-    # type: (str) -> str
+def safe_name(text: str) -> str:
     """A context's name made of any text: what is not allowed in names becomes '_' (``CORP\\ann`` -> ``CORP_ann``).
 
     Raises UsageError for an empty text and for one with a slash: it would look like a path, which is no name.
@@ -219,8 +213,7 @@ def safe_name(text):
     return re.sub(r"[^\w.@:-]", "_", text)[:NAME_MAX]
 
 
-def checked_name(name, default):
-    # type: (Optional[str], str) -> str
+def checked_name(name: "Optional[str]", default: str) -> str:
     """A ``name=`` argument, or the default made safe. A name that was given is refused rather than changed."""
     if name is None:
         return safe_name(default)

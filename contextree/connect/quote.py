@@ -25,8 +25,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9_./:,+-]+")
 _REFUSED = re.compile(r"['\\!\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
-def quote(words, tilde=False):
-    # type: (Sequence[str], bool) -> str
+def quote(words: "Sequence[str]", tilde: bool = False) -> str:
     """One string that every one of these shells reads as just these words.
 
     tilde: a first word that starts with ``~/`` means the home directory there.

@@ -21,14 +21,23 @@ HostName, User and Port of ssh_config count unless they are given. A prompt show
 import re
 
 from contextree.connect.dialogue import Dialogue, prompt
-from contextree.connect.plan import (PYTHON_QUOTED, Plan, checked_name, checked_phases, checked_secret, how_it_ended,
-                                     last_line, python_words)
+from contextree.connect.plan import (
+    PYTHON_QUOTED,
+    Plan,
+    checked_name,
+    checked_phases,
+    checked_secret,
+    how_it_ended,
+    last_line,
+    python_words,
+)
 from contextree.connect.quote import quote
 from contextree.core.wire.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Dict, List, Optional, Sequence, Tuple, Union
+    from os import PathLike
+    from typing import Dict, Optional, Sequence, Tuple, Union
 
 HOST_KEYS = {"strict": "yes", "accept-new": "accept-new", "off": "no"}
 
@@ -37,10 +46,16 @@ _BAD = re.compile(r"""[\s\x00-\x1f\x7f-\x9f'"`$;&<>|(){}*?!#,/]""")
 _IPV6 = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[\w.-]+)?")
 
 
-def plan(host, user=None, port=None, identity_file=None, password=None, passphrase=None, python="python3",
-         ssh_config=None, jump=None, host_keys="strict", known_hosts=None, extra_args=(), ssh="ssh",
-         connect_timeout=30, keepalive=15, keepalive_count=3, compression=False, forward_agent=False,
-         control_path=None, plain_prompts=False, name=None):
+def plan(host: str, user: "Optional[str]" = None, port: "Union[None, int, str]" = None,
+         identity_file: "Union[None, str, PathLike[str]]" = None, password: "Optional[str]" = None,
+         passphrase: "Optional[str]" = None, python: "Union[str, Sequence[str]]" = "python3",
+         ssh_config: "Union[None, str, PathLike[str]]" = None, jump: "Union[None, str, Sequence[str]]" = None,
+         host_keys: str = "strict", known_hosts: "Union[None, str, PathLike[str]]" = None,
+         extra_args: "Sequence[str]" = (), ssh: "Union[str, Sequence[str]]" = "ssh",
+         connect_timeout: "Union[float, Dict[str, float]]" = 30, keepalive: int = 15, keepalive_count: int = 3,
+         compression: bool = False, forward_agent: bool = False,
+         control_path: "Union[None, str, PathLike[str]]" = None, plain_prompts: bool = False,
+         name: "Optional[str]" = None) -> Plan:
     """A Plan for an interpreter on `host`.
 
     host             a name, an alias of ssh_config, an address (IPv6 with or without brackets), or ``user@host``.
@@ -117,8 +132,7 @@ def _security(asks, host_keys, known_hosts, forward_agent, control_path):
 
 # -- arguments
 
-def split_host(host, user=None):
-    # type: (str, Optional[str]) -> Tuple[Optional[str], str]
+def split_host(host: str, user: "Optional[str]" = None) -> "Tuple[Optional[str], str]":
     """(user or None, host without brackets) of a ``host=`` and a ``user=`` argument; raises UsageError."""
     if not isinstance(host, str):
         raise UsageError("host= wants a str, not %s" % type(host).__name__)
@@ -279,8 +293,8 @@ _COMMON_RULES = (
     prompt(rb"Are you sure you want to continue connecting [^\n]*\? ?|Please type 'yes'[^\n]*: ?", "fail",
            error="HostKeyError", text="the host key of a jump host is not known; connect to it once by hand, or add "
                                       "its key to known_hosts"),
-    prompt(rb"(?i)(?:\([^)\s]*@[^)\s]*\) )?(?:enter )?(?:\S+@\S+'s |\(current\) (?:unix )?|current |old |new |retype new )+"
-           rb"(?:unix )?password: ?(?<!'s password: )(?<!'s password:)", "fail",
+    prompt(rb"(?i)(?:\([^)\s]*@[^)\s]*\) )?(?:enter |retype )?(?:\S+@\S+'s )?(?:\(current\) |current |old |new "
+           rb"|retype new )(?:unix )?password: ?", "fail",
            text="the password has expired and must be changed first: {prompt}"),
     prompt(rb"\S+@\S+'s [Pp]assword: ?|\([^)\s]*@[^)\s]*\) [^\n]*[:?] ?", "fail",
            text="it asks what cannot be answered here, or somebody asks whom no secret was meant for: {prompt}"),
@@ -304,13 +318,13 @@ _ERRORS = tuple((re.compile(_FIRST % pattern), error, phase, text) for pattern, 
     (r".*(?:has been revoked|is marked as revoked)", "HostKeyError", "connect", "the host key is revoked: {0}"),
     (r"Host key verification failed", "HostKeyError", "connect",
      "the host key of the host, or of a jump host, is not known; add it to known_hosts"),
-    (r"(?:\S+@\S+: )?Permission denied \(([^)]*)\)", "AuthenticationError", "login",
-     "the host refused the login (it takes {1}); check user=, the key, or the password"),
+    (r"(\S+@\S+): Permission denied \(([^)]*)\)", "AuthenticationError", "login",
+     "{1} was refused (the host takes {2}); check user=, the key, or the password"),
     (r"(?:.*Too many authentication failures)", "AuthenticationError", "login",
      "the host ended the login after too many tries; give identity_file=, so that only this key is offered"),
     (r".*(?:[Pp]assword has expired|[Pp]assword change required)", "AuthenticationError", "login",
      "the password has expired and must be changed first: {0}"),
-    (r"(?:Permission denied|Authentication failed)", "AuthenticationError", "login", "the host refused the login: {0}"),
+    (r"Permission denied|Authentication failed", "AuthenticationError", "login", "the host refused the login: {0}"),
     (r"ssh: Could not resolve hostname ([^ :]+|\S+): (.*)", "ConnectError", "connect",
      "there is no host named {1} ({2})"),
     (r"ssh: connect to host (\S+) port (\d+): Connection refused", "ConnectError", "connect",
@@ -339,8 +353,7 @@ _ENDS = tuple((re.compile(_FIRST % pattern), text) for pattern, text in (
 _NO_SSH = re.compile(r"(?m)^\S+: (?:line )?\d*:? ?exec: (?:line \d+: )?(\S+): (?:not found|cannot execute|Permission)")
 
 
-def classify(method, status, output):
-    # type: (str, Optional[int], str) -> Tuple[str, str, str]
+def classify(method: str, status: "Optional[int]", output: str) -> "Tuple[str, str, str]":
     """Why ssh ended before HELLO: (error class name, message, phase).
 
     status: its returncode, 255 for ssh's own failures, else that of the command there. output: the last lines of
@@ -354,15 +367,15 @@ def classify(method, status, output):
         return "ConnectError", "ssh %s%s" % (how_it_ended(status), last_line(output)), "connect"
     missing = _NO_SSH.search(output)
     if missing and status in (126, 127):
-        return "ConnectError", "%s cannot be run here; install OpenSSH's client, or say ssh=" % missing.group(1), "start"
+        return "ConnectError", "%s cannot be run; install OpenSSH's client, or say ssh=" % missing.group(1), "start"
     for pattern, text in _ENDS:
         match = pattern.search(output)
         if match:
             return "ConnectError", _fill(text, match), "boot"
     if status == 127:
-        return "ConnectError", "there is no such Python on the host%s; say which by python=" % last_line(output), "boot"
+        return "ConnectError", "the host has no such Python%s; say which by python=" % last_line(output), "boot"
     if status == 126:
-        return "ConnectError", "the Python on the host cannot be run%s; say which by python=" % last_line(output), "boot"
+        return "ConnectError", "the host cannot run this Python%s; say which by python=" % last_line(output), "boot"
     return "ConnectError", "the command on the host %s before it said hello%s" % (
         how_it_ended(status), last_line(output)), "boot"
 
