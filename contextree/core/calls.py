@@ -73,7 +73,7 @@ class Call:
             if self.deadline and router.broker.clock() >= self.deadline:
                 raise CallTimeout("its deadline was over before it could start")
             if self.options & MAIN:
-                self.service.importer.load_main("__main__")
+                self.service.importer.load_main()
             data, self.data = self.data, None
             function, args, kwargs = unpack(data)
             del data

@@ -63,6 +63,7 @@ class Importer:
         self.shared = set()
         self.pending = {}  # name -> waiters
         self.lock = process.allocate_lock()
+        self.main = None  # the root's main script, once it was needed
         self.requests = 0
 
     @classmethod
@@ -181,6 +182,7 @@ class Importer:
 
     def get_source(self, name):
         """The text of a module of ours, for tracebacks and ``inspect``."""
+        name = name.replace("__mp_main__", "__main__")
         name, form, path, data, package = self.record(name)
         if form == SOURCE:
             from importlib.util import decode_source
@@ -200,11 +202,11 @@ class Importer:
 
         return resources.Reader(self, name)
 
-    def load_main(self, name: str) -> None:
+    def load_main(self) -> None:
         """Make the master's main script importable as ``__main__``, run under another name so that its guard holds."""
         acquire_lock()
         try:
-            if "__mp_main__" in sys.modules:
+            if self.main:
                 return
             record = self.record("__main__")
             if record[1] == ABSENT:
@@ -212,11 +214,11 @@ class Importer:
             module = type(sys)("__mp_main__")
             module.__file__ = record[2]
             module.__loader__ = self
-            sys.modules["__mp_main__"] = sys.modules["__main__"] = module
+            self.main = sys.modules["__mp_main__"] = sys.modules["__main__"] = module
             try:
                 exec(self.get_code("__main__"), module.__dict__)
             except BaseException:
-                del sys.modules["__mp_main__"]
+                self.main = None
                 raise
         finally:
             release_lock()

@@ -82,8 +82,13 @@ class Channel:
                 if not self.ringed:
                     self.ringed = True
                     link.ring(self)
-        if fin and self.got_fin:
+        if fin and self.over:
             self.router.forget(self)
+
+    @property
+    def over(self) -> bool:
+        """Both ends have sent all they had."""
+        return self.sent_fin and self.got_fin and not self.out
 
     def pull(self):
         """The next bulk frame as (header, payload), or None: no more, or no credit. The link asks, holding its lock."""
@@ -100,7 +105,9 @@ class Channel:
         else:
             del self.out[0]
             flags |= (FIN if fin else 0) if last else MORE
-            if not self.out and self.on_room:
+            if self.over:
+                self.router.forget(self)
+            elif not self.out and self.on_room:
                 self.router.broker.defer(self.on_room)
         self.credit -= count + SIZE
         kind, self.first = self.first, DATA
@@ -113,7 +120,7 @@ class Channel:
 
     def cancel(self, code: int = CANCEL, text: str = "cancelled") -> None:
         """Reset the channel: the other end is told, this end ends with the error of ``code``. Any thread; idempotent."""
-        if self.ended or (self.sent_fin and self.got_fin):
+        if self.ended or self.over:
             return
         with self.link.lock:
             unsent = self.first == OPEN
@@ -164,7 +171,7 @@ class Channel:
         with self.link.lock:
             self.waiting += 1
             self.got_fin = fin
-        if fin and self.sent_fin:
+        if self.over:
             self.router.forget(self)
         self.on_message(self, view, fin, size + SIZE)
 

@@ -121,7 +121,7 @@ class Engine(Routing):
 
     def main_by_name(self) -> bool:
         """May functions of ``__main__`` go by name? Here only where it is the root's script, imported."""
-        return "__mp_main__" in sys.modules
+        return life.child.importer.main is not None
 
     def code_bundle(self) -> bytes:
         """The bundle compiled, for children that run this very interpreter."""

@@ -10,8 +10,6 @@ from contextree.core import first_stage, process
 from contextree.core.wire.errors import ConnectError
 from contextree.parent import boot
 
-code_bundle = None
-
 
 def launch(engine, plan, options, wait=True):
     """Start a child by ``plan`` and wait until it is up; the ``Branch``. Not on the loop thread.
@@ -50,7 +48,10 @@ def launch(engine, plan, options, wait=True):
     process.close(fds[3])
     handle = reaper.monitor(child.pid, argv[0], spawned=True)
     child.returncode = 0  # the handle reaps it; Popen must not try
-    bundle = engine.code_bundle() if same else engine.bundle()
+    bundle = engine.bundle
+    if same:
+        bundle = engine.code_bundle()
+        options["bundle"] = engine.bundle
     first = boot.opening(bundle, boot.configuration(branch, options))
 
     def begin():
