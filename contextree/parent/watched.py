@@ -56,6 +56,7 @@ class Watched:
         self._generation = process.generation
         self._lock = process.unpatched("_thread", "RLock")()
         self._fd = fd
+        self._birth = None if fd >= 0 else pidfd.birth(pid)
         self._state = None
         self._error = None
         self._tickets = []
@@ -89,6 +90,8 @@ class Watched:
                 if error.errno != errno.EINVAL:
                     raise
                 self._reaper.by_pidfd = False  # Linux 5.3 has pidfds but cannot wait by them
+        if self._birth is not None and pidfd.birth(self.pid) not in (None, self._birth):
+            raise ChildProcessError(errno.ECHILD, "its status was taken and its pid is another child's now")
         return pidfd.wait(pidfd.P_PID, self.pid, flags, self.command, self.pid)
 
     # -- the loop thread
@@ -107,6 +110,7 @@ class Watched:
             try:
                 self._broker.watch(self._fd, self._readable)
             except OSError:  # no room in the poller
+                self._birth = pidfd.birth(self.pid)
                 process.close(self._fd)
                 self._fd = -1
         if self._fd < 0:
