@@ -78,7 +78,8 @@ class Watched:
     def _peek(self):
         """Under the lock: alive, dead (its status is still there) or stolen."""
         try:
-            return "dead" if self._wait(pidfd.WEXITED | pidfd.WNOWAIT) else "alive"
+            state = self._wait(pidfd.WEXITED | pidfd.WNOWAIT)
+            return "dead" if state is not None and state.code in DEATHS else "alive"
         except ChildProcessError:
             return "stolen"
 
@@ -143,7 +144,7 @@ class Watched:
                 state = self._wait(pidfd.WEXITED)
             except ChildProcessError:
                 state = self._recover()
-            tell = self._settle(state) if state is not None and state.code in DEATHS else None
+            tell = self._saw(state)
         if tell:
             tell()
         elif readable or self._recoveries or (self._fd < 0 and (self.phase == Phase.EXIT_HINT or self._tickets)):
@@ -181,6 +182,12 @@ class Watched:
                 self._reaper.count["recovered"] += 1
                 return from_status(self.pid, status, self.command)
         return lost(self.pid, self.command, self._reaper.why_lost())
+
+    def _saw(self, state):
+        """Under the lock. A stop may come unasked: the kernel shows a tracer, which we may be, every stop of its child."""
+        if state is None:
+            return None
+        return self._settle(state) if state.code in DEATHS else self._changed(state)
 
     def _settle(self, state):
         """Under the lock: the end. Returns what must be called without it."""
@@ -244,7 +251,7 @@ class Watched:
                     state = None  # it was reaped elsewhere: that shows at the next look for its end
                 if state is None:
                     break
-                tell = self._settle(state) if state.code in DEATHS else self._changed(state)
+                tell = self._saw(state)
             tell()
         if self._stop_timer is not None:
             self._stop_timer.cancel()
