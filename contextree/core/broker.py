@@ -203,10 +203,10 @@ class Broker:
 
     def poll_once(self, timeout: "float | None" = None) -> None:
         """One turn: at most ``timeout`` seconds (None: until something happens). Refused while a turn is under way."""
-        if self._inside:
-            raise UsageError("poll_once() was called from inside the loop")
         if self.closed or self.generation != process.generation:
             self._refuse()
+        if self._inside:
+            raise UsageError("poll_once() was called from inside the loop")
         if self.thread is None:
             self.thread = process.get_ident()
         else:

@@ -321,7 +321,7 @@ class RemoteChild(Child):
         if self.phase in FINAL:
             return
         with self._lock:
-            tell = self._settle(state) if state.died() else self._changed(state)
+            tell = self._saw(state)
         tell()
 
     def _begin(self):

@@ -71,6 +71,15 @@ def exit_status(fd: int) -> "int | None":
     return fields[-1] if fields[0] & _INFO_EXIT else None
 
 
+def birth(pid: int) -> "bytes | None":
+    """When ``pid`` was started, in the kernel's ticks; None where nobody tells. A reused pid has another birth."""
+    try:
+        with open("/proc/%d/stat" % pid, "rb") as file:
+            return file.read().rpartition(b")")[2].split()[19]
+    except (OSError, IndexError):
+        return None
+
+
 def _syscall(number, *args):
     if not sys.platform.startswith("linux"):
         raise OSError(errno.ENOSYS, "no pidfds on %s" % sys.platform)

@@ -56,6 +56,7 @@ class Watched:
         self._generation = process.generation
         self._lock = process.unpatched("_thread", "RLock")()
         self._fd = fd
+        self._birth = None if fd >= 0 else pidfd.birth(pid)
         self._state = None
         self._error = None
         self._tickets = []
@@ -77,7 +78,8 @@ class Watched:
     def _peek(self):
         """Under the lock: alive, dead (its status is still there) or stolen."""
         try:
-            return "dead" if self._wait(pidfd.WEXITED | pidfd.WNOWAIT) else "alive"
+            state = self._wait(pidfd.WEXITED | pidfd.WNOWAIT)
+            return "dead" if state is not None and state.code in DEATHS else "alive"
         except ChildProcessError:
             return "stolen"
 
@@ -89,6 +91,8 @@ class Watched:
                 if error.errno != errno.EINVAL:
                     raise
                 self._reaper.by_pidfd = False  # Linux 5.3 has pidfds but cannot wait by them
+        if self._birth is not None and pidfd.birth(self.pid) not in (None, self._birth):
+            raise ChildProcessError(errno.ECHILD, "its status was taken and its pid is another child's now")
         return pidfd.wait(pidfd.P_PID, self.pid, flags, self.command, self.pid)
 
     # -- the loop thread
@@ -107,6 +111,7 @@ class Watched:
             try:
                 self._broker.watch(self._fd, self._readable)
             except OSError:  # no room in the poller
+                self._birth = pidfd.birth(self.pid)
                 process.close(self._fd)
                 self._fd = -1
         if self._fd < 0:
@@ -139,7 +144,7 @@ class Watched:
                 state = self._wait(pidfd.WEXITED)
             except ChildProcessError:
                 state = self._recover()
-            tell = self._settle(state) if state is not None and state.code in DEATHS else None
+            tell = self._saw(state)
         if tell:
             tell()
         elif readable or self._recoveries or (self._fd < 0 and (self.phase == Phase.EXIT_HINT or self._tickets)):
@@ -177,6 +182,12 @@ class Watched:
                 self._reaper.count["recovered"] += 1
                 return from_status(self.pid, status, self.command)
         return lost(self.pid, self.command, self._reaper.why_lost())
+
+    def _saw(self, state):
+        """Under the lock. A stop may come unasked: the kernel shows a tracer, which we may be, every stop of its child."""
+        if state is None:
+            return None
+        return self._settle(state) if state.code in DEATHS else self._changed(state)
 
     def _settle(self, state):
         """Under the lock: the end. Returns what must be called without it."""
@@ -240,7 +251,7 @@ class Watched:
                     state = None  # it was reaped elsewhere: that shows at the next look for its end
                 if state is None:
                     break
-                tell = self._settle(state) if state.code in DEATHS else self._changed(state)
+                tell = self._saw(state)
             tell()
         if self._stop_timer is not None:
             self._stop_timer.cancel()

@@ -1,0 +1,110 @@
+"""Children to order, for the reaper's tests: forked ones that end on command, and scripts in a process of their own."""
+
+import os
+import re
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SUITE = Path(__file__).with_name("reaper_suite.py")
+LONG = 30  # seconds; only a hang gets there
+
+PRELUDE = """\
+import ctypes, os, signal, subprocess, sys, threading
+sys.path[:0] = [%r, %r]
+from contextree.core import process
+from contextree.core.broker import Broker
+from contextree.core.wire import errors
+from contextree.parent.child_state import *
+from contextree.parent.reaper import Reaper
+from tests.parent.tools import LONG, Gate, fork, gated, until
+""" % (str(ROOT), str(ROOT / "tests"))
+
+
+def fork(work, *args):
+    """The pid of a child that runs ``work(*args)`` and exits with what it returns."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 99
+    try:
+        code = work(*args) or 0
+    finally:
+        os._exit(code)
+
+
+class Gate:
+    """Forked children block in ``wait`` until ``open`` (or until the test's process is gone)."""
+
+    def __init__(self):
+        self.reader, self.writer = os.pipe()
+
+    def wait(self, code=0):
+        os.close(self.writer)
+        os.read(self.reader, 1)
+        return code
+
+    def open(self):
+        if self.reader >= 0:
+            os.close(self.reader)
+            os.close(self.writer)
+        self.reader = -1
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc_info):
+        self.open()
+
+
+def gated(reaper, gate, code=0):
+    """A monitored child that exits with ``code`` once the gate opens."""
+    return reaper.monitor(fork(gate.wait, code), "gated %d" % code)
+
+
+def until(condition, what="it"):
+    """Poll for something that nobody can wait for (another process's state in /proc)."""
+    end = time.monotonic() + LONG
+    while not condition():
+        assert time.monotonic() < end, "%s did not come about" % what
+        time.sleep(0.002)
+
+
+def proc_state(pid):
+    """The letter of /proc: Z for a zombie; "" when the process is gone."""
+    try:
+        with open("/proc/%d/stat" % pid) as file:
+            return file.read().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def descriptors():
+    """{number: target} of this process."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink("/proc/self/fd/" + name)
+        except FileNotFoundError:
+            pass
+    return found
+
+
+def script(text, *argv, before=(), python=sys.executable, **options):
+    """Run ``text`` (after PRELUDE) in a process of its own; its output. Fails where it fails."""
+    options.setdefault("timeout", 2 * LONG)
+    command = [*before, python, "-W", "error", "-c", PRELUDE + textwrap.dedent(text), *argv]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
+    assert done.returncode == 0, "status %d\n%s" % (done.returncode, done.stdout)
+    return done.stdout
+
+
+def strace(text, tmp_path, calls):
+    """Run ``text`` under strace; the list of its system calls of these names, one line each, failed restarts left out."""
+    log = tmp_path / "strace"
+    output = script(text, before=("strace", "-f", "-qq", "-e", "signal=none", "-e", "trace=" + calls, "-o", str(log)))
+    lines = re.sub(r"^\d+ +", "", log.read_text(), flags=re.MULTILINE).splitlines()
+    return output, [line for line in lines if "resumed>" not in line]
