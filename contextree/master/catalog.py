@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from contextree.core.wire.errors import UsageError
-from contextree.master.locate import Location, decode, encode, locate, main_location, read_source, stamp
+from contextree.master.locate import NO_FILE, Location, decode, encode, locate, main_location, read_source, stamp
 from contextree.master.record import display_path
 from contextree.master.scan import imports, parse
 from contextree.master.share import OWN, Shared, is_module_name, is_stdlib, prefixes
@@ -105,14 +105,15 @@ class Catalog:
         return not is_stdlib(name) or name in self._overrides
 
     def reach(self, start: str, done: Mapping[str, Stamp]) -> Iterator[str]:
-        """Yield names reached from ``start`` by imports, breadth first, not beyond those that are ``done`` and unchanged."""
+        """Yield names reached from ``start`` by imports, nearest first, not beyond what is ``done`` and unchanged."""
         alias = self.main_alias() if start == MAIN else None
         queue = [*self._with_parents(start), *(self._with_parents(alias) if alias else ())]
         seen = set(queue)
         for name in queue:  # grows while it is walked
             if len(seen) > CLOSURE_LIMIT:
                 break
-            if name in done and done[name] == self.stamp(name):
+            known = done.get(name)
+            if known is not None and known == self.stamp(name):
                 continue
             yield name
             for each in self._imports_of(name):
@@ -209,7 +210,7 @@ class Catalog:
         override = self._overrides.get(name)
         source = override[0] if override is not None else read_source(location)
         if source is None:
-            return None, f"missing: {name!r} has no source"
+            return None, "missing: " + (NO_FILE if name == MAIN else f"{name!r} has no source")
         modifier = self._modifiers.get(name)
         if modifier is not None:
             try:
@@ -228,6 +229,12 @@ class Catalog:
 def native_reason(location: Location) -> str:
     """Return the reason why a native module is not sent."""
     return f"native extension: {location.detail or os.path.basename(location.origin)}; install it on the target"
+
+
+def read_at(location: Location, now: Stamp) -> tuple[str, int] | None:
+    """Return the file that ``location`` is read from and its ``mtime_ns`` by the stamp; None if it is no plain file."""
+    is_file = len(now) == 4 and getattr(location.loader, "archive", None) is None
+    return (location.origin, now[2]) if is_file else None
 
 
 def put(cache: dict[str, Any], name: str, value: Any) -> None:

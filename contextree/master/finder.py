@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from contextree.master import resources
-from contextree.master.catalog import CACHE_NAMES, MAIN, Catalog, Stamp, native_reason, put
+from contextree.master.catalog import CACHE_NAMES, MAIN, Catalog, Stamp, native_reason, put, read_at
 from contextree.master.locate import Location
 from contextree.master.record import Record, display_path
 from contextree.master.scan import guarded
@@ -151,7 +151,7 @@ class Finder:
         known = self._records.get(name)
         if known is not None and known[0] == now:
             return known[1]
-        record = self._record(location)
+        record = self._record(location, now)
         if not record.reason.startswith("missing"):
             self._keep(now, record)
         else:
@@ -160,7 +160,7 @@ class Finder:
             self._spread_from(name)
         return record
 
-    def _record(self, location: Location) -> Record:
+    def _record(self, location: Location, now: Stamp) -> Record:
         name, is_package = location.name, location.is_package
         path = display_path(name, is_package, location.origin)
         if location.kind == "native":
@@ -172,7 +172,8 @@ class Finder:
             source, reason = None, _UNGUARDED
         if source is None:
             return Record(name, reason=reason, is_package=is_package)
-        return Record(name, True, is_package=is_package, path=path, source=source)
+        file = None if self._catalog.is_changed(name) else read_at(location, now)
+        return Record(name, True, is_package=is_package, path=path, source=source, _file=file)
 
     def _refusal(self, name: str) -> str:
         if self._shared.is_blocked(name):

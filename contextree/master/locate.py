@@ -27,6 +27,7 @@ SOURCE_LIMIT = 16 * 1024 * 1024  # bytes of one module's source
 _NATIVE = tuple(importlib.machinery.EXTENSION_SUFFIXES)
 _SOURCES = tuple(importlib.machinery.SOURCE_SUFFIXES)
 _LOCATIONS = 1000
+NO_FILE = "the main program has no source file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def main_location() -> Location:
     file = getattr(module, "__file__", None)
     loader = getattr(module, "__loader__", None)
     if not isinstance(file, str):
-        return Location("__main__", "missing", detail="the main program has no source file")
+        return Location("__main__", "missing", detail=NO_FILE)
     return Location("__main__", "source", origin=file, loader=loader)
 
 

@@ -1,7 +1,7 @@
 """What a module's text says: which modules it imports, and whether a script is guarded.
 
-Only statements are visited, never expressions, since an import is a statement: that makes the walk several times
-faster than ``ast.walk``. Nothing is executed. Pure functions; any thread.
+Only statements are visited, never expressions, since an import is a statement. Nothing is executed. Pure
+functions; any thread.
 """
 
 import ast
@@ -14,6 +14,15 @@ DISPLAY = "master:"  # file names that children see begin so; see Record.path
 Import = tuple[str, tuple[str, ...]]  # a module's absolute name, and the names taken from it
 
 _BODIES = ("body", "handlers", "cases", "orelse", "finalbody")
+_BLOCKS: dict[
+    type[ast.AST], tuple[str, ...]
+] = {  # which kinds of node hold statements, and where: looked up rather than tried, as most hold none
+    kind: tuple(field for field in _BODIES if field in kind._fields)
+    for kind in vars(ast).values()
+    if isinstance(kind, type)
+    and issubclass(kind, (ast.mod, ast.stmt, ast.excepthandler, ast.match_case))
+    and not {"body", "cases"}.isdisjoint(kind._fields)
+}
 _DEEPER = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -68,20 +77,18 @@ def _imports(tree: ast.Module, package: str, functions: bool) -> Iterator[Import
             base = _absolute(node.module or "", node.level, package)
             if base:
                 yield base, tuple(alias.name for alias in node.names if alias.name != "*")
-        elif functions or not isinstance(node, _DEEPER):
+        elif type(node) in _BLOCKS and (functions or not isinstance(node, _DEEPER)):
             stack.extend(reversed(_children(node)))
 
 
 def _children(node: ast.AST) -> list[ast.AST]:
     """The statements right below ``node`` that can run."""
-    fields: tuple[str, ...] = _BODIES
+    fields = _BLOCKS.get(type(node), ())
     if isinstance(node, ast.If) and _is_type_checking(node.test):
         fields = ("orelse",)
     found: list[ast.AST] = []
     for field in fields:
-        value = getattr(node, field, None)
-        if isinstance(value, list):
-            found += value
+        found += getattr(node, field)
     return found
 
 

