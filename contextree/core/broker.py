@@ -7,21 +7,30 @@ Order in one turn: a slice of deferred functions, poll, callbacks of ready descr
 by the clock every 64 functions, so that a flood of deferred work cannot keep descriptors waiting. Events of a descriptor
 that was forgotten or watched anew during the same turn are dropped: they are about its former life.
 
-A wake is one byte in a pipe, written only when the loop may be asleep and nobody has written before.
+A wake is one byte in a pipe, written only when the loop may be asleep and nobody has written since it lay down. ``_turn``
+says which: odd while the loop sleeps (also between two turns of a loop that the program drives: it may sit in a foreign
+select() then), even while it works, never the same twice but for -1, the end. A writer notes in ``_woken`` the sleep that
+it ended, so a late note is about a former sleep and silences nobody. The writer's append and look at ``_turn``, and the
+loop's step of ``_turn`` and look at the queue, cross: one of the two sees the other.
+
+The end comes at the end of a turn, on the loop thread: the last deferred functions run, then the listeners. A function
+that another thread defers at that moment either still runs or is taken back, and that thread gets ``Closed``.
 """
 
 import os
+import sys
 from collections import deque
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from time import monotonic
 
 from contextree.core import process
-from contextree.core.wire.errors import Closed, ForkedError, Overflow, UsageError, WrongThread
+from contextree.core.wire.errors import (CallTimeout, Closed, ForkedError, Overflow, UnsupportedPlatform, UsageError,
+                                         WrongThread)
 
-READ, WRITE, TROUBLE = 1, 4, 24  # EPOLLIN, EPOLLOUT, EPOLLERR | EPOLLHUP; poll's values are the same
+READ, WRITE, TROUBLE = 1, 4, 56  # EPOLLIN, EPOLLOUT, EPOLLERR | EPOLLHUP; poll's values are the same, and its POLLNVAL
 SLICE = 0.002  # seconds of deferred work before descriptors are looked at again
-SLOW = 0.05  # a callback that takes longer is named in ``stats``
 BUFFER = 1 << 18  # bytes read at once, into one buffer that all links of the loop share
+NAP = 1e6  # longest sleep in seconds: the kernel counts milliseconds in 31 bits
 
 
 class Timer:
@@ -39,35 +48,44 @@ class Timer:
         self.function = self.args = None
 
 
+class _WriteEnd:
+    """The wake pipe's end for writing. A writer holds a reference meanwhile, so the number cannot become another's."""
+
+    __slots__ = ("fd", "generation")
+
+    def __init__(self):
+        self.fd = -1
+        self.generation = process.generation
+
+    def __del__(self, process=process):
+        if self.generation == process.generation:
+            process.close(self.fd)
+
+
 class _Entry:
     __slots__ = ("read", "write", "turn", "mask")
 
 
 class Broker:
-    """The loop of one process. ``clock`` returns seconds and never goes back; ``poller`` looks like ``select.poll()``."""
+    """The loop of one process. ``clock`` returns seconds and never goes back; ``poller`` looks like ``select.epoll()``."""
 
     def __init__(self, clock=monotonic, poller=None, limit: int = 100000, name: str = "contextree") -> None:
         self.clock = clock
         self.generation = process.generation
         self.name = name
         self.limit = limit
-        self.unit = 1
-        if poller is None:
-            poller = _epoll()
-        if poller is None:
-            poller = process.unpatched("select", "poll")()
-            self.unit = 1000
-        self._poller = poller
         self._entries = {}
         self._timers = []
         self._serial = 0
-        self._turn = 0
+        self._sweep = 1000  # so many timers: time to throw out the cancelled ones
         self._deferred = deque()
         self._room = deque()  # waiters for room in _deferred
-        self._asleep = self._woken = False
+        self._turn = 1
+        self._woken = 0
         self._inside = False
         self.thread = None  # identity of the thread that drives the loop
-        self.running = False
+        self.running = False  # on a thread of its own
+        self._ending = None
         self.closed = None  # None, or the exception that later users get
         self._done = process.Waiter()
         self._listeners = []
@@ -75,102 +93,146 @@ class Broker:
         self.on_error = self._print_error
         self.count = {"turns": 0, "wakes": 0, "ran": 0, "slices": 0, "overflows": 0, "errors": 0, "high_water": 0, "late": 0.0}
         self.slowest = (0.0, "")
-        self._wake_r, self._wake_w = process.pipe()
-        self.watch(self._wake_r, self._drain)
+        self._mark = 0  # when so many functions have run, those are done that were waiting ...
+        self._marked = clock()  # ... at this time
+        self._wake = _WriteEnd()
+        self._wake_r, self._wake.fd = process.pipe()
+        self.unit = 1
+        self._poller = poller
+        try:
+            if poller is None:
+                self._poller = _epoll()
+            if self._poller is None:
+                self._poller = process.unpatched("select", "poll")()
+                self.unit = 1000
+            self.watch(self._wake_r, self._drain)
+        except BaseException:
+            process.close(self._wake_r)
+            self._close_poller()
+            raise
 
     # -- any thread
 
     def defer(self, function, *args, wait: bool = True) -> None:
         """Have ``function(*args)`` called on the loop thread, in order. Any thread; on the loop thread it never blocks.
 
-        With more than ``limit`` waiting a foreign thread waits for room, or gets ``Overflow`` with ``wait=False``.
-        Raises ``Closed`` after the end, ``ForkedError`` in a forked child."""
+        With more than ``limit`` waiting a foreign thread waits for room, or gets ``Overflow`` with ``wait=False`` or while
+        nobody drives the loop. Raises ``Closed`` after the end, ``ForkedError`` in a forked child; what was accepted runs."""
         if self.closed or self.generation != process.generation:
             self._refuse()
         queue = self._deferred
         if len(queue) >= self.limit and process.get_ident() != self.thread:
             self._wait_for_room(wait)
-        queue.append((function, args))
-        if self._asleep and not self._woken:
+        entry = function, args
+        queue.append(entry)
+        turn = self._turn
+        if turn & 1 and turn != self._woken:
             self.wake()
+            if self.closed:
+                self._take_back(queue, entry)
 
     def wake(self) -> None:
         """End the present sleep of the loop. Any thread."""
-        self._woken = True
-        self.count["wakes"] += 1
+        turn = self._turn
+        end = self._wake
+        if end is None:
+            return
         try:
-            os.write(self._wake_w, b"\0")
-        except (BlockingIOError, OSError):
-            pass  # full: it wakes anyway; closed: it has ended
+            os.write(end.fd, b"\0")
+        except OSError:
+            pass  # full: it wakes anyway
+        self._woken = turn
+        self.count["wakes"] += 1
 
     def call(self, function, *args, timeout: "float | None" = None):
         """Run ``function(*args)`` on the loop thread and return its result or raise its error here.
 
-        Direct when this is the loop thread. Raises TimeoutError after ``timeout`` seconds (it may still run)."""
-        if process.get_ident() == self.thread:
+        Direct when this is the loop thread. Raises ``CallTimeout`` after ``timeout`` seconds (it may still run), and what
+        ``defer`` raises."""
+        if process.get_ident() == self.thread and self.generation == process.generation:
             return function(*args)
         box = []
         waiter = process.Waiter()
 
         def run():
             try:
-                box.append((True, function(*args)))
+                box.append((function(*args), None))
             except BaseException as error:
-                box.append((False, error))
+                box.append((None, error))
             waiter.wake()
 
-        self._listeners.append(waiter.wake)  # before the deferral: the loop may end between the two
-        try:
-            self.defer(run)
-            if not waiter.wait(timeout):
-                raise TimeoutError("the loop did not run %s within %s s" % (_name(function), timeout))
-        finally:
-            self._listeners.remove(waiter.wake)
+        self.defer(run)
+        waiter.wait(timeout)
         if not box:
-            self._refuse()
-        good, value = box[0]
-        if good:
+            raise CallTimeout("the loop did not run %s within %s s" % (_name(function), timeout))
+        value, error = box.pop()
+        if error is None:
             return value
-        raise value
+        try:
+            raise error
+        finally:
+            del error  # else it and this frame would keep each other alive
 
     def start(self) -> None:
-        """Run the loop on a thread of its own until ``stop``."""
-        if self.running:
+        """Run the loop on a thread of its own until ``stop``. Raises ``UsageError`` when it runs, ``Closed`` after its end."""
+        if self.closed or self.generation != process.generation:
+            self._refuse()
+        if self.running or self._inside:
             raise UsageError("the loop is running already")
         self.running = True
         started = process.Waiter()
-        process.start_thread(self._run, (started,))
+        try:
+            process.start_thread(self._run, (started,))
+        except BaseException:
+            self.running = False
+            raise
         started.wait()
 
     def stop(self, wait: bool = True) -> None:
-        """End the loop: listeners are told, waiters wake with ``Closed``. Idempotent; from any thread."""
-        if self.closed or self.generation != process.generation:
+        """End the loop at the end of its turn: what was deferred runs, then the listeners. Idempotent; from any thread.
+
+        With ``wait`` it has ended on return, except on the loop thread itself, and from a foreign thread when the program
+        drives the loop: then its driver ends it with its next turn. In a forked child it does nothing."""
+        if self.generation != process.generation:
             return
-        if not self.running:
-            return self._finish(Closed("the loop of %s was closed" % self.name))
-        self.running = False
-        self.wake()
-        if wait and process.get_ident() != self.thread:
-            self._done.wait()
-            self._done.wake()
+        if self._ending is None:
+            self._ending = Closed("the loop of %s was closed" % self.name)
+        here = process.get_ident()
+        if self.running:
+            self.wake()
+            if wait and here != self.thread:
+                self._done.wait()
+                self._done.wake()
+        elif self._inside or self.thread not in (None, here):
+            self.wake()
+        else:
+            self._finish()
 
     def on_end(self, listener) -> None:
-        """Have ``listener()`` called when the loop ends, by ``stop`` or by a fault; each once, in order."""
+        """Have ``listener()`` called on the loop thread when the loop ends, by ``stop`` or by a fault; each once, in order.
+
+        Raises ``Closed`` when it has ended."""
+        if self.closed or self.generation != process.generation:
+            self._refuse()
         self._listeners.append(listener)
+        if self.closed:
+            self._take_back(self._listeners, listener)
 
     # -- the loop thread
 
     def watch(self, fd: int, read=None, write=None) -> None:
         """Call ``read()`` / ``write()`` when ``fd`` is ready (or broken). Replaces what was watched; both None: ``forget``."""
         self.check_thread()
+        if self.closed:
+            self._refuse()
         mask = (READ if read else 0) | (WRITE if write else 0)
         if not mask:
             return self.forget(fd)
         entry = self._entries.get(fd)
         if entry is None:
+            self._poller.register(fd, mask)
             entry = self._entries[fd] = _Entry()
             entry.turn = self._turn
-            self._poller.register(fd, mask)
         elif entry.mask != mask:
             self._poller.modify(fd, mask)
         entry.mask = mask
@@ -179,6 +241,8 @@ class Broker:
 
     def forget(self, fd: int) -> None:
         """Stop watching; harmless when nothing is watched. Always before the descriptor is closed."""
+        if not self._entries:
+            return  # after the end
         self.check_thread()
         if self._entries.pop(fd, None):
             try:
@@ -187,81 +251,107 @@ class Broker:
                 pass  # closed under us by its former owner
 
     def timer(self, delay: float, function, *args) -> Timer:
-        """``function(*args)`` once, ``delay`` seconds from now."""
+        """``function(*args)`` once, ``delay`` seconds from now, in a later turn. Timers due together fire in order of birth."""
         self.check_thread()
-        timer = Timer(self.clock() + delay, function, args)
+        timers = self._timers
+        if len(timers) >= self._sweep:
+            timers[:] = [entry for entry in timers if entry[2].function is not None]
+            heapify(timers)
+            self._sweep = max(1000, 2 * len(timers))
+        timer = Timer(self.clock() + max(0.0, delay), function, args)
         self._serial += 1
-        heappush(self._timers, (timer.when, self._serial, timer))
+        heappush(timers, (timer.when, self._serial, timer))
         return timer
 
     def check_thread(self) -> None:
         """Raise ``WrongThread`` unless the calling thread drives the loop (or nobody does yet)."""
+        if self.generation != process.generation or (self.closed and self.thread is None):
+            self._refuse()
         if self.thread is not None and process.get_ident() != self.thread:
             raise WrongThread("only the loop thread may do this; use defer() or call()")
-        if self.generation != process.generation:
-            self._refuse()
 
     def poll_once(self, timeout: "float | None" = None) -> None:
-        """One turn: at most ``timeout`` seconds (None: until something happens). Refused while a turn is under way."""
+        """One turn: at most ``timeout`` seconds (None: until something happens). Refused while a turn is under way.
+
+        A fault of the poller ends the loop and is raised here. KeyboardInterrupt passes through, the loop lives on."""
         if self.closed or self.generation != process.generation:
             self._refuse()
+        self.check_thread()
         if self._inside:
             raise UsageError("poll_once() was called from inside the loop")
         if self.thread is None:
             self.thread = process.get_ident()
-        else:
-            self.check_thread()
         self._inside = True
         try:
             self._poll(timeout)
+        except Exception as error:
+            self._ending = self._ending or error
+            raise
         finally:
             self._inside = False
+            self._turn += 1 + (self._turn & 1)  # odd and new: asleep until the next turn
+            if self._ending:
+                self._finish()
 
     def next_delay(self) -> "float | None":
         """Seconds until the next turn is due without any descriptor being ready; None: no need."""
-        if self._deferred:
+        if self._deferred or self._ending:
             return 0.0
-        while self._timers and self._timers[0][2].function is None:
-            heappop(self._timers)
-        return max(0.0, self._timers[0][0] - self.clock()) if self._timers else None
+        timers = self._timers
+        while timers and timers[0][2].function is None:
+            heappop(timers)
+        return max(0.0, timers[0][0] - self.clock()) if timers else None
 
     def fileno(self) -> int:
         """A descriptor that is readable when a turn is due (epoll only), for a foreign loop to watch."""
-        return self._poller.fileno()
+        if self.closed or self.generation != process.generation:
+            self._refuse()
+        try:
+            return self._poller.fileno()
+        except AttributeError:
+            raise UnsupportedPlatform("this system has no epoll: drive the loop by poll_once() alone") from None
 
     def _poll(self, timeout):
-        self._turn += 1
+        self._turn = (self._turn | 1) + 1  # even: awake
         self.count["turns"] += 1
         if self._deferred:
             self._run_deferred()
+        while self._room and len(self._deferred) < self.limit:
+            self._room.popleft().wake()
         delay = self.next_delay()
         if delay is not None and (timeout is None or delay < timeout):
             timeout = delay
-        self._asleep = True
-        if self._deferred:
+        self._turn += 1  # odd: asleep
+        if self._deferred or self._ending:
             timeout = 0
-        # a little above: poll() counts whole milliseconds and would return just before the timer
-        events = self._poller.poll(None if timeout is None else timeout * self.unit + (timeout > 0 and self.unit / 2000))
-        self._asleep = False
+        if timeout is not None:
+            timeout = min(max(timeout, 0), NAP) * self.unit
+        events = self._poller.poll(timeout)
+        self._turn = turn = self._turn + 1
         entries = self._entries
-        turn = self._turn
         start = self.clock()
         for fd, mask in events:
             entry = entries.get(fd)
             if entry is None or entry.turn >= turn:
                 continue
             if entry.read and mask & ~WRITE:
-                start = self._call(start, entry.read)
+                start = self._call(start, entry.read, ())
             if entry.write and mask & (WRITE | TROUBLE) and entries.get(fd) is entry:
-                start = self._call(start, entry.write)
+                start = self._call(start, entry.write, ())
+        if self._timers:
+            self._run_timers(start)
+
+    def _run_timers(self, now):
         timers = self._timers
-        while timers and timers[0][0] <= start:
+        last = self._serial  # those born meanwhile wait for the next turn: descriptors come in between
+        start = now
+        while timers and timers[0][0] <= now and timers[0][1] <= last:
             timer = heappop(timers)[2]
             if timer.function is not None:
                 self.count["late"] = max(self.count["late"], start - timer.when)
                 function, args = timer.function, timer.args
                 timer.cancel()
-                start = self._call(start, function, *args)
+                start = self._call(start, function, args)
 
     def _run_deferred(self):
         queue = self._deferred
@@ -270,30 +360,35 @@ class Broker:
         if depth > count["high_water"]:
             count["high_water"] = depth
         start = self.clock()
+        if count["ran"] >= self._mark:
+            self._mark = count["ran"] + depth
+            self._marked = start
         end = start + SLICE
         for number in range(1, depth + 1):
             function, args = queue.popleft()
             count["ran"] += 1
-            start = self._call(start, function, *args)
+            start = self._call(start, function, args)
             if not number & 63 and start >= end:
                 count["slices"] += 1
                 break
-        while self._room and len(queue) < self.limit:
-            self._room.popleft().wake()
 
-    def _call(self, start, function, *args):
+    def _call(self, start, function, args):
         try:
             function(*args)
-        except Exception:
+        except BaseException as error:  # on our own thread even SystemExit is only an error of that function
+            if not self.running and not isinstance(error, Exception):
+                raise
             self.count["errors"] += 1
-            self.on_error(function)
+            try:
+                self.on_error(function)
+            except Exception:
+                pass  # nobody is left to tell
         now = self.clock()
         if now - start > self.slowest[0]:
             self.slowest = now - start, _name(function)
         return now
 
     def _drain(self):
-        self._woken = False
         try:
             os.read(self._wake_r, 4096)
         except BlockingIOError:
@@ -301,49 +396,75 @@ class Broker:
 
     def _run(self, started):
         self.thread = process.get_ident()
+        self._inside = True
         started.wake()
-        error = None
         try:
-            while self.running:
-                self.poll_once()
-        except BaseException as caught:  # the poller broke: everyone who waits is told so
-            error = caught
-        self.running = False
-        self._finish(error or Closed("the loop of %s was closed" % self.name))
+            while not self._ending and self.generation == process.generation:
+                self._poll(None)
+        except BaseException as error:  # the poller broke: everyone who waits is told so
+            self._ending = self._ending or error
+        self._inside = False
+        self._finish()
 
-    def _finish(self, error):
-        if self.generation != process.generation:
+    def _finish(self):
+        if self.closed or self.generation != process.generation:
             return
         self.thread = process.get_ident()
-        self.closed = error
-        while self._deferred:
-            function, args = self._deferred.popleft()
-            self._call(0.0, function, *args)
-        while self._room:
-            self._room.popleft().wake()
-        for listener in list(self._listeners):
-            self._call(0.0, listener)
-        for fd in list(self._entries):
-            self.forget(fd)
-        for fd in (self._wake_r, self._wake_w):
-            process.close(fd)
-        if hasattr(self._poller, "close") and self._poller in process.keep:
-            process.keep.remove(self._poller)
-            process.disown(self._poller.fileno())
-            self._poller.close()
-        self._done.wake()
+        self.closed = self._ending
+        self._wake = None
+        self._turn = -1  # odd, and never noted in _woken: who defers from now on looks at ``closed``
+        try:
+            self._run_last(self._deferred)
+            self._run_last(self._listeners)
+        finally:
+            while self._room:
+                self._room.popleft().wake()
+            for fd in list(self._entries):
+                self.forget(fd)
+            self._timers.clear()
+            process.close(self._wake_r)
+            self._close_poller()
+            self.thread = None
+            self.running = False
+            self._done.wake()
+
+    def _run_last(self, queue):
+        while queue:
+            try:
+                entry = queue[0]
+                del queue[0]
+            except IndexError:
+                break  # taken back by the thread that had just brought it
+            function, args = entry if queue is self._deferred else (entry, ())
+            self._call(self.clock(), function, args)
 
     # -- helpers
 
+    def _close_poller(self):
+        poller = self._poller
+        if poller in process.keep:
+            process.keep.remove(poller)
+            process.disown(poller.fileno())
+            poller.close()
+
+    def _take_back(self, queue, entry):
+        try:
+            queue.remove(entry)
+        except (ValueError, IndexError):
+            return  # it was called after all
+        self._refuse()
+
     def _wait_for_room(self, wait):
         self.count["overflows"] += 1
-        if not wait:
+        if not wait or self.thread is None and not self.running:
             raise Overflow("%d functions wait for the loop of %s already" % (len(self._deferred), self.name))
+        waiter = process.Waiter()
         while len(self._deferred) >= self.limit and not self.closed:
-            waiter = process.Waiter()
             self._room.append(waiter)
             self.wake()
-            waiter.wait(0.1)
+            if len(self._deferred) < self.limit or self.closed:
+                break
+            waiter.wait()
         if self.closed:
             self._refuse()
 
@@ -355,15 +476,19 @@ class Broker:
     def _print_error(self, function):
         import traceback
 
+        if sys.__stderr__ is None:
+            return  # descriptor 2 was closed at the start, so whatever has that number now is not for us
         try:
             os.write(2, ("contextree: error in %s\n%s" % (_name(function), traceback.format_exc())).encode("utf-8", "replace"))
         except OSError:
             pass  # nobody listens there
 
     def stats(self) -> dict:
-        """Counters, cheap: depth and high-water mark of the queue, turns, wakes, the longest callback and its name."""
+        """Counters, cheap, from any thread: depth and high-water mark of the queue, turns, wakes, the longest callback and
+        its name; ``oldest``: so many seconds at least has the oldest waiting function waited."""
+        oldest = self.clock() - self._marked if self._deferred and self.count["ran"] < self._mark else 0.0
         return dict(self.count, depth=len(self._deferred), watched=len(self._entries), timers=len(self._timers),
-                    slowest=self.slowest)
+                    slowest=self.slowest, oldest=oldest)
 
 
 def _epoll():
@@ -381,4 +506,7 @@ def _epoll():
 
 
 def _name(function):
-    return getattr(function, "__qualname__", None) or repr(function)
+    try:
+        return getattr(function, "__qualname__", None) or repr(function)
+    except Exception:
+        return object.__repr__(function)

@@ -3,6 +3,8 @@
 A fork is noticed by a counter that ``os.register_at_fork`` advances, never by comparing pids: in two PID namespaces parent
 and child can both be pid 1. The same hook closes, in the child, every descriptor that contextree opened: by identity
 (number, st_dev, st_ino), because the number alone may meanwhile belong to the user. It takes no lock and logs nothing.
+Two limits: all epoll descriptors share one inode, so there the identity tells kinds apart and not objects; and a
+descriptor that another thread opened but did not yet register when the fork came stays open in the child until its exec.
 
 ``unpatched`` gives the standard library's own primitives in a program that gevent has monkey-patched: the broker is a real
 thread there too.
@@ -11,6 +13,7 @@ thread there too.
 import fcntl
 import os
 import sys
+from time import monotonic
 
 generation = 0
 _own = {}  # fd -> (st_dev, st_ino)
@@ -26,6 +29,7 @@ def unpatched(module, name):
 
 
 allocate_lock = unpatched("_thread", "allocate_lock")
+allocate_rlock = unpatched("_thread", "RLock")
 get_ident = unpatched("_thread", "get_ident")
 start_thread = unpatched("_thread", "start_new_thread")
 
@@ -41,7 +45,15 @@ class Waiter:
 
     def wait(self, timeout: "float | None" = None) -> bool:
         """Sleep until woken: True; or for ``timeout`` seconds: False. Ctrl-C works. A year is as good as for ever."""
-        return self.lock.acquire(True, -1 if timeout is None else min(max(timeout, 0), 3e7))
+        if timeout is None:
+            return self.lock.acquire()
+        end = monotonic() + timeout
+        while True:  # before Python 3.11 a lock's time is the system's clock, and somebody may set that
+            if self.lock.acquire(True, min(max(timeout, 0), 3e7)):
+                return True
+            timeout = end - monotonic()
+            if timeout <= 0:
+                return False
 
     def wake(self) -> bool:
         """Wake it; False when it had been woken before. From any thread."""
@@ -71,9 +83,19 @@ def own(fd: int) -> int:
 
 
 def close(fd: int) -> None:
-    """Close a descriptor taken by ``own``, once: a second call, or one in another generation, does nothing."""
-    if _own.pop(fd, None):
-        os.close(fd)
+    """Close a descriptor taken by ``own``. Does nothing when it is not owned, or when the number is another's by now.
+
+    A number may be owned anew after it was closed, also in a forked child: its holder compares ``generation`` first."""
+    _close(fd, _own.pop(fd, None))
+
+
+def _close(fd, identity):
+    try:
+        stat = os.fstat(fd)
+        if (stat.st_dev, stat.st_ino) == identity:
+            os.close(fd)
+    except OSError:
+        pass  # closed by someone else; nothing to do and nobody to tell here
 
 
 def disown(fd: int) -> int:
@@ -83,10 +105,17 @@ def disown(fd: int) -> int:
 
 
 def pipe() -> "tuple[int, int]":
-    """An owned, non-blocking pipe."""
-    ends = [own(fd) for fd in os.pipe()]
-    for fd in ends:
-        os.set_blocking(fd, False)
+    """An owned, non-blocking pipe: (to read, to write). After an error nothing is left open."""
+    ends = list(os.pipe())
+    try:
+        for i in (0, 1):
+            os.set_blocking(ends[i], False)
+            ends[i] = own(ends[i])
+    except BaseException:
+        for fd in ends:
+            disown(fd)
+            os.close(fd)
+        raise
     return ends[0], ends[1]
 
 
@@ -95,12 +124,7 @@ def forked() -> None:
     global generation
     generation += 1
     for fd, identity in list(_own.items()):
-        try:
-            stat = os.fstat(fd)
-            if (stat.st_dev, stat.st_ino) == identity:
-                os.close(fd)
-        except OSError:
-            pass  # closed by someone else; nothing to do and nobody to tell here
+        _close(fd, identity)
     _own.clear()
     for function in after_fork:
         function()

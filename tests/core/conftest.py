@@ -1,0 +1,68 @@
+"""After every test: no descriptor and no thread more than before. Helpers of these tests."""
+
+import gc
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from contextree.core import process
+from contextree.core.broker import Broker
+
+ROOT = Path(__file__).parents[2]
+
+
+def descriptors() -> dict[int, str]:
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except OSError:
+            pass  # the listing's own
+    return found
+
+
+def threads() -> set[str]:
+    return set(os.listdir("/proc/self/task"))
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaks():
+    gc.collect()
+    before, threads_before = descriptors(), threads()
+    yield
+    gc.collect()
+    end = time.monotonic() + 5  # a thread's last breath is after it has told that it ended
+    while threads() - threads_before and time.monotonic() < end:
+        time.sleep(0.001)
+    assert not threads() - threads_before, "a thread was left behind"
+    assert descriptors() == before, "a descriptor was left behind"
+    assert not process._own and not process.keep
+
+
+@pytest.fixture
+def broker():
+    """A loop on a thread of its own."""
+    loop = Broker()
+    loop.start()
+    yield loop
+    loop.stop()
+
+
+def run_script(text: str, *options: str, python: str = sys.executable, timeout: float = 60, **more) -> str:
+    """Run ``text`` in a fresh interpreter; its output. It must exit with 0 and say nothing on stderr."""
+    env = dict(os.environ, PYTHONPATH=str(ROOT), PYTHONWARNINGS="error")
+    done = subprocess.run([python, *options, "-c", text], env=env, capture_output=True, text=True, timeout=timeout, **more)
+    assert done.returncode == 0 and not done.stderr, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def until(condition, what: str = "condition", limit: float = 20.0) -> None:
+    """Let other threads run until ``condition()`` holds."""
+    end = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < end, f"never came true: {what}"
+        time.sleep(0)
