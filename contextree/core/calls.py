@@ -189,9 +189,9 @@ class Calls:
 
 
 def pack(value, pickles):
-    """Encode a result: bytes, or a list of buffers."""
+    """Encode a result as a message for ``Channel.send``."""
     if type(value) is bytes:
-        return [b"\2", value] if len(value) > 4096 else b"\2" + value
+        return memoryview(value) if len(value) > 4096 else b"\2" + value
     if not pickles:
         return b"\0" + values.encode(value)
     if PROTOCOL < 5:

@@ -38,7 +38,8 @@ class Child:
         self.broker = broker = Broker(name=config["name"])
         self.router = router = Router(broker, config["id"], config["name"])
         router.max_message = config["max_message"]
-        self.link = link = router.upstream = Link(broker, process.own(rfd), process.own(wfd), router.receive, self.lost, router.id)
+        self.link = link = router.upstream = Link(broker, process.own(rfd), process.own(wfd), router.receive, self.lost, router.id,
+                                                config["window"])
         router.on_goaway = self.goaway
         self.importer = Importer.of(router, config["parent"], config.get("records", ()))
         self.calls = Calls(router, self.importer)

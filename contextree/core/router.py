@@ -9,6 +9,7 @@ This router knows one link, the one to the parent, and trusts what comes on it. 
 children are the business of ``engine`` (contextree.parent), which is only there in contexts that have children.
 """
 
+from _io import BytesIO
 from struct import Struct
 
 from contextree.core import process
@@ -19,7 +20,7 @@ from contextree.core.wire.flow import CREDIT_START, Receiving
 from contextree.core.wire.values import decode
 from contextree.core.wire.frames import (
     BROKEN, BULK, CALLS, CANCEL, CONTROL, CREDIT, DATA, DIED, FIN, GOAWAY, HEADER, IDS, LOG, LOGS, MAX_PAYLOAD, MORE, NO_CHANNEL, NO_CONTEXT,
-    NUMBER, OPEN, OPEN_HEAD, OPENER, PING, PONG, REFUSED, RESET, ROUTE_DEL,
+    NUMBER, OPEN, OPEN_HEAD, OPENER, PING, PONG, RAW, REFUSED, RESET, ROUTE_DEL,
     SIZE, TOO_BIG, VERSION, frame,
 )
 
@@ -44,11 +45,11 @@ class Channel:
         self.mine = mine  # OPENER, or 0
         self.link = link
         self.credit = credit
-        self.out = []  # [view, last of its message, fin], oldest first
+        self.out = []  # [view, flags of its last frame], oldest first
         self.ringed = self.sent_fin = self.got_fin = False
         self.first = DATA
         self.flow = Receiving(window)
-        self.parts = []
+        self.parts = None  # a BytesIO while a message of several frames comes in: it grows in place
         self.size = self.held = self.waiting = 0
         self.on_message = self.on_end = self.on_room = self.ended = self.tag = None
         self.pickles = False  # may what comes be unpickled?
@@ -56,29 +57,33 @@ class Channel:
     # -- sending, any thread
 
     def send(self, data, fin: bool = False, flush: bool = True) -> None:
-        """Send one message: bytes, or a list of buffers that make it up. ``fin``: the last one in this direction.
+        """Send one message: bytes, or a list of buffers that make it up, or a memoryview of bytes that are to arrive as
+        such. ``fin``: the last one in this direction.
 
         Never blocks. Raises the channel's error when it has ended."""
         link = self.link
+        flags = (FIN if fin else 0) | self.mine
+        kind = type(data)
+        if kind is memoryview:
+            flags |= RAW
         with link.lock:
             if self.ended or self.sent_fin:
                 raise self.ended or Closed("this end of the channel is closed")
             self.sent_fin = fin
-            if type(data) is not list:
-                size = len(data) + SIZE
-                if size <= SMALL and size <= self.credit and not self.out:
-                    self.credit -= size
+            if kind is not list:
+                size = len(data)
+                if size <= SMALL and size + SIZE <= self.credit and not self.out:
+                    self.credit -= size + SIZE
                     kind, self.first = self.first, DATA
-                    link.send_locked(CALLS, HEADER.pack(VERSION | kind, (FIN if fin else 0) | self.mine, CALLS, 0, self.number,
-                                                        self.peer, self.router.id, size - SIZE) + data, flush)
+                    link.send_locked(CALLS, HEADER.pack(VERSION | kind, flags, CALLS, 0, self.number, self.peer, self.router.id,
+                                                        size) + data, flush)
                     data = None
                 else:
                     data = [data]
             if data:
-                views = [memoryview(part).cast("B") for part in data]
-                for view in views[:-1]:
-                    self.out.append([view, False, False])
-                self.out.append([views[-1], True, fin])
+                out = [[memoryview(part).cast("B"), self.mine | MORE] for part in data]
+                out[-1][1] = flags
+                self.out += out
                 if not self.ringed:
                     self.ringed = True
                     link.ring(self)
@@ -95,16 +100,13 @@ class Channel:
         if self.ended or not self.out or self.credit <= SIZE:
             self.ringed = False
             return None
-        view, last, fin = entry = self.out[0]
+        view, flags = entry = self.out[0]
         count = min(len(view), CHUNK, self.credit - SIZE)
-        rest = view[count:]
-        flags = self.mine
-        if len(rest):
-            entry[0] = rest
-            flags |= MORE
+        if count < len(view):
+            entry[0] = view[count:]
+            flags = self.mine | MORE
         else:
             del self.out[0]
-            flags |= (FIN if fin else 0) if last else MORE
             if self.over:
                 self.router.forget(self)
             elif not self.out and self.on_room:
@@ -152,7 +154,9 @@ class Channel:
         if self.size > self.router.max_message:
             return self.cancel(TOO_BIG, "the message is larger than the limit of %d bytes" % self.router.max_message)
         if flags & MORE:
-            self.parts.append(bytes(view))
+            if self.parts is None:
+                self.parts = BytesIO()
+            self.parts.write(view)
             if self.waiting:  # earlier messages are still unread, so this one need not hurry
                 with self.link.lock:
                     self.held += size + SIZE
@@ -160,12 +164,14 @@ class Channel:
                 self.waiting += 1
                 self.taken(size + SIZE)
             return None
-        if self.parts:
-            self.parts.append(view)
-            view = b"".join(self.parts)
-            self.parts = []
-        else:
+        if self.parts is None:
             view = bytes(view)
+        else:
+            self.parts.write(view)
+            view = self.parts.getvalue()  # the buffer itself, not a copy
+            self.parts = None
+        if flags & RAW:
+            view = memoryview(view)
         self.size = 0
         fin = bool(flags & FIN)
         with self.link.lock:
@@ -182,7 +188,7 @@ class Channel:
                 return
             self.ended = error
             self.out = []
-            self.parts = []
+            self.parts = None
         self.router.forget(self)
         if self.on_end:
             self.on_end(self, error)

@@ -21,6 +21,8 @@ exception_types = {}  # (module, qualname) -> class: what may be re-raised as it
 
 def unpack(engine, pickles, data):
     """The value of an answer, or its exception raised. On any thread but the loop's."""
+    if type(data) is memoryview:
+        return data.obj
     form = data[0] if data else -1
     if form == calls.RAW:
         return data[1:]
