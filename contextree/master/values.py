@@ -1,1 +1,0 @@
-from contextree.core.wire.values import decode  # noqa
