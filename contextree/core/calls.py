@@ -13,19 +13,15 @@ as pickles where the asker said so, because it trusts this context.
 """
 
 import sys
+from _thread import _local
 from struct import Struct
 
 from contextree.core import process
 from contextree.core.mailbox import Mailbox
+from contextree.core.process import dumps, loads
 from contextree.core.wire import values
 from contextree.core.wire.errors import CallCancelled, CallTimeout, ContextreeError, NotSendable
 from contextree.core.wire.frames import CALL, MAIN, NUMBER, PICKLE, SERVICE, STREAM
-
-try:
-    from _pickle import dumps, loads
-except ImportError:
-    from pickle import dumps, loads
-from _thread import _local
 
 VALUE, PICKLED, RAW, BUFFERS, ERROR, SPLIT = 0, 1, 2, 3, 4, 5
 LENGTH = Struct("!Q")

@@ -11,9 +11,10 @@ import sys
 
 from contextree.core import process
 from contextree.core.broker import Broker
-from contextree.core.calls import Calls, here, loads, unpack
+from contextree.core.calls import Calls, here, unpack
 from contextree.core.importer import MAGIC, Importer
 from contextree.core.logs import Hook, Output
+from contextree.core.process import loads
 from contextree.core.router import Router
 from contextree.core.streams import Link
 from contextree.core.wire import values

@@ -14,11 +14,11 @@ from itertools import count
 from struct import Struct
 
 from contextree.core import process
+from contextree.core.process import loads
 from contextree.core.wire.errors import (
     CallCancelled, Closed, ContextDied, ContextreeError, NotSendable, PeerError, ProtocolError, Refused,
 )
 from contextree.core.wire.flow import CREDIT_START, Receiving
-from contextree.core.wire.values import decode
 from contextree.core.wire.frames import (
     BROKEN, BULK, CALLS, CANCEL, CONTROL, CREDIT, DATA, DIED, FIN, GOAWAY, HEADER, IDS, LOG, LOGS, MAX_PAYLOAD, MORE, NO_CHANNEL, NO_CONTEXT,
     NUMBER, OPEN, OPEN_HEAD, OPENER, PING, PONG, RAW, REFUSED, RESET, ROUTE_DEL,
@@ -313,7 +313,7 @@ class Router:
             if kind == GOAWAY:
                 return self.on_goaway(bytes(view).decode("utf-8", "replace"))
             if kind == ROUTE_DEL:  # of contexts that this one was granted to
-                numbers, reason = decode(view)
+                numbers, reason = loads(view)  # from above
                 return self.lost(set(numbers), ContextDied("context %s ended: %s" % (numbers, reason)))
             if kind == IDS and self.engine:
                 return self.engine.ids_came(*IDS_PAIR.unpack(view))

@@ -58,7 +58,7 @@ def make_error(record, pickles):
         elif isinstance(kind, type) and issubclass(kind, Exception) and type(args) is tuple:
             error = kind(*args)
         elif pickled and pickles:
-            error = calls.loads(pickled)
+            error = process.loads(pickled)
     except Exception:
         error = None
     if not isinstance(error, Exception):

@@ -9,13 +9,14 @@ import sys
 from types import BuiltinFunctionType, FunctionType
 
 from contextree.core.calls import LENGTH, PROTOCOL
+from contextree.core.process import dumps, loads
 from contextree.core.wire.errors import NotSendable
 from contextree.core.wire.frames import MAIN, NUMBER
 
 try:
-    from _pickle import Pickler, dumps, loads
+    from _pickle import Pickler
 except ImportError:
-    from pickle import Pickler, dumps, loads
+    from pickle import Pickler
 
 MAINS = ("__main__", "__mp_main__")
 SCALARS = {type(None), bool, int, float, str, bytes}

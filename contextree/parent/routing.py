@@ -15,6 +15,7 @@ Tables and links belong to the loop thread; ``link_to`` and the look-ups read th
 from collections import deque
 
 from contextree.core import process
+from contextree.core.process import dumps
 from contextree.core.wire import values
 from contextree.core.wire.errors import ContextDied, ContextreeError, PeerError, UsageError
 from contextree.core.wire.frames import (
@@ -351,12 +352,13 @@ class Routing:
                 waiter.wake()
         upstream = self.core.upstream
         payload = values.encode([list(numbers), reason])
+        downward = dumps((list(numbers), reason), 4)
         if upstream is not None:
             upstream.send(CONTROL, frame(ROUTE_DEL, 0, CONTROL, 0, upstream.peer, self.core.id, payload))
         for pair in list(self.grants):
             for one, other in (pair, pair[::-1]):
                 if one in gone and other not in gone and other in self.infos:
-                    self.infos[other].link.send(CONTROL, frame(ROUTE_DEL, 0, CONTROL, 0, other, self.core.id, payload))
+                    self.infos[other].link.send(CONTROL, frame(ROUTE_DEL, 0, CONTROL, 0, other, self.core.id, downward))
             if gone & set(pair):
                 self.grants.discard(pair)
 
