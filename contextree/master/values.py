@@ -100,7 +100,7 @@ def _bounded(state: State, data: bytes | bytearray | memoryview) -> bool:
     items = state.left
     if len(data) <= items:
         return True
-    return len(data) <= 8 * items and len(bytes(data).translate(None, _NO_HEADS)) <= items
+    return len(data) <= 10 * items and len(bytes(data).translate(None, _NO_HEADS)) <= items
 
 
 def _read_pure(state: State, data: bytes | bytearray | memoryview, depth: int) -> Any:

@@ -42,8 +42,8 @@ NESTED = {tuple: TUPLE, set: SET, frozenset: FROZENSET, None: NAMED}
 class Limits:
     """How large a value may be. Immutable by custom: one object serves all threads.
 
-    ``depth`` of containers, ``items`` in all, ``digits`` of an int; a Decimal or path may be a tenth longer. The length of the message is the
-    caller's to limit: str and bytes cannot be longer than what came in.
+    ``depth`` of containers, ``items`` in all, ``digits`` of an int; the text of a Decimal or a path may be a tenth
+    longer. The length of the message is the caller's to limit: str and bytes cannot be longer than what came in.
     """
 
     def __init__(self, depth: int = 64, items: int = 10**6, digits: int = 4300) -> None:
@@ -400,8 +400,9 @@ def encode(value, ext=None, limits: Limits = DEFAULT_LIMITS, what: str = "result
 def decode(data, ext=None, limits: Limits = DEFAULT_LIMITS):
     """The value that ``data`` (bytes, bytearray or memoryview) holds, all of it, at a cost linear in its length.
 
-    ``ext(code, payload: bytes)`` gives the value for codes 32..127; its exceptions, too, become DecodeError. DecodeError: not
-    this format, above a limit, or a name that is not registered here; nothing else is raised, whatever the bytes.
+    ``ext(code, payload: bytes)`` gives the value for codes 32..127; its exceptions, too, become DecodeError.
+    DecodeError: not this format, above a limit, or a name that is not registered here; nothing else is raised, whatever
+    the bytes.
     """
     state = State(ext, limits, data)
     try:
