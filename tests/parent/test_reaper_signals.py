@@ -186,7 +186,7 @@ def test_rm_22_as_pid_1_orphans_of_others_are_not_touched(arguments):
         reaper = Reaper(broker, %s)
         read, write = os.pipe()
         gate = Gate()
-        parent = fork(lambda: os.write(write, b"%d" % fork(gate.wait, 7)) and 0)
+        parent = fork(lambda: os.write(write, str(fork(gate.wait, 7)).encode()) and 0)
         assert os.waitpid(parent, 0)[1] == 0
         orphan = int(os.read(read, 10))
         gate.open()
