@@ -69,7 +69,7 @@ class Branch:
         self.output = deque(maxlen=20)
         self.partial = Lines(self.line)
         self.result = Mailbox()
-        self.reason = self.error = None
+        self.reason = self.error = self.quiet = None
         self.status = None
         self.started = self.broker.clock()
         self.took = None
@@ -252,6 +252,7 @@ class Branch:
         if self.state not in ("dying", "dead"):
             self.early = self.state != "up"
             self.phase = self.state
+            self.quiet = self.broker.clock() - link.last_read
             self.move("dying")
             self.timer = self.broker.timer(NEWS, self.settle, True)
         if self.process is not None:
@@ -299,6 +300,8 @@ class Branch:
                 text += "; " + self.reason
         elif self.process is not None:
             text = "the connection was lost (%s), its process has not ended yet" % text
+        if self.plan.silence and self.quiet and self.quiet > self.plan.silence * 0.6:  # it says something each second
+            text += "; nothing had come from there for %.0f s: the host or the network to it does not answer" % self.quiet
         if self.output and (self.status is None or not self.status.clean() or self.early):
             text += "; its last lines were:\n  " + "\n  ".join(list(self.output)[-10:])
         return text

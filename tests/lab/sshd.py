@@ -224,7 +224,8 @@ class Sshd:
             for name in DAEMONS:
                 self._configure(name)
             _run(*apart, "/bin/sh", "-ec", script, "sh", self.directory)
-            if all([self._listening(name) for name in DAEMONS]):
+            listening = [self._listening(name) for name in DAEMONS]  # all are asked: each sets its process
+            if all(listening):
                 break
             self.down_daemons()
         else:
@@ -253,7 +254,8 @@ class Sshd:
         for extra in ("PerSourcePenalties no\n", ""):
             path.write_text(text + extra + matches)
             check = subprocess.run(
-                ["/usr/sbin/sshd", "-t", "-f", str(path)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False,
+                ["/usr/sbin/sshd", "-t", "-f", str(path)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                check=False,
             )  # fmt: skip
             if check.returncode == 0:
                 return
