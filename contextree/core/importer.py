@@ -2,6 +2,7 @@
 
 The finder stands twice on ``sys.meta_path``. First, for names that the master has said to share (the modules of a function
 that is about to be called, and all that they import): the master's version wins, because the caller was written against it.
+So it does for contextree's own modules: a contextree that is installed on the target may be another version.
 Last, for every other name that nothing on the target knows. The target's own standard library is never asked for: the master
 never shares it.
 
@@ -31,7 +32,7 @@ class Finder:
     def find_spec(self, name, path=None, target=None):
         """A spec for ``name``, or None when it is not ours to give."""
         importer = self.importer
-        if not self.asks and name not in importer.shared:
+        if not self.asks and name not in importer.shared and name[:11] != "contextree.":
             return None
         record = importer.record(name)
         if record[1] == ABSENT:

@@ -63,13 +63,13 @@ class Branch:
         self.state = "start"
         self.nonce = b"\ncontextree:" + os.urandom(16).hex().encode() + b"\n"
         self.link = self.process = self.timer = self.command = None
-        self.terminal = self.errors = None
+        self.terminal = self.slave = self.errors = None
         self.noise = b""
         self.seen_alive = False
         self.output = deque(maxlen=20)
         self.partial = Lines(self.line)
         self.result = Mailbox()
-        self.reason = self.error = None
+        self.reason = self.error = self.quiet = None
         self.status = None
         self.started = self.broker.clock()
         self.took = None
@@ -101,9 +101,13 @@ class Branch:
         self.errors = fd
         self.broker.watch(fd, self.read_stderr)
 
-    def watch_terminal(self, fd) -> None:
-        """Have the dialogue of the plan on the terminal whose master is ``fd``."""
+    def watch_terminal(self, fd, slave) -> None:
+        """Have the dialogue of the plan on the terminal whose master is ``fd``.
+
+        Its ``slave`` stays open until the child has ended, which shows elsewhere: ssh opens /dev/tty anew for each question,
+        and while nobody has the slave open the master reads as if all were over."""
         self.terminal = fd
+        self.slave = slave
         self.broker.watch(fd, self.read_terminal)
 
     def move(self, state) -> None:
@@ -216,6 +220,7 @@ class Branch:
         if fd is not None:
             self.broker.forget(fd)
             process.close(fd)
+            process.close(self.slave)
 
     def line(self, line) -> None:
         """A line that the child wrote to stderr."""
@@ -223,8 +228,21 @@ class Branch:
 
     def note(self, line, stream) -> None:
         """Keep a line for the error text, and log it."""
-        self.output.append(line[:500].decode("utf-8", "replace"))
+        self.output.append(printable(line))
         self.engine.child_line(self.id, stream, line)
+
+    def warn(self) -> None:
+        """Log what the plan wants its user to know."""
+        for warning in self.plan.warnings:
+            self.engine.child_line(self.id, "warning", warning.encode("utf-8", "replace"))
+
+    def last_lines(self) -> str:
+        """What it said at last: on the terminal, then on stderr and stdout."""
+        lines = list(self.output)
+        dialogue = self.plan.dialogue
+        if dialogue is not None:
+            lines[:0] = [line for line in dialogue.explain().split("\n") if line.strip() and line not in lines]
+        return "\n".join(lines)
 
     # -- the end
 
@@ -234,6 +252,7 @@ class Branch:
         if self.state not in ("dying", "dead"):
             self.early = self.state != "up"
             self.phase = self.state
+            self.quiet = self.broker.clock() - link.last_read
             self.move("dying")
             self.timer = self.broker.timer(NEWS, self.settle, True)
         if self.process is not None:
@@ -281,6 +300,8 @@ class Branch:
                 text += "; " + self.reason
         elif self.process is not None:
             text = "the connection was lost (%s), its process has not ended yet" % text
+        if self.plan.silence and self.quiet and self.quiet > self.plan.silence * 0.6:  # it says something each second
+            text += "; nothing had come from there for %.0f s: the host or the network to it does not answer" % self.quiet
         if self.output and (self.status is None or not self.status.clean() or self.early):
             text += "; its last lines were:\n  " + "\n  ".join(list(self.output)[-10:])
         return text
@@ -290,8 +311,8 @@ class Branch:
         returncode = self.status.returncode if self.status is not None else None
         for line in self.noise.split(b"\n"):
             if line.strip() and line + b"\n" != ALIVE:
-                self.output.append(line[:500].decode("utf-8", "replace"))
-        output = "\n".join(self.output)
+                self.output.append(printable(line))
+        output = self.last_lines()
         if "contextree: Python 3.6 or newer is needed" in output:
             return self.make_error("VersionError", output[output.rindex("Python 3.6 or"):].split("\n")[0], "boot", returncode)
         if self.seen_alive:
@@ -303,13 +324,12 @@ class Branch:
         """An error of a class of the tree, by name, with the fields of a ConnectError."""
         kind = getattr(errors, name, ConnectError)
         command = " ".join(word if len(word) < 200 else word[:60] + "..." for word in self.command or ())
-        return kind("%s: %s" % (self.name, message), phase=phase, command=command, status=status,
-                    output="\n".join(self.output))
+        return kind("%s: %s" % (self.name, message), phase=phase, command=command, status=status, output=self.last_lines())
 
     def timed_out(self, phase, limit) -> None:
         """A phase took too long."""
         self.fail(ConnectTimeout("%s: phase %s took more than %s s" % (self.name, phase, limit), phase=phase,
-                                 output="\n".join(self.output), command=" ".join(self.command or ())[:300]))
+                                 output=self.last_lines(), command=" ".join(self.command or ())[:300]))
 
     def fail(self, error) -> None:
         """Give up on a child that is not up."""
@@ -336,6 +356,12 @@ class Branch:
         self.close_terminal()
         if self.link.rfd is not None:
             self.link.close("it did not end in time")
+
+
+def printable(line) -> str:
+    """A line of a stranger for an error text: cut, and nothing in it that could drive a terminal."""
+    text = line[:500].decode("utf-8", "replace")
+    return text if text.isprintable() else "".join(c if c.isprintable() or c == "\t" else "?" for c in text)
 
 
 def name_for(engine, plan, number) -> str:
@@ -376,7 +402,8 @@ def wait_up(branch) -> None:
 
 
 def end_all(engine, grace, then) -> None:
-    """Shut all children of ``engine`` down, then its template, then call ``then()``. Loop thread."""
+    """Shut all children of ``engine`` down, then its template, then call ``then()``: all have been reaped by then, or it is
+    too late. Loop thread."""
     engine.ending = True
     state = {"done": False}
 
@@ -384,9 +411,10 @@ def end_all(engine, grace, then) -> None:
         if state["done"] or (engine.children and not late):
             return
         state["done"] = True
-        if engine.template is not None:
-            engine.template.end()
-        then()
+        if engine.template is not None and not late:
+            engine.template.end(then)
+        else:
+            then()
 
     for branch in list(engine.children.values()):
         branch.on_dead.append(finish)
