@@ -52,9 +52,9 @@ def find_by_name(value):
 
 
 class CallPickler(Pickler):
-    """Notes the modules of functions and classes. ``main_by_name``: may those of ``__main__`` be sent by name?"""
+    """Notes the modules of functions and classes. ``main_by_name(value)``: may those of ``__main__`` be sent by name?"""
 
-    def __init__(self, file, protocol, buffer_callback=None, main_by_name=False, version=None) -> None:
+    def __init__(self, file, protocol, buffer_callback=None, main_by_name=bool, version=None) -> None:
         if buffer_callback is None:
             Pickler.__init__(self, file, protocol)
         else:
@@ -70,8 +70,9 @@ class CallPickler(Pickler):
         if kind is FunctionType or isinstance(value, type):
             module = value.__module__
             if module in MAINS:
-                if self.main_by_name and find_by_name(value):
+                if self.main_by_name(value) and find_by_name(value):
                     self.needs_main = True
+                    self.modules.add("__main__")
                     return NotImplemented
                 return self.by_value(value)
             if kind is FunctionType and not find_by_name(value):
