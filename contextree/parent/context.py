@@ -210,8 +210,7 @@ class Context(Grower):
         if link is None or link.closed:
             raise engine.no_way(self.id)
         waiter = process.Waiter()
-        with core.lock:
-            core.last = number = core.last % 0xffffffff + 1
+        number = next(core.numbers) & 0xffffffff
         core.pings[self.id, number] = waiter.wake
         start = core.broker.clock()
         link.send(CONTROL, frame(PING, 0, CONTROL, number, self.id, core.id))
