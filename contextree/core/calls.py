@@ -221,6 +221,7 @@ def unpack(data):
     if form == SPLIT:  # a function that the caller knows already, and its arguments
         end = 3 + (data[1] << 8) + data[2]
         return (loads(view[3:end]),) + loads(view[end:])
+    view = memoryview(bytearray(data))  # arrays are made of it, and people write to arrays
     count = NUMBER.unpack_from(view, 1)[0] + 1
     pos = 5 + 8 * count
     parts = []

@@ -143,7 +143,8 @@ class Finder:
         if is_stdlib(name) and not self._catalog.is_overridden(name):
             return Record(name, reason="standard library: the Python there does not have it")
         if not self.is_allowed(name):
-            return Record(name, reason=self._refusal(name))
+            absent = not self._is_here(name) and not self._shared.is_blocked(name)
+            return Record(name, reason="missing: the master does not have it either" if absent else self._refusal(name))
         location = self._catalog.location(name)
         if location.kind == "missing":
             return Record(name, reason="missing: " + (location.detail or f"no module named {name!r}"))
