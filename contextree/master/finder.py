@@ -143,8 +143,7 @@ class Finder:
         if is_stdlib(name) and not self._catalog.is_overridden(name):
             return Record(name, reason="standard library: the Python there does not have it")
         if not self.is_allowed(name):
-            absent = not self._is_here(name) and not self._shared.is_blocked(name)
-            return Record(name, reason="missing: the master does not have it either" if absent else self._refusal(name))
+            return Record(name, reason=self._refusal(name))
         location = self._catalog.location(name)
         if location.kind == "missing":
             return Record(name, reason="missing: " + (location.detail or f"no module named {name!r}"))
@@ -182,6 +181,8 @@ class Finder:
         top = name.partition(".")[0]
         if top == OWN:
             return f"refused: only the master has {name!r}"
+        if name != MAIN and not self._is_here(name):
+            return f"refused: not shared, and the master does not have {top!r} either"
         pattern = name if name == MAIN else top + ".*"
         return f"refused: not shared; call a function of it or pass share=[{pattern!r}]"
 
