@@ -378,7 +378,8 @@ def wait_up(branch) -> None:
 
 
 def end_all(engine, grace, then) -> None:
-    """Shut all children of ``engine`` down, then its template, then call ``then()``. Loop thread."""
+    """Shut all children of ``engine`` down, then its template, then call ``then()``: all have been reaped by then, or it is
+    too late. Loop thread."""
     engine.ending = True
     state = {"done": False}
 
@@ -386,9 +387,10 @@ def end_all(engine, grace, then) -> None:
         if state["done"] or (engine.children and not late):
             return
         state["done"] = True
-        if engine.template is not None:
-            engine.template.end()
-        then()
+        if engine.template is not None and not late:
+            engine.template.end(then)
+        else:
+            then()
 
     for branch in list(engine.children.values()):
         branch.on_dead.append(finish)

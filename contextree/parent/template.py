@@ -142,10 +142,11 @@ class Template:
         for handle in list(self.handles.values()):
             handle.report(child_state.lost(handle.pid, handle.command, "the template process that would reap it has ended"))
 
-    def end(self) -> None:
-        """End it: its socket is closed, and it is killed if that does not do."""
+    def end(self, then) -> None:
+        """End it: its socket is closed, and it is killed if that does not do. ``then()`` is called when it is reaped."""
         self.lost()
-        self.handle.end(grace=GRACE)
+        self.handle.on_exit(lambda state: then())
+        self.handle.end(grace=GRACE, patience=0)
         if self.errors is not None:
             self.engine.broker.forget(self.errors)
             process.close(self.errors)
