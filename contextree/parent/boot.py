@@ -151,7 +151,9 @@ class Branch:
             hello = self.engine.decode(bytes(view))
             version = tuple(int(part) for part in hello["version"])
             facts = {"pid": int(hello["pid"]), "version": version, "executable": str(hello["executable"])[:256],
-                     "uid": int(hello["uid"]), "platform": str(hello["platform"])[:32]}
+                     "uid": int(hello["uid"]), "platform": str(hello["platform"])[:32], "magic": hello["magic"]}
+            if type(facts["magic"]) is not bytes or len(facts["magic"]) != 4:
+                raise ValueError("magic %.20r" % (facts["magic"],))
         except (ContextreeError, ValueError, TypeError, KeyError) as error:
             return link.close("a bad hello: %s" % error)
         self.move("up")

@@ -83,12 +83,15 @@ class Context(Grower):
         """Iterate here over what ``function(*args, **kwargs)`` yields there; it waits while we do not take."""
         return calls.Stream(self, function, args, kwargs, self.options)
 
-    def with_options(self, timeout: "float | None" = None, threads: int = 0) -> "Context":
+    def with_options(self, **options) -> "Context":
         """The same context with other options for its calls: ``timeout`` in seconds for each, ``threads``: run them there on
-        a pool of up to as many threads instead of one by one on its main thread."""
+        a pool of up to as many threads instead of one by one on its main thread. What is not given stays as it is."""
+        for name in options:
+            if name not in ("timeout", "threads"):
+                raise TypeError("with_options() has no option %r; there are timeout and threads" % name)
         twin = Context(self.engine, self.id, self.name)
         twin.shared = self.shared
-        twin.options = {"timeout": timeout, "threads": threads}
+        twin.options = dict(self.options, **options)
         return twin
 
     def open_call(self, kind, function, args, kwargs, options, message, end, flush=True, service=0):
@@ -98,7 +101,8 @@ class Context(Grower):
             raise ForkedError("%s belongs to the process that this one was forked from" % self.name)
         info = engine.infos.get(self.id)
         version = info and info.facts.get("version")
-        data, flags, modules = pack_call(function, args, kwargs, version, engine.main_by_name)
+        by_name = info and info.facts.get("main") or engine.main_by_name
+        data, flags, modules = pack_call(function, args, kwargs, version, by_name)
         if modules and not modules <= self.shared:
             engine.share(self, modules, flags & MAIN)
         trusted = self.id in engine.above or (info is not None and info.trusted)
@@ -180,7 +184,7 @@ class Context(Grower):
     def facts(self) -> dict:
         """What it said of itself: pid, version, executable, uid, platform, method, started (seconds until it was up)."""
         info = self.engine.infos.get(self.id)
-        return dict(info.facts) if info else {}
+        return {key: value for key, value in info.facts.items() if key != "main"} if info else {}
 
     @property
     def pid(self) -> "int | None":

@@ -114,14 +114,18 @@ class Engine(Routing):
         """See that ``context`` may import ``modules``: here they came from above, so it may."""
         context.shared |= modules
 
+    def answer(self, question):
+        """The answer to a question of a child about data files, sources, names; None when nobody knows."""
+        return self.modules.ask(question)
+
     def allow(self, modules) -> None:
         """Let children have ``modules``: the root decides."""
 
     def share_package(self, context) -> None:
         """See that ``context`` may import contextree's own parent half: it may always."""
 
-    def main_by_name(self) -> bool:
-        """May functions of ``__main__`` go by name? Here only where it is the root's script, imported."""
+    def main_by_name(self, value=None) -> bool:
+        """May functions of ``__main__`` such as ``value`` go by name? Here only where it is the root's script, imported."""
         return life.child.importer.main is not None
 
     def code_bundle(self) -> bytes:

@@ -19,6 +19,7 @@ import sys
 
 from contextree.core import main as life
 from contextree.core import process
+from contextree.core.importer import Importer
 from contextree.core.wire.frames import NUMBER
 
 
@@ -83,6 +84,8 @@ def direct(config, fd, error_fd, bundle) -> int:
             if not hasattr(os, "register_at_fork"):
                 process.forked()
             forget_imports()
+            if life.child is None:
+                Importer.main = sys.modules["__main__"]  # as it is in memory: not to be imported again
             reset()
         finally:
             become(config, fd, error_fd, bundle)

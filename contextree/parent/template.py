@@ -8,6 +8,7 @@ import sys
 
 from contextree.connect.plan import Plan
 from contextree.core import first_stage, process
+from contextree.core.first_stage import ALIVE
 from contextree.core.logs import Lines
 from contextree.core.wire.errors import ConnectError
 from contextree.core.wire.frames import NUMBER
@@ -90,6 +91,8 @@ class Template:
         if not chunk:
             return self.lost()
         self.data += chunk
+        if self.data.startswith(ALIVE):  # the first stage says so
+            self.data = self.data[len(ALIVE):]
         while len(self.data) >= 4 and len(self.data) >= 4 + NUMBER.unpack_from(self.data)[0]:
             size = 4 + NUMBER.unpack_from(self.data)[0]
             self.news(pickle.loads(self.data[4:size]))
@@ -169,6 +172,8 @@ def launch(engine, plan, options, direct=False, wait=True):
         engine.broker.call(branch.begin, fds[0], b"")
         engine.broker.call(branch.watch_stderr, fds[2])
         if direct:
+            names = frozenset(vars(sys.modules["__main__"])) if engine.core.upstream is None else ()
+            engine.infos[number].facts["main"] = lambda value: value.__qualname__.partition(".")[0] in names
             pid = fork.direct(config, fds[1], fds[3], engine.bundle)
             handle = boot.reaper(engine).monitor(pid, "a fork of %d" % os.getpid(), spawned=True)
             engine.broker.call(branch.watch_process, handle)
