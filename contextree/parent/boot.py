@@ -240,8 +240,16 @@ class Branch:
             self.process.hint()
         self.settle()
 
+    def orphaned(self, state) -> None:
+        """Who would reap it has ended: it goes on for as long as its link does, and nobody will know its status."""
+        self.process = None
+        self.status = state
+        self.settle()
+
     def exited(self, state) -> None:
         """The process has ended."""
+        if self.process is None:
+            return  # orphaned, or detached
         self.status = state
         if self.state not in ("dying", "dead"):
             # descriptors that a grandchild inherited may keep the link open for ever

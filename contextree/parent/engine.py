@@ -25,6 +25,14 @@ from contextree.parent.template import Template
 making = process.allocate_lock()
 
 
+def _forked() -> None:
+    global making
+    making = process.allocate_lock()  # another thread of the parent may have held it
+
+
+process.after_fork.append(_forked)
+
+
 def engine_of(core) -> "Engine":
     """The engine of a context's router, made now if it has none yet. From any thread."""
     with making:
