@@ -65,7 +65,7 @@ class Branch:
         self.link = self.process = self.timer = self.command = None
         self.terminal = self.errors = None
         self.noise = b""
-        self.seen_alive = False
+        self.seen_alive = self.detached = False
         self.output = deque(maxlen=20)
         self.partial = Lines(self.line)
         self.result = Mailbox()
@@ -339,6 +339,15 @@ class Branch:
         else:
             self.broker.timer(grace + patience, link.close, "it was shut down")
 
+    def release(self) -> None:
+        """Let go of a detached child: its link is closed and it runs on. Loop thread."""
+        handle, self.process = self.process, None
+        self.reason = self.reason or "it was detached"
+        self.close_stderr()
+        self.link.close(self.reason)
+        if handle is not None:
+            handle.release()
+
     def hang_up(self) -> None:
         """Close what keeps it alive."""
         self.close_terminal()
@@ -398,7 +407,10 @@ def end_all(engine, grace, then) -> None:
 
     for branch in list(engine.children.values()):
         branch.on_dead.append(finish)
-        branch.shutdown(grace)
+        if branch.detached:
+            branch.release()
+        else:
+            branch.shutdown(grace)
     engine.broker.timer(grace + 5.0, finish, True)
     finish()
 

@@ -94,8 +94,7 @@ class Context(Grower):
     def open_call(self, kind, function, args, kwargs, options, message, end, flush=True, service=0):
         """Open a channel for a call; the modules that it needs are shared first."""
         engine = self.engine
-        if engine.core.generation != process.generation:
-            raise ForkedError("%s belongs to the process that this one was forked from" % self.name)
+        engine.check_fork()
         info = engine.infos.get(self.id)
         version = info and info.facts.get("version")
         data, flags, modules = pack_call(function, args, kwargs, version, engine.main_by_name())
@@ -157,6 +156,24 @@ class Context(Grower):
             except ContextDied:
                 pass  # its parent ended, and it with it
         engine.wait_gone(self.id, 5.0)
+
+    def detach(self) -> None:
+        """Let it survive the loss of its parent: whatever becomes of that, it ends when the call that runs there then ends.
+
+        Until then nothing changes; ``shutdown`` and ``kill`` still end it. Returns when it knows. A terminal that its command
+        runs on (``sudo``, passwords for ``ssh``) is hung up all the same."""
+        engine = self.engine
+        engine.check_fork()
+        from contextree.parent import control
+
+        info = engine.infos.get(self.id)
+        if info is None:
+            raise UsageError("only a context below this one can be detached, and %s is none" % self.name)
+        if info.parent == engine.core.id:
+            engine.share_package(self)
+            control.detach_here(engine, self.id)
+        else:
+            engine.context(info.parent).service(control.detach, self.id)
 
     def kill(self) -> None:
         """End it at once: KILL for its process group."""
