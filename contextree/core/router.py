@@ -10,6 +10,7 @@ children are the business of ``engine`` (contextree.parent), which is only there
 """
 
 from _io import BytesIO
+from itertools import count
 from struct import Struct
 
 from contextree.core import process
@@ -36,7 +37,7 @@ class Channel:
     """One end of a channel; made by ``Router.open`` and by the router for what others open."""
 
     __slots__ = ("router", "peer", "number", "mine", "link", "credit", "out", "ringed", "first", "flow", "parts", "size",
-                 "held", "waiting", "on_message", "on_end", "on_room", "sent_fin", "got_fin", "ended", "pickles", "tag")
+                 "held", "waiting", "window", "on_message", "on_end", "on_room", "sent_fin", "got_fin", "ended", "pickles", "broken", "tag")
 
     def __init__(self, router, peer, number, mine, link, credit, window=CREDIT_START):
         self.router = router
@@ -48,10 +49,12 @@ class Channel:
         self.out = []  # [view, flags of its last frame], oldest first
         self.ringed = self.sent_fin = self.got_fin = False
         self.first = DATA
-        self.flow = Receiving(window)
+        self.window = window
+        self.flow = None  # a Receiving, once more than one frame comes in
         self.parts = None  # a BytesIO while a message of several frames comes in: it grows in place
         self.size = self.held = self.waiting = 0
         self.on_message = self.on_end = self.on_room = self.ended = self.tag = None
+        self.broken = False  # the other end sent more than it had credit for
         self.pickles = False  # may what comes be unpickled?
 
     # -- sending, any thread
@@ -139,7 +142,7 @@ class Channel:
             if starved and self.held:
                 cost += self.held
                 self.held = 0
-            grant = 0 if self.got_fin or self.ended else self.flow.taken(cost, starved)
+            grant = 0 if self.got_fin or self.ended or not self.flow else self.flow.taken(cost, starved)
             if grant:
                 self.link.send_locked(CONTROL, frame(CREDIT, self.mine, CONTROL, self.number, self.peer, self.router.id,
                                                      NUMBER.pack(grant)))
@@ -148,7 +151,15 @@ class Channel:
 
     def receive(self, flags, view):
         size = len(view)
+        if self.flow is None:
+            if flags & (MORE | FIN) == FIN and self.sent_fin and not self.out and not self.ended:  # an answer in one frame
+                self.got_fin = True
+                self.router.forget(self)
+                data = bytes(view)
+                return self.on_message(self, memoryview(data) if flags & RAW else data, True, size)
+            self.flow = Receiving(self.window)
         if self.got_fin or not self.flow.arrived(size):
+            self.broken = True
             return self.cancel(BROKEN, "more data than there was credit for")
         self.size += size
         if self.size > self.router.max_message:
@@ -207,12 +218,11 @@ class Router:
         self.engine = None  # contextree.parent's half, once there are children
         self.channels = {}
         self.openers = {}
-        self.last = 0
+        self.numbers = count(1)
         self.max_message = MAX_MESSAGE
         self.on_goaway = self.on_log = None
         self.pings = {}
         self.closed = None
-        self.lock = process.allocate_lock()
         self.count = {"late": 0, "unknown": 0, "violations": 0, "opened": 0, "resets": 0}
 
     # -- any thread
@@ -231,8 +241,7 @@ class Router:
         link = self.link_to(peer)
         if link is None or link.closed or self.closed:
             raise self.closed or self.no_way(peer)
-        with self.lock:
-            self.last = number = self.last % 0xffffffff + 1
+        number = next(self.numbers) & 0xffffffff
         channel = Channel(self, peer, number, OPENER, link, CREDIT_START, window)
         channel.first = OPEN
         channel.on_message = on_message
@@ -320,7 +329,12 @@ class Router:
         if opener is None:
             return self.refuse(link, src, number, flags, REFUSED, "%s does not serve channels of kind %d" % (self.name, kind))
         channel = Channel(self, src, number, 0, link, min(window, 1 << 30))
-        channel.flow.granted -= OPEN_HEAD.size
+        self.channels[src, number, 0] = channel
+        if self.engine:
+            link.open_count += 1
+        if flags & (MORE | FIN) == FIN:
+            channel.got_fin = True
+            return opener(channel, options, threads, deadline, bytes(view[OPEN_HEAD.size:]), True)
 
         def first(channel, data, fin, cost):
             opener(channel, options, threads, deadline, data, fin)
@@ -328,9 +342,6 @@ class Router:
                 channel.taken(cost)
 
         channel.on_message = first
-        self.channels[src, number, 0] = channel
-        if self.engine:
-            link.open_count += 1
         return channel.receive(flags, view[OPEN_HEAD.size:])
 
     def refuse(self, link, dst, number, flags, code, text, src=None) -> None:

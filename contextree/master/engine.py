@@ -59,7 +59,7 @@ class RootEngine(Engine):
     def share(self, context: Context, modules: set[str], needs_main: int) -> None:
         """See that ``context`` may import what a call names, and send it ahead where that saves asking."""
         with self._sharing:
-            new = modules - context.shared - self._plain
+            new = set(modules) - context.shared - self._plain
             for name in list(new):
                 if name.partition(".")[0] in sys.stdlib_module_names:
                     self._plain.add(name)

@@ -6,6 +6,7 @@ user's types. Futures with callbacks are finished by a thread of the tree that i
 """
 
 import builtins
+import threading
 from concurrent import futures
 
 from contextree.core import calls, process
@@ -16,6 +17,7 @@ from contextree.core.wire.errors import (
 )
 
 OWN = errors.__name__
+making = process.allocate_lock()
 exception_types = {}  # (module, qualname) -> class: what may be re-raised as itself, besides builtins and our own
 
 
@@ -123,13 +125,25 @@ def describe(function) -> str:
 
 
 class CallFuture(futures.Future):
-    """The Future of one call. ``cancel`` also tells the other end: what has not started there will not."""
+    """The Future of one call. ``cancel`` also tells the other end: what has not started there will not.
+
+    A Condition and two lists for every future are most of what a Future costs, and nearly none is ever waited for twice or
+    has callbacks; so they are made when somebody first needs them. ``making`` guards that, and the end of those without."""
+
+    _state = futures._base.PENDING
+    _result = _exception = channel = _raw = _made = _own = None
 
     def __init__(self, engine) -> None:
-        futures.Future.__init__(self)
         self.engine = engine
-        self.channel = None
-        self._raw = self._made = None
+
+    @property
+    def _condition(self):
+        with making:
+            if self._own is None:
+                self._waiters = []
+                self._done_callbacks = []
+                self._own = threading.Condition()
+            return self._own
 
     def message(self, channel, data, fin, cost):
         """The answer came. Loop thread."""
@@ -143,13 +157,17 @@ class CallFuture(futures.Future):
             self._finish()
 
     def _finish(self):
-        with self._condition:
+        with making:
+            if self._own is None:
+                self._state = futures._base.FINISHED
+                return
+        with self._own:
             if self._state not in (futures._base.PENDING, futures._base.RUNNING):
                 return
             self._state = futures._base.FINISHED
             for waiter in self._waiters:
                 waiter.add_result(self)
-            self._condition.notify_all()
+            self._own.notify_all()
             callbacks = self._done_callbacks
         if callbacks:
             self.engine.later(self._invoke_callbacks)

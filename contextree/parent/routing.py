@@ -127,6 +127,13 @@ class Routing:
     def receive(self, link, kind, flags, cls, number, dst, src, view, raw):
         """A frame from a child, or one from above for somebody else."""
         core = self.core
+        if kind == DATA and dst == core.id:
+            channel = core.channels.get((src, number, (flags & OPENER) ^ OPENER))
+            if channel is not None and channel.link is link:  # so ``src`` is behind this link
+                channel.receive(flags, view)
+                if channel.broken and link is not core.upstream:
+                    self.strike(link, "credit or window exceeded")
+                return None
         if link is core.upstream:
             info = self.infos.get(dst)
             if info is not None:
