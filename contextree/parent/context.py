@@ -120,6 +120,7 @@ class Context(Grower):
     # -- growing and ending
 
     def _grow(self, plan, options):
+        self.engine.check_fork()
         from contextree.parent import control
 
         if not valid_name(plan.name.replace("{id}", "1")):
@@ -143,6 +144,7 @@ class Context(Grower):
         engine = self.engine
         if self.id == engine.core.id:
             raise UsageError("a context cannot shut itself down")
+        engine.check_fork()
         info = engine.infos.get(self.id)
         if info is None:
             return
@@ -181,6 +183,7 @@ class Context(Grower):
 
     def wait(self, timeout: "float | None" = None) -> ContextDied:
         """Wait until the context has ended; returns the ContextDied that says how. Raises CallTimeout."""
+        self.engine.check_fork()
         return self.engine.wait_gone(self.id, timeout)
 
     # -- facts
@@ -218,6 +221,7 @@ class Context(Grower):
     def ping(self, timeout: "float | None" = None) -> float:
         """Seconds to its loop thread and back, whatever its calls do."""
         engine = self.engine
+        engine.check_fork()
         core = engine.core
         link = core.link_to(self.id)
         if link is None or link.closed:
