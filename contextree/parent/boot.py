@@ -66,6 +66,7 @@ class Branch:
         self.terminal = self.errors = None
         self.noise = b""
         self.seen_alive = self.detached = False
+        self.awaited = False  # is there a process of which we have not been told yet?
         self.output = deque(maxlen=20)
         self.partial = Lines(self.line)
         self.result = Mailbox()
@@ -93,8 +94,11 @@ class Branch:
 
     def watch_process(self, handle) -> None:
         """Be told of the end of the process."""
+        self.awaited = False
         self.process = handle
         handle.on_exit(self.exited)
+        if self.state == "dead":
+            handle.end(grace=0.5)
 
     def watch_stderr(self, fd) -> None:
         """Log the lines that come on ``fd``."""
@@ -243,6 +247,7 @@ class Branch:
     def orphaned(self, state) -> None:
         """Who would reap it has ended: it goes on for as long as its link does, and nobody will know its status."""
         self.process = None
+        self.awaited = False
         self.status = state
         self.settle()
 
@@ -258,7 +263,8 @@ class Branch:
 
     def settle(self, late=False) -> None:
         """Tell everybody, once all the news are in (or it is too late to wait for them)."""
-        if self.state != "dying" or not (late or (self.status is not None or self.process is None) and self.errors is None):
+        if self.state != "dying" or not (late or (self.status is not None or self.process is None and not self.awaited)
+                                             and self.errors is None):
             return
         self.move("dead")
         self.close_stderr()
@@ -275,7 +281,7 @@ class Branch:
         numbers = [number for number, info in engine.infos.items() if info.link is self.link]
         numbers.sort(key=lambda number: number != self.id)
         if numbers:
-            engine.remove(numbers, text, self.error)
+            engine.remove(numbers, text, self.error, self.status, error.output)
         self.result.close(self.error or error)
         for function in self.on_dead:
             function()
@@ -402,8 +408,9 @@ def end_all(engine, grace, then) -> None:
             return
         state["done"] = True
         if engine.template is not None:
-            engine.template.end()
-        then()
+            engine.template.end(then)
+        else:
+            then()
 
     for branch in list(engine.children.values()):
         branch.on_dead.append(finish)

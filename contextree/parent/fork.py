@@ -152,7 +152,10 @@ class Server:
 
     def receive(self) -> bool:
         """Do what is asked; False at the end of the socket."""
-        data, ancillary, _, _ = self.control.recvmsg(65536, 1024)
+        try:
+            data, ancillary, _, _ = self.control.recvmsg(65536, 1024)
+        except ConnectionResetError:
+            return False  # it was closed before all our news were read
         for level, kind, value in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 self.fds += [int.from_bytes(value[at:at + 4], sys.byteorder) for at in range(0, len(value), 4)]

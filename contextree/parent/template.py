@@ -27,6 +27,7 @@ class Template:
         self.forks = {}  # pid -> Branch
         self.branches = {}  # id -> Branch that waits for its pid
         self.data = b""
+        self.skip = len(first_stage.ALIVE)  # the first stage says that it runs; that is no news
         self.dead = False
         self.last = deque(maxlen=20)  # lines of its stderr
         self.lines = Lines(self.line)
@@ -104,7 +105,8 @@ class Template:
             chunk = b""
         if not chunk:
             return self.lost()
-        self.data += chunk
+        self.data += chunk[self.skip:]
+        self.skip -= min(self.skip, len(chunk))
         while len(self.data) >= 4 and len(self.data) >= 4 + NUMBER.unpack_from(self.data)[0]:
             size = 4 + NUMBER.unpack_from(self.data)[0]
             self.news(pickle.loads(self.data[4:size]))
@@ -124,6 +126,7 @@ class Template:
                 handle.report(child_state.from_status(handle.pid, message["status"], handle.command))
         elif "failed" in message:
             branch = self.branches.pop(message["failed"])
+            branch.awaited = False
             branch.fail(ConnectError("%s: the template cannot fork: %s" % (branch.name, message["error"]), phase="start"))
 
     def line(self, line) -> None:
@@ -171,6 +174,7 @@ class Template:
             self.engine.template = None
         self.read_errors()
         for branch in list(self.branches.values()):
+            branch.awaited = False
             branch.fail(self.why(branch))
         for branch in list(self.forks.values()):
             handle = branch.process
@@ -179,8 +183,9 @@ class Template:
                 branch.orphaned(state)
                 handle.report(state)
 
-    def end(self) -> None:
-        """End it: its socket is closed, and it is killed if that does not do."""
+    def end(self, then) -> None:
+        """End it: its socket is closed, and it is killed if that does not do. ``then()`` once it is reaped."""
+        self.handle.on_exit(lambda state: then())
         self.lost()
         self.handle.end(grace=GRACE)
         self.close_errors()
@@ -192,6 +197,7 @@ def launch(engine, plan, options, direct=False, wait=True):
 
     number = engine.allocate()
     branch = boot.Branch(engine, number, boot.name_for(engine, plan, number), plan, True)
+    branch.awaited = True
     if not direct:
         template = engine.get_template()
     ours, theirs = socket.socketpair()
@@ -214,6 +220,7 @@ def launch(engine, plan, options, direct=False, wait=True):
     except BaseException as error:
         text = "%s: cannot fork: %s" % (branch.name, error)
         failed = error if isinstance(error, ConnectError) else ConnectError(text, phase="start")
+        branch.awaited = False
         engine.broker.call(branch.fail, failed)
         raise failed from error
     finally:
