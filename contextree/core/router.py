@@ -313,7 +313,7 @@ class Router:
             if kind == GOAWAY:
                 return self.on_goaway(bytes(view).decode("utf-8", "replace"))
             if kind == ROUTE_DEL:  # of contexts that this one was granted to
-                numbers, reason = decode(view)
+                numbers, reason, _ = decode(view)
                 return self.lost(set(numbers), ContextDied("context %s ended: %s" % (numbers, reason)))
             if kind == IDS and self.engine:
                 return self.engine.ids_came(*IDS_PAIR.unpack(view))
