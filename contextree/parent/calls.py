@@ -18,6 +18,14 @@ from contextree.core.wire.errors import (
 
 OWN = errors.__name__
 making = process.allocate_lock()
+
+
+def _forked() -> None:
+    global making
+    making = process.allocate_lock()  # another thread of the parent may have held it
+
+
+process.after_fork.append(_forked)
 exception_types = {}  # (module, qualname) -> class: what may be re-raised as itself, besides builtins and our own
 
 
@@ -221,12 +229,14 @@ class CallFuture(futures.Future):
 
     def _wait(self, timeout):
         if self._state != futures._base.FINISHED:
+            self.engine.check_fork()
             if process.get_ident() == self.engine.broker.thread:
                 raise WouldBlockLoop("result() on the loop thread would wait for itself")
             futures.Future.exception(self, timeout)
 
     def cancel(self) -> bool:
         """Give the answer up: True unless it is there already. The function there is told, not killed."""
+        self.engine.check_fork()
         with self._condition:
             if self._state == futures._base.FINISHED:
                 return False
@@ -282,6 +292,7 @@ class Stream:
     def __next__(self):
         if self.done:
             raise StopIteration
+        self.engine.check_fork()
         try:
             data, fin, cost = self.mailbox.get(self.timeout)
         except CallTimeout:
@@ -302,8 +313,8 @@ class Stream:
                 self.channel.taken(cost)
 
     def close(self) -> None:
-        """Take no more; the generator there is closed. Idempotent; from any thread."""
-        if not self.done:
+        """Take no more; the generator there is closed. Idempotent; from any thread. In a forked process it does nothing."""
+        if not self.done and self.engine.core.generation == process.generation:
             self.done = True
             self.channel.cancel()
             self.mailbox.close(Closed("the stream was closed"))

@@ -14,7 +14,7 @@ from contextree.core import process
 from contextree.core.logs import LINE
 from contextree.core.mailbox import Mailbox
 from contextree.core.wire import values
-from contextree.core.wire.errors import CallTimeout, UsageError
+from contextree.core.wire.errors import CallTimeout, ForkedError, UsageError
 from contextree.parent import boot
 from contextree.parent.context import Context
 from contextree.parent.importer import ModuleService
@@ -24,6 +24,14 @@ from contextree.parent.template import Template
 from contextree.parent.values import decode
 
 making = process.allocate_lock()
+
+
+def _forked() -> None:
+    global making
+    making = process.allocate_lock()  # another thread of the parent may have held it
+
+
+process.after_fork.append(_forked)
 
 
 def engine_of(core) -> "Engine":
@@ -62,6 +70,11 @@ class Engine(Routing):
             raise UsageError("there is no context %d" % number)
         with self.lock:
             return self.contexts.setdefault(number, Context(self, number, name))
+
+    def check_fork(self) -> None:
+        """Raise ForkedError in a process that was forked from the one that this tree belongs to."""
+        if self.core.generation != process.generation:
+            raise ForkedError("the tree of %s belongs to the process that this one was forked from" % self.core.name)
 
     def name_of(self, number) -> "str | None":
         """The name of a context below this one or above it, dead ones too."""
