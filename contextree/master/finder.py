@@ -316,7 +316,14 @@ class Finder:
             if tell:
                 self._logged.add(what)
         if tell:
-            _log.warning("a child asked for %r: %s", what, reason)
+            _log.log(logging.WARNING if self._is_here(what) else logging.DEBUG, "a child asked for %r: %s", what, reason)
+
+    def _is_here(self, what: str) -> bool:
+        """Whether there is something to get. The standard library itself tries names that nobody has, Jython's say."""
+        try:
+            return not is_module_name(what) or self._catalog.location(what.partition(".")[0]).kind != "missing"
+        except Exception:  # anybody's loader
+            return True
 
 
 _UNGUARDED = (
