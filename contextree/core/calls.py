@@ -13,21 +13,17 @@ as pickles where the asker said so, because it trusts this context.
 """
 
 import sys
+from _thread import _local
 from struct import Struct
 
 from contextree.core import process
 from contextree.core.mailbox import Mailbox
+from contextree.core.process import dumps, loads
 from contextree.core.wire import values
 from contextree.core.wire.errors import CallCancelled, CallTimeout, ContextreeError, NotSendable
 from contextree.core.wire.frames import CALL, MAIN, NUMBER, PICKLE, SERVICE, STREAM
 
-try:
-    from _pickle import dumps, loads
-except ImportError:
-    from pickle import dumps, loads
-from _thread import _local
-
-VALUE, PICKLED, RAW, BUFFERS, ERROR = 0, 1, 2, 3, 4
+VALUE, PICKLED, RAW, BUFFERS, ERROR, SPLIT = 0, 1, 2, 3, 4, 5
 LENGTH = Struct("!Q")
 MAX_TEXT = 65536  # of a traceback
 PROTOCOL = 5 if sys.version_info >= (3, 8) else 4
@@ -189,9 +185,9 @@ class Calls:
 
 
 def pack(value, pickles):
-    """Encode a result: bytes, or a list of buffers."""
+    """Encode a result as a message for ``Channel.send``."""
     if type(value) is bytes:
-        return [b"\2", value] if len(value) > 4096 else b"\2" + value
+        return memoryview(value) if len(value) > 4096 else b"\2" + value
     if not pickles:
         return b"\0" + values.encode(value)
     if PROTOCOL < 5:
@@ -199,7 +195,7 @@ def pack(value, pickles):
     buffers = []
     data = dumps(value, 5, buffer_callback=buffers.append)
     if not buffers:
-        return b"\1" + data
+        return b"\1" + data if len(data) < 65536 else [b"\1", data]
     raw = [buffer.raw() for buffer in buffers]
     return [b"\3" + NUMBER.pack(len(raw)) + b"".join(LENGTH.pack(part.nbytes) for part in [memoryview(data)] + raw), data] + raw
 
@@ -209,9 +205,12 @@ def unpack(data):
     form = data[0]
     if form == RAW:
         return data[1:]
-    if form == PICKLED:
-        return loads(memoryview(data)[1:])
     view = memoryview(data)
+    if form == PICKLED:
+        return loads(view[1:])
+    if form == SPLIT:  # a function that the caller knows already, and its arguments
+        end = 3 + (data[1] << 8) + data[2]
+        return (loads(view[3:end]),) + loads(view[end:])
     count = NUMBER.unpack_from(view, 1)[0] + 1
     pos = 5 + 8 * count
     parts = []

@@ -14,12 +14,8 @@ from _imp import acquire_lock, release_lock
 from zlib import decompress
 
 from contextree.core import process
+from contextree.core.process import loads
 from contextree.core.wire.frames import MODULES
-
-try:
-    from _pickle import loads
-except ImportError:
-    from pickle import loads
 
 ABSENT, SOURCE, CODE, NAMESPACE = 0, 1, 2, 3
 MAGIC = sys.modules["_frozen_importlib_external"].MAGIC_NUMBER

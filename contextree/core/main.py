@@ -11,9 +11,10 @@ import sys
 
 from contextree.core import process
 from contextree.core.broker import Broker
-from contextree.core.calls import Calls, here, loads, unpack
+from contextree.core.calls import Calls, here, unpack
 from contextree.core.importer import MAGIC, Importer
 from contextree.core.logs import Hook, Output
+from contextree.core.process import loads
 from contextree.core.router import Router
 from contextree.core.streams import Link
 from contextree.core.wire import values
@@ -38,7 +39,8 @@ class Child:
         self.broker = broker = Broker(name=config["name"])
         self.router = router = Router(broker, config["id"], config["name"])
         router.max_message = config["max_message"]
-        self.link = link = router.upstream = Link(broker, process.own(rfd), process.own(wfd), router.receive, self.lost, router.id)
+        self.link = link = router.upstream = Link(broker, process.own(rfd), process.own(wfd), router.receive, self.lost, router.id,
+                                                config["window"])
         router.on_goaway = self.goaway
         self.importer = Importer.of(router, config["parent"], config.get("records", ()))
         self.calls = Calls(router, self.importer)

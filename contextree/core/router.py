@@ -9,17 +9,19 @@ This router knows one link, the one to the parent, and trusts what comes on it. 
 children are the business of ``engine`` (contextree.parent), which is only there in contexts that have children.
 """
 
+from _io import BytesIO
+from itertools import count
 from struct import Struct
 
 from contextree.core import process
+from contextree.core.process import loads
 from contextree.core.wire.errors import (
     CallCancelled, Closed, ContextDied, ContextreeError, NotSendable, PeerError, ProtocolError, Refused,
 )
 from contextree.core.wire.flow import CREDIT_START, Receiving
-from contextree.core.wire.values import decode
 from contextree.core.wire.frames import (
     BROKEN, BULK, CALLS, CANCEL, CONTROL, CREDIT, DATA, DIED, FIN, GOAWAY, HEADER, IDS, LOG, LOGS, MAX_PAYLOAD, MORE, NO_CHANNEL, NO_CONTEXT,
-    NUMBER, OPEN, OPEN_HEAD, OPENER, PING, PONG, REFUSED, RESET, ROUTE_DEL,
+    NUMBER, OPEN, OPEN_HEAD, OPENER, PING, PONG, RAW, REFUSED, RESET, ROUTE_DEL,
     SIZE, TOO_BIG, VERSION, frame,
 )
 
@@ -35,7 +37,7 @@ class Channel:
     """One end of a channel; made by ``Router.open`` and by the router for what others open."""
 
     __slots__ = ("router", "peer", "number", "mine", "link", "credit", "out", "ringed", "first", "flow", "parts", "size",
-                 "held", "waiting", "on_message", "on_end", "on_room", "sent_fin", "got_fin", "ended", "pickles", "tag")
+                 "held", "waiting", "window", "on_message", "on_end", "on_room", "sent_fin", "got_fin", "ended", "pickles", "broken", "tag")
 
     def __init__(self, router, peer, number, mine, link, credit, window=CREDIT_START):
         self.router = router
@@ -44,41 +46,47 @@ class Channel:
         self.mine = mine  # OPENER, or 0
         self.link = link
         self.credit = credit
-        self.out = []  # [view, last of its message, fin], oldest first
+        self.out = []  # [view, flags of its last frame], oldest first
         self.ringed = self.sent_fin = self.got_fin = False
         self.first = DATA
-        self.flow = Receiving(window)
-        self.parts = []
+        self.window = window
+        self.flow = None  # a Receiving, once more than one frame comes in
+        self.parts = None  # a BytesIO while a message of several frames comes in: it grows in place
         self.size = self.held = self.waiting = 0
         self.on_message = self.on_end = self.on_room = self.ended = self.tag = None
+        self.broken = False  # the other end sent more than it had credit for
         self.pickles = False  # may what comes be unpickled?
 
     # -- sending, any thread
 
     def send(self, data, fin: bool = False, flush: bool = True) -> None:
-        """Send one message: bytes, or a list of buffers that make it up. ``fin``: the last one in this direction.
+        """Send one message: bytes, or a list of buffers that make it up, or a memoryview of bytes that are to arrive as
+        such. ``fin``: the last one in this direction.
 
         Never blocks. Raises the channel's error when it has ended."""
         link = self.link
+        flags = (FIN if fin else 0) | self.mine
+        kind = type(data)
+        if kind is memoryview:
+            flags |= RAW
         with link.lock:
             if self.ended or self.sent_fin:
                 raise self.ended or Closed("this end of the channel is closed")
             self.sent_fin = fin
-            if type(data) is not list:
-                size = len(data) + SIZE
-                if size <= SMALL and size <= self.credit and not self.out:
-                    self.credit -= size
+            if kind is not list:
+                size = len(data)
+                if size <= SMALL and size + SIZE <= self.credit and not self.out:
+                    self.credit -= size + SIZE
                     kind, self.first = self.first, DATA
-                    link.send_locked(CALLS, HEADER.pack(VERSION | kind, (FIN if fin else 0) | self.mine, CALLS, 0, self.number,
-                                                        self.peer, self.router.id, size - SIZE) + data, flush)
+                    link.send_locked(CALLS, HEADER.pack(VERSION | kind, flags, CALLS, 0, self.number, self.peer, self.router.id,
+                                                        size) + data, flush)
                     data = None
                 else:
                     data = [data]
             if data:
-                views = [memoryview(part).cast("B") for part in data]
-                for view in views[:-1]:
-                    self.out.append([view, False, False])
-                self.out.append([views[-1], True, fin])
+                out = [[memoryview(part).cast("B"), self.mine | MORE] for part in data]
+                out[-1][1] = flags
+                self.out += out
                 if not self.ringed:
                     self.ringed = True
                     link.ring(self)
@@ -95,16 +103,13 @@ class Channel:
         if self.ended or not self.out or self.credit <= SIZE:
             self.ringed = False
             return None
-        view, last, fin = entry = self.out[0]
+        view, flags = entry = self.out[0]
         count = min(len(view), CHUNK, self.credit - SIZE)
-        rest = view[count:]
-        flags = self.mine
-        if len(rest):
-            entry[0] = rest
-            flags |= MORE
+        if count < len(view):
+            entry[0] = view[count:]
+            flags = self.mine | MORE
         else:
             del self.out[0]
-            flags |= (FIN if fin else 0) if last else MORE
             if self.over:
                 self.router.forget(self)
             elif not self.out and self.on_room:
@@ -137,7 +142,7 @@ class Channel:
             if starved and self.held:
                 cost += self.held
                 self.held = 0
-            grant = 0 if self.got_fin or self.ended else self.flow.taken(cost, starved)
+            grant = 0 if self.got_fin or self.ended or not self.flow else self.flow.taken(cost, starved)
             if grant:
                 self.link.send_locked(CONTROL, frame(CREDIT, self.mine, CONTROL, self.number, self.peer, self.router.id,
                                                      NUMBER.pack(grant)))
@@ -146,13 +151,23 @@ class Channel:
 
     def receive(self, flags, view):
         size = len(view)
+        if self.flow is None:
+            if flags & (MORE | FIN) == FIN and self.sent_fin and not self.out and not self.ended:  # an answer in one frame
+                self.got_fin = True
+                self.router.forget(self)
+                data = bytes(view)
+                return self.on_message(self, memoryview(data) if flags & RAW else data, True, size)
+            self.flow = Receiving(self.window)
         if self.got_fin or not self.flow.arrived(size):
+            self.broken = True
             return self.cancel(BROKEN, "more data than there was credit for")
         self.size += size
         if self.size > self.router.max_message:
             return self.cancel(TOO_BIG, "the message is larger than the limit of %d bytes" % self.router.max_message)
         if flags & MORE:
-            self.parts.append(bytes(view))
+            if self.parts is None:
+                self.parts = BytesIO()
+            self.parts.write(view)
             if self.waiting:  # earlier messages are still unread, so this one need not hurry
                 with self.link.lock:
                     self.held += size + SIZE
@@ -160,12 +175,14 @@ class Channel:
                 self.waiting += 1
                 self.taken(size + SIZE)
             return None
-        if self.parts:
-            self.parts.append(view)
-            view = b"".join(self.parts)
-            self.parts = []
-        else:
+        if self.parts is None:
             view = bytes(view)
+        else:
+            self.parts.write(view)
+            view = self.parts.getvalue()  # the buffer itself, not a copy
+            self.parts = None
+        if flags & RAW:
+            view = memoryview(view)
         self.size = 0
         fin = bool(flags & FIN)
         with self.link.lock:
@@ -182,7 +199,7 @@ class Channel:
                 return
             self.ended = error
             self.out = []
-            self.parts = []
+            self.parts = None
         self.router.forget(self)
         if self.on_end:
             self.on_end(self, error)
@@ -201,12 +218,11 @@ class Router:
         self.engine = None  # contextree.parent's half, once there are children
         self.channels = {}
         self.openers = {}
-        self.last = 0
+        self.numbers = count(1)
         self.max_message = MAX_MESSAGE
         self.on_goaway = self.on_log = None
         self.pings = {}
         self.closed = None
-        self.lock = process.allocate_lock()
         self.count = {"late": 0, "unknown": 0, "violations": 0, "opened": 0, "resets": 0}
 
     # -- any thread
@@ -225,8 +241,7 @@ class Router:
         link = self.link_to(peer)
         if link is None or link.closed or self.closed:
             raise self.closed or self.no_way(peer)
-        with self.lock:
-            self.last = number = self.last % 0xffffffff + 1
+        number = next(self.numbers) & 0xffffffff
         channel = Channel(self, peer, number, OPENER, link, CREDIT_START, window)
         channel.first = OPEN
         channel.on_message = on_message
@@ -298,7 +313,7 @@ class Router:
             if kind == GOAWAY:
                 return self.on_goaway(bytes(view).decode("utf-8", "replace"))
             if kind == ROUTE_DEL:  # of contexts that this one was granted to
-                numbers, reason = decode(view)
+                numbers, reason = loads(view)  # from above
                 return self.lost(set(numbers), ContextDied("context %s ended: %s" % (numbers, reason)))
             if kind == IDS and self.engine:
                 return self.engine.ids_came(*IDS_PAIR.unpack(view))
@@ -314,7 +329,12 @@ class Router:
         if opener is None:
             return self.refuse(link, src, number, flags, REFUSED, "%s does not serve channels of kind %d" % (self.name, kind))
         channel = Channel(self, src, number, 0, link, min(window, 1 << 30))
-        channel.flow.granted -= OPEN_HEAD.size
+        self.channels[src, number, 0] = channel
+        if self.engine:
+            link.open_count += 1
+        if flags & (MORE | FIN) == FIN:
+            channel.got_fin = True
+            return opener(channel, options, threads, deadline, bytes(view[OPEN_HEAD.size:]), True)
 
         def first(channel, data, fin, cost):
             opener(channel, options, threads, deadline, data, fin)
@@ -322,9 +342,6 @@ class Router:
                 channel.taken(cost)
 
         channel.on_message = first
-        self.channels[src, number, 0] = channel
-        if self.engine:
-            link.open_count += 1
         return channel.receive(flags, view[OPEN_HEAD.size:])
 
     def refuse(self, link, dst, number, flags, code, text, src=None) -> None:

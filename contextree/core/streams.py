@@ -9,7 +9,8 @@ of it. What is incomplete stays in ``tail``. Reading never waits for writing.
 
 The link window: ``received`` counts what the other end wrote and we have dealt with; half a window of it is acknowledged at a
 time. While bytes keep coming, a PROBE measures the round trip, and how much arrived during it; when that fills most of the
-window the window doubles (the bandwidth-delay estimate that gRPC uses, https://grpc.io/blog/grpc-go-perf-improvements/).
+window the window doubles (the bandwidth-delay estimate that gRPC uses, https://grpc.io/blog/grpc-go-perf-improvements/). A link that is a
+socket or pipe of this machine starts with the largest window: there the kernel's buffer is all that lies below us.
 
 Closed exactly once, on the loop thread, by ``close``; then ``on_lost(link, reason)``.
 """
@@ -31,7 +32,7 @@ TURN = 1 << 20  # bytes read from one link before the others get their turn
 class Link:
     """One neighbour. ``receive(link, kind, flags, cls, channel, dst, src, view, raw)`` gets every frame, on the loop thread."""
 
-    def __init__(self, broker, rfd: int, wfd: int, receive, on_lost, own_id: int = 0) -> None:
+    def __init__(self, broker, rfd: int, wfd: int, receive, on_lost, own_id: int = 0, window: int = WINDOW_START) -> None:
         self.broker = broker
         self.rfd = rfd
         self.wfd = wfd
@@ -40,14 +41,14 @@ class Link:
         self.own_id = own_id
         self.peer = None  # id of the neighbour
         self.lock = process.allocate_lock()
-        self.out = Outbox()
+        self.out = Outbox(window)
         self.pending = []  # buffers of which a part may be written already
         self.blocked = False  # the descriptor had no room; the loop watches it
         self.due = False  # a flush has been deferred to the loop
         self.closed = None
         self.tail = b""
         self.scan = None  # until the handshake: gets raw bytes, returns what follows it, or None
-        self.window = WINDOW_START
+        self.window = window
         self.received = self.probed = 0  # not yet acknowledged; since the last probe
         self.held = 0  # received, but to be acknowledged only when it has left this process
         self.probe_sent = None

@@ -48,7 +48,7 @@ def _modules() -> tuple[tuple[str, str], ...]:
     sources = dict(_sources(importlib.resources.files(CORE), CORE))
     packages = {name.rpartition(".")[0] for name in sources}
     needs = {name: _needs(name, source, name in packages, sources) for name, source in sources.items()}
-    return tuple((name, minify(sources[name])) for name in in_order(needs))
+    return tuple((name, minify(sources[name], annotations=False)) for name in in_order(needs))
 
 
 def _sources(folder: Traversable, package: str) -> Iterator[tuple[str, str]]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from contextree.core.importer import ABSENT, CODE, NAMESPACE, SOURCE
+from contextree.core.process import dumps
 from contextree.core.wire.errors import ContextreeError
 from contextree.core.wire.frames import SHARE
 from contextree.core.wire.routes import MAX_ID
@@ -15,7 +16,6 @@ from contextree.master.logs import Logs
 from contextree.master.values import decode
 from contextree.parent.context import Context
 from contextree.parent.engine import Engine
-from contextree.parent.pickling import dumps
 
 PUSH = 1 << 19  # bytes of modules that are sent ahead of a call
 
@@ -59,7 +59,7 @@ class RootEngine(Engine):
     def share(self, context: Context, modules: set[str], needs_main: int) -> None:
         """See that ``context`` may import what a call names, and send it ahead where that saves asking."""
         with self._sharing:
-            new = modules - context.shared - self._plain
+            new = set(modules) - context.shared - self._plain
             for name in list(new):
                 if name.partition(".")[0] in sys.stdlib_module_names:
                     self._plain.add(name)

@@ -24,7 +24,7 @@ from contextree.core.mailbox import Mailbox
 from contextree.core.streams import Link
 from contextree.core.wire import errors
 from contextree.core.wire.errors import ConnectError, ConnectTimeout, ContextDied, ContextreeError
-from contextree.core.wire.flow import Bucket
+from contextree.core.wire.flow import WINDOW_MAX, WINDOW_START, Bucket
 from contextree.core.wire.frames import CONTROL, GOAWAY, HELLO, NUMBER, frame
 from contextree.core.wire.routes import Blocks
 from contextree.parent.reaper import Reaper
@@ -80,7 +80,7 @@ class Branch:
     def begin(self, fd, first) -> None:
         """Attach to the child's descriptor ``fd`` and write ``first`` ahead of all frames."""
         engine = self.engine
-        self.link = link = ChildLink(self.broker, fd, fd, self.first_frame, self.lost, engine.core.id)
+        self.link = link = ChildLink(self.broker, fd, fd, self.first_frame, self.lost, engine.core.id, window(self.plan))
         link.peer = self.id
         link.blocks.add(self.id, self.id + 1)
         link.scan = self.scan
@@ -344,11 +344,16 @@ def name_for(engine, plan, number) -> str:
     return last if engine.core.upstream is None else "%s.%s" % (engine.core.name, last)
 
 
+def window(plan) -> int:
+    """The link window to start with: local methods have nothing below us that buffers but the kernel."""
+    return WINDOW_MAX if plan.method in ("fork", "local") else WINDOW_START
+
+
 def configuration(branch, options) -> dict:
     """What a child is told."""
     core = branch.engine.core
     config = {"id": branch.id, "name": branch.name, "parent": core.id, "nonce": branch.nonce, "trusted": branch.trusted,
-              "max_message": core.max_message, "level": 0, "ids": []}
+              "max_message": core.max_message, "window": window(branch.plan), "level": 0, "ids": []}
     config.update(options)
     return config
 

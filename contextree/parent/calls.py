@@ -6,6 +6,7 @@ user's types. Futures with callbacks are finished by a thread of the tree that i
 """
 
 import builtins
+import threading
 from concurrent import futures
 
 from contextree.core import calls, process
@@ -16,11 +17,14 @@ from contextree.core.wire.errors import (
 )
 
 OWN = errors.__name__
+making = process.allocate_lock()
 exception_types = {}  # (module, qualname) -> class: what may be re-raised as itself, besides builtins and our own
 
 
 def unpack(engine, pickles, data):
     """The value of an answer, or its exception raised. On any thread but the loop's."""
+    if type(data) is memoryview:
+        return data.obj
     form = data[0] if data else -1
     if form == calls.RAW:
         return data[1:]
@@ -54,7 +58,7 @@ def make_error(record, pickles):
         elif isinstance(kind, type) and issubclass(kind, Exception) and type(args) is tuple:
             error = kind(*args)
         elif pickled and pickles:
-            error = calls.loads(pickled)
+            error = process.loads(pickled)
     except Exception:
         error = None
     if not isinstance(error, Exception):
@@ -121,13 +125,25 @@ def describe(function) -> str:
 
 
 class CallFuture(futures.Future):
-    """The Future of one call. ``cancel`` also tells the other end: what has not started there will not."""
+    """The Future of one call. ``cancel`` also tells the other end: what has not started there will not.
+
+    A Condition and two lists for every future are most of what a Future costs, and nearly none is ever waited for twice or
+    has callbacks; so they are made when somebody first needs them. ``making`` guards that, and the end of those without."""
+
+    _state = futures._base.PENDING
+    _result = _exception = channel = _raw = _made = _own = None
 
     def __init__(self, engine) -> None:
-        futures.Future.__init__(self)
         self.engine = engine
-        self.channel = None
-        self._raw = self._made = None
+
+    @property
+    def _condition(self):
+        with making:
+            if self._own is None:
+                self._waiters = []
+                self._done_callbacks = []
+                self._own = threading.Condition()
+            return self._own
 
     def message(self, channel, data, fin, cost):
         """The answer came. Loop thread."""
@@ -141,13 +157,17 @@ class CallFuture(futures.Future):
             self._finish()
 
     def _finish(self):
-        with self._condition:
+        with making:
+            if self._own is None:
+                self._state = futures._base.FINISHED
+                return
+        with self._own:
             if self._state not in (futures._base.PENDING, futures._base.RUNNING):
                 return
             self._state = futures._base.FINISHED
             for waiter in self._waiters:
                 waiter.add_result(self)
-            self._condition.notify_all()
+            self._own.notify_all()
             callbacks = self._done_callbacks
         if callbacks:
             self.engine.later(self._invoke_callbacks)

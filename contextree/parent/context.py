@@ -98,7 +98,7 @@ class Context(Grower):
             raise ForkedError("%s belongs to the process that this one was forked from" % self.name)
         info = engine.infos.get(self.id)
         version = info and info.facts.get("version")
-        data, flags, modules = pack_call(function, args, kwargs, version, engine.main_by_name())
+        data, flags, modules = pack_call(function, args, kwargs, version, engine.main_by_name)
         if modules and not modules <= self.shared:
             engine.share(self, modules, flags & MAIN)
         trusted = self.id in engine.above or (info is not None and info.trusted)
@@ -206,8 +206,7 @@ class Context(Grower):
         if link is None or link.closed:
             raise engine.no_way(self.id)
         waiter = process.Waiter()
-        with core.lock:
-            core.last = number = core.last % 0xffffffff + 1
+        number = next(core.numbers) & 0xffffffff
         core.pings[self.id, number] = waiter.wake
         start = core.broker.clock()
         link.send(CONTROL, frame(PING, 0, CONTROL, number, self.id, core.id))

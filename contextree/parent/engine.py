@@ -87,7 +87,7 @@ class Engine(Routing):
 
     def child_options(self, plan, options) -> dict:
         """The part of a child's configuration that depends on this context; takes its own out of ``options``."""
-        hooks = [pack_call(hook, (), {}, None, self.main_by_name()) for name in ("on_fork", "on_start")
+        hooks = [pack_call(hook, (), {}, None, self.main_by_name) for name in ("on_fork", "on_start")
                  for hook in options.pop(name, ())]
         for _, _, modules in hooks:
             self.allow(modules)

@@ -4,7 +4,7 @@ Requests are served by a few threads of this service, never by the loop, because
 """
 
 from contextree.core import process
-from contextree.core.calls import dumps, loads
+from contextree.core.process import dumps, loads
 from contextree.core.importer import ABSENT, CODE, MAGIC
 from contextree.core.mailbox import Mailbox
 from contextree.core.wire import values

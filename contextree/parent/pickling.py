@@ -6,18 +6,23 @@ needs the master's ``__main__``.
 
 import io
 import sys
-from types import FunctionType
+from types import BuiltinFunctionType, FunctionType
 
 from contextree.core.calls import LENGTH, PROTOCOL
+from contextree.core.process import dumps, loads
 from contextree.core.wire.errors import NotSendable
 from contextree.core.wire.frames import MAIN, NUMBER
 
 try:
-    from _pickle import Pickler, dumps, loads
+    from _pickle import Pickler
 except ImportError:
-    from pickle import Pickler, dumps, loads
+    from pickle import Pickler
 
 MAINS = ("__main__", "__mp_main__")
+SCALARS = {type(None), bool, int, float, str, bytes}
+FUNCTIONS = (FunctionType, BuiltinFunctionType)
+KNOWN = 1000  # functions whose pickle is remembered
+known = {}  # function -> (its pickle with the form and length before it, options, modules)
 
 
 def by_dill(value):
@@ -52,9 +57,9 @@ def find_by_name(value):
 
 
 class CallPickler(Pickler):
-    """Notes the modules of functions and classes. ``main_by_name``: may those of ``__main__`` be sent by name?"""
+    """Notes the modules of functions and classes. ``main_by_name()``: may those of ``__main__`` be sent by name?"""
 
-    def __init__(self, file, protocol, buffer_callback=None, main_by_name=False, version=None) -> None:
+    def __init__(self, file, protocol, buffer_callback=None, main_by_name=None, version=None) -> None:
         if buffer_callback is None:
             Pickler.__init__(self, file, protocol)
         else:
@@ -70,7 +75,7 @@ class CallPickler(Pickler):
         if kind is FunctionType or isinstance(value, type):
             module = value.__module__
             if module in MAINS:
-                if self.main_by_name and find_by_name(value):
+                if find_by_name(value) and self.main_by_name and self.main_by_name():
                     self.needs_main = True
                     return NotImplemented
                 return self.by_value(value)
@@ -114,30 +119,67 @@ def modules_in(data):
     return found - {None}
 
 
+def pack_function(function, version, main_by_name):
+    """The head of a call of a plain function that goes by name, or None; remembered, since most calls are of few."""
+    if not find_by_name(function):
+        return None
+    file = io.BytesIO()
+    pickler = CallPickler(file, 4, None, main_by_name, version)
+    pickler.dump(function)
+    data = file.getvalue()
+    if "dill" in pickler.modules or len(data) > 65535:
+        return None
+    if len(known) >= KNOWN:
+        known.clear()
+    known[function] = head = (b"\5%c%c" % divmod(len(data), 256) + data, MAIN if pickler.needs_main else 0,
+                              frozenset(pickler.modules))
+    return head
+
+
 def pack_call(function, args, kwargs, version, main_by_name):
     """Encode a call for Python ``version`` (None: not known yet): (bytes or buffers, options, names of modules).
 
-    Raises NotSendable, naming what cannot be sent."""
+    ``main_by_name``: a function that says whether ``__main__`` may go by name. Raises NotSendable, naming what cannot be
+    sent."""
+    if PROTOCOL < 5:
+        return pack_old(function, args, kwargs)
+    if type(function) in FUNCTIONS and SCALARS.issuperset(map(type, args)) and SCALARS.issuperset(map(type, kwargs.values())):
+        head = known.get(function) or pack_function(function, version, main_by_name)
+        if head is not None:
+            data = dumps((args, kwargs), 4)
+            return head[0] + data if len(data) < 65536 else [head[0], data], head[1], head[2]
     protocol = PROTOCOL if version and tuple(version) >= (3, 8) else 4
     buffers = []
     file = io.BytesIO()
     try:
-        if PROTOCOL < 5:
-            return b"\1" + dumps((function, args, kwargs), 4), 0, ()
+        file.write(b"\1")
         pickler = CallPickler(file, protocol, buffers.append if protocol == 5 else None, main_by_name, version)
         pickler.dump((function, args, kwargs))
     except NotSendable:
         raise
     except Exception as error:
-        raise NotSendable("the call of %s cannot be sent: %s: %s%s" % (
-            getattr(function, "__qualname__", repr(function)), type(error).__name__, error, culprit(args, kwargs))) from error
+        raise failure(function, args, kwargs, error) from error
     data = file.getvalue()
     options = MAIN if pickler.needs_main else 0
     if not buffers:
-        return b"\1" + data, options, pickler.modules
-    raw = [memoryview(data)] + [buffer.raw() for buffer in buffers]
+        return data, options, pickler.modules
+    raw = [memoryview(data)[1:]] + [buffer.raw() for buffer in buffers]
     head = b"\3" + NUMBER.pack(len(raw) - 1) + b"".join(LENGTH.pack(part.nbytes) for part in raw)
     return [head] + raw, options, pickler.modules
+
+
+def pack_old(function, args, kwargs):
+    """The same on Python 3.6 and 3.7, whose pickler cannot be asked: by name or not at all."""
+    try:
+        return b"\1" + dumps((function, args, kwargs), 4), 0, ()
+    except Exception as error:
+        raise failure(function, args, kwargs, error) from error
+
+
+def failure(function, args, kwargs, error) -> NotSendable:
+    """What could not be pickled, and where it is."""
+    return NotSendable("the call of %s cannot be sent: %s: %s%s" % (
+        getattr(function, "__qualname__", repr(function)), type(error).__name__, error, culprit(args, kwargs)))
 
 
 def culprit(args, kwargs) -> str:

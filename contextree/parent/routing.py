@@ -15,6 +15,7 @@ Tables and links belong to the loop thread; ``link_to`` and the look-ups read th
 from collections import deque
 
 from contextree.core import process
+from contextree.core.process import dumps
 from contextree.core.wire import values
 from contextree.core.wire.errors import ContextDied, ContextreeError, PeerError, UsageError
 from contextree.core.wire.frames import (
@@ -127,6 +128,13 @@ class Routing:
     def receive(self, link, kind, flags, cls, number, dst, src, view, raw):
         """A frame from a child, or one from above for somebody else."""
         core = self.core
+        if kind == DATA and dst == core.id:
+            channel = core.channels.get((src, number, (flags & OPENER) ^ OPENER))
+            if channel is not None and channel.link is link:  # so ``src`` is behind this link
+                channel.receive(flags, view)
+                if channel.broken and link is not core.upstream:
+                    self.strike(link, "credit or window exceeded")
+                return None
         if link is core.upstream:
             info = self.infos.get(dst)
             if info is not None:
@@ -344,12 +352,13 @@ class Routing:
                 waiter.wake()
         upstream = self.core.upstream
         payload = values.encode([list(numbers), reason])
+        downward = dumps((list(numbers), reason), 4)
         if upstream is not None:
             upstream.send(CONTROL, frame(ROUTE_DEL, 0, CONTROL, 0, upstream.peer, self.core.id, payload))
         for pair in list(self.grants):
             for one, other in (pair, pair[::-1]):
                 if one in gone and other not in gone and other in self.infos:
-                    self.infos[other].link.send(CONTROL, frame(ROUTE_DEL, 0, CONTROL, 0, other, self.core.id, payload))
+                    self.infos[other].link.send(CONTROL, frame(ROUTE_DEL, 0, CONTROL, 0, other, self.core.id, downward))
             if gone & set(pair):
                 self.grants.discard(pair)
 

@@ -21,7 +21,7 @@ GOAWAY, ROUTE_ADD, ROUTE_DEL, IDS, LOG, PING, PONG, HELLO = 5, 6, 7, 8, 9, 10, 1
 # between the two ends of a link, never forwarded
 ACK, PROBE, ECHO = 13, 14, 15
 
-MORE, FIN, OPENER = 1, 2, 4  # flags
+MORE, FIN, OPENER, RAW = 1, 2, 4, 8  # flags; RAW: the message is a bytes object itself, with no form byte before it
 CONTROL, CALLS, BULK, LOGS = 0, 1, 2, 3  # classes
 
 # the head of an OPEN's message: what is opened, options of that kind, threads asked for, credit for the answer,

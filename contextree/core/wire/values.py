@@ -35,10 +35,6 @@ from struct import Struct, pack, unpack
 
 from contextree.core.wire.errors import DecodeError, NotSendable, UsageError
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any, Callable, List, Optional, Tuple, Union
-
 INT, COMPLEX, TEXT, TUPLE, SET, FROZENSET, NAMED = range(1, 8)
 NESTED = {tuple: TUPLE, set: SET, frozenset: FROZENSET, None: NAMED}
 
@@ -46,14 +42,11 @@ NESTED = {tuple: TUPLE, set: SET, frozenset: FROZENSET, None: NAMED}
 class Limits:
     """How large a value may be. Immutable by custom: one object serves all threads.
 
-    ``depth`` of containers, ``items`` in all, ``digits`` of an int or a Decimal. The length of the message is the
+    ``depth`` of containers, ``items`` in all, ``digits`` of an int; a Decimal or path may be a tenth longer. The length of the message is the
     caller's to limit: str and bytes cannot be longer than what came in.
     """
 
-    __slots__ = ("depth", "items", "digits")
-
-    def __init__(self, depth=64, items=10**6, digits=4300):
-        # type: (int, int, int) -> None
+    def __init__(self, depth: int = 64, items: int = 10**6, digits: int = 4300) -> None:
         self.depth = depth
         self.items = items
         self.digits = digits
@@ -74,8 +67,7 @@ _CLOCKS = "datetime.date datetime.time datetime.datetime"
 _NAMES = (_TEXTS + " datetime.timedelta datetime.timezone " + _CLOCKS).split()
 
 
-def register(kind, name, to_plain, from_plain):
-    # type: (type, str, Callable[[Any], Any], Callable[[Any], Any]) -> None
+def register(kind: type, name: str, to_plain, from_plain) -> None:
     """Let values of exactly the type ``kind`` travel as ``to_plain(value)`` and arrive as ``from_plain(plain)``.
 
     Both sides must register the same ``name``; a name with a dot in it (``app.User``) cannot meet another's.
@@ -91,16 +83,14 @@ def register(kind, name, to_plain, from_plain):
 class State:
     """One value being written or read: the data, the hook, the limits, the items left. Not shared between threads."""
 
-    def __init__(self, ext, limits, data=b""):
-        # type: (Optional[Callable[..., Any]], Limits, Union[bytes, bytearray, memoryview]) -> None
+    def __init__(self, ext, limits: Limits, data=b"") -> None:
         self.ext = ext
         self.limits = limits
         self.left = limits.items - 1
         self.data = data
         self.pos = 0
 
-    def spend(self, count, depth=0):
-        # type: (int, int) -> None
+    def spend(self, count: int, depth: int = 0) -> None:
         """Count items, of a container that may hold ``depth`` more; ValueError when there were too many."""
         if depth < 0:
             raise ValueError("more than %d containers in one another" % self.limits.depth)
@@ -108,8 +98,7 @@ class State:
         if self.left < 0:
             raise ValueError("more than %d items" % self.limits.items)
 
-    def keys(self, keys):
-        # type: (List[Any]) -> None
+    def keys(self, keys: list) -> None:
         """Check the keys of a dict or elements of a set before one is made of them; ValueError says why not."""
         if set(map(type, keys)) <= _SAFE:
             return
@@ -121,16 +110,14 @@ class State:
         if any(a == b for a, b in zip(hashes, hashes[16:])):
             raise ValueError("more than 16 keys with one hash")
 
-    def digits(self, bits):
-        # type: (int) -> None
+    def digits(self, bits: int) -> None:
         """ValueError if an int of so many bits may have more digits than allowed."""
         if bits > self.limits.digits * 3.3219:
             raise ValueError("more than %d digits" % self.limits.digits)
 
     # Writing.
 
-    def put(self, out, value, depth):
-        # type: (List[bytes], Any, int) -> None
+    def put(self, out: list, value, depth: int) -> None:
         """Append the bytes of a value that lies where ``depth`` more containers may be."""
         kind = type(value)
         plain = value
@@ -145,16 +132,13 @@ class State:
                 out += _head("s", len(raw)), raw
         elif kind is int:
             if -33 < plain < 128:
-                out.append(bytes((plain & 255,)))
-            elif -1 << 63 <= plain < 1 << 64:
-                for low, high, op, form in _INTS:
-                    if low <= plain < high:
-                        break
-                out.append(pack(">B" + form, op, plain))
-            else:
-                bits = plain.bit_length()
+                return out.append(bytes((plain & 255,)))
+            bits = plain.bit_length() if plain > 0 else (~plain).bit_length() + 1
+            if bits > 64:
                 self.digits(bits)
-                _extension(out, INT, plain.to_bytes(bits // 8 + 1, "big", signed=True))
+                return _extension(out, INT, plain.to_bytes(bits // 8 + 1, "big", signed=True))
+            form = (bits > 8) + (bits > 16) + (bits > 32) + 4 * (plain < 0)
+            out.append(pack(">B" + "BHIQbhiq"[form], 0xCC + form, plain))
         elif kind is float:
             out.append(pack(">Bd", 0xCB, plain))
         elif kind is bytes:
@@ -190,51 +174,48 @@ class State:
         found = self.ext and self.ext(value)
         if found:
             return found
+        if isinstance(value, (bytearray, memoryview)):
+            return bytes, bytes(value)
         for base in _DECAY:
             if isinstance(value, base):
-                return (bytes, bytes(value)) if base in (bytearray, memoryview) else (base, value)
+                return base, value
         raise ValueError("object of type %s.%s" % (kind.__module__, kind.__qualname__))
 
-    def put_container(self, out, kind, plain, value, depth):
-        where = at = ""
+    def put_container(self, out: list, kind, plain, value, depth: int) -> None:
+        """Append a container, as ``kind``, of the items of ``plain``, which stands for ``value``."""
+        at = None
+        code = NESTED.get(kind, 0)
+        pairs = kind is dict
         try:
-            code = NESTED.get(kind, 0)
             # A snapshot, since another thread may change it.
-            items = list(dict.items(plain) if kind is dict else plain)
-            self.spend(len(items) * (1 + (kind is dict)) + (code > 0), depth)
-            part = [_head("m" if kind is dict else "l", len(items))]
-            if kind is dict:
-                self.keys([key for key, _ in items])
-                for at, item in items:
-                    where = "<key>"
-                    self.put(part, at, depth)
-                    where = "[%.60r]"
-                    self.put(part, item, depth)
-            else:
-                if kind in (set, frozenset):
-                    self.keys(items)
-                    where = "<element>"
-                elif kind:
-                    where = "[%r]"
-                for at, item in enumerate(items):
-                    self.put(part, item, depth)
+            items = [each for pair in dict.items(plain) for each in pair] if pairs else list(plain)
+            self.spend(len(items) + (code > 0), depth)
+            if pairs or code in (SET, FROZENSET):
+                self.keys(items[:: 1 + pairs])
+            part = [_head("m" if pairs else "l", len(items) >> pairs)]
+            for at, item in enumerate(items):  # noqa: B007 - for the except below
+                self.put(part, item, depth)
         except Exception as error:
-            failure = _failure(error, None if where else value)
-            if where:
-                if failure.deepest is value:
-                    failure.args = ("it contains itself",)
-                failure.path = (where % (at,) if "%" in where else where) + failure.path
-            raise failure from None
+            error = _failure(error)
+            if at is None:
+                error.deepest = value
+            else:
+                if error.deepest is value:
+                    error.args = ("it contains itself",)
+                if pairs:
+                    where = "[%.60r]" % (items[at - 1],) if at & 1 else "<key>"
+                else:
+                    where = "<element>" if code in (SET, FROZENSET) else "[%d]" % at if kind else ""
+                error.path = where + error.path
+            raise error from None
         if code:
-            part = b"".join(part)
-            _extension(out, code, part)
+            _extension(out, code, b"".join(part))
         else:
             out += part
 
     # Reading.
 
-    def read(self, depth):
-        # type: (int) -> Any
+    def read(self, depth: int):
         """The value at ``pos``, which moves behind it; any Exception says that the bytes are bad."""
         data = self.data
         head = data[self.pos]
@@ -249,7 +230,7 @@ class State:
             kind, count = "s", head & 31
         elif head in _HEADS:
             kind, form = _HEADS[head]
-            count, = form.unpack_from(data, self.pos)
+            (count,) = form.unpack_from(data, self.pos)
             self.pos += form.size
             if kind == "n":
                 return count
@@ -271,7 +252,7 @@ class State:
         if not TUPLE <= code <= NAMED:
             return self.simple(code, memoryview(data)[pos:stop])
         self.pos = pos
-        self.spend(1)
+        self.enter(data[pos])
         plain = self.read(depth)
         if self.pos != stop:
             raise ValueError("a list of another length than its extension")
@@ -291,8 +272,16 @@ class State:
             raise ValueError("a key twice")
         return found
 
-    def simple(self, code, payload):
-        # type: (int, memoryview) -> Any
+    def enter(self, head: int) -> None:
+        """Count the list of an extension; ValueError if ``head``, its first byte, is not that of a list.
+
+        So no extension lies directly in another, which ``depth`` would not see.
+        """
+        self.spend(1)
+        if head >> 4 != 9 and head not in (0xDC, 0xDD):
+            raise ValueError("no list")
+
+    def simple(self, code: int, payload: memoryview):
         """The value of an extension whose payload is no list."""
         if code == INT:
             self.digits(len(payload) * 8 - 8)  # before the conversion, and exactly after it
@@ -307,11 +296,8 @@ class State:
             return self.ext(code, bytes(payload))
         raise ValueError("unknown extension %d" % code)
 
-    def nested(self, code, plain):
-        # type: (int, Any) -> Any
+    def nested(self, code: int, plain: list):
         """The value of an extension whose payload is the list ``plain``."""
-        if type(plain) is not list:
-            raise ValueError("no list")
         if code == NAMED:
             return self.named(*plain)
         if code == TUPLE:
@@ -323,6 +309,7 @@ class State:
         return found
 
     def named(self, name, plain):
+        """The value of a named type, both as they came."""
         if name in _BY_NAME:
             return _BY_NAME[name](plain)
         if name not in _NAMES:
@@ -330,27 +317,26 @@ class State:
         module, kind = name.split(".")
         module = __import__(module)
         if name in _TEXTS:
-            text, = plain
+            (text,) = plain
             self.digits(len(text) * 3)
             try:
                 return getattr(module, kind)(text)
             except NotImplementedError:  # the other system's path
                 kind = "Pure" + kind
         elif name in _CLOCKS:
-            zone = ()
             if len(plain) > 1:
-                plain, offset, key = plain
-                if offset is not None:
-                    zone = module.timezone(offset),
+                state, zone, key = plain
+                if zone is not None:
+                    zone = module.timezone(zone)
                 if key is not None:
                     try:
-                        zone = __import__("zoneinfo").ZoneInfo(key),
+                        zone = __import__("zoneinfo").ZoneInfo(key)
                     except Exception:  # no such module, zone or file here: the offset is better than nothing
                         if not zone:
                             raise
-                plain = plain,
+                plain = state, zone
             # The constructor hardly checks a state; replace() goes through all the checks.
-            return getattr(module, kind)(*plain, *zone).replace()
+            return getattr(module, kind)(*plain).replace()
         return getattr(module, kind)(*plain)
 
 
@@ -360,30 +346,27 @@ def _head(kind, count):
         return bytes((fix + count,))
     if kind == "x" and count in (1, 2, 4, 8, 16):
         return bytes((0xD3 + count.bit_length(),))
-    if count < 256 and kind not in "lm":
-        return bytes((first, count))
-    if count < 65536:
-        return pack(">BH", first + 1, count)
-    return pack(">BI", first + 2, count)
+    form = (count > 255) + (count > 65535) or kind in "lm"
+    return pack(">B" + "BHI"[form], first + form, count)
 
 
 def _extension(out, code, payload):
     out += _head("x", len(payload)), bytes((code,)), payload
 
 
-def _failure(error, value=None):
+def _failure(error):
     """Any exception as a NotSendable with the path to where it was; the innermost tells the reason."""
-    if isinstance(error, NotSendable) and hasattr(error, "path"):
+    if hasattr(error, "deepest"):
         return error
-    return NotSendable(str(error) or type(error).__name__, path="", deepest=value)
+    return NotSendable(str(error) or type(error).__name__, path="", deepest=None)
 
 
 # The op is that of the form with 8 bits of length, also where there is none.
 _OPS = {"s": (0xA0, 32, 0xD9), "l": (0x90, 16, 0xDB), "m": (0x80, 16, 0xDD), "b": (0, 0, 0xC4), "x": (0, 0, 0xC7)}
 _CONTAINERS = {list, dict, tuple, set, frozenset, None}
-_DECAY = str, int, float, bytes, list, dict, set, frozenset, bytearray, memoryview
-_CONSTANTS = {None: b"\xc0", False: b"\xc2", True: b"\xc3"}
+_DECAY = str, int, float, bytes, list, dict, set, frozenset
 _VALUES = {0xC0: None, 0xC2: False, 0xC3: True}
+_CONSTANTS = {value: bytes((op,)) for op, value in _VALUES.items()}
 _EXACT = _CONTAINERS - {None} | {str, int, float, bytes, complex, bool, type(None)}
 _HEADS = {}
 for _first, _kind, _forms in (
@@ -393,37 +376,31 @@ for _first, _kind, _forms in (
     for _form in _forms:
         _HEADS[_first] = _kind, Struct(">" + _form)
         _first += 1
-_INTS = [
-    (-(1 << bits - 1), 0, 0xD0 + n, form) if form.islower() else (0, 1 << bits, 0xCC + n, form)
-    for n, bits in enumerate((8, 16, 32, 64)) for form in ("BHIQ"[n], "bhiq"[n])
-]
 
 
-def encode(value, ext=None, limits=DEFAULT_LIMITS, what="result"):
-    # type: (Any, Optional[Callable[[Any], Optional[Tuple[int, bytes]]]], Limits, str) -> bytes
+def encode(value, ext=None, limits: Limits = DEFAULT_LIMITS, what: str = "result") -> bytes:
     """The bytes of ``value``; the value is not changed.
 
     ``ext(object)`` is asked about objects of no plain, named or registered type and answers (code, payload) with a code
     of 32..127, or None. NotSendable names the place below ``what`` and the reason ("result[3]['user']: object of
     type app.User"); nothing else is raised, also for a value that contains itself.
     """
-    out = []  # type: List[bytes]
+    out = []
     try:
         State(ext, limits).put(out, value, limits.depth)
     except Exception as error:
         failure = _failure(error)
-        path = failure.path
+        path = what + failure.path
         if len(path) > 120:
             path = path[:60] + "..." + path[-60:]
-        raise NotSendable("%s%s: %s" % (what, path, failure)) from None
+        raise NotSendable("%s: %s" % (path, failure)) from None
     return b"".join(out)
 
 
-def decode(data, ext=None, limits=DEFAULT_LIMITS):
-    # type: (Union[bytes, bytearray, memoryview], Optional[Callable[[int, bytes], Any]], Limits) -> Any
-    """The value that ``data`` holds, all of it, in time and memory linear in its length.
+def decode(data, ext=None, limits: Limits = DEFAULT_LIMITS):
+    """The value that ``data`` (bytes, bytearray or memoryview) holds, all of it, at a cost linear in its length.
 
-    ``ext(code, payload)`` gives the value for codes 32..127; its exceptions, too, become DecodeError. DecodeError: not
+    ``ext(code, payload: bytes)`` gives the value for codes 32..127; its exceptions, too, become DecodeError. DecodeError: not
     this format, above a limit, or a name that is not registered here; nothing else is raised, whatever the bytes.
     """
     state = State(ext, limits, data)
@@ -432,6 +409,5 @@ def decode(data, ext=None, limits=DEFAULT_LIMITS):
         if state.pos != len(data):
             raise ValueError("bytes behind the value")
     except Exception as error:
-        text = "%s: %s" % (type(error).__name__, error)
-        raise DecodeError("bad value near byte %d: %.200s" % (state.pos, text)) from None
+        raise DecodeError("bad value: %.200s" % (str(error) or type(error).__name__)) from None
     return value
