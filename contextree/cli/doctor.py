@@ -30,9 +30,9 @@ def trial(router: Router) -> Fact:
 
 
 @click.command()
-@click.argument("hosts", type=Hosts(), metavar="[HOST[,HOST]]", default="")
+@click.argument("hosts", type=Hosts(), metavar="[HOST[,HOST]]", required=False)
 @reach_options
-def doctor(hosts: list[str] | str, reach: Reach) -> int:
+def doctor(hosts: list[str] | None, reach: Reach) -> int:
     """Say what this machine offers to contextree; with HOSTs also whether each of them can be a context.
 
     Exit status 1 when something is wrong; notes say what works with less.
@@ -40,7 +40,7 @@ def doctor(hosts: list[str] | str, reach: Reach) -> int:
     found = list(machine.facts())
     with Router() as router:
         found.append(trial(router))
-        for outcome in each(router, hosts, reach, about, 16) if isinstance(hosts, list) and hosts else ():
+        for outcome in each(router, hosts, reach, about, 16) if hosts else ():
             if outcome.error is None:
                 found.append(Fact(outcome.target, outcome.value))
             else:

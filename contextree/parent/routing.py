@@ -83,6 +83,8 @@ class Routing:
         self.bundle = bundle
         self.decode = decode
         self.trusted = trusted  # does the root trust this context?
+        if core.upstream is not None:
+            core.upstream.relayed = 0  # as links to children have it: what is forwarded upward is counted too
         self.links = {}  # link -> id of the direct child
         self.infos = {}  # id -> Info, this subtree
         self.gone = {}  # id -> (name, error) of those that ended, the last ones
