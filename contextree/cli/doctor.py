@@ -8,7 +8,7 @@ import click
 
 from contextree.cli import machine, screen
 from contextree.cli.machine import Fact
-from contextree.cli.targets import Hosts, Reach, each, reach_options, sentence
+from contextree.cli.targets import Hosts, Reach, each, label, reach_options, sentence
 from contextree.core.wire.errors import ConnectError, ContextreeError
 from contextree.master.router import Router
 from contextree.parent.context import Context
@@ -42,10 +42,10 @@ def doctor(hosts: list[str] | None, reach: Reach) -> int:
         found.append(trial(router))
         for outcome in each(router, hosts, reach, about, 16) if hosts else ():
             if outcome.error is None:
-                found.append(Fact(outcome.target, outcome.value))
+                found.append(Fact(label(outcome.target), outcome.value))
             else:
                 phase = f"in phase {outcome.error.phase}: " if isinstance(outcome.error, ConnectError) and outcome.error.phase else ""
-                found.append(Fact(outcome.target, phase + sentence(outcome.error), False))
+                found.append(Fact(label(outcome.target), phase + sentence(outcome.error), False))
     made = screen.console()
     screen.table(made, ("what", "", "found"), [(fact.what, VERDICT[fact.ok], fact.found) for fact in found])
     return 1 if any(fact.ok is False for fact in found) else 0

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from contextree.cli.targets import Hosts, Outcome, Reach, each, reach_options, sentence, show_output
+from contextree.cli.targets import Hosts, Outcome, Reach, each, label, reach_options, sentence, show_output
 from contextree.core.wire.errors import CallTimeout, RemoteError
 from contextree.master.router import Router
 from contextree.parent import program
@@ -28,7 +28,7 @@ timeout_option = click.option("--timeout", type=click.FloatRange(0, min_open=Tru
 def complain(outcome: Outcome) -> None:
     """One line on stderr about a target that failed."""
     if outcome.error is not None:
-        click.echo(f"{outcome.target}: {sentence(outcome.error)}", err=True)
+        click.echo(f"{label(outcome.target)}: {sentence(outcome.error)}", err=True)
 
 
 @click.command()
@@ -46,14 +46,14 @@ def ping(hosts: list[str], count: int, parallel: int, reach: Reach) -> int:
         return context.facts["started"], [context.ping(10) for _ in range(count)], context.facts["version"]
 
     failed = 0
-    width = max(map(len, hosts))
+    width = max(len(label(host)) for host in hosts)
     with Router() as router:
         for outcome in each(router, hosts, reach, times, parallel):
             complain(outcome)
             failed += outcome.error is not None
             if outcome.error is None:
                 started, found, version = outcome.value
-                click.echo(f"{outcome.target:{width}}  up in {started * 1000:.0f} ms, round trip {min(found) * 1000:.2f} ms, "
+                click.echo(f"{label(outcome.target):{width}}  up in {started * 1000:.0f} ms, round trip {min(found) * 1000:.2f} ms, "
                            f"Python {'.'.join(map(str, version))}")
     return 1 if failed else 0
 
@@ -133,7 +133,7 @@ def call(hosts: list[str], function: Callable[..., Any], arguments: tuple[str, .
                 key, value = ("result", outcome.value) if outcome.error is None else ("error", sentence(outcome.error))
                 results[outcome.target] = {key: value}
             elif outcome.error is None:
-                click.echo(shown(outcome.value) if len(hosts) == 1 else f"{outcome.target}: {shown(outcome.value)}")
+                click.echo(shown(outcome.value) if len(hosts) == 1 else f"{label(outcome.target)}: {shown(outcome.value)}")
             else:
                 complain(outcome)
             if with_traceback and outcome.error is not None:
@@ -172,15 +172,16 @@ def run(hosts: list[str], words: tuple[str, ...], shell: bool, timeout: float | 
             statuses[outcome.target] = status_of(outcome)
             if outcome.error is None:
                 _, out, errors = outcome.value
-                write(sys.stdout.buffer, out, outcome.target if len(hosts) > 1 else "")
-                write(sys.stderr.buffer, errors, outcome.target if len(hosts) > 1 else "")
+                name = label(outcome.target) if len(hosts) > 1 else ""
+                write(sys.stdout.buffer, out, name)
+                write(sys.stderr.buffer, errors, name)
             elif isinstance(outcome.error, (FileNotFoundError, PermissionError)):
-                click.echo(f"{outcome.target}: cannot run {shlex.join(argv[:1])}: {outcome.error.strerror}", err=True)
+                click.echo(f"{label(outcome.target)}: cannot run {shlex.join(argv[:1])}: {outcome.error.strerror}", err=True)
             else:
                 complain(outcome)
     if len(hosts) == 1:
         return statuses[hosts[0]]
-    failed = [f"{host} ({status})" for host, status in statuses.items() if status]
+    failed = [f"{label(host)} ({status})" for host, status in statuses.items() if status]
     if failed:
         click.echo(f"{len(failed)} of {len(hosts)} failed, by exit status: {', '.join(failed)}", err=True)
     return 1 if failed else 0

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import click
 
+from contextree.connect.plan import safe_name
 from contextree.core.wire.errors import ContextreeError
 from contextree.master.router import Router
 from contextree.parent.context import Context
@@ -97,7 +98,12 @@ class Reach(NamedTuple):
         """The context for ``target``, started now. Raises ConnectError, UsageError."""
         if target.startswith(LOCAL):
             return router.local(python=target.removeprefix(LOCAL) or None)
-        return router.ssh(target, **self._asdict())
+        name = safe_name("ssh." + target)
+        said = logging.getLogger("contextree." + name)
+        said.setLevel(logging.ERROR)  # what ssh complains of while it connects is in the error
+        context = router.ssh(target, name=name, **self._asdict())
+        said.setLevel(logging.NOTSET)
+        return context
 
 
 def reach_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -119,6 +125,11 @@ def reach_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )):
         wrapped = option(wrapped)
     return wrapped
+
+
+def label(target: str) -> str:
+    """What a target is called in output: ``local`` for ``local:``."""
+    return target.removesuffix(":")
 
 
 class Outcome(NamedTuple):
