@@ -21,6 +21,7 @@ from contextree.parent.importer import ModuleService
 from contextree.parent.pickling import pack_call
 from contextree.parent.routing import Routing
 from contextree.parent.template import Template
+from contextree.parent.values import decode
 
 making = process.allocate_lock()
 
@@ -38,7 +39,7 @@ def engine_of(core) -> "Engine":
 class Engine(Routing):
     """What a context that is not the root has for its children."""
 
-    def __init__(self, core, ids, bundle, decode=values.decode, trusted=True) -> None:
+    def __init__(self, core, ids, bundle, decode=decode, trusted=True) -> None:
         Routing.__init__(self, core, ids, bundle, decode, trusted)
         self.above = frozenset()  # ids of the ancestors
         self.contexts = {}

@@ -23,6 +23,7 @@ from contextree.core.wire.frames import (
     REFUSED, RESOURCE, ROUTE_ADD, ROUTE_DEL, frame,
 )
 from contextree.core.wire.routes import Blocks, valid_name
+from contextree.parent.values import decode
 
 RELAY = 1 << 22
 STRIKES = 20  # violations of the protocol proper, for which no honest child has a reason
@@ -76,7 +77,7 @@ class Relay:
 class Routing:
     """The parent's half of the router ``core``."""
 
-    def __init__(self, core, ids, bundle, decode=values.decode, trusted=True) -> None:
+    def __init__(self, core, ids, bundle, decode=decode, trusted=True) -> None:
         self.core = core
         self.broker = core.broker
         self.ids = Blocks(ids)
