@@ -38,7 +38,7 @@ class Router(ParentRouter):
         self.broker = Broker(name=name)
         core = Core(self.broker, 0, name)
         core.max_message = max_message
-        self.finder = Finder(share, block)
+        self.finder = Finder((*share, "dill.*"), block)  # functions that have no name go by dill
         engine = RootEngine(core, self.finder, log_level)
         core.engine = engine
         engine.preload = tuple(preload)
