@@ -4,7 +4,7 @@ from contextree.connect import local as local_method
 from contextree.connect import ssh as ssh_method
 from contextree.core import calls as core_calls
 from contextree.core import process
-from contextree.core.wire.errors import CallTimeout, Closed, ContextDied, ForkedError, UsageError
+from contextree.core.wire.errors import CallTimeout, Closed, ContextDied, UsageError
 from contextree.core.wire.frames import CONTROL, MAIN, PICKLE, PING, SERVICE, frame
 from contextree.core.wire.routes import valid_name
 from contextree.parent import calls

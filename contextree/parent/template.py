@@ -3,13 +3,11 @@
 import os
 import pickle
 import socket
-import subprocess
 import sys
 from collections import deque
 
 from contextree.connect.plan import Plan
 from contextree.core import first_stage, process
-from contextree.core.first_stage import ALIVE
 from contextree.core.logs import Lines
 from contextree.core.wire.errors import ConnectError
 from contextree.core.wire.frames import NUMBER
