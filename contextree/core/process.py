@@ -37,6 +37,7 @@ allocate_lock = unpatched("_thread", "allocate_lock")
 allocate_rlock = unpatched("_thread", "RLock")
 get_ident = unpatched("_thread", "get_ident")
 start_thread = unpatched("_thread", "start_new_thread")
+close_fd = unpatched("os", "close")  # gevent's waits for its hub, which this thread has not, and a fork has no more
 
 
 class Waiter:
@@ -73,7 +74,7 @@ def high(fd: int) -> int:
     """``fd`` moved to 3 or above (0 to 2 belong to stdio) and close-on-exec; the old number is closed."""
     if fd < 3:
         new = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
-        os.close(fd)
+        _close(fd)
         return new
     os.set_inheritable(fd, False)
     return fd
@@ -98,7 +99,7 @@ def _close(fd, identity):
     try:
         stat = os.fstat(fd)
         if (stat.st_dev, stat.st_ino) == identity:
-            os.close(fd)
+            close_fd(fd)
     except OSError:
         pass  # closed by someone else; nothing to do and nobody to tell here
 
