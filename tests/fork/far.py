@@ -154,3 +154,13 @@ def start_2():
 
 def start_3():
     note("on_start again")
+
+
+def given():
+    return kept.get("given", (None, None))[1]
+
+
+def filters():
+    import warnings
+
+    return [item[0] for item in warnings.filters]
