@@ -164,3 +164,54 @@ def filters():
     import warnings
 
     return [item[0] for item in warnings.filters]
+
+
+lock = threading.Lock()
+
+
+def try_lock():
+    return lock.acquire(False)
+
+
+def log():
+    import logging
+
+    logging.getLogger("some").info("one line")
+
+
+def say():
+    sys.stdout.write("y\n")
+    sys.stdout.flush()
+
+
+def import_slow():
+    import slow_module
+
+    slow_module.held
+
+
+def import_any(wanted):
+    return __import__(wanted).__name__
+
+
+def grow_one():
+    import contextree
+
+    with contextree.current_router().fork(direct=True) as child:
+        assert child.call(add, 1, 1) == 2
+
+
+def own_pool():
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(add, 1).result() == 1
+
+
+def resolve():
+    import socket
+
+    try:
+        socket.getaddrinfo("localhost", 80)
+    except OSError:
+        pass
