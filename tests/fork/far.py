@@ -215,3 +215,71 @@ def resolve():
         socket.getaddrinfo("localhost", 80)
     except OSError:
         pass
+
+
+def importer():
+    from contextree.core import main
+
+    return main.child.importer
+
+
+def requests():
+    return importer().requests
+
+
+def module_parent():
+    return importer().parent
+
+
+def loader_is_inherited(wanted):
+    return sys.modules[wanted].__loader__ is importer()
+
+
+def package_file():
+    import contextree
+
+    return contextree.__dict__.get("__file__")
+
+
+class Slow(object):
+    """Finds ``slowly_shipped``, but never in the thread and process that asked first."""
+
+    def __init__(self):
+        self.begun = threading.Event()
+        self.pid = os.getpid()
+
+    def find_spec(self, wanted, path=None, target=None):
+        if wanted != "slowly_shipped":
+            return None
+        from importlib.machinery import ModuleSpec
+
+        return ModuleSpec(wanted, self)
+
+    def create_module(self, spec):
+        return None
+
+    def exec_module(self, module):
+        self.begun.set()
+        if os.getpid() == self.pid:
+            time.sleep(3)
+
+
+def fork_while_importing():
+    slow = Slow()
+    sys.meta_path.insert(0, slow)
+    worker = threading.Thread(target=__import__, args=("slowly_shipped",))
+    worker.daemon = True
+    worker.start()
+    assert slow.begun.wait(20)
+    import contextree
+
+    return contextree.current_router().fork(direct=True).id
+
+
+def use_processes():
+    import subprocess
+    from concurrent.futures import ProcessPoolExecutor
+
+    assert subprocess.call([sys.executable, "-c", "raise SystemExit(9)"]) == 9
+    with ProcessPoolExecutor(2) as pool:
+        return list(pool.map(add, range(3)))
