@@ -283,3 +283,29 @@ def use_processes():
     assert subprocess.call([sys.executable, "-c", "raise SystemExit(9)"]) == 9
     with ProcessPoolExecutor(2) as pool:
         return list(pool.map(add, range(3)))
+
+
+def ask(*contexts):
+    """Call the contexts from here."""
+    return [context.call(me) for context in contexts]
+
+
+def door():
+    """What Router says here, what an unknown name gives, whether ``from contextree import`` gives the same errors."""
+    import contextree
+    from contextree import ContextDied, current_router
+
+    text = ""
+    if "contextree.master" not in sys.modules:
+        try:
+            contextree.Router()
+        except contextree.UsageError as error:
+            text = str(error)
+    try:
+        contextree.no_such_name
+        unknown = ""
+    except AttributeError as error:
+        unknown = type(error).__name__
+    from contextree.core.wire import errors
+
+    return [text, unknown, ContextDied is errors.ContextDied and current_router().name == name()]
