@@ -133,22 +133,24 @@ class Template:
         self.last.append(line[:500].decode("utf-8", "replace"))
         self.engine.child_line(self.engine.core.id, "stderr", b"template: " + line)
 
-    def read_errors(self) -> None:
-        """Lines that the template writes itself."""
+    def read_errors(self) -> bool:
+        """Lines that the template writes itself. False when there are none at present."""
         if self.errors is None:
-            return
+            return False
         try:
             data = os.read(self.errors, 65536)
         except BlockingIOError:
-            return
+            return False
         if data:
-            return self.lines.feed(data)
-        self.lines.end()
-        self.close_errors()
+            self.lines.feed(data)
+        else:
+            self.close_errors()
+        return bool(data)
 
     def close_errors(self) -> None:
         fd, self.errors = self.errors, None
         if fd is not None:
+            self.lines.end()
             self.engine.broker.forget(fd)
             process.close(fd)
 
@@ -169,9 +171,9 @@ class Template:
         process.keep.remove(self.socket)
         process.disown(self.fd)
         self.socket.close()
-        if self.engine.template is self:
-            self.engine.template = None
-        self.read_errors()
+        while self.read_errors():
+            pass
+        self.close_errors()
         for branch in list(self.branches.values()):
             branch.awaited = False
             branch.fail(self.why(branch))
@@ -187,7 +189,6 @@ class Template:
         self.handle.on_exit(lambda state: then())
         self.lost()
         self.handle.end(grace=GRACE, patience=0)
-        self.close_errors()
 
 
 def launch(engine, plan, options, direct=False, wait=True):
