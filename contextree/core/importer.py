@@ -32,8 +32,8 @@ class Finder:
     def find_spec(self, name, path=None, target=None):
         """A spec for ``name``, or None when it is not ours to give."""
         importer = self.importer
-        if not self.asks and name not in importer.shared and name[:11] != "contextree.":
-            return None
+        if name not in importer.shared and (name == "org" if self.asks else name[:11] != "contextree."):
+            return None  # copy and pickle try to import org.python, which only Jython has
         record = importer.record(name)
         if record[1] == ABSENT:
             if self.asks and record[3]:

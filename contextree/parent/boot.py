@@ -411,7 +411,7 @@ def end_all(engine, grace, then) -> None:
         if state["done"] or (engine.children and not late):
             return
         state["done"] = True
-        if engine.template is not None and not late:
+        if engine.template is not None:
             engine.template.end(then)
         else:
             then()
