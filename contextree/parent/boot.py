@@ -65,7 +65,8 @@ class Branch:
         self.link = self.process = self.timer = self.command = None
         self.terminal = self.slave = self.errors = None
         self.noise = b""
-        self.seen_alive = False
+        self.seen_alive = self.detached = False
+        self.awaited = False  # is there a process of which we have not been told yet?
         self.output = deque(maxlen=20)
         self.partial = Lines(self.line)
         self.result = Mailbox()
@@ -93,8 +94,11 @@ class Branch:
 
     def watch_process(self, handle) -> None:
         """Be told of the end of the process."""
+        self.awaited = False
         self.process = handle
         handle.on_exit(self.exited)
+        if self.state == "dead":
+            handle.end(grace=0.5)
 
     def watch_stderr(self, fd) -> None:
         """Log the lines that come on ``fd``."""
@@ -151,7 +155,9 @@ class Branch:
             hello = self.engine.decode(bytes(view))
             version = tuple(int(part) for part in hello["version"])
             facts = {"pid": int(hello["pid"]), "version": version, "executable": str(hello["executable"])[:256],
-                     "uid": int(hello["uid"]), "platform": str(hello["platform"])[:32]}
+                     "uid": int(hello["uid"]), "platform": str(hello["platform"])[:32], "magic": hello["magic"]}
+            if type(facts["magic"]) is not bytes or len(facts["magic"]) != 4:
+                raise ValueError("magic %.20r" % (facts["magic"],))
         except (ContextreeError, ValueError, TypeError, KeyError) as error:
             return link.close("a bad hello: %s" % error)
         self.move("up")
@@ -259,8 +265,17 @@ class Branch:
             self.process.hint()
         self.settle()
 
+    def orphaned(self, state) -> None:
+        """Who would reap it has ended: it goes on for as long as its link does, and nobody will know its status."""
+        self.process = None
+        self.awaited = False
+        self.status = state
+        self.settle()
+
     def exited(self, state) -> None:
         """The process has ended."""
+        if self.process is None:
+            return  # orphaned, or detached
         self.status = state
         if self.state not in ("dying", "dead"):
             # descriptors that a grandchild inherited may keep the link open for ever
@@ -269,7 +284,8 @@ class Branch:
 
     def settle(self, late=False) -> None:
         """Tell everybody, once all the news are in (or it is too late to wait for them)."""
-        if self.state != "dying" or not (late or (self.status is not None or self.process is None) and self.errors is None):
+        if self.state != "dying" or not (late or (self.status is not None or self.process is None and not self.awaited)
+                                             and self.errors is None):
             return
         self.move("dead")
         self.close_stderr()
@@ -286,7 +302,7 @@ class Branch:
         numbers = [number for number, info in engine.infos.items() if info.link is self.link]
         numbers.sort(key=lambda number: number != self.id)
         if numbers:
-            engine.remove(numbers, text, self.error)
+            engine.remove(numbers, text, self.error, self.status, error.output)
         self.result.close(self.error or error)
         for function in self.on_dead:
             function()
@@ -350,6 +366,15 @@ class Branch:
             self.process.end((lambda: None,), self.hang_up, grace, patience)
         else:
             self.broker.timer(grace + patience, link.close, "it was shut down")
+
+    def release(self) -> None:
+        """Let go of a detached child: its link is closed and it runs on. Loop thread."""
+        handle, self.process = self.process, None
+        self.reason = self.reason or "it was detached"
+        self.close_stderr()
+        self.link.close(self.reason)
+        if handle is not None:
+            handle.release()
 
     def hang_up(self) -> None:
         """Close what keeps it alive."""
@@ -418,7 +443,10 @@ def end_all(engine, grace, then) -> None:
 
     for branch in list(engine.children.values()):
         branch.on_dead.append(finish)
-        branch.shutdown(grace)
+        if branch.detached:
+            branch.release()
+        else:
+            branch.shutdown(grace)
     engine.broker.timer(grace + 5.0, finish, True)
     finish()
 

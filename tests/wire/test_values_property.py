@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from contextree.core.wire import values
+from contextree.parent import values
 from contextree.core.wire.errors import DecodeError
 from contextree.core.wire.values import encode
 from contextree.master import values as master
