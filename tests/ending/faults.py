@@ -25,6 +25,7 @@ class Fault(NamedTuple):
     break_it: object
     cell: str
     others: dict = {}
+    kind: str = "local"  # how ``mid.target`` was grown
 
     def expected(self, wait):
         """The beginning of what a wait gets: ``Class: text``, or ``returns``, ``goes on``."""
@@ -58,9 +59,11 @@ FAULTS = [
     Fault("the process between is shut down by somebody else", lambda tree: tree.mid.shutdown(0.1, force=True),
           "ContextDied: mid.target ended", GONE),
     Fault("the router is closed by another thread", lambda tree: tree.router.close(0.1), "ContextDied: mid.target ended",
-          {**GONE, "ping": "ContextDied"}),
-    Fault("the master's loop ends", lambda tree: tree.router.broker.stop(), "Closed: the router master was closed", GONE),
-    Fault("it floods its stderr", lambda tree: tree.target.with_options(threads=9).call(far.flood_stderr, 20_000_000),
+          {**GONE, "ping": "Closed: the router master was closed"}),
+    Fault("the master's loop ends", lambda tree: tree.router.broker.stop(), "Closed: the router master was closed"),
+    Fault("the template that it was forked from is killed", lambda tree: os.kill(tree.template, signal.SIGKILL), "goes on",
+          {"ping": "returns", "shutdown": "returns"}, "fork"),
+    Fault("it floods its stderr", lambda tree: tree.target.with_options(threads=9).call(far.flood_stderr, 5_000_000),
           "goes on", {"ping": "returns", "shutdown": "returns"}),
 ]
 

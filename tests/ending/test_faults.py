@@ -82,7 +82,8 @@ def test_fault(fault, stall):
     with contextree.Router(share=[STALLED]) as router:
         tree = types.SimpleNamespace(router=router, stall=stall)
         tree.mid = router.local(name="mid")
-        tree.target = tree.mid.local(name="target")
+        tree.target = getattr(tree.mid, fault.kind)(name="target")
+        tree.template = processes.stat(tree.target.pid)[0]
         running = start(tree)
         fault.break_it(tree)
         if fault.cell != "goes on":
