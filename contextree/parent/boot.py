@@ -307,6 +307,15 @@ class Branch:
         for function in self.on_dead:
             function()
 
+    def abandon(self, error) -> None:
+        """The loop ends before the child does: let go of everything and tell who waits. Loop thread, at its end."""
+        self.state = "dead"
+        self.link.on_lost = lambda link, reason: None
+        self.link.close(str(error))
+        self.close_stderr()
+        self.close_terminal()
+        self.result.close(error)
+
     def explain(self) -> str:
         """How it ended, in words, with its last lines."""
         text = self.reason or "it was closed"
@@ -436,7 +445,7 @@ def end_all(engine, grace, then) -> None:
         if state["done"] or (engine.children and not late):
             return
         state["done"] = True
-        if engine.template is not None and not late:
+        if engine.template is not None:
             engine.template.end(then)
         else:
             then()

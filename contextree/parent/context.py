@@ -228,6 +228,8 @@ class Context(Grower):
         engine.check_fork()
         core = engine.core
         link = core.link_to(self.id)
+        if core.closed:
+            raise Closed(str(core.closed))
         if link is None or link.closed:
             raise engine.no_way(self.id)
         waiter = process.Waiter()

@@ -25,7 +25,7 @@ from contextree.parent.watched import Phase
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable, Optional
+    from typing import Callable, Iterator, Optional
 
 __all__ = ["Child", "Phase", "Reaper", "RemoteChild", "Ticket"]
 
@@ -94,6 +94,9 @@ class Reaper:
     def alive(self) -> int:
         """How many children are watched."""
         return len(self._children)
+
+    def __iter__(self) -> "Iterator[Child]":
+        return iter(list(self._children))
 
     # -- for the handles, on the loop thread
 

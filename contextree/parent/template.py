@@ -184,6 +184,15 @@ class Template:
                 branch.orphaned(state)
                 handle.report(state)
 
+    def abandon(self) -> None:
+        """The loop ends before the template does: let go of it, and so it ends. Loop thread, at its end."""
+        with self.lock:
+            self.dead = True
+        process.keep.remove(self.socket)
+        process.disown(self.fd)
+        self.socket.close()
+        self.close_errors()
+
     def end(self, then) -> None:
         """End it: its socket is closed, and it is killed if that does not do. ``then()`` once it is reaped."""
         self.handle.on_exit(lambda state: then())
