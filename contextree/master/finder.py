@@ -120,7 +120,7 @@ class Finder:
 
         Only after ``allow("__main__")``, and only if it is guarded: elsewhere it is imported, not run.
         """
-        return self.find(MAIN)
+        return self._answer(MAIN)
 
     def main_alias(self) -> str | None:
         """Return the name under which the main script can be imported, if it was started by ``python -m``."""
