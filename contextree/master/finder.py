@@ -181,6 +181,8 @@ class Finder:
         top = name.partition(".")[0]
         if top == OWN:
             return f"refused: only the master has {name!r}"
+        if name != MAIN and not self._is_here(name):
+            return f"refused: not shared, and the master does not have {top!r} either"
         pattern = name if name == MAIN else top + ".*"
         return f"refused: not shared; call a function of it or pass share=[{pattern!r}]"
 

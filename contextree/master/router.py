@@ -55,7 +55,8 @@ class Router(ParentRouter):
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self.close()
+        if self.engine.core.generation == process.generation:  # else the block belongs to the parent of this process
+            self.close()
 
     def close(self, grace: float | None = None) -> None:
         """End all contexts and the loop; returns when processes are reaped and descriptors closed. Idempotent.
