@@ -164,7 +164,7 @@ def test_reference_gives_signatures_as_they_are():
 
 # -- docstrings
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def world():
     """What an example in a docstring finds: a router, and a child of it."""
     with contextree.Router() as router:
