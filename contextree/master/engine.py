@@ -96,7 +96,10 @@ class RootEngine(Engine):
             self.allow(new)
             if info is None or self.same_disk(info):
                 return
-            self.push(context, sorted({each for name in new for each in self.finder.closure(name)}))
+            names = {each for name in new for each in self.finder.closure(name)}
+            if not needs_main:
+                names.discard("__main__")  # dill imports it and names it, and means the one there
+            self.push(context, sorted(names))
 
     def same_disk(self, info: Any) -> bool:
         """Whether a context finds what we have on its own ``sys.path``."""

@@ -233,7 +233,9 @@ class Branch:
         self.note(line.rstrip(b"\r"), "stderr")
 
     def note(self, line, stream) -> None:
-        """Keep a line for the error text, and log it."""
+        """Keep a line for the error text, and log it; what comes before HELLO (banners, what ssh complains of) as login."""
+        if self.took is None:
+            stream = "login"
         self.output.append(printable(line))
         self.engine.child_line(self.id, stream, line)
 

@@ -33,7 +33,12 @@ def register_exception(kind: type) -> type:
     """Let exceptions of exactly the class ``kind`` be re-raised as themselves, also from contexts that are not trusted:
     made by ``kind(*args)`` of plain ``args`` that come from there. Returns ``kind``, so that it can decorate a class.
 
-    Here, where the exception arrives; there nothing need be done. UsageError unless ``kind`` is an Exception. Any thread."""
+    Here, where the exception arrives; there nothing need be done. UsageError unless ``kind`` is an Exception. Any thread.
+
+    >>> @contextree.register_exception
+    ... class OutOfPaper(Exception):
+    ...     pass
+    """
     if not isinstance(kind, type) or not issubclass(kind, Exception):
         raise UsageError("register_exception wants a class of exceptions, not %r" % (kind,))
     exception_types[kind.__module__, kind.__qualname__] = kind
@@ -145,6 +150,10 @@ def describe(function) -> str:
 
 class CallFuture(futures.Future):
     """The Future of one call. ``cancel`` also tells the other end: what has not started there will not.
+
+    >>> future = web.submit(pow, 2, 10)
+    >>> future.result(timeout=10)
+    1024
 
     A Condition and two lists for every future are most of what a Future costs, and nearly none is ever waited for twice or
     has callbacks; so they are made when somebody first needs them. ``making`` guards that, and the end of those without."""
@@ -268,7 +277,13 @@ def submit(context, function, args, kwargs, options):
 
 class Stream:
     """Iterator over what a generator yields in another context. ``close`` closes the generator there; as a context
-    manager it does so at the end of the block. It is paced: the generator waits while we do not take."""
+    manager it does so at the end of the block. It is paced: the generator waits while we do not take.
+
+    >>> import itertools
+    >>> with web.stream(itertools.count, 7) as numbers:
+    ...     next(numbers), next(numbers)
+    (7, 8)
+    """
 
     def __init__(self, context, function, args, kwargs, options) -> None:
         self.engine = context.engine

@@ -44,7 +44,13 @@ class Grower:
 class Context(Grower):
     """One context of the tree, as seen from here. The same object for the same id, within one router.
 
-    Handles may be passed to calls and come back as the same object."""
+    Handles may be passed to calls and come back as the same object.
+
+    >>> web.call(abs, -42)
+    42
+    >>> web.name, web.state
+    ('web', 'up')
+    """
 
     def __init__(self, engine, number: int, name: str) -> None:
         self.engine = engine
