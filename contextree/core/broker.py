@@ -119,13 +119,17 @@ class Broker:
     def defer(self, function, *args, wait: bool = True) -> None:
         """Have ``function(*args)`` called on the loop thread, in order. Any thread; on the loop thread it never blocks.
 
-        With ``limit`` waiting a foreign thread waits for room, or gets ``Overflow`` with ``wait=False`` or while nobody
-        drives the loop. Raises ``Closed`` after the end, ``ForkedError`` in a forked child; what was accepted runs."""
+        With more than ``limit`` waiting a foreign thread waits for room, or gets ``Overflow`` with ``wait=False`` or while
+        nobody drives the loop. Raises ``Closed`` after the end, ``ForkedError`` in a forked child; what was accepted runs."""
+        if len(self._deferred) >= self.limit and process.get_ident() != self.thread and not self.closed:
+            self._wait_for_room(wait)
+        self.defer_nowait(function, *args)
+
+    def defer_nowait(self, function, *args) -> None:
+        """``defer`` without the limit, for those who hold a lock that the loop may want: it never waits."""
         if self.closed or self.generation != process.generation:
             self._refuse()
         queue = self._deferred
-        if len(queue) >= self.limit and process.get_ident() != self.thread:
-            self._wait_for_room(wait)
         entry = function, args
         queue.append(entry)
         turn = self._turn
