@@ -3,6 +3,10 @@
 One line without single quote, backslash, exclamation mark or newline, so that every login shell can quote it. It reads from
 descriptor 0: a length and the bundle (zlib of marshal, a list of module name and source or code); what follows belongs to
 ``contextree.core.main.boot``. It ends when the input ends early, and waits when the input is not blocking.
+
+The first thing that it does is to take the directory that it runs in off ``sys.path``, where ``python -c`` put it: a
+``zlib.py`` that lies there must not be run. Core's modules have no ``__spec__`` rather than one of None, which Python 3.15
+warns of in every traceback.
 """
 
 OLD = "contextree: Python 3.6 or newer is needed there, this is "
@@ -36,6 +40,7 @@ def load(raw):
         else:
             m.__package__=n.rpartition(".")[0]
             m.__file__="contextree:"+n.replace(".","/")[11:]+".py"
+            del m.__spec__
             exec(compile(s,m.__file__,"exec",dont_inherit=True)if type(s)is str else marshal.loads(s),m.__dict__)
         p,_,c=n.rpartition(".")
         if p:
@@ -51,5 +56,5 @@ def text() -> str:
     from zlib import compress
 
     stage = b2a_base64(compress(STAGE.encode(), 9)).decode().strip()
-    return ('import sys;sys.version_info<(3,6)and sys.exit("%s"+sys.version.split()[0]);import zlib,binascii;'
+    return ('import sys;sys.path[:]=[p for p in sys.path if p[:1]=="/"];sys.version_info<(3,6)and sys.exit("%s"+sys.version.split()[0]);import zlib,binascii;'
             'exec(zlib.decompress(binascii.a2b_base64("%s")))' % (OLD, stage))
