@@ -71,15 +71,17 @@ class Plan:
     phases    dict of phase -> limit in seconds ("connect", "login", "boot").
     probe     None, or a command whose output ``dialogue.learn`` wants before the first byte; its failure is no error.
     warnings  tuple of str: what to log when the plan is carried out (a check that the user switched off).
+    silence   seconds without a word from the other end after which the link counts as dead there too, where its kernel
+              says that what it sends is not acknowledged; None: no such watch. For methods that cross a network.
     classify  None, or a module-level function (method, status, output) -> (error class name, message, phase); it is
               pickled by its name, so its module is imported where the plan is unpickled.
     """
 
     __slots__ = ("argv", "name", "method", "tty", "dialogue", "env", "python", "remote", "trusted", "phases",
-                 "probe", "warnings", "classify")
+                 "probe", "warnings", "classify", "silence")
 
     def __init__(self, argv, name, method, tty=False, dialogue=None, env=None, python=("python3",), remote=False,
-                 trusted=False, phases=None, probe=None, warnings=(), classify=None):
+                 trusted=False, phases=None, probe=None, warnings=(), classify=None, silence=None):
         self.argv = argv
         self.name = name
         self.method = method
@@ -93,6 +95,7 @@ class Plan:
         self.probe = probe
         self.warnings = tuple(warnings)
         self.classify = classify
+        self.silence = silence
 
     def __reduce__(self):
         return Plan, tuple(getattr(self, field) for field in self.__slots__)

@@ -107,6 +107,7 @@ class Broker:
                 self.unit = 1000
             self.watch(self._wake_r, self._drain)
         except BaseException:
+            self._wake = None
             process.close(self._wake_r)
             self._close_poller()
             raise
@@ -316,6 +317,8 @@ class Broker:
         self.count["turns"] += 1
         if self._deferred:
             self._run_deferred()
+            if not self.running:
+                timeout = 0  # something happened: the program may wait for just that
         while self._room and len(self._deferred) < self.limit:
             self._room.popleft().wake()
         delay = self.next_delay()

@@ -51,8 +51,13 @@ class Call:
         if self.generator is not None:
             self.again()
 
+    def room(self) -> None:
+        """There is room; not heeded if the generator went on meanwhile, maybe on another thread."""
+        if self.channel.on_room:
+            self.again()
+
     def again(self) -> None:
-        """There is room for the generator to go on (or it is to be closed)."""
+        """Let the generator go on (or be closed)."""
         self.channel.on_room = None
         if not self.work.closed:
             self.work.put(self)
@@ -98,7 +103,7 @@ class Call:
                 break
             self.answer(item, False)
             if channel.full:
-                channel.on_room = self.again
+                channel.on_room = self.room
                 if channel.full or channel.on_room is None:
                     return None
                 channel.on_room = None
@@ -111,7 +116,12 @@ class Call:
 
     def answer(self, result, fin):
         """Encode and send one value."""
-        data = pack(result, self.options & PICKLE)
+        try:
+            data = pack(result, self.options & PICKLE)
+        except NotSendable:
+            raise
+        except Exception as error:
+            raise NotSendable("the result cannot be sent: %s: %s" % (type(error).__name__, error)) from error
         if not self.cancelled:
             self.channel.send(data, fin, not self.work.items)
 
@@ -211,6 +221,7 @@ def unpack(data):
     if form == SPLIT:  # a function that the caller knows already, and its arguments
         end = 3 + (data[1] << 8) + data[2]
         return (loads(view[3:end]),) + loads(view[end:])
+    view = memoryview(bytearray(data))  # arrays are made of it, and people write to arrays
     count = NUMBER.unpack_from(view, 1)[0] + 1
     pos = 5 + 8 * count
     parts = []
@@ -235,8 +246,8 @@ def pack_error(error, context, pickles):
 
     kind = type(error)
     args = error.args
-    if isinstance(error, OSError) and len(args) == 2:
-        args += (error.filename,)
+    if isinstance(error, OSError) and len(args) == 2 and error.filename is not None:
+        args += (error.filename, None, error.filename2)
     try:
         values.encode(args)
     except Exception:

@@ -7,6 +7,9 @@ descriptor 0: a length and the bundle (zlib of marshal, a list of module name an
 The first thing that it does is to take the directory that it runs in off ``sys.path``, where ``python -c`` put it: a
 ``zlib.py`` that lies there must not be run. Core's modules have no ``__spec__`` rather than one of None, which Python 3.15
 warns of in every traceback.
+
+The package ``contextree`` itself is a ``Door`` there: its public names come from ``contextree.parent.door``, once somebody
+asks for one.
 """
 
 OLD = "contextree: Python 3.6 or newer is needed there, this is "
@@ -30,10 +33,16 @@ def read(n):
     return b
 os.write(1,%r)
 raw=read(int.from_bytes(read(4),"big"))
+M=type(sys)
+class Door(M):
+    def __getattr__(s,n):
+        if n[:1]=="_":
+            raise AttributeError(n)
+        __import__("contextree.parent.door")
+        return getattr(sys.modules["contextree.parent.door"],n)
 def load(raw):
-    M=type(sys)
     for n,s in [("contextree",0),("contextree.core",0),("contextree.core.wire",0)]+marshal.loads(decompress(raw)):
-        m=sys.modules[n]=M(n)
+        m=sys.modules[n]=(M if"."in n else Door)(n)
         if not s:
             m.__path__=[]
             m.__package__=n

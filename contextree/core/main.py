@@ -36,6 +36,7 @@ class Child:
         self.bundle = config.get("bundle") or bundle
         self.forked = forked
         self.leaving = None
+        self.status = 0
         self.broker = broker = Broker(name=config["name"])
         self.router = router = Router(broker, config["id"], config["name"])
         router.max_message = config["max_message"]
@@ -66,6 +67,7 @@ class Child:
             import traceback
 
             traceback.print_exc()
+            self.status = 1
             self.broker.defer(self.leave)
         while True:
             try:
@@ -122,7 +124,7 @@ class Child:
             link.flush()
             self.broker.timer(0.005, self.flush, tries - 1)
         else:
-            os._exit(0)
+            os._exit(self.status)
 
 
 def stdio(owner: Child) -> None:

@@ -60,7 +60,7 @@ class Logs:
                 return self.line(info.id, "stdout", bytes(data[1]))
             if kind == STDERR:
                 below = self.engine.infos.get(data[1])
-                if below is not None and below.link is info.link and data[2] in ("stdout", "stderr", "security"):
+                if below is not None and below.link is info.link and data[2] in ("stdout", "stderr", "security", "warning"):
                     return self.line(below.id, data[2], bytes(data[3]))
         except (ContextreeError, TypeError, ValueError, IndexError, OverflowError):
             pass
@@ -70,9 +70,9 @@ class Logs:
     def line(self, number: int, stream: str, line: bytes) -> None:
         """A line of output of a context."""
         name = self.engine.name_of(number) or str(number)
-        level = {"stdout": logging.INFO, "stderr": logging.WARNING}.get(stream, logging.ERROR)
+        level = {"stdout": logging.INFO, "stderr": logging.WARNING, "warning": logging.WARNING}.get(stream, logging.ERROR)
         self.put(number, {
-            "name": f"contextree.{name}.{stream}", "levelno": level, "msg": "%s", "context": name, "context_id": number,
+            "name": f"contextree.{name}" if stream == "warning" else f"contextree.{name}.{stream}", "levelno": level, "msg": "%s", "context": name, "context_id": number,
             "args": (escape(line.decode("utf-8", "replace")),), "exc_text": None,
         })
 

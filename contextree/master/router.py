@@ -38,7 +38,7 @@ class Router(ParentRouter):
         self.broker = Broker(name=name)
         core = Core(self.broker, 0, name)
         core.max_message = max_message
-        self.finder = Finder(share, block)
+        self.finder = Finder((*share, "dill.*"), block)  # functions that have no name go by dill
         engine = RootEngine(core, self.finder, log_level)
         core.engine = engine
         engine.preload = tuple(preload)
@@ -55,7 +55,8 @@ class Router(ParentRouter):
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self.close()
+        if self.engine.core.generation == process.generation:  # else the block belongs to the parent of this process
+            self.close()
 
     def close(self, grace: float | None = None) -> None:
         """End all contexts and the loop; returns when processes are reaped and descriptors closed. Idempotent.

@@ -13,12 +13,31 @@ from contextree.core import calls, process
 from contextree.core.mailbox import Mailbox
 from contextree.core.wire import errors
 from contextree.core.wire.errors import (
-    CallCancelled, CallTimeout, Closed, ContextreeError, ProtocolError, RemoteError, WouldBlockLoop,
+    CallCancelled, CallTimeout, Closed, ContextreeError, ProtocolError, RemoteError, UsageError, WouldBlockLoop,
 )
 
 OWN = errors.__name__
 making = process.allocate_lock()
+
+
+def _forked() -> None:
+    global making
+    making = process.allocate_lock()  # another thread of the parent may have held it
+
+
+process.after_fork.append(_forked)
 exception_types = {}  # (module, qualname) -> class: what may be re-raised as itself, besides builtins and our own
+
+
+def register_exception(kind: type) -> type:
+    """Let exceptions of exactly the class ``kind`` be re-raised as themselves, also from contexts that are not trusted:
+    made by ``kind(*args)`` of plain ``args`` that come from there. Returns ``kind``, so that it can decorate a class.
+
+    Here, where the exception arrives; there nothing need be done. UsageError unless ``kind`` is an Exception. Any thread."""
+    if not isinstance(kind, type) or not issubclass(kind, Exception):
+        raise UsageError("register_exception wants a class of exceptions, not %r" % (kind,))
+    exception_types[kind.__module__, kind.__qualname__] = kind
+    return kind
 
 
 def unpack(engine, pickles, data):
@@ -55,10 +74,10 @@ def make_error(record, pickles):
     try:
         if isinstance(kind, type) and issubclass(kind, ContextreeError):
             error = kind(str(text), **{str(key): value for key, value in (fields or {}).items()})
-        elif isinstance(kind, type) and issubclass(kind, Exception) and type(args) is tuple:
-            error = kind(*args)
-        elif pickled and pickles:
+        elif pickled and pickles:  # attributes, notes and causes too
             error = process.loads(pickled)
+        if not isinstance(error, Exception) and isinstance(kind, type) and issubclass(kind, Exception) and type(args) is tuple:
+            error = kind(*args)
     except Exception:
         error = None
     if not isinstance(error, Exception):
@@ -131,7 +150,7 @@ class CallFuture(futures.Future):
     has callbacks; so they are made when somebody first needs them. ``making`` guards that, and the end of those without."""
 
     _state = futures._base.PENDING
-    _result = _exception = channel = _raw = _made = _own = None
+    _result = _exception = channel = _raw = _made = _timer = _own = None
 
     def __init__(self, engine) -> None:
         self.engine = engine
@@ -152,11 +171,22 @@ class CallFuture(futures.Future):
 
     def end(self, channel, error):
         """No answer will come."""
-        if self._raw is None:
+        if self._raw is None and self._made is None:
             self._made = None, error
             self._finish()
 
+    def limit(self, timeout, error) -> None:
+        """Wait no longer than ``timeout`` seconds from now. Loop thread."""
+        if self._raw is None and self._made is None:
+            self._timer = self.engine.broker.timer(timeout, self._expire, error)
+
+    def _expire(self, error):
+        self.end(None, error)
+        self.channel.cancel()
+
     def _finish(self):
+        if self._timer:
+            self._timer.cancel()
         with making:
             if self._own is None:
                 self._state = futures._base.FINISHED
@@ -199,12 +229,14 @@ class CallFuture(futures.Future):
 
     def _wait(self, timeout):
         if self._state != futures._base.FINISHED:
+            self.engine.check_fork()
             if process.get_ident() == self.engine.broker.thread:
                 raise WouldBlockLoop("result() on the loop thread would wait for itself")
             futures.Future.exception(self, timeout)
 
     def cancel(self) -> bool:
         """Give the answer up: True unless it is there already. The function there is told, not killed."""
+        self.engine.check_fork()
         with self._condition:
             if self._state == futures._base.FINISHED:
                 return False
@@ -227,6 +259,10 @@ def submit(context, function, args, kwargs, options):
     engine = context.engine
     future = CallFuture(engine)
     future.channel = context.open_call(calls.CALL, function, args, kwargs, options, future.message, future.end, flush=False)
+    timeout = options.get("timeout")
+    if timeout is not None:
+        error = CallTimeout("%s did not answer %s within %s s" % (context.name, describe(function), timeout))
+        engine.broker.defer(future.limit, timeout, error)
     return future
 
 
@@ -256,6 +292,7 @@ class Stream:
     def __next__(self):
         if self.done:
             raise StopIteration
+        self.engine.check_fork()
         try:
             data, fin, cost = self.mailbox.get(self.timeout)
         except CallTimeout:
@@ -276,8 +313,8 @@ class Stream:
                 self.channel.taken(cost)
 
     def close(self) -> None:
-        """Take no more; the generator there is closed. Idempotent; from any thread."""
-        if not self.done:
+        """Take no more; the generator there is closed. Idempotent; from any thread. In a forked process it does nothing."""
+        if not self.done and self.engine.core.generation == process.generation:
             self.done = True
             self.channel.cancel()
             self.mailbox.close(Closed("the stream was closed"))

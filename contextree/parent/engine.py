@@ -14,7 +14,7 @@ from contextree.core import process
 from contextree.core.logs import LINE
 from contextree.core.mailbox import Mailbox
 from contextree.core.wire import values
-from contextree.core.wire.errors import CallTimeout, UsageError
+from contextree.core.wire.errors import CallTimeout, ForkedError, UsageError
 from contextree.parent import boot
 from contextree.parent.context import Context
 from contextree.parent.importer import ModuleService
@@ -24,6 +24,14 @@ from contextree.parent.template import Template
 from contextree.parent.values import decode
 
 making = process.allocate_lock()
+
+
+def _forked() -> None:
+    global making
+    making = process.allocate_lock()  # another thread of the parent may have held it
+
+
+process.after_fork.append(_forked)
 
 
 def engine_of(core) -> "Engine":
@@ -71,6 +79,11 @@ class Engine(Routing):
             raise UsageError("there is no context %d" % number)
         with self.lock:
             return self.contexts.setdefault(number, Context(self, number, name))
+
+    def check_fork(self) -> None:
+        """Raise ForkedError in a process that was forked from the one that this tree belongs to."""
+        if self.core.generation != process.generation:
+            raise ForkedError("the tree of %s belongs to the process that this one was forked from" % self.core.name)
 
     def name_of(self, number) -> "str | None":
         """The name of a context below this one or above it, dead ones too."""
@@ -123,14 +136,18 @@ class Engine(Routing):
         """See that ``context`` may import ``modules``: here they came from above, so it may."""
         context.shared |= modules
 
+    def answer(self, question):
+        """The answer to a question of a child about data files, sources, names; None when nobody knows."""
+        return self.modules.ask(question)
+
     def allow(self, modules) -> None:
         """Let children have ``modules``: the root decides."""
 
     def share_package(self, context) -> None:
         """See that ``context`` may import contextree's own parent half: it may always."""
 
-    def main_by_name(self) -> bool:
-        """May functions of ``__main__`` go by name? Here only where it is the root's script, imported."""
+    def main_by_name(self, value=None) -> bool:
+        """May functions of ``__main__`` such as ``value`` go by name? Here only where it is the root's script, imported."""
         return life.child.importer.main is not None
 
     def code_bundle(self) -> bytes:

@@ -57,7 +57,7 @@ def find_by_name(value):
 
 
 class CallPickler(Pickler):
-    """Notes the modules of functions and classes. ``main_by_name()``: may those of ``__main__`` be sent by name?"""
+    """Notes the modules of functions and classes. ``main_by_name(value)``: may those of ``__main__`` be sent by name?"""
 
     def __init__(self, file, protocol, buffer_callback=None, main_by_name=None, version=None) -> None:
         if buffer_callback is None:
@@ -75,8 +75,9 @@ class CallPickler(Pickler):
         if kind is FunctionType or isinstance(value, type):
             module = value.__module__
             if module in MAINS:
-                if find_by_name(value) and self.main_by_name and self.main_by_name():
+                if find_by_name(value) and self.main_by_name and self.main_by_name(value):
                     self.needs_main = True
+                    self.modules.add("__main__")
                     return NotImplemented
                 return self.by_value(value)
             if kind is FunctionType and not find_by_name(value):
@@ -127,7 +128,7 @@ def pack_function(function, version, main_by_name):
     pickler = CallPickler(file, 4, None, main_by_name, version)
     pickler.dump(function)
     data = file.getvalue()
-    if "dill" in pickler.modules or len(data) > 65535:
+    if "dill" in pickler.modules or len(data) > 65535 or (pickler.needs_main and main_by_name.__name__ != "main_by_name"):
         return None
     if len(known) >= KNOWN:
         known.clear()

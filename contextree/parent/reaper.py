@@ -60,8 +60,7 @@ class Reaper:
 
         ``spawned``: we started it a moment ago, so that a status which is gone already means LOST. Without it a process
         that is not our child is refused with ``NotOurChild``. Raises ``Closed`` after the end of the loop."""
-        if self.broker.generation != process.generation:
-            raise ForkedError("this reaper belongs to the process that this one was forked from")
+        self._check_generation()
         if pid <= 0:
             raise NotOurChild("%r is no process: wanted the pid of a child" % pid)
         if not spawned:
@@ -78,6 +77,7 @@ class Reaper:
     def adopt_remote(self, pid: int, command: str, kill: "Callable[[int], object]") -> RemoteChild:
         """A handle of a process that another context reaps; ``kill(sig)`` has it signalled, ``report`` tells its
         state."""
+        self._check_generation()
         return self._add(RemoteChild(self, pid, command, kill))
 
     def why_lost(self) -> str:
@@ -114,6 +114,10 @@ class Reaper:
             self._sweep_timer = None
 
     # -- inside
+
+    def _check_generation(self):
+        if self.broker.generation != process.generation:
+            raise ForkedError("this reaper belongs to the process that this one was forked from")
 
     def _open_pidfd(self, pid):
         if self._open is None:

@@ -24,6 +24,7 @@ from contextree.core.wire.frames import (
 )
 from contextree.core.wire.routes import Blocks, valid_name
 from contextree.parent.values import decode
+from contextree.parent import child_state
 
 RELAY = 1 << 22
 STRIKES = 20  # violations of the protocol proper, for which no honest child has a reason
@@ -84,6 +85,8 @@ class Routing:
         self.bundle = bundle
         self.decode = decode
         self.trusted = trusted  # does the root trust this context?
+        if core.upstream is not None:
+            core.upstream.relayed = 0  # as links to children have it: what is forwarded upward is counted too
         self.links = {}  # link -> id of the direct child
         self.infos = {}  # id -> Info, this subtree
         self.gone = {}  # id -> (name, error) of those that ended, the last ones
@@ -319,7 +322,7 @@ class Routing:
             self.announce(old)
         return None
 
-    def route_del(self, link, numbers, reason):
+    def route_del(self, link, numbers, reason, fate=None):
         """Contexts below a child have ended."""
         mine = []
         for number in numbers:
@@ -330,19 +333,23 @@ class Routing:
             else:
                 mine.append(number)
         if mine:
-            self.remove(mine, str(reason)[:20000])
+            self.remove(mine, str(reason)[:20000], None, child_state.from_fields(fate))
 
-    def remove(self, numbers, reason, error=None):
-        """Contexts are gone: routes, channels, waiters; ancestors and partners by grant are told."""
+    def remove(self, numbers, reason, error=None, status=None, output=""):
+        """Contexts are gone: routes, channels, waiters; ancestors and partners by grant are told.
+
+        The first of ``numbers`` ended with ``status`` and ``output``, and the others with it."""
         first = self.infos[numbers[0]].name if numbers[0] in self.infos else "?"
         gone = set(numbers)
         for number in numbers:
             info = self.infos.pop(number, None)
             if info is not None:
                 info.state = "died"
-                info.died = error or ContextDied(
-                    "%s ended: %s" % (info.name, reason) if info.name == first else
-                    "%s ended with %s: %s" % (info.name, first, reason), context=info.name, reason=reason)
+                info.died = error or (
+                    ContextDied("%s ended: %s" % (info.name, reason), context=info.name, reason=reason, status=status,
+                                output=output)
+                    if number == numbers[0] else
+                    ContextDied("%s ended with %s: %s" % (info.name, first, reason), context=info.name, reason=reason))
                 self.gone[number] = info.name, info.died
                 while len(self.gone) > 10000:
                     del self.gone[next(iter(self.gone))]
@@ -352,7 +359,7 @@ class Routing:
             for waiter in self.watchers.pop(number, ()):
                 waiter.wake()
         upstream = self.core.upstream
-        payload = values.encode([list(numbers), reason])
+        payload = values.encode([list(numbers), reason, status and list(status)])
         downward = dumps((list(numbers), reason), 4)
         if upstream is not None:
             upstream.send(CONTROL, frame(ROUTE_DEL, 0, CONTROL, 0, upstream.peer, self.core.id, payload))

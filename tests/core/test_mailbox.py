@@ -435,6 +435,8 @@ def interrupt_everywhere(prepare, run, check):
                 return None
             frame.f_trace_lines, frame.f_trace_opcodes = False, True
             before = last.get(frame)
+            if event == "exception":
+                last.pop(frame, None)  # the call did not end but raised: no look for signals there
             if event == "opcode":
                 last[frame] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
             if event == "call" or event == "opcode" and before and before.startswith(("CALL", "JUMP_BACKWARD")):
