@@ -19,8 +19,8 @@ that another thread defers at that moment either still runs or is taken back, an
 
 import os
 import sys
+from _heapq import heapify, heappop, heappush
 from collections import deque
-from heapq import heapify, heappop, heappush
 from time import monotonic
 
 from contextree.core import process

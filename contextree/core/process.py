@@ -10,7 +10,6 @@ descriptor that another thread opened but did not yet register when the fork cam
 thread there too.
 """
 
-import fcntl
 import os
 import sys
 
@@ -72,6 +71,8 @@ class Waiter:
 def high(fd: int) -> int:
     """``fd`` moved to 3 or above (0 to 2 belong to stdio) and close-on-exec; the old number is closed."""
     if fd < 3:
+        import fcntl  # seldom: 20 KB
+
         new = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
         os.close(fd)
         return new

@@ -25,7 +25,7 @@ def plan(python, env=None, trusted=False):
 def grown(python, env=None, trusted=False, **options):
     """A child by the words ``python``, whose every warning is an error; all is gone after the block."""
     with contextree.Router(**options) as router:
-        yield router.grow(plan(python, dict({"PYTHONWARNINGS": "error"}, **(env or {})), trusted))
+        yield router.grow(plan(python, dict({"PYTHONWARNINGS": "error", "PYTHONPATH": None}, **(env or {})), trusted))
 
 
 class Records(logging.Handler):
