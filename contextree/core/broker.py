@@ -21,8 +21,8 @@ Longer than 400 lines because the two ends of each race, and why it is none, sta
 
 import os
 import sys
+from _heapq import heapify, heappop, heappush
 from collections import deque
-from heapq import heapify, heappop, heappush
 from time import monotonic
 
 from contextree.core import process

@@ -10,7 +10,6 @@ a descriptor that another thread opened but did not yet register when the fork c
 real thread there too.
 """
 
-import fcntl
 import os
 import sys
 
@@ -79,6 +78,8 @@ class Waiter:
 def high(fd: int) -> int:
     """``fd`` moved to 3 or above (0 to 2 belong to stdio) and close-on-exec; the old number is closed."""
     if fd < 3:
+        import fcntl  # seldom: 20 KB
+
         new = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
         _close(fd)
         return new

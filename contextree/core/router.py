@@ -10,8 +10,8 @@ children are the business of ``engine`` (contextree.parent), which is only there
 """
 
 from _io import BytesIO
+from _struct import Struct
 from itertools import count
-from struct import Struct
 
 from contextree.core import process
 from contextree.core.process import loads

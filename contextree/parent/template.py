@@ -11,7 +11,7 @@ from contextree.core import first_stage, process
 from contextree.core.logs import Lines
 from contextree.core.wire.errors import ConnectError
 from contextree.core.wire.frames import NUMBER
-from contextree.parent import boot, child_state
+from contextree.parent import boot, child_state, spawn
 
 ROLE = "contextree.parent.fork"
 GRACE = 2.0
@@ -35,7 +35,7 @@ class Template:
         argv = [sys.executable, "-c", first_stage.text(), "contextree:template"]
         try:
             child = process.unpatched("subprocess", "Popen")(argv, stdin=theirs, stdout=theirs, stderr=error_w,
-                                                             start_new_session=True)
+                                                             start_new_session=True, env=spawn.environment(None))
         except OSError as error:
             os.close(error_r)
             ours.close()
