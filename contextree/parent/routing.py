@@ -20,7 +20,7 @@ from contextree.core.wire import values
 from contextree.core.wire.errors import ContextDied, ContextreeError, PeerError, UsageError
 from contextree.core.wire.frames import (
     BROKEN, BULK, CONTROL, CREDIT, DATA, GOAWAY, IDS, LOG, LOGS, MAX_HOPS, MODULES, NO_CONTEXT, NUMBER, OPEN, OPEN_HEAD, OPENER, PING,
-    REFUSED, RESOURCE, ROUTE_ADD, ROUTE_DEL, frame,
+    REFUSED, RESET, RESOURCE, ROUTE_ADD, ROUTE_DEL, frame,
 )
 from contextree.core.wire.routes import Blocks, valid_name
 from contextree.parent.values import decode
@@ -192,8 +192,10 @@ class Routing:
         """Pass one frame on."""
         self.count["forwarded"] += 1
         data = bytes(raw)
+        key = out, dst, src, number, flags & OPENER
         with out.lock:
-            if cls != BULK:
+            # small frames pass bulk by, but not that of their own channel: order is kept
+            if cls != BULK and not (self.relays and kind in (DATA, RESET) and key in self.relays):
                 out.send_locked(cls, data)
                 return
             held = None
@@ -201,7 +203,6 @@ class Routing:
             if out.relayed > RELAY:
                 held = origin
                 origin.held += len(data)
-            key = out, dst, src, number, flags & OPENER
             relay = self.relays.get(key)
             if relay is None:
                 relay = self.relays[key] = Relay(self, key, out)

@@ -121,6 +121,14 @@ def wait_for_file(path, then=None):
     return then
 
 
+def answer_before_listening(answer, listen):
+    """Returns when ``answer`` is there; the loop of this context hears nothing until ``listen`` is."""
+    from contextree.core import main
+
+    main.child.broker.defer(wait_for_file, listen)
+    return wait_for_file(answer)
+
+
 # -- errors
 
 
@@ -181,7 +189,7 @@ def recurse(depth=0):
 
 
 def fail_group():
-    raise ExceptionGroup("both", [ValueError(1), OSError(2, "two", "file")])  # noqa: F821 - Python 3.11
+    raise ExceptionGroup("both", [ValueError(1), FileNotFoundError(2, "two", "file")])  # noqa: F821 - Python 3.11
 
 
 def unpicklable():
@@ -221,6 +229,12 @@ def count(stop, fail_at=None):
         if number == fail_at:
             raise LookupError("at %d" % number)
         yield number
+
+
+def of_sizes(sizes):
+    """bytes of every size, in order."""
+    for size in sizes:
+        yield bytes(size)
 
 
 progress = {"made": 0, "closed": 0}
