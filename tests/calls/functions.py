@@ -261,3 +261,42 @@ def peak():
         for line in file:
             if line.startswith("VmHWM"):
                 return int(line.split()[1]) / 1024
+
+
+# -- what strangers do
+
+
+class Bomb:
+    """Leaves a file where it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def own_container():
+    found = []
+    found.append(found)
+    return found
+
+
+def answer_with_pickles(form, path):
+    """From now on this context answers with pickles."""
+    from contextree.core import calls
+
+    calls.pack = lambda value, pickles: bytes([form]) + pickle.dumps(Bomb(path))
+
+
+def fail_with_pickles(path):
+    """From now on this context sends its exceptions with a pickle."""
+    from contextree.core import calls
+
+    honest = calls.pack_error
+
+    def pack_error(error, context, pickles):
+        calls.dumps, calls.loads = (lambda value, protocol: pickle.dumps(Bomb(path))), len
+        return honest(error, context, True)
+
+    calls.pack_error = pack_error
