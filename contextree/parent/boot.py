@@ -95,7 +95,9 @@ class Branch:
         link.scan = self.scan
         link.pending = [first] if first else []
         engine.children[self.id] = self
-        engine.add(link, self.id, engine.core.id, self.name, self.trusted, {"method": self.plan.method})
+        engine.add(link, self.id, engine.core.id, self.name, self.trusted, {
+            "method": self.plan.method,
+            "same": self.plan.method == "fork" or (self.plan.method == "local" and not self.plan.python)})
         self.move("connect")
         link.start()
         link.flush()

@@ -311,18 +311,18 @@ class Stream:
         self.engine = context.engine
         wait_for_room(context)
         self.timeout = options.get("timeout")
-        self.mailbox = Mailbox()
+        self.mailbox = mailbox = Mailbox()
+        self.done = True
+
+        def message(channel, data, fin, cost):  # no methods: the channel must not keep a stream alive that nobody has
+            if not mailbox.closed:
+                mailbox.put((data, fin, cost))
+
+        def end(channel, error):
+            mailbox.close(error)
+
+        self.channel = context.open_call(calls.STREAM, function, args, kwargs, options, message, end)
         self.done = False
-        self.channel = context.open_call(calls.STREAM, function, args, kwargs, options, self.message, self.end)
-
-    def message(self, channel, data, fin, cost):
-        """An item came. Loop thread."""
-        if not self.mailbox.closed:
-            self.mailbox.put((data, fin, cost))
-
-    def end(self, channel, error):
-        """The channel has ended."""
-        self.mailbox.close(error)
 
     def __iter__(self):
         return self
