@@ -187,6 +187,8 @@ class Template:
     def abandon(self) -> None:
         """The loop ends before the template does: let go of it, and so it ends. Loop thread, at its end."""
         with self.lock:
+            if self.dead:
+                return
             self.dead = True
         process.keep.remove(self.socket)
         process.disown(self.fd)
