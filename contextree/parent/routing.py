@@ -127,7 +127,7 @@ class Routing:
         self.waiting_ids = []
         self.watchers = {}  # id -> waiters for its end
         self.children = {}  # id of direct child -> Boot
-        self.count = {"spoofed": 0, "refused": 0, "forwarded": 0, "dropped": 0, "violations": 0, "disconnected": 0}
+        self.count = {"late": 0, "spoofed": 0, "refused": 0, "forwarded": 0, "dropped": 0, "violations": 0, "disconnected": 0}
         self.ending = None
 
     # -- look-ups, any thread
@@ -303,6 +303,9 @@ class Routing:
 
     def spoofed(self, link, src):
         """A frame whose source does not lie behind its link."""
+        if src in self.gone and src in link.blocks:  # it ended, and the news of that overtook what it had sent
+            self.count["late"] += 1
+            return
         self.count["spoofed"] += 1
         self.security(link, "sent a frame in the name of context %d" % src)
         self.noise(link)
