@@ -9,6 +9,7 @@ from contextree.connect.plan import command
 from contextree.core import first_stage, process
 from contextree.core.wire.errors import ConnectError
 from contextree.parent import boot
+from contextree.parent.popen import popen
 
 
 def launch(engine, plan, options, wait=True):
@@ -35,8 +36,8 @@ def launch(engine, plan, options, wait=True):
 
             pty = tty.open_pty()
             argv = tty.wrap(argv, pty.path)
-        child = subprocess.Popen(argv, stdin=fds[1], stdout=fds[1], stderr=fds[3], start_new_session=True,
-                                 env=environment(plan.env))
+        child = popen()(argv, stdin=fds[1], stdout=fds[1], stderr=fds[3], start_new_session=True,
+                        env=environment(plan.env))
     except OSError as error:
         for fd in fds:
             process.close(fd)

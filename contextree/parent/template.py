@@ -3,7 +3,6 @@
 import os
 import pickle
 import socket
-import subprocess
 import sys
 from collections import deque
 
@@ -13,6 +12,7 @@ from contextree.core.logs import Lines
 from contextree.core.wire.errors import ConnectError
 from contextree.core.wire.frames import NUMBER
 from contextree.parent import boot, child_state
+from contextree.parent.popen import popen
 
 ROLE = "contextree.parent.fork"
 GRACE = 2.0
@@ -35,8 +35,7 @@ class Template:
         error_r, error_w = os.pipe()
         argv = [sys.executable, "-c", first_stage.text(), "contextree:template"]
         try:
-            child = process.unpatched("subprocess", "Popen")(argv, stdin=theirs, stdout=theirs, stderr=error_w,
-                                                             start_new_session=True)
+            child = popen()(argv, stdin=theirs, stdout=theirs, stderr=error_w, start_new_session=True)
         except OSError as error:
             os.close(error_r)
             ours.close()

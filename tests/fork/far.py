@@ -309,3 +309,30 @@ def door():
     from contextree.core.wire import errors
 
     return [text, unknown, ContextDied is errors.ContextDied and current_router().name == name()]
+
+
+def use_asyncio():
+    """What asyncio thinks of the present loop, and a value out of a loop of our own."""
+    import asyncio
+
+    try:
+        asyncio.get_running_loop()
+        loop = "a loop"
+    except RuntimeError:
+        loop = "no loop"
+
+    async def work():
+        await asyncio.sleep(0.001)
+        return 43
+
+    return loop, asyncio.run(work())
+
+
+def collect():
+    import gc
+    import warnings
+
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        gc.collect()
+    return len(seen)
