@@ -41,7 +41,8 @@ def start(argv: Sequence[str | os.PathLike], *, reaper: Reaper | None = None, **
     if options.get("preexec_fn") is not None:
         raise UsageError("preexec_fn is not safe in a program with threads: use start_new_session, process_group, "
                          "user, group or a program that sets things up")
-    reaper = reaper or default_reaper()
+    if reaper is None:
+        reaper = default_reaper()
     popen = popen_class()(argv, **options)
     popen.returncode = 0  # the object is dropped here and must not wait for the pid: only the handle does
     words = [argv] if isinstance(argv, (str, bytes, os.PathLike)) else argv

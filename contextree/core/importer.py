@@ -14,14 +14,12 @@ from _imp import acquire_lock, release_lock
 from zlib import decompress
 
 from contextree.core import process
+from contextree.core.process import loads
 from contextree.core.wire.frames import MODULES
 
-try:
-    from _pickle import loads
-except ImportError:
-    from pickle import loads
-
 ABSENT, SOURCE, CODE, NAMESPACE = 0, 1, 2, 3
+# what the standard library tries to import on other platforms: not worth a question
+NOWHERE = {"org", "nt", "msvcrt", "winreg", "_winapi", *getattr(sys, "stdlib_module_names", ())}
 MAGIC = sys.modules["_frozen_importlib_external"].MAGIC_NUMBER
 
 
@@ -35,11 +33,14 @@ class Finder:
     def find_spec(self, name, path=None, target=None):
         """A spec for ``name``, or None when it is not ours to give."""
         importer = self.importer
-        if not self.asks and name not in importer.shared:
+        if not self.asks and name not in importer.shared and name[:11] != "contextree.":  # never another version of ours
+            return None
+        if self.asks and name.partition(".")[0] in NOWHERE:
             return None
         record = importer.record(name)
         if record[1] == ABSENT:
-            if self.asks and record[3]:
+            # an import tells the reason; importlib.util.find_spec, which gets here by another way, has None to say it
+            if self.asks and record[3] and sys._getframe(2).f_code.co_name[:14] == "_find_and_load":
                 raise ModuleNotFoundError("No module named %r: %s" % (name, record[3]), name=name)
             return None
         return importer.spec(record)
@@ -56,6 +57,8 @@ class Finder:
 class Importer:
     """The importer of one context; also the ``__loader__`` of what it loads. ``parent`` is the id that is asked."""
 
+    main = None  # the root's main script, once it was needed
+
     def __init__(self, router, parent: int) -> None:
         self.router = router
         self.parent = parent
@@ -63,7 +66,6 @@ class Importer:
         self.shared = set()
         self.pending = {}  # name -> waiters
         self.lock = process.allocate_lock()
-        self.main = None  # the root's main script, once it was needed
         self.requests = 0
 
     @classmethod
@@ -93,6 +95,10 @@ class Importer:
         """The master says what it shares, with some records. Loop thread."""
         names, records = loads(data)
         self.shared.update(names)
+        with self.lock:
+            for name in names:  # what was refused before may be had now
+                if self.records.get(name, "  ")[1] == ABSENT:
+                    del self.records[name]
         for record in records:
             self.store(record)
         channel.send(b"", True)
@@ -160,7 +166,11 @@ class Importer:
         from _frozen_importlib import ModuleSpec
 
         name, form, path, data, package = record
-        spec = ModuleSpec(name, None if form == NAMESPACE else self, origin=path, is_package=package)
+        loader = None if form == NAMESPACE else self
+        if package and loader and sys.version_info[:2] == (3, 9):  # its importlib.resources does not say which package
+            loader = type("Loader", (), {"files": lambda _: self.get_resource_reader(name).files(),
+                                         "__getattr__": lambda _, key: getattr(self, key)})()
+        spec = ModuleSpec(name, loader, origin=path, is_package=package)
         spec.has_location = bool(path) and form != NAMESPACE
         return spec
 
@@ -213,6 +223,7 @@ class Importer:
                 raise ImportError("the master's __main__ cannot be sent: %s" % record[3])
             module = type(sys)("__mp_main__")
             module.__file__ = record[2]
+            module.__package__ = record[4]  # of python -m
             module.__loader__ = self
             self.main = sys.modules["__mp_main__"] = sys.modules["__main__"] = module
             try:

@@ -11,9 +11,10 @@ import sys
 
 from contextree.core import process
 from contextree.core.broker import Broker
-from contextree.core.calls import Calls, here, loads, unpack
+from contextree.core.calls import Calls, here, unpack
 from contextree.core.importer import MAGIC, Importer
 from contextree.core.logs import Hook, Output
+from contextree.core.process import loads
 from contextree.core.router import Router
 from contextree.core.streams import Link
 from contextree.core.wire import values
@@ -58,6 +59,7 @@ class Child:
         """Serve until the end; does not return."""
         self.broker.start()
         here.router = self.router
+        __import__("threading")  # by the thread that it is to take for the main one
         try:
             for data in self.config.get("hooks", ()):
                 function, args, kwargs = unpack(data)
@@ -148,7 +150,9 @@ def boot(read, bundle: bytes) -> None:
     config = loads(read(NUMBER.unpack(read(4))[0]))
     rfd, wfd = process.high(os.dup(0)), process.high(os.dup(1))
     os.dup2(2, 1)
-    sys.path[:] = [entry for entry in config.get("path") or sys.path if entry]
+    sys.path[:] = config.get("path") or sys.path
+    if os.environ.get("PYTHONSAFEPATH") == "contextree":  # see first_stage.SAFE
+        del os.environ["PYTHONSAFEPATH"]
     role = config.get("role")
     if role:  # not a context: what it imports comes with the configuration
         Importer.of(None, 0, config["records"])

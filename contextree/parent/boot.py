@@ -25,9 +25,10 @@ from contextree.core.streams import Link
 from contextree.core.wire import errors
 from contextree.core.wire.errors import ConnectError, ConnectTimeout, ContextDied, ContextreeError
 from contextree.core.wire.flow import WINDOW_MAX, WINDOW_START, Bucket
-from contextree.core.wire.frames import CONTROL, GOAWAY, HELLO, NUMBER, frame
+from contextree.core.wire.frames import CONTROL, GOAWAY, HELLO, MAX_PAYLOAD, NUMBER, SIZE, frame
 from contextree.core.wire.routes import Blocks
 from contextree.parent.reaper import Reaper
+from contextree.parent.routing import clean
 
 STDERR = 2  # kind of a log payload; 0 and 1 are in core.logs
 NEWS = 1.0  # seconds to wait for exit status and last lines once the link is gone
@@ -45,9 +46,15 @@ class ChildLink(Link):
     def __init__(self, *args):
         Link.__init__(self, *args)
         self.blocks = Blocks()
-        self.strikes = self.noise = self.relayed = 0
+        self.strikes = self.noise = self.relayed = self.requests = 0
         self.opens = Bucket(2000, 10000)
+        self.logs = Bucket(5000, 50000)
         self.complaints = Bucket(1, 10)
+
+    def _frames(self, data):
+        Link._frames(self, data)
+        if self.received + self.held > self.window + MAX_PAYLOAD + SIZE:  # one frame may go beyond it
+            raise errors.ProtocolError("it sent more than the window of its link")
 
 
 class Branch:
@@ -63,14 +70,15 @@ class Branch:
         self.state = "start"
         self.nonce = b"\ncontextree:" + os.urandom(16).hex().encode() + b"\n"
         self.link = self.process = self.timer = self.command = None
-        self.terminal = self.errors = None
+        self.terminal = self.slave = self.errors = None
         self.noise = b""
         self.seen_alive = self.detached = False
         self.awaited = False  # is there a process of which we have not been told yet?
         self.output = deque(maxlen=20)
+        self.lines = Bucket(2000, 20000)
         self.partial = Lines(self.line)
         self.result = Mailbox()
-        self.reason = self.error = None
+        self.reason = self.error = self.quiet = None
         self.status = None
         self.started = self.broker.clock()
         self.took = None
@@ -87,7 +95,9 @@ class Branch:
         link.scan = self.scan
         link.pending = [first] if first else []
         engine.children[self.id] = self
-        engine.add(link, self.id, engine.core.id, self.name, self.trusted, {"method": self.plan.method})
+        engine.add(link, self.id, engine.core.id, self.name, self.trusted, {
+            "method": self.plan.method,
+            "same": self.plan.method == "fork" or (self.plan.method == "local" and not self.plan.python)})
         self.move("connect")
         link.start()
         link.flush()
@@ -105,9 +115,13 @@ class Branch:
         self.errors = fd
         self.broker.watch(fd, self.read_stderr)
 
-    def watch_terminal(self, fd) -> None:
-        """Have the dialogue of the plan on the terminal whose master is ``fd``."""
+    def watch_terminal(self, fd, slave) -> None:
+        """Have the dialogue of the plan on the terminal whose master is ``fd``.
+
+        Its ``slave`` stays open until the child has ended, which shows elsewhere: ssh opens /dev/tty anew for each question,
+        and while nobody has the slave open the master reads as if all were over."""
         self.terminal = fd
+        self.slave = slave
         self.broker.watch(fd, self.read_terminal)
 
     def move(self, state) -> None:
@@ -149,10 +163,13 @@ class Branch:
             if kind != HELLO or src != self.id:
                 raise errors.ProtocolError("the first frame is of kind %d" % kind)
             hello = self.engine.decode(bytes(view))
-            version = tuple(int(part) for part in hello["version"])
-            facts = {"pid": int(hello["pid"]), "version": version, "executable": str(hello["executable"])[:256],
-                     "uid": int(hello["uid"]), "platform": str(hello["platform"])[:32]}
-        except (ContextreeError, ValueError, TypeError, KeyError) as error:
+            if type(hello) is not dict:
+                raise errors.ProtocolError("it holds no names")
+            facts = clean(hello)
+            for key in ("pid", "version", "uid", "platform"):
+                if key not in facts:
+                    raise errors.ProtocolError("%s is %.80r" % (key, hello.get(key)))
+        except ContextreeError as error:
             return link.close("a bad hello: %s" % error)
         self.move("up")
         link.receive = core.receive
@@ -172,7 +189,7 @@ class Branch:
     def read_stderr(self) -> None:
         """Forward lines of stderr."""
         try:
-            data = os.read(self.errors, 65536)
+            data = os.read(self.errors, 16384)
         except BlockingIOError:
             return
         except OSError:
@@ -220,24 +237,45 @@ class Branch:
         if fd is not None:
             self.broker.forget(fd)
             process.close(fd)
+            process.close(self.slave)
 
     def line(self, line) -> None:
         """A line that the child wrote to stderr."""
         self.note(line.rstrip(b"\r"), "stderr")
 
     def note(self, line, stream) -> None:
-        """Keep a line for the error text, and log it."""
-        self.output.append(line[:500].decode("utf-8", "replace"))
+        """Keep a line for the error text, and log it, at a bounded rate; what comes before HELLO (banners, what ssh complains
+        of) as login."""
+        if not self.lines.take(self.broker.clock()):
+            return
+        if self.took is None:
+            stream = "login"
+        self.output.append(printable(line))
         self.engine.child_line(self.id, stream, line)
+
+    def warn(self) -> None:
+        """Log what the plan wants its user to know."""
+        for warning in self.plan.warnings:
+            self.engine.child_line(self.id, "warning", warning.encode("utf-8", "replace"))
+
+    def last_lines(self) -> str:
+        """What it said at last: on the terminal, then on stderr and stdout."""
+        lines = list(self.output)
+        dialogue = self.plan.dialogue
+        if dialogue is not None:
+            lines[:0] = [line for line in dialogue.explain().split("\n") if line.strip() and line not in lines]
+        return "\n".join(lines)
 
     # -- the end
 
     def lost(self, link, reason) -> None:
         """The link has closed."""
         self.reason = self.reason or reason
+        self.engine.link_lost(link)
         if self.state not in ("dying", "dead"):
             self.early = self.state != "up"
             self.phase = self.state
+            self.quiet = self.broker.clock() - link.last_read
             self.move("dying")
             self.timer = self.broker.timer(NEWS, self.settle, True)
         if self.process is not None:
@@ -286,6 +324,15 @@ class Branch:
         for function in self.on_dead:
             function()
 
+    def abandon(self, error) -> None:
+        """The loop ends before the child does: let go of everything and tell who waits. Loop thread, at its end."""
+        self.state = "dead"
+        self.link.on_lost = lambda link, reason: None
+        self.link.close(str(error))
+        self.close_stderr()
+        self.close_terminal()
+        self.result.close(error)
+
     def explain(self) -> str:
         """How it ended, in words, with its last lines."""
         text = self.reason or "it was closed"
@@ -295,6 +342,8 @@ class Branch:
                 text += "; " + self.reason
         elif self.process is not None:
             text = "the connection was lost (%s), its process has not ended yet" % text
+        if self.plan.silence and self.quiet and self.quiet > self.plan.silence * 0.6:  # it says something each second
+            text += "; nothing had come from there for %.0f s: the host or the network to it does not answer" % self.quiet
         if self.output and (self.status is None or not self.status.clean() or self.early):
             text += "; its last lines were:\n  " + "\n  ".join(list(self.output)[-10:])
         return text
@@ -304,8 +353,8 @@ class Branch:
         returncode = self.status.returncode if self.status is not None else None
         for line in self.noise.split(b"\n"):
             if line.strip() and line + b"\n" != ALIVE:
-                self.output.append(line[:500].decode("utf-8", "replace"))
-        output = "\n".join(self.output)
+                self.output.append(printable(line))
+        output = self.last_lines()
         if "contextree: Python 3.6 or newer is needed" in output:
             return self.make_error("VersionError", output[output.rindex("Python 3.6 or"):].split("\n")[0], "boot", returncode)
         if self.seen_alive:
@@ -317,13 +366,12 @@ class Branch:
         """An error of a class of the tree, by name, with the fields of a ConnectError."""
         kind = getattr(errors, name, ConnectError)
         command = " ".join(word if len(word) < 200 else word[:60] + "..." for word in self.command or ())
-        return kind("%s: %s" % (self.name, message), phase=phase, command=command, status=status,
-                    output="\n".join(self.output))
+        return kind("%s: %s" % (self.name, message), phase=phase, command=command, status=status, output=self.last_lines())
 
     def timed_out(self, phase, limit) -> None:
         """A phase took too long."""
         self.fail(ConnectTimeout("%s: phase %s took more than %s s" % (self.name, phase, limit), phase=phase,
-                                 output="\n".join(self.output), command=" ".join(self.command or ())[:300]))
+                                 output=self.last_lines(), command=" ".join(self.command or ())[:300]))
 
     def fail(self, error) -> None:
         """Give up on a child that is not up."""
@@ -359,6 +407,12 @@ class Branch:
         self.close_terminal()
         if self.link.rfd is not None:
             self.link.close("it did not end in time")
+
+
+def printable(line) -> str:
+    """A line of a stranger for an error text: cut, and nothing in it that could drive a terminal."""
+    text = line[:500].decode("utf-8", "replace")
+    return text if text.isprintable() else "".join(c if c.isprintable() or c == "\t" else "?" for c in text)
 
 
 def name_for(engine, plan, number) -> str:
@@ -399,7 +453,8 @@ def wait_up(branch) -> None:
 
 
 def end_all(engine, grace, then) -> None:
-    """Shut all children of ``engine`` down, then its template, then call ``then()``. Loop thread."""
+    """Shut all children of ``engine`` down, then its template, then call ``then()``: all have been reaped by then, or it is
+    too late. Loop thread."""
     engine.ending = True
     state = {"done": False}
 

@@ -12,11 +12,13 @@ from concurrent import futures
 from contextree.core import calls, process
 from contextree.core.mailbox import Mailbox
 from contextree.core.wire import errors
+from contextree.core.wire.frames import BROKEN
 from contextree.core.wire.errors import (
-    CallCancelled, CallTimeout, Closed, ContextreeError, ProtocolError, RemoteError, WouldBlockLoop,
+    CallCancelled, CallTimeout, Closed, ContextreeError, ProtocolError, RemoteError, UsageError, WouldBlockLoop,
 )
 
 OWN = errors.__name__
+BACKLOG = 1 << 24  # bytes that may wait for one link before who calls has to wait too
 making = process.allocate_lock()
 
 
@@ -27,6 +29,22 @@ def _forked() -> None:
 
 process.after_fork.append(_forked)
 exception_types = {}  # (module, qualname) -> class: what may be re-raised as itself, besides builtins and our own
+
+
+def register_exception(kind: type) -> type:
+    """Let exceptions of exactly the class ``kind`` be re-raised as themselves, also from contexts that are not trusted:
+    made by ``kind(*args)`` of plain ``args`` that come from there. Returns ``kind``, so that it can decorate a class.
+
+    Here, where the exception arrives; there nothing need be done. UsageError unless ``kind`` is an Exception. Any thread.
+
+    >>> @contextree.register_exception
+    ... class OutOfPaper(Exception):
+    ...     pass
+    """
+    if not isinstance(kind, type) or not issubclass(kind, Exception):
+        raise UsageError("register_exception wants a class of exceptions, not %r" % (kind,))
+    exception_types[kind.__module__, kind.__qualname__] = kind
+    return kind
 
 
 def unpack(engine, pickles, data):
@@ -63,10 +81,10 @@ def make_error(record, pickles):
     try:
         if isinstance(kind, type) and issubclass(kind, ContextreeError):
             error = kind(str(text), **{str(key): value for key, value in (fields or {}).items()})
-        elif isinstance(kind, type) and issubclass(kind, Exception) and type(args) is tuple:
+        elif pickled and pickles:  # attributes, notes and causes too
+            error = process.loads(pickled)
+        if not isinstance(error, Exception) and isinstance(kind, type) and issubclass(kind, Exception) and type(args) is tuple:
             error = kind(*args)
-        elif pickled and pickles:
-            error = calls.loads(pickled)
     except Exception:
         error = None
     if not isinstance(error, Exception):
@@ -87,8 +105,11 @@ class Reply:
 
     def message(self, channel, data, fin, cost):
         """It came. Loop thread."""
-        self.data = data
-        self.waiter.wake()
+        if self.data is None:
+            self.data = data
+            self.waiter.wake()
+        if not fin:
+            channel.cancel(BROKEN, "an answer is one message")
 
     def end(self, channel, error):
         """It will not come."""
@@ -97,11 +118,24 @@ class Reply:
             self.waiter.wake()
 
 
+def wait_for_room(context) -> None:
+    """Wait while more than ``BACKLOG`` bytes are on their way to ``context``'s link; never on the loop thread.
+
+    It looks again every few milliseconds rather than be woken, so that sending, the hot path, has nobody to wake."""
+    link = context.engine.core.link_to(context.id)
+    if link is None or link.out.queued + link.unsent < BACKLOG or process.get_ident() == context.engine.broker.thread:
+        return
+    waiter = process.Waiter()
+    while link.out.queued + link.unsent >= BACKLOG and not link.closed:
+        waiter.wait(0.005)
+
+
 def call(context, function, args, kwargs, options):
     """Call and wait."""
     engine = context.engine
     if process.get_ident() == engine.broker.thread:
         raise WouldBlockLoop("call() on the loop thread would wait for itself; use submit()")
+    wait_for_room(context)
     reply = Reply()
     channel = context.open_call(calls.CALL, function, args, kwargs, options, reply.message, reply.end)
     timeout = options.get("timeout")
@@ -135,11 +169,15 @@ def describe(function) -> str:
 class CallFuture(futures.Future):
     """The Future of one call. ``cancel`` also tells the other end: what has not started there will not.
 
+    >>> future = web.submit(pow, 2, 10)
+    >>> future.result(timeout=10)
+    1024
+
     A Condition and two lists for every future are most of what a Future costs, and nearly none is ever waited for twice or
     has callbacks; so they are made when somebody first needs them. ``making`` guards that, and the end of those without."""
 
     _state = futures._base.PENDING
-    _result = _exception = channel = _raw = _made = _own = None
+    _result = _exception = channel = _raw = _made = _timer = _own = None
 
     def __init__(self, engine) -> None:
         self.engine = engine
@@ -155,16 +193,30 @@ class CallFuture(futures.Future):
 
     def message(self, channel, data, fin, cost):
         """The answer came. Loop thread."""
-        self._raw = data
-        self._finish()
+        if self._raw is None:
+            self._raw = data
+            self._finish()
+        if not fin:
+            channel.cancel(BROKEN, "an answer is one message")
 
     def end(self, channel, error):
         """No answer will come."""
-        if self._raw is None:
+        if self._raw is None and self._made is None:
             self._made = None, error
             self._finish()
 
+    def limit(self, timeout, error) -> None:
+        """Wait no longer than ``timeout`` seconds from now. Loop thread."""
+        if self._raw is None and self._made is None:
+            self._timer = self.engine.broker.timer(timeout, self._expire, error)
+
+    def _expire(self, error):
+        self.end(None, error)
+        self.channel.cancel()
+
     def _finish(self):
+        if self._timer:
+            self._timer.cancel()
         with making:
             if self._own is None:
                 self._state = futures._base.FINISHED
@@ -233,32 +285,44 @@ class CallFuture(futures.Future):
 
 
 def submit(context, function, args, kwargs, options):
-    """Call without waiting: a CallFuture."""
+    """Call without waiting for the answer: a CallFuture. Waits only while too much is on its way there already."""
     engine = context.engine
+    wait_for_room(context)
     future = CallFuture(engine)
     future.channel = context.open_call(calls.CALL, function, args, kwargs, options, future.message, future.end, flush=False)
+    timeout = options.get("timeout")
+    if timeout is not None:
+        error = CallTimeout("%s did not answer %s within %s s" % (context.name, describe(function), timeout))
+        engine.broker.defer(future.limit, timeout, error)
     return future
 
 
 class Stream:
     """Iterator over what a generator yields in another context. ``close`` closes the generator there; as a context
-    manager it does so at the end of the block. It is paced: the generator waits while we do not take."""
+    manager it does so at the end of the block. It is paced: the generator waits while we do not take.
+
+    >>> import itertools
+    >>> with web.stream(itertools.count, 7) as numbers:
+    ...     next(numbers), next(numbers)
+    (7, 8)
+    """
 
     def __init__(self, context, function, args, kwargs, options) -> None:
         self.engine = context.engine
+        wait_for_room(context)
         self.timeout = options.get("timeout")
-        self.mailbox = Mailbox()
+        self.mailbox = mailbox = Mailbox()
+        self.done = True
+
+        def message(channel, data, fin, cost):  # no methods: the channel must not keep a stream alive that nobody has
+            if not mailbox.closed:
+                mailbox.put((data, fin, cost))
+
+        def end(channel, error):
+            mailbox.close(error)
+
+        self.channel = context.open_call(calls.STREAM, function, args, kwargs, options, message, end)
         self.done = False
-        self.channel = context.open_call(calls.STREAM, function, args, kwargs, options, self.message, self.end)
-
-    def message(self, channel, data, fin, cost):
-        """An item came. Loop thread."""
-        if not self.mailbox.closed:
-            self.mailbox.put((data, fin, cost))
-
-    def end(self, channel, error):
-        """The channel has ended."""
-        self.mailbox.close(error)
 
     def __iter__(self):
         return self

@@ -4,7 +4,7 @@ from contextree.connect import local as local_method
 from contextree.connect import ssh as ssh_method
 from contextree.core import calls as core_calls
 from contextree.core import process
-from contextree.core.wire.errors import CallTimeout, Closed, ContextDied, ForkedError, UsageError
+from contextree.core.wire.errors import CallTimeout, Closed, ContextDied, UsageError
 from contextree.core.wire.frames import CONTROL, MAIN, PICKLE, PING, SERVICE, frame
 from contextree.core.wire.routes import valid_name
 from contextree.parent import calls
@@ -44,7 +44,13 @@ class Grower:
 class Context(Grower):
     """One context of the tree, as seen from here. The same object for the same id, within one router.
 
-    Handles may be passed to calls and come back as the same object."""
+    Handles may be passed to calls and come back as the same object.
+
+    >>> web.call(abs, -42)
+    42
+    >>> web.name, web.state
+    ('web', 'up')
+    """
 
     def __init__(self, engine, number: int, name: str) -> None:
         self.engine = engine
@@ -67,28 +73,31 @@ class Context(Grower):
 
     # -- calls
 
-    def call(self, function, *args, **kwargs):
+    def call(self, __function, *args, **kwargs):
         """Run ``function(*args, **kwargs)`` there and return its result.
 
         Exceptions are re-raised as themselves where they are builtin, registered, or this context is trusted, with a
         RemoteError as cause; as RemoteError otherwise. ContextDied when the context ends, CallTimeout after the timeout of
         ``with_options``, NotSendable when something cannot be sent."""
-        return calls.call(self, function, args, kwargs, self.options)
+        return calls.call(self, __function, args, kwargs, self.options)
 
-    def submit(self, function, *args, **kwargs):
+    def submit(self, __function, *args, **kwargs):
         """As ``call``, without waiting: a ``concurrent.futures.Future``."""
-        return calls.submit(self, function, args, kwargs, self.options)
+        return calls.submit(self, __function, args, kwargs, self.options)
 
-    def stream(self, function, *args, **kwargs) -> calls.Stream:
+    def stream(self, __function, *args, **kwargs) -> calls.Stream:
         """Iterate here over what ``function(*args, **kwargs)`` yields there; it waits while we do not take."""
-        return calls.Stream(self, function, args, kwargs, self.options)
+        return calls.Stream(self, __function, args, kwargs, self.options)
 
-    def with_options(self, timeout: "float | None" = None, threads: int = 0) -> "Context":
+    def with_options(self, **options) -> "Context":
         """The same context with other options for its calls: ``timeout`` in seconds for each, ``threads``: run them there on
-        a pool of up to as many threads instead of one by one on its main thread."""
+        a pool of up to as many threads instead of one by one on its main thread. What is not given stays as it is."""
+        for name in options:
+            if name not in ("timeout", "threads"):
+                raise TypeError("with_options() has no option %r; there are timeout and threads" % name)
         twin = Context(self.engine, self.id, self.name)
         twin.shared = self.shared
-        twin.options = {"timeout": timeout, "threads": threads}
+        twin.options = dict(self.options, **options)
         return twin
 
     def open_call(self, kind, function, args, kwargs, options, message, end, flush=True, service=0):
@@ -97,7 +106,8 @@ class Context(Grower):
         engine.check_fork()
         info = engine.infos.get(self.id)
         version = info and info.facts.get("version")
-        data, flags, modules = pack_call(function, args, kwargs, version, engine.main_by_name)
+        by_name = info and info.facts.get("main") or engine.main_by_name
+        data, flags, modules = pack_call(function, args, kwargs, version, by_name)
         if modules and not modules <= self.shared:
             engine.share(self, modules, flags & MAIN)
         trusted = self.id in engine.above or (info is not None and info.trusted)
@@ -200,7 +210,7 @@ class Context(Grower):
     def facts(self) -> dict:
         """What it said of itself: pid, version, executable, uid, platform, method, started (seconds until it was up)."""
         info = self.engine.infos.get(self.id)
-        return dict(info.facts) if info else {}
+        return {key: value for key, value in info.facts.items() if key != "main"} if info else {}
 
     @property
     def pid(self) -> "int | None":
@@ -224,6 +234,8 @@ class Context(Grower):
         engine.check_fork()
         core = engine.core
         link = core.link_to(self.id)
+        if core.closed:
+            raise Closed(str(core.closed))
         if link is None or link.closed:
             raise engine.no_way(self.id)
         waiter = process.Waiter()

@@ -21,6 +21,7 @@ from contextree.parent.importer import ModuleService
 from contextree.parent.pickling import pack_call
 from contextree.parent.routing import Routing
 from contextree.parent.template import Template
+from contextree.parent.values import decode
 
 making = process.allocate_lock()
 
@@ -43,10 +44,19 @@ def engine_of(core) -> "Engine":
         return core.engine
 
 
+def search_path() -> list:
+    """``sys.path`` for a child that may run in another directory. What is relative to one that is gone is left out."""
+    try:
+        here = os.getcwd()
+    except OSError:
+        return [entry for entry in sys.path if os.path.isabs(entry)]
+    return [os.path.join(here, entry) if entry else here for entry in sys.path]
+
+
 class Engine(Routing):
     """What a context that is not the root has for its children."""
 
-    def __init__(self, core, ids, bundle, decode=values.decode, trusted=True) -> None:
+    def __init__(self, core, ids, bundle, decode=decode, trusted=True) -> None:
         Routing.__init__(self, core, ids, bundle, decode, trusted)
         self.above = frozenset()  # ids of the ancestors
         self.contexts = {}
@@ -107,7 +117,7 @@ class Engine(Routing):
         config = {"level": options.pop("log_level", self.log_level()), "hooks": [hook[0] for hook in hooks],
                   "above": sorted(self.above | {self.core.id})}
         if plan.method == "fork" or (plan.method == "local" and not plan.python):
-            config["path"] = [os.path.abspath(entry or ".") for entry in sys.path]
+            config["path"] = search_path()
         return config
 
     def log_level(self) -> int:
@@ -126,14 +136,18 @@ class Engine(Routing):
         """See that ``context`` may import ``modules``: here they came from above, so it may."""
         context.shared |= modules
 
+    def answer(self, question):
+        """The answer to a question of a child about data files, sources, names; None when nobody knows."""
+        return self.modules.ask(question)
+
     def allow(self, modules) -> None:
         """Let children have ``modules``: the root decides."""
 
     def share_package(self, context) -> None:
         """See that ``context`` may import contextree's own parent half: it may always."""
 
-    def main_by_name(self) -> bool:
-        """May functions of ``__main__`` go by name? Here only where it is the root's script, imported."""
+    def main_by_name(self, value=None) -> bool:
+        """May functions of ``__main__`` such as ``value`` go by name? Here only where it is the root's script, imported."""
         return life.child.importer.main is not None
 
     def code_bundle(self) -> bytes:
@@ -149,7 +163,7 @@ class Engine(Routing):
         """The template, started now if there is none."""
         with self.template_lock:
             if self.template is None or self.template.dead:
-                self.template = Template(self, [os.path.abspath(entry or ".") for entry in sys.path], self.preload)
+                self.template = Template(self, search_path(), self.preload)
             return self.template
 
     # -- what children say

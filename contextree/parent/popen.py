@@ -1,20 +1,21 @@
 """``subprocess.Popen`` as the standard library has it, also in a program that gevent has monkey-patched.
 
-gevent's own works on the thread of its default loop alone, and takes the child's status with a watcher of its own. The
-original class is of no use then either: gevent takes functions away that it needs. So such programs get a second, fresh copy
-of the module.
+gevent's would watch, and reap, the child itself, works on the thread of its default loop alone, and leaves the module that it
+patches unable to start anything. So there the module is loaded a second time, with the real functions of ``os``.
 """
 
+import os
 import sys
+
+from contextree.core import process
 
 copy = None
 
 
 def popen():
-    """The class."""
+    """The class. From any thread."""
     global copy
-    monkey = sys.modules.get("gevent.monkey")
-    if monkey is None or not monkey.is_module_patched("subprocess"):
+    if "gevent.monkey" not in sys.modules:
         import subprocess
 
         return subprocess.Popen
@@ -24,5 +25,7 @@ def popen():
         spec = find_spec("subprocess")
         module = module_from_spec(spec)
         spec.loader.exec_module(module)
+        module.os = type(sys)("os")
+        module.os.__dict__.update({name: process.unpatched("os", name) for name in dir(os)})
         copy = module
     return copy.Popen

@@ -420,7 +420,7 @@ def test_ct_07_interrupt_races_with_delivery(ctrl_c):
 
 
 def interrupt_everywhere(prepare, run, check):
-    """Run ``run(*prepare())`` with KeyboardInterrupt at its first, second, ... point where the interpreter looks for signals.
+    """Run ``run(*prepare())``, interrupted at its first, second, ... point where the interpreter looks for signals.
 
     Those are the entry of a function, the end of a call and the jump back of a loop, in mailbox.py and process.py."""
     files = {mailbox.__file__, process.__file__}
@@ -435,6 +435,8 @@ def interrupt_everywhere(prepare, run, check):
                 return None
             frame.f_trace_lines, frame.f_trace_opcodes = False, True
             before = last.get(frame)
+            if event == "exception":
+                last.pop(frame, None)  # the call did not end but raised: no look for signals there
             if event == "opcode":
                 last[frame] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
             if event == "call" or event == "opcode" and before and before.startswith(("CALL", "JUMP_BACKWARD")):
