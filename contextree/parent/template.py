@@ -40,7 +40,7 @@ class Template:
         except OSError as error:
             process.close_fd(error_r)
             ours.close()
-            raise ConnectError("cannot start the template process %s: %s" % (argv[0], error), phase="start")
+            raise ConnectError("cannot start the template process %s: %s" % (argv[0], error), phase="start") from None
         finally:
             theirs.close()
             process.close_fd(error_w)
