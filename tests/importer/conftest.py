@@ -20,7 +20,7 @@ pythons = dict(word.split("=") for word in sys.argv[1:])
 def requests(router):
     return router.stats()["modules"]["requests"]
 
-def strange(python):
+def alone(python=sys.executable):  # a Python that does not see what this one sees
     return [python, "-I"]
 
 """
@@ -29,7 +29,7 @@ def strange(python):
 @pytest.fixture
 def master(tmp_path, pythons):
     """``master(files, body, *versions)`` runs ``body`` in a master that has ``files`` on its path (and this repository):
-    ``pythons`` there maps versions to commands; a child of ``local(python=[sys.executable, "-I"])`` has neither."""
+    ``pythons`` there maps versions to commands; a child of ``local(python=alone())`` sees neither."""
 
     def run(files, body, *versions):
         for name, text in files.items():
