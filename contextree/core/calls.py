@@ -13,8 +13,8 @@ as pickles where the asker said so, because it trusts this context.
 """
 
 import sys
+from _struct import Struct
 from _thread import _local
-from struct import Struct
 
 from contextree.core import process
 from contextree.core.mailbox import Mailbox

@@ -127,6 +127,7 @@ class Hook:
 
         root = logging.getLogger()
         for logger in [root] + [item for item in root.manager.loggerDict.values() if isinstance(item, logging.Logger)]:
+            process.keep += logger.handlers  # to close an inherited stream may wait for a lock that a dead thread held
             del logger.handlers[:]
         self.installed = Forward()
         root.addHandler(self.installed)

@@ -36,6 +36,7 @@ class Child:
         self.bundle = config.get("bundle") or bundle
         self.forked = forked
         self.leaving = None
+        self.status = 0
         self.broker = broker = Broker(name=config["name"])
         self.router = router = Router(broker, config["id"], config["name"])
         router.max_message = config["max_message"]
@@ -67,6 +68,7 @@ class Child:
             import traceback
 
             traceback.print_exc()
+            self.status = 1
             self.broker.defer(self.leave)
         while True:
             try:
@@ -123,7 +125,7 @@ class Child:
             link.flush()
             self.broker.timer(0.005, self.flush, tries - 1)
         else:
-            os._exit(0)
+            os._exit(self.status)
 
 
 def stdio(owner: Child) -> None:
@@ -148,7 +150,9 @@ def boot(read, bundle: bytes) -> None:
     config = loads(read(NUMBER.unpack(read(4))[0]))
     rfd, wfd = process.high(os.dup(0)), process.high(os.dup(1))
     os.dup2(2, 1)
-    sys.path[:] = [entry for entry in config.get("path") or sys.path if entry]
+    sys.path[:] = config.get("path") or sys.path
+    if os.environ.get("PYTHONSAFEPATH") == "contextree":  # see first_stage.SAFE
+        del os.environ["PYTHONSAFEPATH"]
     role = config.get("role")
     if role:  # not a context: what it imports comes with the configuration
         Importer.of(None, 0, config["records"])

@@ -32,7 +32,6 @@ class RootEngine(Engine):
         self._main: bool | None = None
         self._plain: set[str] = set()  # modules of the standard library
         self._sharing = threading.Lock()
-        finder.allow("dill")
 
     # -- modules
 

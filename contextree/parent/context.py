@@ -4,7 +4,7 @@ from contextree.connect import local as local_method
 from contextree.connect import ssh as ssh_method
 from contextree.core import calls as core_calls
 from contextree.core import process
-from contextree.core.wire.errors import CallTimeout, Closed, ContextDied, ForkedError, UsageError
+from contextree.core.wire.errors import CallTimeout, Closed, ContextDied, UsageError
 from contextree.core.wire.frames import CONTROL, MAIN, PICKLE, PING, SERVICE, frame
 from contextree.core.wire.routes import valid_name
 from contextree.parent import calls
@@ -44,7 +44,13 @@ class Grower:
 class Context(Grower):
     """One context of the tree, as seen from here. The same object for the same id, within one router.
 
-    Handles may be passed to calls and come back as the same object."""
+    Handles may be passed to calls and come back as the same object.
+
+    >>> web.call(abs, -42)
+    42
+    >>> web.name, web.state
+    ('web', 'up')
+    """
 
     def __init__(self, engine, number: int, name: str) -> None:
         self.engine = engine
@@ -97,8 +103,7 @@ class Context(Grower):
     def open_call(self, kind, function, args, kwargs, options, message, end, flush=True, service=0):
         """Open a channel for a call; the modules that it needs are shared first."""
         engine = self.engine
-        if engine.core.generation != process.generation:
-            raise ForkedError("%s belongs to the process that this one was forked from" % self.name)
+        engine.check_fork()
         info = engine.infos.get(self.id)
         version = info and info.facts.get("version")
         by_name = info and info.facts.get("main") or engine.main_by_name
@@ -125,6 +130,7 @@ class Context(Grower):
     # -- growing and ending
 
     def _grow(self, plan, options):
+        self.engine.check_fork()
         from contextree.parent import control
 
         if not valid_name(plan.name.replace("{id}", "1")):
@@ -148,6 +154,7 @@ class Context(Grower):
         engine = self.engine
         if self.id == engine.core.id:
             raise UsageError("a context cannot shut itself down")
+        engine.check_fork()
         info = engine.infos.get(self.id)
         if info is None:
             return
@@ -162,12 +169,31 @@ class Context(Grower):
                 pass  # its parent ended, and it with it
         engine.wait_gone(self.id, 5.0)
 
+    def detach(self) -> None:
+        """Let it survive the loss of its parent: whatever becomes of that, it ends when the call that runs there then ends.
+
+        Until then nothing changes; ``shutdown`` and ``kill`` still end it. Returns when it knows. A terminal that its command
+        runs on (``sudo``, passwords for ``ssh``) is hung up all the same."""
+        engine = self.engine
+        engine.check_fork()
+        from contextree.parent import control
+
+        info = engine.infos.get(self.id)
+        if info is None:
+            raise UsageError("only a context below this one can be detached, and %s is none" % self.name)
+        if info.parent == engine.core.id:
+            engine.share_package(self)
+            control.detach_here(engine, self.id)
+        else:
+            engine.context(info.parent).service(control.detach, self.id)
+
     def kill(self) -> None:
         """End it at once: KILL for its process group."""
         self.shutdown(0.0, True)
 
     def wait(self, timeout: "float | None" = None) -> ContextDied:
         """Wait until the context has ended; returns the ContextDied that says how. Raises CallTimeout."""
+        self.engine.check_fork()
         return self.engine.wait_gone(self.id, timeout)
 
     # -- facts
@@ -205,8 +231,11 @@ class Context(Grower):
     def ping(self, timeout: "float | None" = None) -> float:
         """Seconds to its loop thread and back, whatever its calls do."""
         engine = self.engine
+        engine.check_fork()
         core = engine.core
         link = core.link_to(self.id)
+        if core.closed:
+            raise Closed(str(core.closed))
         if link is None or link.closed:
             raise engine.no_way(self.id)
         waiter = process.Waiter()

@@ -14,7 +14,7 @@ from contextree.core import process
 from contextree.core.logs import LINE
 from contextree.core.mailbox import Mailbox
 from contextree.core.wire import values
-from contextree.core.wire.errors import CallTimeout, UsageError
+from contextree.core.wire.errors import CallTimeout, ForkedError, UsageError
 from contextree.parent import boot
 from contextree.parent.context import Context
 from contextree.parent.importer import ModuleService
@@ -26,6 +26,14 @@ from contextree.parent.values import decode
 making = process.allocate_lock()
 
 
+def _forked() -> None:
+    global making
+    making = process.allocate_lock()  # another thread of the parent may have held it
+
+
+process.after_fork.append(_forked)
+
+
 def engine_of(core) -> "Engine":
     """The engine of a context's router, made now if it has none yet. From any thread."""
     with making:
@@ -34,6 +42,15 @@ def engine_of(core) -> "Engine":
             core.engine = Engine(core, child.config["ids"], child.bundle, trusted=child.config["trusted"])
             core.engine.above = frozenset(child.config["above"])
         return core.engine
+
+
+def search_path() -> list:
+    """``sys.path`` for a child that may run in another directory. What is relative to one that is gone is left out."""
+    try:
+        here = os.getcwd()
+    except OSError:
+        return [entry for entry in sys.path if os.path.isabs(entry)]
+    return [os.path.join(here, entry) if entry else here for entry in sys.path]
 
 
 class Engine(Routing):
@@ -62,6 +79,11 @@ class Engine(Routing):
             raise UsageError("there is no context %d" % number)
         with self.lock:
             return self.contexts.setdefault(number, Context(self, number, name))
+
+    def check_fork(self) -> None:
+        """Raise ForkedError in a process that was forked from the one that this tree belongs to."""
+        if self.core.generation != process.generation:
+            raise ForkedError("the tree of %s belongs to the process that this one was forked from" % self.core.name)
 
     def name_of(self, number) -> "str | None":
         """The name of a context below this one or above it, dead ones too."""
@@ -95,7 +117,7 @@ class Engine(Routing):
         config = {"level": options.pop("log_level", self.log_level()), "hooks": [hook[0] for hook in hooks],
                   "above": sorted(self.above | {self.core.id})}
         if plan.method == "fork" or (plan.method == "local" and not plan.python):
-            config["path"] = [os.path.abspath(entry or ".") for entry in sys.path]
+            config["path"] = search_path()
         return config
 
     def log_level(self) -> int:
@@ -141,7 +163,7 @@ class Engine(Routing):
         """The template, started now if there is none."""
         with self.template_lock:
             if self.template is None or self.template.dead:
-                self.template = Template(self, [os.path.abspath(entry or ".") for entry in sys.path], self.preload)
+                self.template = Template(self, search_path(), self.preload)
             return self.template
 
     # -- what children say

@@ -23,14 +23,19 @@ from contextree.core.importer import Importer
 from contextree.core.wire.frames import NUMBER
 
 
-def reset(keep=(signal.SIGPIPE,)) -> None:
-    """Make a forked child clean, before anything of contextree runs in it: signals first, then its own session."""
+IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
+
+
+def reset() -> None:
+    """Make a forked child clean, before anything of contextree runs in it: signals first, then its own session.
+
+    Every disposition is the default, also those of handlers that Python knows nothing of (faulthandler, libev), but for the
+    signals that Python itself ignores, and HUP where nohup did."""
     signal.set_wakeup_fd(-1)
-    for number in range(1, _signal.NSIG):
-        handler = _signal.getsignal(number)  # not signal's, which makes an enum member of each: 0.3 ms in all
+    for number in range(1, _signal.NSIG):  # not signal's functions, which make an enum member of each: 0.3 ms in all
+        ignored = number in IGNORED or (number == _signal.SIGHUP and _signal.getsignal(number) == _signal.SIG_IGN)
         try:
-            if handler not in (_signal.SIG_DFL, _signal.SIG_IGN) and number not in keep and number != _signal.SIGINT:
-                _signal.signal(number, _signal.SIG_DFL)
+            _signal.signal(number, _signal.SIG_IGN if ignored else _signal.SIG_DFL)
         except (ValueError, OSError):
             pass  # one that cannot be set
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -52,6 +57,30 @@ def forget_imports() -> None:
     getattr(sys.modules["_frozen_importlib"], "_blocking_on", {}).clear()
 
 
+def forget_loops() -> None:
+    """Leave event loops of the parent alone: never run, never closed. Closing asyncio's would take its descriptors out of the
+    epoll object that both processes share."""
+    if "asyncio" in sys.modules:
+        sys.modules["asyncio"]._set_running_loop(None)
+        events = sys.modules["asyncio.events"]
+        for name in ("_event_loop_policy", "__event_loop_policy"):
+            if getattr(events, name, None) is not None:
+                process.keep.append(getattr(events, name))
+                setattr(events, name, None)
+
+
+def entitle(title) -> None:
+    """Let ``ps`` show ``title`` in place of the words that the forking process was started with. Linux; else nothing."""
+    try:
+        with open("/proc/self/stat", "rb") as file:
+            start, end = file.read().rpartition(b")")[2].split()[45:47]
+        with open("/proc/self/mem", "r+b", 0) as file:
+            file.seek(int(start))
+            file.write(title.encode()[:int(end) - int(start) - 1].ljust(int(end) - int(start), b"\0"))
+    except (OSError, ValueError):
+        pass  # no /proc, or one that may not be written
+
+
 def become(config, fd, error_fd, bundle) -> None:
     """In the forked child: take the descriptors and be a context. Does not return."""
     try:
@@ -60,8 +89,8 @@ def become(config, fd, error_fd, bundle) -> None:
             error_fd = process.high(error_fd)
             os.dup2(error_fd, 2)
             os.close(error_fd)
-        if "asyncio" in sys.modules:
-            sys.modules["asyncio"]._set_running_loop(None)
+        entitle("contextree:%d" % config["id"])
+        forget_loops()
         life.Child(config, fd, fd, bundle, True).run()
     except BaseException:
         import traceback
@@ -77,7 +106,7 @@ def direct(config, fd, error_fd, bundle) -> int:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # 3.12+ warns of threads; what they hold is dealt with below
-        pid = os.fork()
+        pid = process.unpatched("os", "fork")()  # gevent's would watch the child, and so take its status
     if pid == 0:
         try:
             getattr(gc, "freeze", gc.disable)()  # a collection would touch, and so copy, the whole heap
@@ -126,7 +155,10 @@ class Server:
 
     def receive(self) -> bool:
         """Do what is asked; False at the end of the socket."""
-        data, ancillary, _, _ = self.control.recvmsg(65536, 1024)
+        try:
+            data, ancillary, _, _ = self.control.recvmsg(65536, 1024)
+        except ConnectionResetError:
+            return False  # it was closed before all our news were read
         for level, kind, value in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 self.fds += [int.from_bytes(value[at:at + 4], sys.byteorder) for at in range(0, len(value), 4)]
@@ -193,6 +225,7 @@ def main(config, rfd, wfd, bundle) -> None:
     control = socket.socket(fileno=rfd)
     control.setblocking(True)
     os.close(wfd)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # that of the thread which started it
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)

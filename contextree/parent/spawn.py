@@ -9,6 +9,7 @@ from contextree.connect.plan import command
 from contextree.core import first_stage, process
 from contextree.core.wire.errors import ConnectError
 from contextree.parent import boot
+from contextree.parent.pickling import pack_call
 
 
 def launch(engine, plan, options, wait=True):
@@ -21,6 +22,8 @@ def launch(engine, plan, options, wait=True):
     same = plan.method == "local" and not plan.python
     words = ["-c", first_stage.text(), "contextree:%d" % number]
     branch.command = argv = command(plan, words, (sys.executable,) if sys.executable else ("python3",))
+    if plan.silence:
+        watch_link(engine, plan, options)
     learn(plan)
     reaper = boot.reaper(engine)
     ours, theirs = socket.socketpair()
@@ -57,11 +60,12 @@ def launch(engine, plan, options, wait=True):
     def begin():
         branch.begin(fds[0], first)
         branch.watch_stderr(fds[2])
+        branch.warn()
         if pty is not None:
-            pty.close_slave()
+            slave, pty.slave = pty.slave, -1
             master = process.own(pty.detach_master())
             os.set_blocking(master, False)
-            branch.watch_terminal(master)
+            branch.watch_terminal(master, process.own(slave))
         branch.watch_process(handle)
 
     engine.broker.call(begin)
@@ -70,12 +74,19 @@ def launch(engine, plan, options, wait=True):
     return branch
 
 
+def watch_link(engine, plan, options) -> None:
+    """Have the child notice itself that the network is gone: the module and the call that starts it go with the bundle."""
+    from contextree.parent import linkwatch
+
+    options["records"] = engine.records(("contextree.parent", linkwatch.__name__))
+    options["hooks"] = [pack_call(linkwatch.start, (plan.silence,), {}, None, False)[0]] + options["hooks"]
+
+
 def environment(extra):
-    """``os.environ`` with the changes of a plan; None when there are none."""
-    if not extra:
-        return None
+    """``os.environ`` with the changes of a plan, and with ``first_stage.SAFE``."""
     env = dict(os.environ)
-    for key, value in extra.items():
+    env.setdefault(*first_stage.SAFE)
+    for key, value in (extra or {}).items():
         if value is None:
             env.pop(key, None)
         else:

@@ -147,7 +147,9 @@ class Watched:
             tell = self._saw(state)
         if tell:
             tell()
-        elif readable or self._recoveries or (self._fd < 0 and (self.phase == Phase.EXIT_HINT or self._tickets)):
+        if self.phase in FINAL:
+            return
+        if readable or self._recoveries or (self._fd < 0 and (self.phase == Phase.EXIT_HINT or self._tickets)):
             self._look_again()
 
     def _look_again(self):

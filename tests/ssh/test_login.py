@@ -140,9 +140,8 @@ def test_refused_port(reach):
 
 
 def test_p_51_silent_port_ends_in_time_and_leaves_no_ssh(reach):
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        with pytest.raises(contextree.ConnectTimeout) as caught:
-            reach(port=silent.getsockname()[1], connect_timeout={"connect": 1})
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(contextree.ConnectTimeout) as caught:
+        reach(port=silent.getsockname()[1], connect_timeout={"connect": 1})
     assert caught.value.phase == "connect"
     assert no_ssh_left()
 
