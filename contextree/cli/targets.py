@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import click
 
-from contextree.connect.plan import safe_name
 from contextree.core.wire.errors import ContextreeError
 from contextree.master.router import Router
 from contextree.parent.context import Context
@@ -98,12 +97,7 @@ class Reach(NamedTuple):
         """The context for ``target``, started now. Raises ConnectError, UsageError."""
         if target.startswith(LOCAL):
             return router.local(python=target.removeprefix(LOCAL) or None)
-        name = safe_name("ssh." + target)
-        said = logging.getLogger("contextree." + name)
-        said.setLevel(logging.ERROR)  # what ssh complains of while it connects is in the error
-        context = router.ssh(target, name=name, **self._asdict())
-        said.setLevel(logging.NOTSET)
-        return context
+        return router.ssh(target, **self._asdict())
 
 
 def reach_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -181,7 +175,7 @@ def show_output() -> None:
     class Name(logging.Filter):
         def filter(self, record: logging.LogRecord) -> bool:
             record.who = getattr(record, "context", None) or "contextree"
-            return True
+            return not record.name.endswith(".login")  # that is in the error, if it came to one
 
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(who)s: %(message)s"))

@@ -24,6 +24,10 @@ _open: "weakref.WeakSet[Router]" = weakref.WeakSet()
 class Router(ParentRouter):
     """The root of a tree of contexts, with one loop thread. Use it in a ``with`` block: everything is gone after it.
 
+    >>> with contextree.Router() as tree:
+    ...     tree.fork().call(sum, [1, 2, 3])
+    6
+
     name         of this context, in messages.
     share        names of modules, or ``"package.*"``, that children may import besides what calls need.
     block        names that they never get.
