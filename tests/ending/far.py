@@ -42,4 +42,5 @@ def count_of_calls():
     """How many threads of this process are in a call that never answers."""
     import sys
 
-    return sum(frame.f_code.co_name == "run" and "function" in frame.f_locals for frame in sys._current_frames().values())
+    frames = sys._current_frames().values()
+    return sum(frame.f_code.co_name == "run" and "function" in frame.f_locals for frame in frames)

@@ -44,7 +44,7 @@ def odd_records():
     log.warning("bad %s", Unprintable())
     log.log(10 ** 9, "level of a billion")
     log.warning("a\x1b[31mred\nsecond line\x00\x85")
-    log.warning("long " + "y" * 100000)
+    log.warning("long %s", "y" * 100000)
 
 
 class Unprintable:

@@ -57,7 +57,7 @@ def test_p_42_a_custom_record_factory(router, caplog):
     before = logging.getLogRecordFactory()
 
     class Record(logging.LogRecord):
-        def getMessage(self):
+        def getMessage(self):  # noqa: N802
             return "custom " + super().getMessage()
 
     logging.setLogRecordFactory(Record)
