@@ -193,8 +193,7 @@ Next:
   contextree demo --ssh HOST              the same with a host of yours
   contextree call HOST platform:node      a function there
   contextree run 'web[1-20]' -- uptime    a command everywhere
-  python -c 'import contextree, platform
-  with contextree.Router() as router: print(router.local().call(platform.node))'\
+  python3 -c 'import contextree, os; print(contextree.Router().local().call(os.getcwd))'\
 """
 
 

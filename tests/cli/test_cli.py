@@ -39,6 +39,10 @@ def test_demo_builds_shows_and_ends_clean():
     assert re.search(r"(\d+) of \1 contexts", done.stdout)
     assert "Traceback" not in done.stderr + done.stdout
     assert done.stdout.isascii()
+    program = re.search(r"^  python3 -c '(.*)'$", done.stdout, re.MULTILINE)[1]
+    next_one = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=LIMIT,
+                              env=dict(os.environ, PYTHONPATH=str(ROOT)))
+    assert (next_one.returncode, next_one.stdout, next_one.stderr) == (0, os.getcwd() + "\n", "")
 
 
 def test_demo_includes_hosts_and_tells_of_one_that_cannot_be_reached(sshd):
