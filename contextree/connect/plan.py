@@ -13,6 +13,7 @@ import re
 import shlex
 
 from contextree.connect.quote import quote
+from contextree.core.first_stage import SAFE
 from contextree.core.wire.errors import UsageError
 
 TYPE_CHECKING = False
@@ -65,7 +66,7 @@ class Plan:
 
     argv      list of str: the command, ending in the interpreter's command line, which ``command`` fills in
               where an element is the constant ``PYTHON`` (expanded into several words), or ``PYTHON_QUOTED`` (one
-              word, quoted for a POSIX shell, csh and fish alike).
+              word, quoted for a POSIX shell, csh and fish alike, with ``first_stage.SAFE`` in its environment).
     name      str: the default name of the context, its last part, for example ``ssh.web1``.
     method    str: ``local``, ``ssh`` ...
     tty       bool: give the command a controlling terminal, on which the dialogue talks. Without one, start it in a
@@ -139,7 +140,7 @@ def command(plan: "Plan", stage_words: "Sequence[str]", default: "Sequence[str]"
         if word == PYTHON:
             argv += python + list(stage_words)
         elif word == PYTHON_QUOTED:
-            argv.append(quote(python + list(stage_words), tilde=True))
+            argv.append("env %s " % quote(["=".join(SAFE)]) + quote(python + list(stage_words), tilde=True))
         else:
             argv.append(word)
     return argv

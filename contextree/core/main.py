@@ -59,6 +59,7 @@ class Child:
         """Serve until the end; does not return."""
         self.broker.start()
         here.router = self.router
+        __import__("threading")  # by the thread that it is to take for the main one
         try:
             for data in self.config.get("hooks", ()):
                 function, args, kwargs = unpack(data)
@@ -149,7 +150,9 @@ def boot(read, bundle: bytes) -> None:
     config = loads(read(NUMBER.unpack(read(4))[0]))
     rfd, wfd = process.high(os.dup(0)), process.high(os.dup(1))
     os.dup2(2, 1)
-    sys.path[:] = [entry for entry in config.get("path") or sys.path if entry]
+    sys.path[:] = config.get("path") or sys.path
+    if os.environ.get("PYTHONSAFEPATH") == "contextree":  # see first_stage.SAFE
+        del os.environ["PYTHONSAFEPATH"]
     role = config.get("role")
     if role:  # not a context: what it imports comes with the configuration
         Importer.of(None, 0, config["records"])

@@ -1,4 +1,4 @@
-"""The bundle: all of ``contextree.core``, as one piece that a child's first stage can load.
+"""The bundle: all of ``contextree.core`` but the first stage, as one piece that a child's first stage can load.
 
 How it works. Every file under core is read through the package's own loader (so from a checkout, a wheel or a zip
 alike), minified, and put in an order in which each module comes after those that it imports when it is executed.
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from importlib.abc import Traversable
 
 CORE = "contextree.core"
+NOT_SENT = "first_stage.py"  # it is what starts a child: one that has none of its own has no use for it
 LIMIT = 20_000  # bytes of the built bundle: what it may cost to start a child far away
 
 
@@ -81,6 +82,8 @@ def _sources(folder: "Traversable | pathlib.Path", package: str) -> Iterator[tup
     if "__init__.py" not in entries:
         return
     for name, entry in sorted(entries.items()):
+        if name == NOT_SENT:
+            continue
         if name == "__init__.py":
             yield package, entry.read_text(encoding="utf-8")
         elif name.endswith(".py"):

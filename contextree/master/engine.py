@@ -94,12 +94,14 @@ class RootEngine(Engine):
             if not new:
                 return
             self.allow(new)
-            if info is None or self.same_disk(info):
-                return
-            names = {each for name in new for each in self.finder.closure(name)}
-            if not needs_main:
-                names.discard("__main__")  # dill imports it and names it, and means the one there
-            self.push(context, sorted(names))
+            found = {each for name in new for each in self.finder.closure(name)}
+            if not self._main:
+                found.discard("__main__")  # dill imports it, and a direct fork has it in memory: nobody needs to be refused
+            names = sorted(found)
+            if info is not None and self.same_disk(info):
+                names = [name for name in names if self.finder.is_changed(name)]
+            if info is not None and names:
+                self.push(context, names)
 
     def same_disk(self, info: Any) -> bool:
         """Whether a context finds what we have on its own ``sys.path``."""

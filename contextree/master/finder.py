@@ -98,6 +98,10 @@ class Finder:
         """Let children get ``function(source)`` for ``name``. This shares nothing; ``UsageError`` for a wrong name."""
         self._catalog.modify(name, function)
 
+    def is_changed(self, name: str) -> bool:
+        """Whether children get another source for ``name`` than its file holds: by ``override`` or ``modify``."""
+        return self._catalog.is_changed(name)
+
     def closure(self, module_name: str) -> tuple[str, ...]:
         """Return the modules that a child needs for ``module_name``; see ``Catalog.closure``."""
         return self._catalog.closure(module_name)

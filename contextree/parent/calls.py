@@ -12,11 +12,13 @@ from concurrent import futures
 from contextree.core import calls, process
 from contextree.core.mailbox import Mailbox
 from contextree.core.wire import errors
+from contextree.core.wire.frames import BROKEN
 from contextree.core.wire.errors import (
     CallCancelled, CallTimeout, Closed, ContextreeError, ProtocolError, RemoteError, UsageError, WouldBlockLoop,
 )
 
 OWN = errors.__name__
+BACKLOG = 1 << 24  # bytes that may wait for one link before who calls has to wait too
 making = process.allocate_lock()
 
 
@@ -103,8 +105,11 @@ class Reply:
 
     def message(self, channel, data, fin, cost):
         """It came. Loop thread."""
-        self.data = data
-        self.waiter.wake()
+        if self.data is None:
+            self.data = data
+            self.waiter.wake()
+        if not fin:
+            channel.cancel(BROKEN, "an answer is one message")
 
     def end(self, channel, error):
         """It will not come."""
@@ -113,11 +118,24 @@ class Reply:
             self.waiter.wake()
 
 
+def wait_for_room(context) -> None:
+    """Wait while more than ``BACKLOG`` bytes are on their way to ``context``'s link; never on the loop thread.
+
+    It looks again every few milliseconds rather than be woken, so that sending, the hot path, has nobody to wake."""
+    link = context.engine.core.link_to(context.id)
+    if link is None or link.out.queued + link.unsent < BACKLOG or process.get_ident() == context.engine.broker.thread:
+        return
+    waiter = process.Waiter()
+    while link.out.queued + link.unsent >= BACKLOG and not link.closed:
+        waiter.wait(0.005)
+
+
 def call(context, function, args, kwargs, options):
     """Call and wait."""
     engine = context.engine
     if process.get_ident() == engine.broker.thread:
         raise WouldBlockLoop("call() on the loop thread would wait for itself; use submit()")
+    wait_for_room(context)
     reply = Reply()
     channel = context.open_call(calls.CALL, function, args, kwargs, options, reply.message, reply.end)
     timeout = options.get("timeout")
@@ -175,8 +193,11 @@ class CallFuture(futures.Future):
 
     def message(self, channel, data, fin, cost):
         """The answer came. Loop thread."""
-        self._raw = data
-        self._finish()
+        if self._raw is None:
+            self._raw = data
+            self._finish()
+        if not fin:
+            channel.cancel(BROKEN, "an answer is one message")
 
     def end(self, channel, error):
         """No answer will come."""
@@ -264,8 +285,9 @@ class CallFuture(futures.Future):
 
 
 def submit(context, function, args, kwargs, options):
-    """Call without waiting: a CallFuture."""
+    """Call without waiting for the answer: a CallFuture. Waits only while too much is on its way there already."""
     engine = context.engine
+    wait_for_room(context)
     future = CallFuture(engine)
     future.channel = context.open_call(calls.CALL, function, args, kwargs, options, future.message, future.end, flush=False)
     timeout = options.get("timeout")
@@ -287,19 +309,20 @@ class Stream:
 
     def __init__(self, context, function, args, kwargs, options) -> None:
         self.engine = context.engine
+        wait_for_room(context)
         self.timeout = options.get("timeout")
-        self.mailbox = Mailbox()
+        self.mailbox = mailbox = Mailbox()
+        self.done = True
+
+        def message(channel, data, fin, cost):  # no methods: the channel must not keep a stream alive that nobody has
+            if not mailbox.closed:
+                mailbox.put((data, fin, cost))
+
+        def end(channel, error):
+            mailbox.close(error)
+
+        self.channel = context.open_call(calls.STREAM, function, args, kwargs, options, message, end)
         self.done = False
-        self.channel = context.open_call(calls.STREAM, function, args, kwargs, options, self.message, self.end)
-
-    def message(self, channel, data, fin, cost):
-        """An item came. Loop thread."""
-        if not self.mailbox.closed:
-            self.mailbox.put((data, fin, cost))
-
-    def end(self, channel, error):
-        """The channel has ended."""
-        self.mailbox.close(error)
 
     def __iter__(self):
         return self

@@ -44,6 +44,15 @@ def engine_of(core) -> "Engine":
         return core.engine
 
 
+def search_path() -> list:
+    """``sys.path`` for a child that may run in another directory. What is relative to one that is gone is left out."""
+    try:
+        here = os.getcwd()
+    except OSError:
+        return [entry for entry in sys.path if os.path.isabs(entry)]
+    return [os.path.join(here, entry) if entry else here for entry in sys.path]
+
+
 class Engine(Routing):
     """What a context that is not the root has for its children."""
 
@@ -108,7 +117,7 @@ class Engine(Routing):
         config = {"level": options.pop("log_level", self.log_level()), "hooks": [hook[0] for hook in hooks],
                   "above": sorted(self.above | {self.core.id})}
         if plan.method == "fork" or (plan.method == "local" and not plan.python):
-            config["path"] = [os.path.abspath(entry or ".") for entry in sys.path]
+            config["path"] = search_path()
         return config
 
     def log_level(self) -> int:
@@ -154,7 +163,7 @@ class Engine(Routing):
         """The template, started now if there is none."""
         with self.template_lock:
             if self.template is None or self.template.dead:
-                self.template = Template(self, [os.path.abspath(entry or ".") for entry in sys.path], self.preload)
+                self.template = Template(self, search_path(), self.preload)
             return self.template
 
     # -- what children say

@@ -225,6 +225,7 @@ def main(config, rfd, wfd, bundle) -> None:
     control = socket.socket(fileno=rfd)
     control.setblocking(True)
     os.close(wfd)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # that of the thread which started it
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)

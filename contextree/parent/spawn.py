@@ -83,11 +83,10 @@ def watch_link(engine, plan, options) -> None:
 
 
 def environment(extra):
-    """``os.environ`` with the changes of a plan; None when there are none."""
-    if not extra:
-        return None
+    """``os.environ`` with the changes of a plan, and with ``first_stage.SAFE``."""
     env = dict(os.environ)
-    for key, value in extra.items():
+    env.setdefault(*first_stage.SAFE)
+    for key, value in (extra or {}).items():
         if value is None:
             env.pop(key, None)
         else:

@@ -11,7 +11,7 @@ from contextree.core import first_stage, process
 from contextree.core.logs import Lines
 from contextree.core.wire.errors import ConnectError
 from contextree.core.wire.frames import NUMBER
-from contextree.parent import boot, child_state
+from contextree.parent import boot, child_state, spawn
 
 ROLE = "contextree.parent.fork"
 GRACE = 2.0
@@ -35,7 +35,7 @@ class Template:
         argv = [sys.executable, "-c", first_stage.text(), "contextree:template"]
         try:
             child = process.unpatched("subprocess", "Popen")(argv, stdin=theirs, stdout=theirs, stderr=error_w,
-                                                             start_new_session=True)
+                                                             start_new_session=True, env=spawn.environment(None))
         except OSError as error:
             os.close(error_r)
             ours.close()
@@ -133,22 +133,24 @@ class Template:
         self.last.append(line[:500].decode("utf-8", "replace"))
         self.engine.child_line(self.engine.core.id, "stderr", b"template: " + line)
 
-    def read_errors(self) -> None:
-        """Lines that the template writes itself."""
+    def read_errors(self) -> bool:
+        """Lines that the template writes itself. False when there are none at present."""
         if self.errors is None:
-            return
+            return False
         try:
             data = os.read(self.errors, 65536)
         except BlockingIOError:
-            return
+            return False
         if data:
-            return self.lines.feed(data)
-        self.lines.end()
-        self.close_errors()
+            self.lines.feed(data)
+        else:
+            self.close_errors()
+        return bool(data)
 
     def close_errors(self) -> None:
         fd, self.errors = self.errors, None
         if fd is not None:
+            self.lines.end()
             self.engine.broker.forget(fd)
             process.close(fd)
 
@@ -169,9 +171,9 @@ class Template:
         process.keep.remove(self.socket)
         process.disown(self.fd)
         self.socket.close()
-        if self.engine.template is self:
-            self.engine.template = None
-        self.read_errors()
+        while self.read_errors():
+            pass
+        self.close_errors()
         for branch in list(self.branches.values()):
             branch.awaited = False
             branch.fail(self.why(branch))
@@ -182,12 +184,22 @@ class Template:
                 branch.orphaned(state)
                 handle.report(state)
 
+    def abandon(self) -> None:
+        """The loop ends before the template does: let go of it, and so it ends. Loop thread, at its end."""
+        with self.lock:
+            if self.dead:
+                return
+            self.dead = True
+        process.keep.remove(self.socket)
+        process.disown(self.fd)
+        self.socket.close()
+        self.close_errors()
+
     def end(self, then) -> None:
         """End it: its socket is closed, and it is killed if that does not do. ``then()`` once it is reaped."""
         self.handle.on_exit(lambda state: then())
         self.lost()
         self.handle.end(grace=GRACE, patience=0)
-        self.close_errors()
 
 
 def launch(engine, plan, options, direct=False, wait=True):

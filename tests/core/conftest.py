@@ -55,7 +55,8 @@ def broker():
 def run_script(text: str, *options: str, python: str = sys.executable, timeout: float = 60, **more) -> str:
     """Run ``text`` in a fresh interpreter; its output. It must exit with 0 and say nothing on stderr."""
     env = dict(os.environ, PYTHONPATH=str(ROOT), PYTHONWARNINGS="error")
-    done = subprocess.run([python, *options, "-c", text], env=env, capture_output=True, text=True, timeout=timeout, **more)
+    command = [python, *options, "-c", text]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=timeout, **more)
     assert done.returncode == 0 and not done.stderr, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 

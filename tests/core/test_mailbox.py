@@ -420,7 +420,7 @@ def test_ct_07_interrupt_races_with_delivery(ctrl_c):
 
 
 def interrupt_everywhere(prepare, run, check):
-    """Run ``run(*prepare())`` with KeyboardInterrupt at its first, second, ... point where the interpreter looks for signals.
+    """Run ``run(*prepare())``, interrupted at its first, second, ... point where the interpreter looks for signals.
 
     Those are the entry of a function, the end of a call and the jump back of a loop, in mailbox.py and process.py."""
     files = {mailbox.__file__, process.__file__}

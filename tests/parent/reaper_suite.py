@@ -139,10 +139,10 @@ def check_not_our_child(reaper):
         except errors.NotOurChild:
             continue
         raise AssertionError("monitor(%d) was not refused" % pid)
-    assert len(reaper) == 0
+    assert reaper.alive == 0
 
 
-def check_stolen(reaper):
+def check_storeaper.alive:
     """Taken by waitpid in this process. The loop is held meanwhile, so that the thief surely comes first."""
     for expect_code in (0, 5):
         gate, go = Gate(), process.Waiter()
@@ -206,7 +206,7 @@ def check_all_at_once(reaper):
 
 
 def check_nothing_left(reaper):
-    assert len(reaper) == 0 and not reaper._polled, reaper.stats()
+    assert reaper.alive == 0 and not reaper._polled, reaper.stats()
     try:
         pid, _ = os.waitpid(-1, os.WNOHANG)
         raise AssertionError("left: %d" % pid)

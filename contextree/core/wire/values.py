@@ -33,7 +33,7 @@ which bounds the walks by a small multiple of ``items`` and allows about 60,000 
 Threads: every function may be called from any thread; ``register`` before the first value of that type is sent.
 """
 
-from struct import pack
+from _struct import pack
 
 from contextree.core.wire.errors import NotSendable, UsageError
 
