@@ -180,7 +180,7 @@ class Routing:
             return None
         info = self.infos.get(src)
         if info is None or info.link is not link:
-            return self.spoofed(link, src)
+            return self.late(link, kind, src, view, raw) if info is None else self.spoofed(link, src)
         if kind == LOG:
             return self.log(link, info, view, raw)
         if kind in (ROUTE_ADD, ROUTE_DEL, IDS):
@@ -300,6 +300,15 @@ class Routing:
             self.on_log(info, view)
 
     # -- police
+
+    def late(self, link, kind, src, view, raw):
+        """A frame of a context that is not there (any more): news of its end overtake its bulk and its logs."""
+        if src not in self.gone or src not in link.blocks:
+            return self.spoofed(link, src)
+        self.core.count["late"] += 1
+        if kind == LOG:
+            self.log(link, Info(src, self.gone[src][0], link.peer, link, False), view, raw)
+        return None
 
     def spoofed(self, link, src):
         """A frame whose source does not lie behind its link."""
