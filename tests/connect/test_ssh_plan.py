@@ -174,7 +174,8 @@ def test_local_plan_and_command():
     assert command(plan, ["-c", "s"]) == ["/usr/bin/env", "A B=1", "python3", "-c", "s"]
     assert (plan.trusted, plan.remote, plan.tty, plan.env) == (True, False, False, {"X": "1", "Y": None})
     assert command(local.plan(), ["-c", "s"], default=["/py"]) == ["/py", "-c", "s"]
-    assert command(ssh.plan("h", python=["~/my py", "-E"]), ["-c", 'a("b")'])[-1] == "~/'my py' -E -c 'a(\"b\")'"
+    assert command(ssh.plan("h", python=["~/my py", "-E"]), ["-c", 'a("b")'])[-1] == (
+        "env 'PYTHONSAFEPATH=contextree' ~/'my py' -E -c 'a(\"b\")'")
     for env in ({"": "x"}, {"A=B": "x"}, {"A": 1}, {1: "x"}, {"A": "\0"}):
         with pytest.raises(errors.UsageError):
             local.plan(env=env)
