@@ -204,9 +204,6 @@ def test_r_10_unread_output_on_a_terminal_is_all_there(reaper):
 
 def test_r_10_a_child_stuck_on_unread_output_is_ended_by_the_hang_up(reaper):
     child, master = on_a_terminal(reaper)
-    import tty
-
-    tty.setraw(master)
     child.end([], lambda: os.close(master), grace=0.02, patience=LONG)
     assert child.wait(LONG).died()
 
