@@ -26,8 +26,15 @@ from collections import deque
 from time import monotonic
 
 from contextree.core import process
-from contextree.core.wire.errors import (CallTimeout, Closed, ForkedError, Overflow, UnsupportedPlatform, UsageError,
-                                         WrongThread)
+from contextree.core.wire.errors import (
+    CallTimeout,
+    Closed,
+    ForkedError,
+    Overflow,
+    UnsupportedPlatform,
+    UsageError,
+    WrongThread,
+)
 
 READ, WRITE, TROUBLE = 1, 4, 56  # EPOLLIN, EPOLLOUT, EPOLLERR | EPOLLHUP; poll's values are the same, and its POLLNVAL
 SLICE = 0.002  # seconds of deferred work before descriptors are looked at again

@@ -134,6 +134,7 @@ def _fresh(error):
         new = type(error).__new__(type(error), *error.args)
     except Exception:
         return error.with_traceback(None)
+    new.args = error.args  # those that are OSError too set them in __init__
     new.__dict__.update(error.__dict__)
     if error.__cause__ is not None:
         new.__cause__ = error.__cause__

@@ -2,7 +2,7 @@
 
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from contextree.core.importer import ABSENT, CODE, NAMESPACE, SOURCE
@@ -14,6 +14,7 @@ from contextree.master import bundle
 from contextree.master.finder import Finder
 from contextree.master.logs import Logs
 from contextree.master.values import decode
+from contextree.parent import boot
 from contextree.parent.context import Context
 from contextree.parent.engine import Engine
 
@@ -141,6 +142,10 @@ class RootEngine(Engine):
 
     def log_level(self) -> int:
         return self.logs.level
+
+    def end(self, grace: float, then: Callable[[], object]) -> None:
+        """End all children: they have ``grace`` seconds, and are killed two seconds later; then call ``then``. Loop thread."""
+        boot.end_all(self, grace, then)
 
     # -- what children say
 

@@ -387,6 +387,7 @@ class Branch:
         if self.state == "up":
             link.send(CONTROL, frame(GOAWAY, 0, CONTROL, 0, self.id, self.engine.core.id, b"%f" % max(grace, 0.1)))
         else:
+            self.error = self.error or errors.CallCancelled("starting %s was cancelled: it was shut down" % self.name)
             link.close("it was shut down")
         if self.process is not None:
             self.process.end((lambda: None,), self.hang_up, grace, patience)
@@ -452,7 +453,7 @@ def wait_up(branch) -> None:
         raise error from None
 
 
-def end_all(engine, grace, then) -> None:
+def end_all(engine, grace, then, patience=2.0) -> None:
     """Shut all children of ``engine`` down, then its template, then call ``then()``: all have been reaped by then, or it is
     too late. Loop thread."""
     engine.ending = True
@@ -472,8 +473,8 @@ def end_all(engine, grace, then) -> None:
         if branch.detached:
             branch.release()
         else:
-            branch.shutdown(grace)
-    engine.broker.timer(grace + 5.0, finish, True)
+            branch.shutdown(grace, patience)
+    engine.broker.timer(grace + patience + 3.0, finish, True)
     finish()
 
 

@@ -30,7 +30,8 @@ class Program:
         self.mark = uuid.uuid4().hex
         environ = dict(os.environ, PYTHONPATH=str(ROOT), **{MARK: self.mark})
         self.process = subprocess.Popen([sys.executable, "-W", "error", str(path), *args], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ, **options)
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ,
+                                        **options)
 
     def line(self):
         """The next line that it prints."""
@@ -50,7 +51,7 @@ class Program:
         return found
 
     def ended(self, limit=5.0):
-        """(exit status, stdout, stderr), once it and its whole tree are gone; AssertionError after ``limit`` seconds."""
+        """(exit status, stdout, stderr), once it and its whole tree are gone; AssertionError after ``limit`` s."""
         try:
             out, err = self.process.communicate(timeout=limit + 5)
         finally:

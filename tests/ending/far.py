@@ -25,3 +25,22 @@ def flood_stderr(count):
     for _ in range(count // 100):
         os.write(2, line)
     return count
+
+
+def read_gate(path):
+    """Read a FIFO to its end."""
+    with open(path) as gate:
+        return gate.read()
+
+
+def call_for_ever(context):
+    """Call ``context``, which never answers."""
+    return context.with_options(threads=4).call(select.select, [], [], [])
+
+
+def count_of_calls():
+    """How many threads of this process are in a call that never answers."""
+    import sys
+
+    frames = sys._current_frames().values()
+    return sum(frame.f_code.co_name == "run" and "function" in frame.f_locals for frame in frames)
