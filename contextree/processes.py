@@ -6,19 +6,15 @@ and no other child's status is taken. Programs with a loop of their own use ``Re
 """
 
 import atexit
-import functools
-import importlib.util
 import os
 import shlex
-import subprocess
-import sys
-import types
 from collections.abc import Sequence
 
 from contextree.core import process
 from contextree.core.broker import Broker
 from contextree.core.wire.errors import NotOurChild, ProcessExited, UncleanExit, UsageError
 from contextree.parent.child_state import CONTINUED, DUMPED, EXITED, KILLED, LOST, STOPPED, TRAPPED, ChildState
+from contextree.parent.popen import popen as popen_class
 from contextree.parent.reaper import Child, Reaper
 
 __all__ = [
@@ -47,26 +43,12 @@ def start(argv: Sequence[str | os.PathLike], *, reaper: Reaper | None = None, **
                          "user, group or a program that sets things up")
     if reaper is None:
         reaper = default_reaper()
-    popen = _popen()(argv, **options)
+    popen = popen_class()(argv, **options)
     popen.returncode = 0  # the object is dropped here and must not wait for the pid: only the handle does
     words = [argv] if isinstance(argv, (str, bytes, os.PathLike)) else argv
     child = reaper.monitor(popen.pid, " ".join(shlex.quote(os.fsdecode(word)) for word in words), spawned=True)
     child.stdin, child.stdout, child.stderr = popen.stdin, popen.stdout, popen.stderr
     return child
-
-
-@functools.cache
-def _popen():
-    """The standard library's Popen. gevent's would watch, and reap, the child itself, and it leaves the module that it
-    patches unable to start anything, so there the module is loaded a second time, with the real functions of os."""
-    if "gevent.monkey" not in sys.modules:
-        return subprocess.Popen
-    spec = importlib.util.find_spec("subprocess")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.os = types.ModuleType("os")
-    module.os.__dict__.update({name: process.unpatched("os", name) for name in dir(os)})
-    return module.Popen
 
 
 def default_reaper() -> Reaper:

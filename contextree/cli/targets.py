@@ -1,6 +1,7 @@
 """Which hosts a command is about, how they are reached, and their errors as one sentence.
 
-A target is what ssh takes as a host; ``local:`` is a new interpreter on this machine, ``local:/usr/bin/python3`` that one.
+A target is what ssh takes as a host; ``local:`` is a new interpreter on this machine, ``local:/usr/bin/python3`` that
+one.
 """
 
 import functools
@@ -113,7 +114,8 @@ def reach_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("-i", "--identity", "identity_file", metavar="FILE", help="Private key to use, and no other."),
         click.option("-F", "--ssh-config", metavar="FILE", help="Configuration to use instead of ~/.ssh/config."),
         click.option("--python", default="python3", show_default=True, help="The interpreter there."),
-        click.option("--host-keys", type=click.Choice(["strict", "accept-new", "off"]), default="strict", show_default=True),
+        click.option("--host-keys", type=click.Choice(["strict", "accept-new", "off"]), default="strict",
+                     show_default=True),
         click.option("--connect-timeout", type=click.FloatRange(0, min_open=True), default=30, show_default=True,
                      metavar="SECONDS", help="For each phase of connecting."),
     )):
@@ -135,7 +137,8 @@ class Outcome(NamedTuple):
     reached: bool = True
 
 
-def each(router: Router, targets: list[str], reach: Reach, action: Callable[[Context], Any], parallel: int) -> Iterator[Outcome]:
+def each(router: Router, targets: list[str], reach: Reach, action: Callable[[Context], Any],
+         parallel: int) -> Iterator[Outcome]:
     """Open every target and do ``action(context)``, ``parallel`` at a time: outcomes in order of arrival."""
 
     def one(target: str) -> Outcome:
@@ -145,7 +148,7 @@ def each(router: Router, targets: list[str], reach: Reach, action: Callable[[Con
             return Outcome(target, error=error, reached=False)
         try:
             return Outcome(target, action(context))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # whatever the function there raised
             return Outcome(target, error=error)
 
     pool = ThreadPoolExecutor(min(parallel, len(targets)), "contextree-cli")

@@ -12,6 +12,7 @@ The first byte of an answer says what follows: see the constants. Values go upwa
 as pickles where the asker said so, because it trusts this context.
 """
 
+import os
 import sys
 from _struct import Struct
 from _thread import _local
@@ -151,6 +152,7 @@ class Calls:
         self.router = router
         self.importer = importer
         self.work = Mailbox()
+        self.main = process.get_ident()
         self.pools = {}
         router.openers[CALL] = lambda *args: self.opened(CALL, *args)
         router.openers[STREAM] = lambda *args: self.opened(STREAM, *args)
@@ -176,6 +178,8 @@ class Calls:
     def run(self, work=None) -> None:
         """Run calls on this thread until ``stop``."""
         here.router = self.router
+        if work and "threading" not in sys.modules:
+            self.right_main_thread()
         work = work or self.work
         get = work.get
         while True:
@@ -188,6 +192,17 @@ class Calls:
             except BaseException as error:  # a late interrupt, between two calls
                 self.router.broker.on_error(call.run) if isinstance(error, Exception) else None
             del call
+
+    def right_main_thread(self) -> None:
+        """Import ``threading`` here and tell it who is the main thread: before 3.13 it takes the one that imports it first,
+        and asyncio and signal ask it."""
+        import threading
+
+        main = threading.main_thread()
+        if main.ident != self.main:
+            threading._active[self.main] = threading._active.pop(main.ident, main)
+            main._ident = self.main
+            main._native_id = os.getpid()
 
     def stop(self) -> None:
         """No more calls; what waits is dropped."""

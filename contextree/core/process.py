@@ -81,7 +81,7 @@ def high(fd: int) -> int:
         import fcntl  # seldom: 20 KB
 
         new = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
-        _close(fd)
+        close_fd(fd)
         return new
     os.set_inheritable(fd, False)
     return fd

@@ -26,7 +26,14 @@ from contextree.core.wire.frames import (
 )
 
 BATCH = 1 << 18  # bytes for one writev
+FIRST = 1 << 16  # bytes for one read, until one was full: a child that idles need not have more
 TURN = 1 << 20  # bytes read from one link before the others get their turn, or a thousand frames
+
+
+def larger(broker, room):
+    """Give the loop a buffer for reads of ``room`` bytes behind an incomplete frame."""
+    broker.buffer = buffer = memoryview(bytearray(room + MAX_PAYLOAD + SIZE))
+    return buffer
 
 
 class Link:
@@ -173,16 +180,15 @@ class Link:
     def on_readable(self) -> None:
         """Read and hand on what is there, up to ``TURN`` bytes. Loop thread."""
         broker = self.broker
-        if broker.buffer is None:
-            broker.buffer = memoryview(bytearray(BUFFER + MAX_PAYLOAD + SIZE))
-        buffer = broker.buffer
+        buffer = broker.buffer or larger(broker, FIRST)
         budget = TURN
         while budget > 0 and self.rfd is not None:
+            room = min(self.gulp, len(buffer) - MAX_PAYLOAD - SIZE)
             tail = self.tail
             have = len(tail)
             buffer[:have] = tail
             try:
-                count = os.readv(self.rfd, [buffer[have:have + self.gulp]])
+                count = os.readv(self.rfd, [buffer[have:have + room]])
             except BlockingIOError:
                 return
             except OSError as error:
@@ -209,10 +215,11 @@ class Link:
                 return self.close("it broke the protocol: %s" % error)
             before = self.frames_in - before
             budget -= count + (before << 10)  # a frame costs its time, however small it is
-            full = count >= self.gulp
             self.gulp = BUFFER if count >= before << 8 else BUFFER >> 3
-            if not full:
+            if count < room:
                 return
+            if len(buffer) < BUFFER:
+                buffer = larger(broker, BUFFER)
 
     def _frames(self, data):
         pos = 0

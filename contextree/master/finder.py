@@ -282,7 +282,8 @@ class Finder:
         return list(self._distributions[1])
 
     def _is_shared_distribution(self, found: Any) -> bool:
-        return any(self._shared.is_shared(each) for each in resources.modules_of(found))
+        modules = resources.modules_of(found)
+        return OWN not in modules and any(self._shared.is_shared(each) for each in modules)
 
     def _permit(self, package: str) -> resources.Permit:
         return lambda parts: self._shared.permits_file(package, parts)

@@ -88,7 +88,7 @@ def become(config, fd, error_fd, bundle) -> None:
         if error_fd != 2:
             error_fd = process.high(error_fd)
             os.dup2(error_fd, 2)
-            os.close(error_fd)
+            process.close_fd(error_fd)
         entitle("contextree:%d" % config["id"])
         forget_loops()
         life.Child(config, fd, fd, bundle, True).run()

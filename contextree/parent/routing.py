@@ -127,7 +127,7 @@ class Routing:
         self.waiting_ids = []
         self.watchers = {}  # id -> waiters for its end
         self.children = {}  # id of direct child -> Boot
-        self.count = {"spoofed": 0, "refused": 0, "forwarded": 0, "dropped": 0, "violations": 0, "disconnected": 0}
+        self.count = {"late": 0, "spoofed": 0, "refused": 0, "forwarded": 0, "dropped": 0, "violations": 0, "disconnected": 0}
         self.ending = None
 
     # -- look-ups, any thread
@@ -180,7 +180,7 @@ class Routing:
             return None
         info = self.infos.get(src)
         if info is None or info.link is not link:
-            return self.spoofed(link, src)
+            return self.late(link, kind, src, view, raw) if info is None else self.spoofed(link, src)
         if kind == LOG:
             return self.log(link, info, view, raw)
         if kind in (ROUTE_ADD, ROUTE_DEL, IDS):
@@ -301,8 +301,20 @@ class Routing:
 
     # -- police
 
+    def late(self, link, kind, src, view, raw):
+        """A frame of a context that is not there (any more): news of its end overtake its bulk and its logs."""
+        if src not in self.gone or src not in link.blocks:
+            return self.spoofed(link, src)
+        self.core.count["late"] += 1
+        if kind == LOG:
+            self.log(link, Info(src, self.gone[src][0], link.peer, link, False), view, raw)
+        return None
+
     def spoofed(self, link, src):
         """A frame whose source does not lie behind its link."""
+        if src in self.gone and src in link.blocks:  # it ended, and the news of that overtook what it had sent
+            self.count["late"] += 1
+            return
         self.count["spoofed"] += 1
         self.security(link, "sent a frame in the name of context %d" % src)
         self.noise(link)

@@ -30,10 +30,11 @@ def module(tmp_path, monkeypatch):
 def test_a_lambda_may_use_a_module_of_the_project(module):
     """Dill sends the whole of a module that does not lie where Python is installed, and fails on the lock in it."""
     module.count = 7
+    lock = threading.Lock()
     with contextree.Router() as router:
         worker = router.local().with_options(timeout=20)
         assert worker.call(lambda: module.double(21)) == 42
         assert worker.call(lambda: module.count) == 0  # it was imported there
         assert worker.call(lambda: contextree.current_router().name) == worker.name
         with pytest.raises(contextree.NotSendable, match="cannot be sent"):
-            worker.call(lambda lock=threading.Lock(): lock)
+            worker.call(lambda: lock)

@@ -79,9 +79,12 @@ def pair():
 
 
 def run_script(text: str, *options: str, python: str = sys.executable, timeout: float = 60, **more) -> str:
-    """Run ``text`` in a fresh interpreter; its output. It must exit with 0 and say nothing on stderr."""
+    """Run ``text`` in a fresh interpreter; its output. It must exit with 0 and say nothing on stderr.
+
+    There ``contextree`` is a bare package, as in a child: the door itself needs a newer Python than core does."""
     env = dict(os.environ, PYTHONPATH=str(ROOT), PYTHONWARNINGS="error")
-    command = [python, *options, "-c", text]
+    door = f"import sys; d = sys.modules['contextree'] = type(sys)('contextree'); d.__path__ = [{str(ROOT / 'contextree')!r}]\n"
+    command = [python, *options, "-c", door + text]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=timeout, **more)
     assert done.returncode == 0 and not done.stderr, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout

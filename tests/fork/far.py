@@ -1,4 +1,4 @@
-"""Functions that the tests of this folder call in other contexts. Standard library and contextree only, and Python 3.6."""
+"""What the tests of this folder call in other contexts. Standard library and contextree only, and Python 3.6."""
 
 import os
 import signal
@@ -187,7 +187,7 @@ def say():
 def import_slow():
     import slow_module
 
-    slow_module.held
+    assert slow_module.held is not None or slow_module.over is None
 
 
 def import_any(wanted):
@@ -241,7 +241,7 @@ def package_file():
     return contextree.__dict__.get("__file__")
 
 
-class Slow(object):
+class Slow:
     """Finds ``slowly_shipped``, but never in the thread and process that asked first."""
 
     def __init__(self):
@@ -302,10 +302,36 @@ def door():
         except contextree.UsageError as error:
             text = str(error)
     try:
-        contextree.no_such_name
-        unknown = ""
+        unknown = str(contextree.no_such_name)
     except AttributeError as error:
         unknown = type(error).__name__
     from contextree.core.wire import errors
 
     return [text, unknown, ContextDied is errors.ContextDied and current_router().name == name()]
+
+
+def use_asyncio():
+    """What asyncio thinks of the present loop, and a value out of a loop of our own."""
+    import asyncio
+
+    try:
+        asyncio.get_running_loop()
+        loop = "a loop"
+    except RuntimeError:
+        loop = "no loop"
+
+    async def work():
+        await asyncio.sleep(0.001)
+        return 43
+
+    return loop, asyncio.run(work())
+
+
+def collect():
+    import gc
+    import warnings
+
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        gc.collect()
+    return len(seen)

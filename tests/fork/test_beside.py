@@ -2,12 +2,14 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
 import contextree
 from tests.fork import far
-from tests.fork.tools import program
+from tests.fork.tools import ROOT, program
 
 
 def in_a_fork(work):
@@ -31,14 +33,17 @@ def in_a_fork(work):
 
 def calls_of(router, child, future, stream):
     """Every way to use these objects that would need the process they belong to."""
+    def call(function, *args, **options):
+        return lambda: function(*args, **options)
+
     return [
-        lambda: router.fork(), lambda: router.fork(direct=True), lambda: router.local(), lambda: router.ssh("nowhere"),
-        lambda: router.tree(), lambda: router.stats(), lambda: router.contexts, lambda: router.context_by_id(child.id),
-        lambda: router.grant(child, child), lambda: router.close(), lambda: child.call(far.me), lambda: child.submit(far.me),
-        lambda: child.stream(range, 3), lambda: child.shutdown(), lambda: child.kill(), lambda: child.wait(),
-        lambda: child.ping(), lambda: child.dump(), lambda: child.fork(), lambda: child.detach(),
-        lambda: child.with_options(timeout=1).call(far.me), lambda: future.result(5), lambda: future.exception(5),
-        lambda: future.cancel(), lambda: next(stream), lambda: router.broker.defer(print), lambda: router.broker.poll_once(0),
+        call(router.fork), call(router.fork, direct=True), call(router.local), call(router.ssh, "nowhere"),
+        call(router.tree), call(router.stats), lambda: router.contexts, call(router.context_by_id, child.id),
+        call(router.grant, child, child), call(router.close), call(child.call, far.me), call(child.submit, far.me),
+        call(child.stream, range, 3), call(child.shutdown), call(child.kill), call(child.wait), call(child.ping),
+        call(child.dump), call(child.fork), call(child.detach), call(child.with_options(timeout=1).call, far.me),
+        call(future.result, 5), call(future.exception, 5), call(future.cancel), call(next, stream),
+        call(router.broker.defer, print), call(router.broker.poll_once, 0),
     ]
 
 
@@ -88,7 +93,7 @@ def test_pr_descriptors_of_contextree_are_closed_in_a_fork_of_the_user(router):
     assert in_a_fork(work) == "[]"
 
 
-def test_pr_leaving_the_block_in_a_fork_of_the_user(tmp_path):
+def test_pr_leaving_the_block_in_a_fork_of_the_user():
     """A child of os.fork that falls out of the ``with`` block, or exits, ends quietly and harms nothing."""
     text = """
 import os, sys
@@ -172,15 +177,8 @@ def main():
 if __name__ == "__main__":
     main()
 """)
-    out = program(f"import runpy; runpy.run_path({str(script)!r}, run_name='other')", "-W", "ignore::DeprecationWarning")
-    assert out == ""
-    import subprocess
-    import sys
-
-    from tests.fork.tools import ROOT
-
-    done = subprocess.run([sys.executable, "-W", "ignore::DeprecationWarning", script], capture_output=True, text=True, timeout=50,
-                          env=dict(os.environ, PYTHONPATH=str(ROOT)))
+    done = subprocess.run([sys.executable, "-W", "ignore::DeprecationWarning", script], capture_output=True, text=True,
+                          timeout=50, env=dict(os.environ, PYTHONPATH=str(ROOT)))
     assert not done.stderr
     pools = "[0, 1, 2, 3]\n" * 2
     codes = "[0, 3, 7]\n"

@@ -181,7 +181,7 @@ def test_mt_04_descriptors_of_the_user_stay(router, tmp_path):
 
 
 def test_mt_05_a_number_that_was_taken_over_survives(router):
-    """A descriptor of contextree that somebody closed, and whose number is the user's now, is not closed in the child."""
+    """A descriptor of contextree that somebody closed, its number the user's now, is not closed in the child."""
     from contextree.core import process
 
     with open("/dev/zero", "rb") as file:
@@ -309,4 +309,7 @@ def test_warnings_are_filtered_as_before(router):
     """The filter that hides the interpreter's own warning of forks does not stay in the child."""
     import warnings
 
-    assert router.fork(direct=True).call(far.filters) == [item[0] for item in warnings.filters]
+    before = [item[0] for item in warnings.filters]
+    child = router.fork(direct=True)
+    assert [item[0] for item in warnings.filters] == before
+    assert child.call(far.filters) == before

@@ -237,7 +237,7 @@ for worker in workers:
 
 
 def test_f_01_user_locks_are_the_users():
-    """The exception: a lock of the program's own stays as it was in a direct fork, and is free in a template's child."""
+    """The exception: a lock of the program's own stays held in a direct fork, and is free in a template's child."""
     text = """
 import threading
 import contextree

@@ -6,8 +6,9 @@ from tests.fork import far
 
 
 def test_mt_21_the_cache_is_inherited(router, tmp_path, monkeypatch):
-    """A direct fork of a child knows all that its parent knows without asking; what is new it gets through its parent."""
-    (tmp_path / "shipped_one.py").write_text("def where():\n    import os\n    return __loader__.__class__.__name__, os.getpid()\n")
+    """A direct fork of a child knows all that its parent knows; what is new it gets through its parent."""
+    (tmp_path / "shipped_one.py").write_text(
+        "def where():\n    import os\n    return __loader__.__class__.__name__, os.getpid()\n")
     (tmp_path / "shipped_two.py").write_text("import shipped_one\ndef again():\n    return shipped_one.where()\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     import shipped_one
@@ -37,7 +38,7 @@ def test_mt_22_fork_while_a_thread_imports(router):
 
 
 def test_mt_23_package_of_the_master_and_of_children(router):
-    """A direct fork of the root has the real package, children of the template and others a stub with the public names."""
+    """A direct fork of the root has the real package, other children a stub with the public names."""
     import contextree
 
     path = contextree.__file__

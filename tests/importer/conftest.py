@@ -15,12 +15,12 @@ import importlib, sys
 import contextree
 from tests.importer import probe
 
-pythons = dict(word.split("=") for word in sys.argv[1:])
+pythons = dict(word.split("=") for word in sys.argv if "=" in word)
 
 def requests(router):
     return router.stats()["modules"]["requests"]
 
-def strange(python):
+def alone(python=sys.executable):  # a Python that does not see what this one sees
     return [python, "-I"]
 
 """
@@ -29,15 +29,15 @@ def strange(python):
 @pytest.fixture
 def master(tmp_path, pythons):
     """``master(files, body, *versions)`` runs ``body`` in a master that has ``files`` on its path (and this repository):
-    ``pythons`` there maps versions to commands; a child of ``local(python=[sys.executable, "-I"])`` has neither."""
+    ``top`` stands before it; ``pythons`` there maps versions to commands; a child of ``local(python=alone())`` sees neither."""
 
-    def run(files, body, *versions):
+    def run(files, body, *versions, top=""):
         for name, text in files.items():
             path = tmp_path / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(text if isinstance(text, bytes) else textwrap.dedent(text).encode())
         script = tmp_path / "main_script.py"
-        script.write_text(PRELUDE + "def main(router):\n" + textwrap.indent(textwrap.dedent(body), "    ")
+        script.write_text(PRELUDE + top + "def main(router):\n" + textwrap.indent(textwrap.dedent(body), "    ")
                           + "\nif __name__ == '__main__':\n    with contextree.Router() as router:\n        main(router)\n"
                           + "    print('good')\n")
         words = ["%s=%s" % (version, pythons[version].argv[0]) for version in versions]

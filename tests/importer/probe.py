@@ -102,7 +102,7 @@ def _refused(files, path):
 
 
 def old_data_files(package):
-    """The functions of Python 3.7 and 3.8."""
+    """The functions of Python 3.7 to 3.9."""
     from importlib import resources
 
     return (resources.read_text(package, "data.txt"), resources.is_resource(package, "sub"),

@@ -20,7 +20,6 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from contextree.core import process
 from contextree.core.broker import Broker
 from contextree.core.wire import errors
-from contextree.parent import pidfd
 from contextree.parent.child_state import CONTINUED, EXITED, KILLED, LOST, STOPPED
 from contextree.parent.reaper import Reaper
 
@@ -142,7 +141,7 @@ def check_not_our_child(reaper):
     assert reaper.alive == 0
 
 
-def check_storeaper.alive:
+def check_stolen(reaper):
     """Taken by waitpid in this process. The loop is held meanwhile, so that the thief surely comes first."""
     for expect_code in (0, 5):
         gate, go = Gate(), process.Waiter()

@@ -106,7 +106,8 @@ def script(text, *argv, before=(), python=sys.executable, **options):
 
 
 def strace(text, tmp_path, calls):
-    """Run ``text`` under strace; the list of its system calls of these names, one line each, failed restarts left out."""
+    """Run ``text`` under strace; the list of its system calls of these names, one line each, failed restarts left
+    out."""
     log = tmp_path / "strace"
     output = script(text, before=("strace", "-f", "-qq", "-e", "signal=none", "-e", "trace=" + calls, "-o", str(log)))
     lines = re.sub(r"^\d+ +", "", log.read_text(), flags=re.MULTILINE).splitlines()
