@@ -14,6 +14,7 @@ from contextree.core import process
 from contextree.core.broker import Broker
 from contextree.core.wire.errors import NotOurChild, ProcessExited, UncleanExit, UsageError
 from contextree.parent.child_state import CONTINUED, DUMPED, EXITED, KILLED, LOST, STOPPED, TRAPPED, ChildState
+from contextree.parent.popen import popen as popen_class
 from contextree.parent.reaper import Child, Reaper
 
 __all__ = [
@@ -40,8 +41,9 @@ def start(argv: Sequence[str | os.PathLike], *, reaper: Reaper | None = None, **
     if options.get("preexec_fn") is not None:
         raise UsageError("preexec_fn is not safe in a program with threads: use start_new_session, process_group, "
                          "user, group or a program that sets things up")
-    reaper = reaper or default_reaper()
-    popen = process.unpatched("subprocess", "Popen")(argv, **options)
+    if reaper is None:
+        reaper = default_reaper()
+    popen = popen_class()(argv, **options)
     popen.returncode = 0  # the object is dropped here and must not wait for the pid: only the handle does
     words = [argv] if isinstance(argv, (str, bytes, os.PathLike)) else argv
     child = reaper.monitor(popen.pid, " ".join(shlex.quote(os.fsdecode(word)) for word in words), spawned=True)

@@ -1,5 +1,6 @@
 """``contextree demo``: a tree on this machine, calls in all of it, and what they take."""
 
+import functools
 import itertools
 import os
 import platform
@@ -35,6 +36,21 @@ class Row:
     first: float = 0.0  # seconds from the wish for it to its first result
     trip: float = 0.0  # of one call
 
+    @property
+    def name(self) -> str:
+        """Its own part of the full name."""
+        if self.context is None:
+            return "master"
+        above = self.parent.context if self.parent else None
+        return self.context.name.removeprefix(f"{above.name}.") if above else self.context.name
+
+    def cells(self) -> tuple[str, ...]:
+        """What the table says of it, after the name."""
+        if self.context is None:
+            return str(os.getpid()), platform.python_version(), self.how, "", ""
+        version = ".".join(map(str, self.context.facts["version"]))
+        return str(self.context.pid), version, self.how, ms(self.first), us(self.trip)
+
 
 class Demo:
     """The tree that is built, and what is said meanwhile."""
@@ -50,7 +66,8 @@ class Demo:
         """One line."""
         self.screen.print(text, style=style, markup=False, soft_wrap=True)
 
-    def grow(self, how: str, make: Callable[[], Context], parent: Row | None = None, optional: bool = False) -> Row | None:
+    def grow(self, how: str, make: Callable[[], Context], parent: Row | None = None,
+             optional: bool = False) -> Row | None:
         """Start a context, call it, and note the times; None and a line when it cannot be had."""
         start = time.perf_counter()
         try:
@@ -81,15 +98,15 @@ class Demo:
                 self.grow("forked from the template of nested", lambda: lower.fork(name="deep"), nested)
         for python in machine.pythons():
             if python.version[:2] != sys.version_info[:2]:
-                self.grow(f"another Python: {python.path}", lambda path=python.path: router.local(
-                    python=path, name="other"), optional=True)
+                other = functools.partial(router.local, python=python.path, name="other")
+                self.grow(f"another Python: {python.path}", other, optional=True)
                 break
         else:
             self.say("  left out: another Python: there is none on PATH", "yellow")
         if "localhost" not in hosts:
             self.localhost()
         for host in hosts:
-            self.grow(f"ssh {host}", lambda host=host: self.reach.open(router, host))
+            self.grow(f"ssh {host}", functools.partial(self.reach.open, router, host))
 
     def localhost(self) -> None:
         """This machine by ssh, where that works without a question."""
@@ -105,22 +122,23 @@ class Demo:
         start = time.perf_counter()
         futures = [context.submit(sum, range(200_000)) for context in contexts]
         right = sum(future.result() == sum(range(200_000)) for future in as_completed(futures))
-        yield f"at once   {right} of {len(contexts)} contexts added up 200,000 numbers, together in {ms(time.perf_counter() - start)}"
+        yield f"at once   {right} of {len(contexts)} contexts added up 200,000 numbers, together in {since(start)}"
         deep = contexts[-1] if len(contexts) < 6 else contexts[5]
         start = time.perf_counter()
         with deep.stream(itertools.count) as numbers:
             taken = sum(1 for _ in itertools.islice(numbers, 5000))
-        yield f"stream    {taken} items of an endless generator in {deep.name}, closed after {ms(time.perf_counter() - start)}"
+        yield f"stream    {taken} items of an endless generator in {deep.name}, closed after {since(start)}"
         start = time.perf_counter()
         deep.call(len, bytes(BLOCK))
-        yield f"data      {BLOCK >> 20} MB to {deep.name} in {ms(time.perf_counter() - start)}"
+        yield f"data      {BLOCK >> 20} MB to {deep.name} in {since(start)}"
         here = os.getpid()
         answer = contexts[0].call(lambda: f"{os.getpid()}, sent by {here}")
         yield f"closure   a lambda of this process ran in process {answer}"
         try:
             deep.call(os.listdir, "/no/such/folder")
         except FileNotFoundError as error:
-            yield f"error     {type(error).__name__} in {deep.name} is {type(error).__name__} here, with the traceback from there"
+            kind = type(error).__name__
+            yield f"error     {kind} in {deep.name} is {kind} here, with the traceback from there"
 
     def show(self) -> None:
         """The tree as a table."""
@@ -134,13 +152,11 @@ class Demo:
 
         add(self.rows[0])
         places = {id(row): place for place, row in enumerate(order)}
-        marks = screen.branches([places[id(row.parent)] if row.parent else None for row in order], screen.guides(self.screen))
-        screen.table(self.screen, ("context", "pid", "Python", "reached by", "first result", "round trip"), [
-            (mark + (row.context.name.rpartition(".")[2] if row.parent and row.parent.context else row.context.name),
-             str(row.context.pid), ".".join(map(str, row.context.facts["version"])), row.how, ms(row.first), us(row.trip))
-            if row.context else ("master", str(os.getpid()), platform.python_version(), row.how, "", "")
-            for mark, row in zip(marks, order, strict=True)
-        ], right=("pid", "first result", "round trip"))
+        parents = [places[id(row.parent)] if row.parent else None for row in order]
+        marks = screen.branches(parents, screen.guides(self.screen))
+        heads = ("context", "pid", "Python", "reached by", "first result", "round trip")
+        rows = [(mark + row.name, *row.cells()) for mark, row in zip(marks, order, strict=True)]
+        screen.table(self.screen, heads, rows, right=("pid", "first result", "round trip"))
 
 
 def trip(context: Context) -> float:
@@ -154,6 +170,11 @@ def trip(context: Context) -> float:
         if start > end:
             break
     return statistics.median(times)
+
+
+def since(start: float) -> str:
+    """The time since ``start``, for people."""
+    return ms(time.perf_counter() - start)
 
 
 def ms(seconds: float) -> str:
@@ -172,8 +193,7 @@ Next:
   contextree demo --ssh HOST              the same with a host of yours
   contextree call HOST platform:node      a function there
   contextree run 'web[1-20]' -- uptime    a command everywhere
-  python -c 'import contextree, platform
-  with contextree.Router() as router: print(router.local().call(platform.node))'\
+  python3 -c 'import contextree, os; print(contextree.Router().local().call(os.getcwd))'\
 """
 
 

@@ -44,8 +44,9 @@ def doctor(hosts: list[str] | None, reach: Reach) -> int:
             if outcome.error is None:
                 found.append(Fact(label(outcome.target), outcome.value))
             else:
-                phase = f"in phase {outcome.error.phase}: " if isinstance(outcome.error, ConnectError) and outcome.error.phase else ""
-                found.append(Fact(label(outcome.target), phase + sentence(outcome.error), False))
+                phase = outcome.error.phase if isinstance(outcome.error, ConnectError) else ""
+                found.append(Fact(label(outcome.target),
+                                  f"in phase {phase}: " * bool(phase) + sentence(outcome.error), False))
     made = screen.console()
     screen.table(made, ("what", "", "found"), [(fact.what, VERDICT[fact.ok], fact.found) for fact in found])
     return 1 if any(fact.ok is False for fact in found) else 0

@@ -32,7 +32,7 @@ class Python(NamedTuple):
 
 
 def pythons(timeout: float = 3.0) -> list[Python]:
-    """The Pythons on PATH, one of each minor version, oldest first; all asked at once, those that do not answer left out."""
+    """The Pythons on PATH, one of each minor version, oldest first; those that do not answer in time are left out."""
     started: dict[str, subprocess.Popen] = {}
     for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
         try:
@@ -43,8 +43,9 @@ def pythons(timeout: float = 3.0) -> list[Python]:
             path = os.path.join(folder, name)
             if path not in started and os.access(path, os.X_OK) and len(started) < 40:
                 try:
-                    started[path] = subprocess.Popen([path, "-I", "-c", _ASK], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                                     stderr=subprocess.DEVNULL, text=True)
+                    started[path] = subprocess.Popen(
+                        [path, "-I", "-c", _ASK], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                        stderr=subprocess.DEVNULL, text=True)
                 except OSError:
                     continue
     found: dict[tuple[int, ...], Python] = {}
@@ -80,10 +81,11 @@ def facts() -> Iterator[Fact]:
         yield Fact("loop", "poll: slower with many contexts, and no foreign loop can watch it", None)
     yield children()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    yield Fact("descriptors", f"{count(soft)} (at most {count(hard)}): about {max(0, soft - 50) // FDS_PER_CHILD} children"
-               if soft != resource.RLIM_INFINITY else "unlimited", soft >= 256 or None)
+    unlimited = soft == resource.RLIM_INFINITY
+    enough = "" if unlimited else f" (at most {count(hard)}): about {max(0, soft - 50) // FDS_PER_CHILD} children"
+    yield Fact("descriptors", count(soft) + enough, unlimited or soft >= 256 or None)
     soft, _ = resource.getrlimit(resource.RLIMIT_NPROC)
-    yield Fact("processes", count(soft), soft >= 100 or soft == resource.RLIM_INFINITY or None)
+    yield Fact("processes", count(soft), soft == resource.RLIM_INFINITY or soft >= 100 or None)
     yield ssh()
     others = [python.minor for python in pythons()]
     yield Fact("Pythons on PATH", " ".join(others) or "none", bool(others) or None)
@@ -99,7 +101,8 @@ def children() -> Fact:
     try:
         os.close(pidfd.open_pidfd(os.getpid()))
     except OSError as error:
-        return Fact("children", f"no pidfds ({errno.errorcode.get(error.errno or 0, error.errno)}): they are looked at by a timer", None)
+        why = errno.errorcode.get(error.errno or 0, error.errno)
+        return Fact("children", f"no pidfds ({why}): they are looked at by a timer", None)
     return Fact("children", "pidfd: their end is noticed at once")
 
 

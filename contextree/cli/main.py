@@ -1,7 +1,7 @@
 """The ``contextree`` command: its sub-commands, and what becomes of their errors.
 
-Exit status: 0 when all went well, 1 when something failed (a host, a function), 2 for a wrong command line, 130 after Ctrl-C;
-``run`` with one host has the status of the command there, and 255 when the host could not be reached, like ssh.
+Exit status: 0 when all went well, 1 when something failed (a host, a function), 2 for a wrong command line, 130 after
+Ctrl-C; ``run`` with one host has the status of the command there, and 255 when the host could not be reached, like ssh.
 """
 
 import os

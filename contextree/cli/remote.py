@@ -53,8 +53,8 @@ def ping(hosts: list[str], count: int, parallel: int, reach: Reach) -> int:
             failed += outcome.error is not None
             if outcome.error is None:
                 started, found, version = outcome.value
-                click.echo(f"{label(outcome.target):{width}}  up in {started * 1000:.0f} ms, round trip {min(found) * 1000:.2f} ms, "
-                           f"Python {'.'.join(map(str, version))}")
+                click.echo(f"{label(outcome.target):{width}}  up in {started * 1000:.0f} ms, "
+                           f"round trip {min(found) * 1000:.2f} ms, Python {'.'.join(map(str, version))}")
     return 1 if failed else 0
 
 
@@ -110,8 +110,8 @@ def shown(value: Any) -> str:
 @timeout_option
 @parallel_option
 @reach_options
-def call(hosts: list[str], function: Callable[..., Any], arguments: tuple[str, ...], as_json: bool, with_traceback: bool,
-         timeout: float | None, parallel: int, reach: Reach) -> int:
+def call(hosts: list[str], function: Callable[..., Any], arguments: tuple[str, ...], as_json: bool,
+         with_traceback: bool, timeout: float | None, parallel: int, reach: Reach) -> int:
     """Call a function on each HOST and print what it returns.
 
     An ARGUMENT that is JSON (5, [1, 2], "5") is that value, any other is a string. The function's module need not be on
@@ -124,16 +124,19 @@ def call(hosts: list[str], function: Callable[..., Any], arguments: tuple[str, .
     values = [from_json(text) for text in arguments]
     results: dict[str, Any] = {}
     failed = 0
+
+    def action(context: Context) -> Any:
+        return context.with_options(timeout=timeout).call(function, *values)
+
     show_output()
     with Router() as router:
-        for outcome in each(router, hosts, reach, lambda context: context.with_options(timeout=timeout).call(function, *values),
-                            parallel):
+        for outcome in each(router, hosts, reach, action, parallel):
             failed += outcome.error is not None
             if as_json:
                 key, value = ("result", outcome.value) if outcome.error is None else ("error", sentence(outcome.error))
                 results[outcome.target] = {key: value}
             elif outcome.error is None:
-                click.echo(shown(outcome.value) if len(hosts) == 1 else f"{label(outcome.target)}: {shown(outcome.value)}")
+                click.echo(f"{label(outcome.target)}: " * (len(hosts) > 1) + shown(outcome.value))
             else:
                 complain(outcome)
             if with_traceback and outcome.error is not None:
@@ -159,7 +162,8 @@ def show_traceback(error: BaseException) -> None:
 @timeout_option
 @parallel_option
 @reach_options
-def run(hosts: list[str], words: tuple[str, ...], shell: bool, timeout: float | None, parallel: int, reach: Reach) -> int:
+def run(hosts: list[str], words: tuple[str, ...], shell: bool, timeout: float | None, parallel: int,
+        reach: Reach) -> int:
     """Run a command on each HOST.
 
     With one host its output and its exit status are passed on (255: not reached); with several every line has the host
@@ -176,7 +180,8 @@ def run(hosts: list[str], words: tuple[str, ...], shell: bool, timeout: float | 
                 write(sys.stdout.buffer, out, name)
                 write(sys.stderr.buffer, errors, name)
             elif isinstance(outcome.error, (FileNotFoundError, PermissionError)):
-                click.echo(f"{label(outcome.target)}: cannot run {shlex.join(argv[:1])}: {outcome.error.strerror}", err=True)
+                why = f"cannot run {shlex.join(argv[:1])}: {outcome.error.strerror}"
+                click.echo(f"{label(outcome.target)}: {why}", err=True)
             else:
                 complain(outcome)
     if len(hosts) == 1:

@@ -36,16 +36,16 @@ def branches(parents: Sequence[int | None], draw: bool) -> list[str]:
 
     Rows come in the order of the tree: every subtree in one piece."""
     out = []
-    for row, parent in enumerate(parents):
+    for row in range(len(parents)):
         text, at = "", row
-        while parents[at] is not None:
-            later = any(parents[other] == parents[at] for other in range(at + 1, len(parents)))
+        while (parent := parents[at]) is not None:
+            later = parent in parents[at + 1:]
             if not draw:
                 text = "  " + text
             elif at == row:
                 text = "├─ " if later else "└─ "
             else:
                 text = ("│  " if later else "   ") + text
-            at = parents[at]
+            at = parent
         out.append(text)
     return out

@@ -1,6 +1,7 @@
 """Which hosts a command is about, how they are reached, and their errors as one sentence.
 
-A target is what ssh takes as a host; ``local:`` is a new interpreter on this machine, ``local:/usr/bin/python3`` that one.
+A target is what ssh takes as a host; ``local:`` is a new interpreter on this machine, ``local:/usr/bin/python3`` that
+one.
 """
 
 import functools
@@ -13,7 +14,6 @@ from typing import Any, NamedTuple
 
 import click
 
-from contextree.connect.plan import safe_name
 from contextree.core.wire.errors import ContextreeError
 from contextree.master.router import Router
 from contextree.parent.context import Context
@@ -98,12 +98,7 @@ class Reach(NamedTuple):
         """The context for ``target``, started now. Raises ConnectError, UsageError."""
         if target.startswith(LOCAL):
             return router.local(python=target.removeprefix(LOCAL) or None)
-        name = safe_name("ssh." + target)
-        said = logging.getLogger("contextree." + name)
-        said.setLevel(logging.ERROR)  # what ssh complains of while it connects is in the error
-        context = router.ssh(target, name=name, **self._asdict())
-        said.setLevel(logging.NOTSET)
-        return context
+        return router.ssh(target, **self._asdict())
 
 
 def reach_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -119,7 +114,8 @@ def reach_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("-i", "--identity", "identity_file", metavar="FILE", help="Private key to use, and no other."),
         click.option("-F", "--ssh-config", metavar="FILE", help="Configuration to use instead of ~/.ssh/config."),
         click.option("--python", default="python3", show_default=True, help="The interpreter there."),
-        click.option("--host-keys", type=click.Choice(["strict", "accept-new", "off"]), default="strict", show_default=True),
+        click.option("--host-keys", type=click.Choice(["strict", "accept-new", "off"]), default="strict",
+                     show_default=True),
         click.option("--connect-timeout", type=click.FloatRange(0, min_open=True), default=30, show_default=True,
                      metavar="SECONDS", help="For each phase of connecting."),
     )):
@@ -141,7 +137,8 @@ class Outcome(NamedTuple):
     reached: bool = True
 
 
-def each(router: Router, targets: list[str], reach: Reach, action: Callable[[Context], Any], parallel: int) -> Iterator[Outcome]:
+def each(router: Router, targets: list[str], reach: Reach, action: Callable[[Context], Any],
+         parallel: int) -> Iterator[Outcome]:
     """Open every target and do ``action(context)``, ``parallel`` at a time: outcomes in order of arrival."""
 
     def one(target: str) -> Outcome:
@@ -151,7 +148,7 @@ def each(router: Router, targets: list[str], reach: Reach, action: Callable[[Con
             return Outcome(target, error=error, reached=False)
         try:
             return Outcome(target, action(context))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # whatever the function there raised
             return Outcome(target, error=error)
 
     pool = ThreadPoolExecutor(min(parallel, len(targets)), "contextree-cli")
@@ -181,7 +178,7 @@ def show_output() -> None:
     class Name(logging.Filter):
         def filter(self, record: logging.LogRecord) -> bool:
             record.who = getattr(record, "context", None) or "contextree"
-            return True
+            return not record.name.endswith(".login")  # that is in the error, if it came to one
 
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(who)s: %(message)s"))

@@ -31,7 +31,14 @@ PHASES = {"connect": 30, "login": 30, "boot": 30}
 
 
 class Secret(str):
-    """A string that shows itself nowhere: masked in repr, str.format and logs; ``reveal()`` gives the text."""
+    """A string that shows itself nowhere: masked in repr, str.format and logs; ``reveal()`` gives the text.
+
+    >>> secret = contextree.Secret("open sesame")
+    >>> print(secret)
+    ********
+    >>> secret.reveal()
+    'open sesame'
+    """
 
     __slots__ = ()
 
@@ -75,6 +82,14 @@ class Plan:
               says that what it sends is not acknowledged; None: no such watch. For methods that cross a network.
     classify  None, or a module-level function (method, status, output) -> (error class name, message, phase); it is
               pickled by its name, so its module is imported where the plan is unpickled.
+
+    >>> import os
+    >>> from contextree.connect.plan import PYTHON
+    >>> plan = contextree.Plan(["env", "COLOUR=red", PYTHON], "red", "env", trusted=True)
+    >>> with router.grow(plan) as red:
+    ...     red.call(os.getenv, "COLOUR")
+    'red'
+
     """
 
     __slots__ = ("argv", "name", "method", "tty", "dialogue", "env", "python", "remote", "trusted", "phases",

@@ -94,26 +94,28 @@ class Call:
         """Send items until the reader has enough, the caller has gone, or others wait for this thread."""
         generator = self.generator
         channel = self.channel
-        while not self.cancelled:
-            try:
-                item = next(generator)
-            except StopIteration:
+        over = True
+        try:
+            while not self.cancelled:
+                try:
+                    item = next(generator)
+                except StopIteration:
+                    return channel.send(b"", True)
+                self.answer(item, False)
+                if channel.full:
+                    channel.on_room = self.room
+                    if channel.full or channel.on_room is None:
+                        over = False
+                        return None
+                    channel.on_room = None
+                if self.work.items:
+                    over = False
+                    return self.again()
+        finally:
+            if over:  # at once, whoever else still knows it
                 self.generator = None
-                return channel.send(b"", True)
-            if self.cancelled:
-                break
-            self.answer(item, False)
-            if channel.full:
-                channel.on_room = self.room
-                if channel.full or channel.on_room is None:
-                    return None
-                channel.on_room = None
-            if self.work.items:
-                return self.again()
-        self.generator = None
-        if hasattr(generator, "close"):
-            generator.close()
-        return None
+                if hasattr(generator, "close"):
+                    generator.close()
 
     def answer(self, result, fin):
         """Encode and send one value."""

@@ -48,7 +48,7 @@ class Finder:
     def find_distributions(self, context=None):
         """``importlib.metadata`` of distributions of the master."""
         if not self.asks or not self.importer.router:
-            return ()
+            return iter(())
         from contextree.parent import resources
 
         return resources.distributions(self.importer, context)
@@ -166,11 +166,7 @@ class Importer:
         from _frozen_importlib import ModuleSpec
 
         name, form, path, data, package = record
-        loader = None if form == NAMESPACE else self
-        if package and loader and sys.version_info[:2] == (3, 9):  # its importlib.resources does not say which package
-            loader = type("Loader", (), {"files": lambda _: self.get_resource_reader(name).files(),
-                                         "__getattr__": lambda _, key: getattr(self, key)})()
-        spec = ModuleSpec(name, loader, origin=path, is_package=package)
+        spec = ModuleSpec(name, None if form == NAMESPACE else self, origin=path, is_package=package)
         spec.has_location = bool(path) and form != NAMESPACE
         return spec
 

@@ -18,7 +18,7 @@ from contextree.core.process import loads
 from contextree.core.wire.errors import (
     CallCancelled, Closed, ContextDied, ContextreeError, NotSendable, PeerError, ProtocolError, Refused,
 )
-from contextree.core.wire.flow import CREDIT_START, Receiving
+from contextree.core.wire.flow import BUDGET, CREDIT_START, Receiving, growing
 from contextree.core.wire.frames import (
     BROKEN, BULK, CALLS, CANCEL, CONTROL, CREDIT, DATA, DIED, FIN, GOAWAY, HEADER, IDS, LOG, LOGS, MAX_PAYLOAD, MORE, NO_CHANNEL, NO_CONTEXT,
     NUMBER, OPEN, OPEN_HEAD, OPENER, PING, PONG, RAW, REFUSED, RESET, ROUTE_DEL,
@@ -87,6 +87,7 @@ class Channel:
                 out = [[memoryview(part).cast("B"), self.mine | MORE] for part in data]
                 out[-1][1] = flags
                 self.out += out
+                link.unsent += sum(len(view) for view, _ in out)
                 if not self.ringed:
                     self.ringed = True
                     link.ring(self)
@@ -113,8 +114,9 @@ class Channel:
             if self.over:
                 self.router.forget(self)
             elif not self.out and self.on_room:
-                self.router.broker.defer(self.on_room)
+                self.router.broker.defer_nowait(self.on_room)
         self.credit -= count + SIZE
+        self.link.unsent -= count
         kind, self.first = self.first, DATA
         return HEADER.pack(VERSION | kind, flags, BULK, 0, self.number, self.peer, self.router.id, count), view[:count]
 
@@ -129,10 +131,15 @@ class Channel:
             return
         with self.link.lock:
             unsent = self.first == OPEN
-            self.out = []
+            self.drop()
         if not unsent:
             self.router.reset(self.link, self, code, text)
         self.fail(ERRORS[code](text))
+
+    def drop(self):
+        """What is not sent yet will not be. Holding the link's lock."""
+        self.link.unsent -= sum(len(view) for view, _ in self.out)
+        self.out = []
 
     def taken(self, cost: int) -> None:
         """The application has used up ``cost`` bytes of messages. Any thread."""
@@ -142,7 +149,14 @@ class Channel:
             if starved and self.held:
                 cost += self.held
                 self.held = 0
-            grant = 0 if self.got_fin or self.ended or not self.flow else self.flow.taken(cost, starved)
+            flow = self.flow
+            if self.got_fin or self.ended or not flow:
+                return
+            grown = self.router.grown
+            window = flow.window
+            grant = flow.taken(cost, starved and (self in grown or len(grown) < growing(BUDGET, len(self.router.channels))))
+            if flow.window > window:
+                grown.add(self)
             if grant:
                 self.link.send_locked(CONTROL, frame(CREDIT, self.mine, CONTROL, self.number, self.peer, self.router.id,
                                                      NUMBER.pack(grant)))
@@ -198,7 +212,7 @@ class Channel:
             if self.ended:
                 return
             self.ended = error
-            self.out = []
+            self.drop()
             self.parts = None
         self.router.forget(self)
         if self.on_end:
@@ -217,6 +231,7 @@ class Router:
         self.upstream = None
         self.engine = None  # contextree.parent's half, once there are children
         self.channels = {}
+        self.grown = set()  # those with a larger window than the first
         self.openers = {}
         self.numbers = count(1)
         self.max_message = MAX_MESSAGE
@@ -263,13 +278,15 @@ class Router:
 
     def forget(self, channel) -> None:
         """Drop a finished channel from the table."""
+        self.grown.discard(channel)
         if self.channels.pop((channel.peer, channel.number, channel.mine), None) and self.engine and not channel.mine:
             channel.link.open_count -= 1
 
     def reset(self, link, channel, code, text) -> None:
-        """Tell the other end of ``channel`` that it is over."""
+        """Tell the other end of ``channel`` that it is over; not before what was sent, so that a call is not found cancelled
+        before it is there."""
         self.count["resets"] += 1
-        link.send(CONTROL, frame(RESET, channel.mine, CONTROL, channel.number, channel.peer, self.id,
+        link.send(CALLS, frame(RESET, channel.mine, CALLS, channel.number, channel.peer, self.id,
                                  bytes([code]) + text.encode("utf-8", "replace")[:4096]))
 
     def log(self, payload: bytes) -> None:

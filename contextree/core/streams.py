@@ -27,7 +27,7 @@ from contextree.core.wire.frames import (
 
 BATCH = 1 << 18  # bytes for one writev
 FIRST = 1 << 16  # bytes for one read, until one was full: a child that idles need not have more
-TURN = 1 << 20  # bytes read from one link before the others get their turn
+TURN = 1 << 20  # bytes read from one link before the others get their turn, or a thousand frames
 
 
 def larger(broker, room):
@@ -61,6 +61,8 @@ class Link:
         self.probe_sent = None
         self.rtt = None
         self.last_read = broker.clock()
+        self.unsent = 0  # bytes that channels of this link have not sent yet for want of room or credit
+        self.gulp = BUFFER  # bytes to read at once
         self.bytes_in = self.bytes_out = self.frames_in = self.open_count = 0
         os.set_blocking(rfd, False)
         os.set_blocking(wfd, False)
@@ -90,7 +92,7 @@ class Link:
             self._write([data], len(data))
             return True
         if not out.push(cls, data):
-            self.broker.defer(self.close, "it does not read: too many control frames wait for it")
+            self.broker.defer_nowait(self.close, "it does not read: too many control frames wait for it")
         if flush:
             self._flush()
         else:
@@ -98,8 +100,11 @@ class Link:
         return True
 
     def ring(self, source) -> None:
-        """Have ``source.pull()`` asked for bulk frames until it returns None. Holding the lock."""
-        self.out.ring.append(source)
+        """Have ``source.pull()`` asked for bulk frames until it returns None. Holding the lock.
+
+        It queues behind the small frames that wait, which may be of the same channel."""
+        out = self.out
+        (out.calls or out.ring).append(source)
         if not self.blocked:
             self._flush()
 
@@ -107,7 +112,7 @@ class Link:
         """Have the loop write what is queued. Holding the lock."""
         if not self.due and not self.blocked:
             self.due = True
-            self.broker.defer(self.flush)
+            self.broker.defer_nowait(self.flush)
 
     def flush(self) -> None:
         """Write what is queued. Loop thread."""
@@ -137,7 +142,7 @@ class Link:
             done = 0
         except OSError as error:
             self.closed = self.closed or "writing failed: %s" % error.strerror
-            self.broker.defer(self.close, self.closed)
+            self.broker.defer_nowait(self.close, self.closed)
             return
         self.bytes_out += done
         if done == size:
@@ -148,7 +153,7 @@ class Link:
                 break
             done -= len(item)
         self.blocked = True
-        self.broker.defer(self._watch)
+        self.broker.defer_nowait(self._watch)
 
     def _watch(self):
         if self.blocked and self.wfd is not None:
@@ -178,7 +183,7 @@ class Link:
         buffer = broker.buffer or larger(broker, FIRST)
         budget = TURN
         while budget > 0 and self.rfd is not None:
-            room = len(buffer) - MAX_PAYLOAD - SIZE
+            room = min(self.gulp, len(buffer) - MAX_PAYLOAD - SIZE)
             tail = self.tail
             have = len(tail)
             buffer[:have] = tail
@@ -190,7 +195,7 @@ class Link:
                 return self.close("reading failed: %s" % error.strerror)
             if not count:
                 return self.close("end of file")
-            budget -= count
+            before = self.frames_in
             self.last_read = broker.clock()
             self.bytes_in += count
             data = buffer[:have + count]
@@ -198,16 +203,22 @@ class Link:
             if self.scan:
                 data = self.scan(data)
                 if data is None:
+                    budget -= count
                     continue
                 self.scan = None
                 data = memoryview(bytes(data))
             try:
                 self._frames(data)
-            except ProtocolError as error:
+            except Exception as error:  # the rest of the bytes is lost, so the link is
+                if not isinstance(error, ProtocolError):
+                    broker.on_error(self.receive)
                 return self.close("it broke the protocol: %s" % error)
+            before = self.frames_in - before
+            budget -= count + (before << 10)  # a frame costs its time, however small it is
+            self.gulp = BUFFER if count >= before << 8 else BUFFER >> 3
             if count < room:
                 return
-            if room < BUFFER:
+            if len(buffer) < BUFFER:
                 buffer = larger(broker, BUFFER)
 
     def _frames(self, data):
@@ -251,7 +262,7 @@ class Link:
 
     def released(self, count: int) -> None:
         """``count`` bytes that were held have left this process. Any thread; holding no link's lock."""
-        self.broker.defer(self._released, count)
+        self.broker.defer_nowait(self._released, count)
 
     def _released(self, count):
         self.held -= count
@@ -296,5 +307,5 @@ class Link:
         """Counters of this link."""
         out = self.out
         return {"bytes_in": self.bytes_in, "bytes_out": self.bytes_out, "frames_in": self.frames_in,
-                "queued": out.queued + out.log_bytes + out.control_bytes, "dropped_logs": out.dropped, "window": self.window,
+                "queued": out.queued + out.log_bytes + out.control_bytes + self.unsent, "dropped_logs": out.dropped, "window": self.window,
                 "send_window": out.window, "rtt": self.rtt, "sent": tuple(out.sent)}

@@ -48,8 +48,7 @@ def modules() -> list[tuple[str, str]]:
 def build() -> bytes:
     """Return the bundle: ``modules()`` marshalled (version 2) and compressed by zlib. Built once. Any thread."""
     made_from = [sys.version, *(part for item in _read().items() for part in item)]
-    for module in (__name__, minifier.__name__, scan.__name__):
-        made_from.append(_source_of(module))
+    made_from += [_source_of(module) for module in (__name__, minifier.__name__, scan.__name__)]
     return kept("contextree.bundle", made_from, lambda: zlib.compress(marshal.dumps(modules(), 2), 9))
 
 
@@ -63,7 +62,7 @@ def _modules() -> tuple[tuple[str, str], ...]:
 
 def _read() -> dict[str, str]:
     """{name: source} of all of core."""
-    folder: "Traversable | pathlib.Path" = pathlib.Path(importlib.import_module(CORE).__path__[0])
+    folder: Traversable | pathlib.Path = pathlib.Path(importlib.import_module(CORE).__path__[0])
     if not folder.is_dir():  # in an archive
         from importlib.resources import files
 

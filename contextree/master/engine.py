@@ -2,7 +2,7 @@
 
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from contextree.core.importer import ABSENT, CODE, NAMESPACE, SOURCE
@@ -14,6 +14,7 @@ from contextree.master import bundle
 from contextree.master.finder import Finder
 from contextree.master.logs import Logs
 from contextree.master.values import decode
+from contextree.parent import boot
 from contextree.parent.context import Context
 from contextree.parent.engine import Engine
 
@@ -94,9 +95,14 @@ class RootEngine(Engine):
             if not new:
                 return
             self.allow(new)
-            if info is None or self.same_disk(info):
-                return
-            self.push(context, sorted({each for name in new for each in self.finder.closure(name)}))
+            found = {each for name in new for each in self.finder.closure(name)}
+            if not self._main:
+                found.discard("__main__")  # dill imports it, and a direct fork has it in memory: nobody needs to be refused
+            names = sorted(found)
+            if info is not None and self.same_disk(info):
+                names = [name for name in names if self.finder.is_changed(name)]
+            if info is not None and names:
+                self.push(context, names)
 
     def same_disk(self, info: Any) -> bool:
         """Whether a context finds what we have on its own ``sys.path``."""
@@ -136,6 +142,10 @@ class RootEngine(Engine):
 
     def log_level(self) -> int:
         return self.logs.level
+
+    def end(self, grace: float, then: Callable[[], object]) -> None:
+        """End all children: they have ``grace`` seconds, and are killed two seconds later; then call ``then``. Loop thread."""
+        boot.end_all(self, grace, then)
 
     # -- what children say
 

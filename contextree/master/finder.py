@@ -98,6 +98,10 @@ class Finder:
         """Let children get ``function(source)`` for ``name``. This shares nothing; ``UsageError`` for a wrong name."""
         self._catalog.modify(name, function)
 
+    def is_changed(self, name: str) -> bool:
+        """Whether children get another source for ``name`` than its file holds: by ``override`` or ``modify``."""
+        return self._catalog.is_changed(name)
+
     def closure(self, module_name: str) -> tuple[str, ...]:
         """Return the modules that a child needs for ``module_name``; see ``Catalog.closure``."""
         return self._catalog.closure(module_name)
@@ -278,7 +282,8 @@ class Finder:
         return list(self._distributions[1])
 
     def _is_shared_distribution(self, found: Any) -> bool:
-        return any(self._shared.is_shared(each) for each in resources.modules_of(found))
+        modules = resources.modules_of(found)
+        return OWN not in modules and any(self._shared.is_shared(each) for each in modules)
 
     def _permit(self, package: str) -> resources.Permit:
         return lambda parts: self._shared.permits_file(package, parts)

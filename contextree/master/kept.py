@@ -1,4 +1,4 @@
-"""What costs time to make and seldom changes, kept beside the compiled modules (``__pycache__``), as Python keeps those.
+"""What costs time to make and seldom changes, kept beside the compiled modules (``__pycache__``) as Python keeps them.
 
 A file is only used when it begins with the digest of all that it was made from. It is written where Python itself would
 write, and not at all with ``PYTHONDONTWRITEBYTECODE``; that it cannot be read or written is never an error.

@@ -25,9 +25,10 @@ from contextree.core.streams import Link
 from contextree.core.wire import errors
 from contextree.core.wire.errors import ConnectError, ConnectTimeout, ContextDied, ContextreeError
 from contextree.core.wire.flow import WINDOW_MAX, WINDOW_START, Bucket
-from contextree.core.wire.frames import CONTROL, GOAWAY, HELLO, NUMBER, frame
+from contextree.core.wire.frames import CONTROL, GOAWAY, HELLO, MAX_PAYLOAD, NUMBER, SIZE, frame
 from contextree.core.wire.routes import Blocks
 from contextree.parent.reaper import Reaper
+from contextree.parent.routing import clean
 
 STDERR = 2  # kind of a log payload; 0 and 1 are in core.logs
 NEWS = 1.0  # seconds to wait for exit status and last lines once the link is gone
@@ -45,9 +46,15 @@ class ChildLink(Link):
     def __init__(self, *args):
         Link.__init__(self, *args)
         self.blocks = Blocks()
-        self.strikes = self.noise = self.relayed = 0
+        self.strikes = self.noise = self.relayed = self.requests = 0
         self.opens = Bucket(2000, 10000)
+        self.logs = Bucket(5000, 50000)
         self.complaints = Bucket(1, 10)
+
+    def _frames(self, data):
+        Link._frames(self, data)
+        if self.received + self.held > self.window + MAX_PAYLOAD + SIZE:  # one frame may go beyond it
+            raise errors.ProtocolError("it sent more than the window of its link")
 
 
 class Branch:
@@ -68,6 +75,7 @@ class Branch:
         self.seen_alive = self.detached = False
         self.awaited = False  # is there a process of which we have not been told yet?
         self.output = deque(maxlen=20)
+        self.lines = Bucket(2000, 20000)
         self.partial = Lines(self.line)
         self.result = Mailbox()
         self.reason = self.error = self.quiet = None
@@ -87,7 +95,9 @@ class Branch:
         link.scan = self.scan
         link.pending = [first] if first else []
         engine.children[self.id] = self
-        engine.add(link, self.id, engine.core.id, self.name, self.trusted, {"method": self.plan.method})
+        engine.add(link, self.id, engine.core.id, self.name, self.trusted, {
+            "method": self.plan.method,
+            "same": self.plan.method == "fork" or (self.plan.method == "local" and not self.plan.python)})
         self.move("connect")
         link.start()
         link.flush()
@@ -153,12 +163,13 @@ class Branch:
             if kind != HELLO or src != self.id:
                 raise errors.ProtocolError("the first frame is of kind %d" % kind)
             hello = self.engine.decode(bytes(view))
-            version = tuple(int(part) for part in hello["version"])
-            facts = {"pid": int(hello["pid"]), "version": version, "executable": str(hello["executable"])[:256],
-                     "uid": int(hello["uid"]), "platform": str(hello["platform"])[:32], "magic": hello["magic"]}
-            if type(facts["magic"]) is not bytes or len(facts["magic"]) != 4:
-                raise ValueError("magic %.20r" % (facts["magic"],))
-        except (ContextreeError, ValueError, TypeError, KeyError) as error:
+            if type(hello) is not dict:
+                raise errors.ProtocolError("it holds no names")
+            facts = clean(hello)
+            for key in ("pid", "version", "uid", "platform"):
+                if key not in facts:
+                    raise errors.ProtocolError("%s is %.80r" % (key, hello.get(key)))
+        except ContextreeError as error:
             return link.close("a bad hello: %s" % error)
         self.move("up")
         link.receive = core.receive
@@ -178,7 +189,7 @@ class Branch:
     def read_stderr(self) -> None:
         """Forward lines of stderr."""
         try:
-            data = os.read(self.errors, 65536)
+            data = os.read(self.errors, 16384)
         except BlockingIOError:
             return
         except OSError:
@@ -233,7 +244,12 @@ class Branch:
         self.note(line.rstrip(b"\r"), "stderr")
 
     def note(self, line, stream) -> None:
-        """Keep a line for the error text, and log it."""
+        """Keep a line for the error text, and log it, at a bounded rate; what comes before HELLO (banners, what ssh complains
+        of) as login."""
+        if not self.lines.take(self.broker.clock()):
+            return
+        if self.took is None:
+            stream = "login"
         self.output.append(printable(line))
         self.engine.child_line(self.id, stream, line)
 
@@ -255,6 +271,7 @@ class Branch:
     def lost(self, link, reason) -> None:
         """The link has closed."""
         self.reason = self.reason or reason
+        self.engine.link_lost(link)
         if self.state not in ("dying", "dead"):
             self.early = self.state != "up"
             self.phase = self.state
@@ -306,6 +323,15 @@ class Branch:
         self.result.close(self.error or error)
         for function in self.on_dead:
             function()
+
+    def abandon(self, error) -> None:
+        """The loop ends before the child does: let go of everything and tell who waits. Loop thread, at its end."""
+        self.state = "dead"
+        self.link.on_lost = lambda link, reason: None
+        self.link.close(str(error))
+        self.close_stderr()
+        self.close_terminal()
+        self.result.close(error)
 
     def explain(self) -> str:
         """How it ended, in words, with its last lines."""
@@ -361,6 +387,7 @@ class Branch:
         if self.state == "up":
             link.send(CONTROL, frame(GOAWAY, 0, CONTROL, 0, self.id, self.engine.core.id, b"%f" % max(grace, 0.1)))
         else:
+            self.error = self.error or errors.CallCancelled("starting %s was cancelled: it was shut down" % self.name)
             link.close("it was shut down")
         if self.process is not None:
             self.process.end((lambda: None,), self.hang_up, grace, patience)
@@ -426,7 +453,7 @@ def wait_up(branch) -> None:
         raise error from None
 
 
-def end_all(engine, grace, then) -> None:
+def end_all(engine, grace, then, patience=2.0) -> None:
     """Shut all children of ``engine`` down, then its template, then call ``then()``: all have been reaped by then, or it is
     too late. Loop thread."""
     engine.ending = True
@@ -436,7 +463,7 @@ def end_all(engine, grace, then) -> None:
         if state["done"] or (engine.children and not late):
             return
         state["done"] = True
-        if engine.template is not None and not late:
+        if engine.template is not None:
             engine.template.end(then)
         else:
             then()
@@ -446,8 +473,8 @@ def end_all(engine, grace, then) -> None:
         if branch.detached:
             branch.release()
         else:
-            branch.shutdown(grace)
-    engine.broker.timer(grace + 5.0, finish, True)
+            branch.shutdown(grace, patience)
+    engine.broker.timer(grace + patience + 3.0, finish, True)
     finish()
 
 

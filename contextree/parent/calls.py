@@ -16,12 +16,14 @@ except ImportError:  # Debian's python3-minimal has none: such a context can gro
 from contextree.core import calls, process
 from contextree.core.mailbox import Mailbox
 from contextree.core.wire import errors
+from contextree.core.wire.frames import BROKEN
 from contextree.core.wire.errors import (
     CallCancelled, CallTimeout, Closed, ContextreeError, ProtocolError, RemoteError, UnsupportedPlatform, UsageError,
     WouldBlockLoop,
 )
 
 OWN = errors.__name__
+BACKLOG = 1 << 24  # bytes that may wait for one link before who calls has to wait too
 making = process.allocate_lock()
 
 
@@ -38,7 +40,12 @@ def register_exception(kind: type) -> type:
     """Let exceptions of exactly the class ``kind`` be re-raised as themselves, also from contexts that are not trusted:
     made by ``kind(*args)`` of plain ``args`` that come from there. Returns ``kind``, so that it can decorate a class.
 
-    Here, where the exception arrives; there nothing need be done. UsageError unless ``kind`` is an Exception. Any thread."""
+    Here, where the exception arrives; there nothing need be done. UsageError unless ``kind`` is an Exception. Any thread.
+
+    >>> @contextree.register_exception
+    ... class OutOfPaper(Exception):
+    ...     pass
+    """
     if not isinstance(kind, type) or not issubclass(kind, Exception):
         raise UsageError("register_exception wants a class of exceptions, not %r" % (kind,))
     exception_types[kind.__module__, kind.__qualname__] = kind
@@ -103,8 +110,11 @@ class Reply:
 
     def message(self, channel, data, fin, cost):
         """It came. Loop thread."""
-        self.data = data
-        self.waiter.wake()
+        if self.data is None:
+            self.data = data
+            self.waiter.wake()
+        if not fin:
+            channel.cancel(BROKEN, "an answer is one message")
 
     def end(self, channel, error):
         """It will not come."""
@@ -113,11 +123,24 @@ class Reply:
             self.waiter.wake()
 
 
+def wait_for_room(context) -> None:
+    """Wait while more than ``BACKLOG`` bytes are on their way to ``context``'s link; never on the loop thread.
+
+    It looks again every few milliseconds rather than be woken, so that sending, the hot path, has nobody to wake."""
+    link = context.engine.core.link_to(context.id)
+    if link is None or link.out.queued + link.unsent < BACKLOG or process.get_ident() == context.engine.broker.thread:
+        return
+    waiter = process.Waiter()
+    while link.out.queued + link.unsent >= BACKLOG and not link.closed:
+        waiter.wait(0.005)
+
+
 def call(context, function, args, kwargs, options):
     """Call and wait."""
     engine = context.engine
     if process.get_ident() == engine.broker.thread:
         raise WouldBlockLoop("call() on the loop thread would wait for itself; use submit()")
+    wait_for_room(context)
     reply = Reply()
     channel = context.open_call(calls.CALL, function, args, kwargs, options, reply.message, reply.end)
     timeout = options.get("timeout")
@@ -151,6 +174,10 @@ def describe(function) -> str:
 class CallFuture(futures.Future if futures else object):
     """The Future of one call. ``cancel`` also tells the other end: what has not started there will not.
 
+    >>> future = web.submit(pow, 2, 10)
+    >>> future.result(timeout=10)
+    1024
+
     A Condition and two lists for every future are most of what a Future costs, and nearly none is ever waited for twice or
     has callbacks; so they are made when somebody first needs them. ``making`` guards that, and the end of those without."""
 
@@ -174,8 +201,11 @@ class CallFuture(futures.Future if futures else object):
 
     def message(self, channel, data, fin, cost):
         """The answer came. Loop thread."""
-        self._raw = data
-        self._finish()
+        if self._raw is None:
+            self._raw = data
+            self._finish()
+        if not fin:
+            channel.cancel(BROKEN, "an answer is one message")
 
     def end(self, channel, error):
         """No answer will come."""
@@ -263,8 +293,9 @@ class CallFuture(futures.Future if futures else object):
 
 
 def submit(context, function, args, kwargs, options):
-    """Call without waiting: a CallFuture."""
+    """Call without waiting for the answer: a CallFuture. Waits only while too much is on its way there already."""
     engine = context.engine
+    wait_for_room(context)
     future = CallFuture(engine)
     future.channel = context.open_call(calls.CALL, function, args, kwargs, options, future.message, future.end, flush=False)
     timeout = options.get("timeout")
@@ -276,23 +307,30 @@ def submit(context, function, args, kwargs, options):
 
 class Stream:
     """Iterator over what a generator yields in another context. ``close`` closes the generator there; as a context
-    manager it does so at the end of the block. It is paced: the generator waits while we do not take."""
+    manager it does so at the end of the block. It is paced: the generator waits while we do not take.
+
+    >>> import itertools
+    >>> with web.stream(itertools.count, 7) as numbers:
+    ...     next(numbers), next(numbers)
+    (7, 8)
+    """
 
     def __init__(self, context, function, args, kwargs, options) -> None:
         self.engine = context.engine
+        wait_for_room(context)
         self.timeout = options.get("timeout")
-        self.mailbox = Mailbox()
+        self.mailbox = mailbox = Mailbox()
+        self.done = True
+
+        def message(channel, data, fin, cost):  # no methods: the channel must not keep a stream alive that nobody has
+            if not mailbox.closed:
+                mailbox.put((data, fin, cost))
+
+        def end(channel, error):
+            mailbox.close(error)
+
+        self.channel = context.open_call(calls.STREAM, function, args, kwargs, options, message, end)
         self.done = False
-        self.channel = context.open_call(calls.STREAM, function, args, kwargs, options, self.message, self.end)
-
-    def message(self, channel, data, fin, cost):
-        """An item came. Loop thread."""
-        if not self.mailbox.closed:
-            self.mailbox.put((data, fin, cost))
-
-    def end(self, channel, error):
-        """The channel has ended."""
-        self.mailbox.close(error)
 
     def __iter__(self):
         return self

@@ -44,7 +44,13 @@ class Grower:
 class Context(Grower):
     """One context of the tree, as seen from here. The same object for the same id, within one router.
 
-    Handles may be passed to calls and come back as the same object."""
+    Handles may be passed to calls and come back as the same object.
+
+    >>> web.call(abs, -42)
+    42
+    >>> web.name, web.state
+    ('web', 'up')
+    """
 
     def __init__(self, engine, number: int, name: str) -> None:
         self.engine = engine
@@ -67,21 +73,21 @@ class Context(Grower):
 
     # -- calls
 
-    def call(self, function, *args, **kwargs):
+    def call(self, __function, *args, **kwargs):
         """Run ``function(*args, **kwargs)`` there and return its result.
 
         Exceptions are re-raised as themselves where they are builtin, registered, or this context is trusted, with a
         RemoteError as cause; as RemoteError otherwise. ContextDied when the context ends, CallTimeout after the timeout of
         ``with_options``, NotSendable when something cannot be sent."""
-        return calls.call(self, function, args, kwargs, self.options)
+        return calls.call(self, __function, args, kwargs, self.options)
 
-    def submit(self, function, *args, **kwargs):
+    def submit(self, __function, *args, **kwargs):
         """As ``call``, without waiting: a ``concurrent.futures.Future``."""
-        return calls.submit(self, function, args, kwargs, self.options)
+        return calls.submit(self, __function, args, kwargs, self.options)
 
-    def stream(self, function, *args, **kwargs) -> calls.Stream:
+    def stream(self, __function, *args, **kwargs) -> calls.Stream:
         """Iterate here over what ``function(*args, **kwargs)`` yields there; it waits while we do not take."""
-        return calls.Stream(self, function, args, kwargs, self.options)
+        return calls.Stream(self, __function, args, kwargs, self.options)
 
     def with_options(self, **options) -> "Context":
         """The same context with other options for its calls: ``timeout`` in seconds for each, ``threads``: run them there on
@@ -228,6 +234,8 @@ class Context(Grower):
         engine.check_fork()
         core = engine.core
         link = core.link_to(self.id)
+        if core.closed:
+            raise Closed(str(core.closed))
         if link is None or link.closed:
             raise engine.no_way(self.id)
         waiter = process.Waiter()

@@ -80,7 +80,7 @@ def detach_self() -> None:
         child.router.close(ContextDied("the parent of %s is gone: %s" % (child.router.name, reason)))
         null = os.open("/dev/null", os.O_RDWR)  # what it writes to the parent's pipe would be an error from now on
         os.dup2(null, 2)
-        os.close(null)
+        process.close_fd(null)
         child.end(FOREVER)
 
     def begin():

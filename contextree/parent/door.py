@@ -11,8 +11,9 @@ from contextree.core.wire.errors import (
     ProtocolError, Refused, RemoteError, UncleanExit, UnsupportedPlatform, UsageError, VersionError, WorldError, WouldBlockLoop,
     WrongThread,
 )
+from contextree.core.wire.values import register as register_type
 from contextree.parent import router as _router
-from contextree.parent.calls import CallFuture, Stream
+from contextree.parent.calls import CallFuture, Stream, register_exception
 from contextree.parent.context import Context
 from contextree.parent.router import current_router
 
@@ -21,7 +22,7 @@ __all__ = [
     "ContextDied", "ContextreeError", "DecodeError", "ForkedError", "HostKeyError", "InternalError", "NotOurChild", "NotSendable",
     "Overflow", "PeerError", "Plan", "ProcessExited", "ProtocolError", "Refused", "RemoteError", "Router", "Secret", "Stream",
     "UncleanExit", "UnsupportedPlatform", "UsageError", "VersionError", "WorldError", "WouldBlockLoop", "WrongThread",
-    "current_router",
+    "current_router", "register_exception", "register_type",
 ]
 
 

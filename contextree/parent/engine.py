@@ -202,5 +202,8 @@ class Engine(Routing):
                 self.broker.on_error(function)
 
     def end(self, grace, then) -> None:
-        """End all children within ``grace`` seconds, then call ``then``. Loop thread."""
-        boot.end_all(self, grace, then)
+        """End all children, then call ``then``. Loop thread.
+
+        This process leaves in ``grace`` seconds at the latest: who does not end below it must have been killed by then."""
+        below = max(grace - 0.5, grace / 2)
+        boot.end_all(self, below, then, (grace - below) / 2)

@@ -88,7 +88,7 @@ def become(config, fd, error_fd, bundle) -> None:
         if error_fd != 2:
             error_fd = process.high(error_fd)
             os.dup2(error_fd, 2)
-            os.close(error_fd)
+            process.close_fd(error_fd)
         entitle("contextree:%d" % config["id"])
         forget_loops()
         life.Child(config, fd, fd, bundle, True).run()
@@ -225,6 +225,7 @@ def main(config, rfd, wfd, bundle) -> None:
     control = socket.socket(fileno=rfd)
     control.setblocking(True)
     os.close(wfd)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # that of the thread which started it
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)

@@ -25,7 +25,7 @@ from contextree.parent.watched import Phase
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable, Optional
+    from typing import Callable, Iterator, Optional
 
 __all__ = ["Child", "Phase", "Reaper", "RemoteChild", "Ticket"]
 
@@ -82,19 +82,21 @@ class Reaper:
 
     def why_lost(self) -> str:
         """Why a status that should be there is not."""
-        handler = signal.getsignal(signal.SIGCHLD)
-        if handler == signal.SIG_IGN:
+        if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
             return "SIGCHLD is ignored in this process, so the kernel throws statuses away"
-        if handler is None:
-            return TAKEN + " (a SIGCHLD handler is active that Python did not install, such as libev's)"
         return TAKEN
 
     def stats(self) -> dict:
         """Counters, and how many children live (``children``) and are polled for want of a pidfd (``polling``)."""
         return dict(self.count, children=len(self._children), polling=len(self._polled))
 
-    def __len__(self) -> int:
+    @property
+    def alive(self) -> int:
+        """How many children are watched."""
         return len(self._children)
+
+    def __iter__(self) -> "Iterator[Child]":
+        return iter(list(self._children))
 
     # -- for the handles, on the loop thread
 

@@ -107,7 +107,13 @@ def size(count) -> str:
 
 
 def current_router() -> Router:
-    """The router of the context whose code is running: inside a call, or in a child process."""
+    """The router of the context whose code is running: inside a call, or in a child process. Any thread.
+
+    Raises UsageError where this process is no context that somebody started.
+
+    >>> web.call(lambda: contextree.current_router().name)
+    'web'
+    """
     from contextree.core import main as life
     from contextree.parent.engine import engine_of
 

@@ -13,27 +13,54 @@ Tables and links belong to the loop thread; ``link_to`` and the look-ups read th
 """
 
 from collections import deque
+from struct import error as StructError  # noqa: N812
 
 from contextree.core import process
 from contextree.core.process import dumps
 from contextree.core.wire import values
 from contextree.core.wire.errors import ContextDied, ContextreeError, PeerError, UsageError
 from contextree.core.wire.frames import (
-    BROKEN, BULK, CONTROL, CREDIT, DATA, GOAWAY, IDS, LOG, LOGS, MAX_HOPS, MODULES, NO_CONTEXT, NUMBER, OPEN, OPEN_HEAD, OPENER, PING,
-    REFUSED, RESOURCE, ROUTE_ADD, ROUTE_DEL, frame,
+    BROKEN, BULK, CALLS, CONTROL, CREDIT, DATA, GOAWAY, IDS, LOG, LOGS, MAX_HOPS, MODULES, MORE, NO_CONTEXT, NUMBER, OPEN, OPEN_HEAD,
+    OPENER, PING, PONG, REFUSED, RESET, RESOURCE, ROUTE_ADD, ROUTE_DEL, SIZE, frame,
 )
+from contextree.core.wire.flow import CONTROL_LIMIT
 from contextree.core.wire.routes import Blocks, valid_name
 from contextree.parent.values import decode
 from contextree.parent import child_state
 
 RELAY = 1 << 22
+RELAY_DOWN = 1 << 26  # what comes from above is for many: one child that does not read must not hold up the others
+QUEUE = 1 << 20  # small frames that wait for one link before they are treated as bulk
 STRIKES = 20  # violations of the protocol proper, for which no honest child has a reason
 NOISE = 1000  # dropped frames
 ID_BLOCK = 64
 OPEN_LIMIT = 1000  # channels that one child may have open to this context
 UPWARD = frozenset((MODULES, RESOURCE))  # what any child may open to its direct parent
 MAX_SUBTREE = 1 << 16
-INFO_FIELDS = ("method", "pid", "version", "executable", "via", "started", "uid", "platform")
+MAX_CONTROL = SIZE + 4200  # bytes of a control frame that is forwarded; a RESET has a text of up to 4096
+REQUEST = 30.0  # seconds that a request of several frames may take to come ...
+REQUESTS = 16  # ... and how many of them may be under way
+INFO_FIELDS = {"method": str, "pid": int, "version": tuple, "executable": str, "via": str, "started": float, "uid": int,
+               "platform": str, "magic": bytes}
+
+
+def clean(facts):
+    """What a context says of itself, without what is not of the kind that it should be: it is shown, formatted, compared."""
+    kept = {}
+    for key, kind in INFO_FIELDS.items():
+        value = facts.get(key)
+        if kind is tuple:
+            value = tuple(value) if type(value) in (list, tuple) else ()
+            good = len(value) == 3 and all(type(part) is int and 0 <= part < 1000 for part in value)
+        elif kind is bytes:
+            good = type(value) is bytes and len(value) == 4
+        elif kind is str:
+            good = type(value) is str and len(value) <= 256 and value.isprintable()
+        else:
+            good = type(value) in (int, kind) and 0 <= value < 1 << 63
+        if good:
+            kept[key] = value
+    return kept
 
 
 class Info:
@@ -58,10 +85,15 @@ class Relay:
     __slots__ = ("frames", "engine", "key", "out")
 
     def __init__(self, engine, key, out):
-        self.frames = deque()
+        self.frames = deque()  # (bytes, the link whose window they still take up, or None)
         self.engine = engine
         self.key = key
         self.out = out
+
+    def drop(self):
+        """Nobody wants what waits. Holding the link's lock."""
+        while self.frames:
+            self.pull()
 
     def pull(self):
         """The next frame. The link asks, holding its lock."""
@@ -95,7 +127,7 @@ class Routing:
         self.waiting_ids = []
         self.watchers = {}  # id -> waiters for its end
         self.children = {}  # id of direct child -> Boot
-        self.count = {"spoofed": 0, "refused": 0, "forwarded": 0, "violations": 0, "disconnected": 0}
+        self.count = {"late": 0, "spoofed": 0, "refused": 0, "forwarded": 0, "dropped": 0, "violations": 0, "disconnected": 0}
         self.ending = None
 
     # -- look-ups, any thread
@@ -148,7 +180,7 @@ class Routing:
             return None
         info = self.infos.get(src)
         if info is None or info.link is not link:
-            return self.spoofed(link, src)
+            return self.late(link, kind, src, view, raw) if info is None else self.spoofed(link, src)
         if kind == LOG:
             return self.log(link, info, view, raw)
         if kind in (ROUTE_ADD, ROUTE_DEL, IDS):
@@ -163,56 +195,105 @@ class Routing:
         if info is not None:
             if info.link is link or not self.granted(kind, src, dst):
                 return self.refuse(link, kind, flags, number, dst, src)
-            return self.forward(info.link, cls, kind, flags, number, dst, src, raw, link)
-        if core.upstream is None:
+            out = info.link
+        else:
+            out = core.upstream
+        if out is None:
             if kind in (DATA, OPEN, CREDIT):
                 core.refuse(link, src, number, flags, NO_CONTEXT, str(self.no_way(dst)), dst)
             return None
-        return self.forward(core.upstream, cls, kind, flags, number, dst, src, raw, link)
+        # the class says which queue a frame goes through and what bounds that, so it is not the sender's to choose
+        if not (cls in (CALLS, BULK) if kind in (DATA, OPEN) else
+                cls <= CALLS and kind in (CREDIT, RESET, PING, PONG) and len(raw) <= MAX_CONTROL):
+            return self.strike(link, "a frame of kind %d and %d bytes in class %d" % (kind, len(raw), cls))
+        if cls == CONTROL and out.out.control_bytes > CONTROL_LIMIT >> 1:  # at the limit ``out`` would be closed
+            self.count["dropped"] += 1
+            return self.noise(link)
+        return self.forward(out, cls, kind, flags, number, dst, src, raw, link)
 
     def inward(self, link, kind, flags, number, src, view):
         """A frame from below for this very context."""
         core = self.core
+        what = 0
         if kind == OPEN:
             what = view[0] if len(view) >= OPEN_HEAD.size else 0
             if not (what in UPWARD and src == link.peer) and not self.granted(kind, src, core.id):
                 return self.refuse(link, kind, flags, number, core.id, src)
-            if not link.opens.take(self.broker.clock()):
+            if not link.opens.take(self.broker.clock(), 1 + (len(view) >> 7)):
                 return self.strike(link, "too many requests", number, flags, src)
             if link.open_count >= OPEN_LIMIT:
                 return self.strike(link, "too many open channels", number, flags, src)
+            if flags & MORE and link.requests >= REQUESTS:
+                return self.strike(link, "too many requests that do not end", number, flags, src)
         elif kind == PING and not link.opens.take(self.broker.clock()):
             return self.strike(link, "too many pings")
+        elif kind not in (DATA, CREDIT, RESET, PING, PONG) or len(view) < (0, 0, 0, 4, 1)[kind if kind <= RESET else 0]:
+            return self.strike(link, "a frame of kind %d with %d bytes" % (kind, len(view)))
         before = core.count["violations"]
         core.deliver(link, kind, flags, number, src, view)
         if core.count["violations"] != before:
             self.strike(link, "credit or window exceeded")
+        if what in UPWARD and flags & MORE:
+            channel = core.channels.get((src, number, 0))
+            if channel is not None:
+                channel.waiting += 1  # so it gets no credit for parts: a request is no longer than the first window
+                link.requests += 1
+                self.broker.timer(REQUEST, self.request_over, link, channel)
         return None
 
+    def request_over(self, link, channel):
+        """The time for a request of several frames is up."""
+        link.requests -= 1
+        if not channel.got_fin:
+            channel.cancel(BROKEN, "the request did not end")
+
     def forward(self, out, cls, kind, flags, number, dst, src, raw, origin):
-        """Pass one frame on."""
+        """Pass one frame on. Small ones go through the queue of calls while that is short, and unless earlier ones of their
+        channel wait in a Relay."""
         self.count["forwarded"] += 1
         data = bytes(raw)
+        key = out, dst, src, number, flags & OPENER
+        if kind == RESET and self.relays:
+            self.drop(key)
+            self.drop((origin, src, dst, number, (flags & OPENER) ^ OPENER))
         with out.lock:
-            if cls != BULK:
+            if out.closed:
+                return
+            relay = self.relays.get(key)
+            if cls == CONTROL or cls == LOGS or cls == CALLS and relay is None and out.out.queued < QUEUE:
                 out.send_locked(cls, data)
                 return
             held = None
             out.relayed += len(data)
-            if out.relayed > RELAY:
+            if out.relayed > (RELAY_DOWN if origin is self.core.upstream else RELAY):
                 held = origin
                 origin.held += len(data)
-            key = out, dst, src, number, flags & OPENER
-            relay = self.relays.get(key)
             if relay is None:
                 relay = self.relays[key] = Relay(self, key, out)
             relay.frames.append((data, held))
             if len(relay.frames) == 1:
                 out.ring(relay)
 
+    def drop(self, key):
+        """Drop what waits in one Relay."""
+        with key[0].lock:
+            relay = self.relays.get(key)
+            if relay is not None:
+                relay.drop()
+
+    def link_lost(self, link):
+        """Drop what waits for a link that has closed, so that those who sent it get their window back."""
+        for key in list(self.relays):
+            if key[0] is link:
+                self.drop(key)
+                self.relays.pop(key, None)
+
     def log(self, link, info, view, raw):
-        """A log record of a child: to the root."""
+        """A log record of a child: to the root. At a bounded rate, which is asked before anything is decoded."""
         core = self.core
+        if not link.logs.take(self.broker.clock(), 1 + (len(view) >> 10)):
+            self.count["dropped"] += 1
+            return
         if core.upstream is not None:
             core.upstream.send(LOGS, bytes(raw))
         else:
@@ -220,8 +301,20 @@ class Routing:
 
     # -- police
 
+    def late(self, link, kind, src, view, raw):
+        """A frame of a context that is not there (any more): news of its end overtake its bulk and its logs."""
+        if src not in self.gone or src not in link.blocks:
+            return self.spoofed(link, src)
+        self.core.count["late"] += 1
+        if kind == LOG:
+            self.log(link, Info(src, self.gone[src][0], link.peer, link, False), view, raw)
+        return None
+
     def spoofed(self, link, src):
         """A frame whose source does not lie behind its link."""
+        if src in self.gone and src in link.blocks:  # it ended, and the news of that overtook what it had sent
+            self.count["late"] += 1
+            return
         self.count["spoofed"] += 1
         self.security(link, "sent a frame in the name of context %d" % src)
         self.noise(link)
@@ -294,12 +387,12 @@ class Routing:
                 count = NUMBER.unpack(view)[0]
                 if not 0 < count <= 4096 or link.blocks.room() > MAX_SUBTREE:
                     return self.strike(link, "a request for %d ids" % count)
-                return self.request_ids(count, lambda first, end: self.grant_ids(link, first, end))
+                return self.request_ids(max(count, ID_BLOCK), lambda first, end: self.grant_ids(link, first, end))
             data = self.decode(bytes(view))
             if kind == ROUTE_ADD:
                 return self.route_add(link, *data)
             return self.route_del(link, *data)
-        except (ContextreeError, TypeError, ValueError, KeyError) as error:
+        except (ContextreeError, TypeError, ValueError, KeyError, StructError) as error:
             return self.strike(link, "a bad report: %s" % error)
 
     def route_add(self, link, number, parent, name, trusted, state, facts):
@@ -308,13 +401,14 @@ class Routing:
         above = self.infos.get(parent)
         if (type(number) is not int or number not in link.blocks or number == link.peer or not valid_name(name)
                 or above is None or above.link is not link or type(facts) is not dict or state not in ("connecting", "up")
+                or not name.startswith(above.name + ".") or number in self.gone
                 or (old is not None and (old.link is not link or old.name != name or old.parent != parent))):
-            return self.strike(link, "reported context %r as %r" % (number, name))
-        facts = {key: value for key, value in facts.items() if key in INFO_FIELDS and len(repr(value)) < 300}
+            return self.strike(link, "reported context %.40r as %.200r" % (number, name))
+        facts = clean(facts)
         trusted = bool(trusted and self.infos[link.peer].trusted)
         if old is None:
-            if len(self.infos) > MAX_SUBTREE:
-                return self.strike(link, "too many contexts")
+            if len(self.infos) > MAX_SUBTREE or not self.is_below(parent, self.core.id):
+                return self.strike(link, "too many contexts, or too many of them below one another")
             self.add(link, number, parent, name, trusted, facts).state = state
         else:
             old.state = state

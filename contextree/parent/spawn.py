@@ -1,7 +1,7 @@
 """Starting a child by a command: any Plan, the same way."""
 
+import _socket  # the plain one: gevent's would wait for its hub
 import os
-import socket
 import subprocess
 import sys
 
@@ -10,6 +10,7 @@ from contextree.core import first_stage, process
 from contextree.core.wire.errors import ConnectError
 from contextree.parent import boot
 from contextree.parent.pickling import pack_call
+from contextree.parent.popen import popen
 
 
 def launch(engine, plan, options, wait=True):
@@ -26,7 +27,7 @@ def launch(engine, plan, options, wait=True):
         watch_link(engine, plan, options)
     learn(plan)
     reaper = boot.reaper(engine)
-    ours, theirs = socket.socketpair()
+    ours, theirs = _socket.socketpair()
     fds = [ours.detach(), theirs.detach()]
     pty = None
     try:
@@ -38,8 +39,8 @@ def launch(engine, plan, options, wait=True):
 
             pty = tty.open_pty()
             argv = tty.wrap(argv, pty.path)
-        child = subprocess.Popen(argv, stdin=fds[1], stdout=fds[1], stderr=fds[3], start_new_session=True,
-                                 env=environment(plan.env))
+        child = popen()(argv, stdin=fds[1], stdout=fds[1], stderr=fds[3], start_new_session=True,
+                        env=environment(plan.env))
     except OSError as error:
         for fd in fds:
             process.close(fd)

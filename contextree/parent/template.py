@@ -1,8 +1,8 @@
 """Our end of the template: the process that forked children are forked from (see ``contextree.parent.fork``)."""
 
+import _socket  # the plain one: gevent's would wait for its hub
 import os
 import pickle
-import socket
 import sys
 from collections import deque
 
@@ -12,6 +12,7 @@ from contextree.core.logs import Lines
 from contextree.core.wire.errors import ConnectError
 from contextree.core.wire.frames import NUMBER
 from contextree.parent import boot, child_state, spawn
+from contextree.parent.popen import popen
 
 ROLE = "contextree.parent.fork"
 GRACE = 2.0
@@ -30,23 +31,23 @@ class Template:
         self.dead = False
         self.last = deque(maxlen=20)  # lines of its stderr
         self.lines = Lines(self.line)
-        ours, theirs = socket.socketpair()
+        ours, theirs = _socket.socketpair()
         error_r, error_w = os.pipe()
         argv = [sys.executable, "-c", first_stage.text(), "contextree:template"]
         try:
-            child = process.unpatched("subprocess", "Popen")(argv, stdin=theirs, stdout=theirs, stderr=error_w,
-                                                             start_new_session=True, env=spawn.environment(None))
+            child = popen()(argv, stdin=theirs, stdout=theirs, stderr=error_w, start_new_session=True,
+                            env=spawn.environment(None))
         except OSError as error:
-            os.close(error_r)
+            process.close_fd(error_r)
             ours.close()
-            raise ConnectError("cannot start the template process %s: %s" % (argv[0], error), phase="start")
+            raise ConnectError("cannot start the template process %s: %s" % (argv[0], error), phase="start") from None
         finally:
             theirs.close()
-            os.close(error_w)
+            process.close_fd(error_w)
         self.errors = process.own(error_r)
         os.set_blocking(self.errors, False)
         self.fd = process.own(ours.detach())
-        self.socket = socket.socket(fileno=self.fd)
+        self.socket = _socket.socket(fileno=self.fd)
         process.keep.append(self.socket)
         self.handle = boot.reaper(engine).monitor(child.pid, argv[0], spawned=True)
         child.returncode = 0  # the handle reaps it
@@ -74,7 +75,7 @@ class Template:
             try:
                 if not dead:
                     rights = b"".join(fd.to_bytes(4, sys.byteorder) for fd in fds)
-                    sent = self.socket.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+                    sent = self.socket.sendmsg([data], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
                     self.socket.sendall(data[sent:])
             except OSError:
                 dead = True
@@ -97,7 +98,7 @@ class Template:
     def readable(self) -> None:
         """News of children."""
         try:
-            chunk = self.socket.recv(65536, socket.MSG_DONTWAIT)
+            chunk = self.socket.recv(65536, _socket.MSG_DONTWAIT)
         except BlockingIOError:
             return
         except OSError:
@@ -133,22 +134,24 @@ class Template:
         self.last.append(line[:500].decode("utf-8", "replace"))
         self.engine.child_line(self.engine.core.id, "stderr", b"template: " + line)
 
-    def read_errors(self) -> None:
-        """Lines that the template writes itself."""
+    def read_errors(self) -> bool:
+        """Lines that the template writes itself. False when there are none at present."""
         if self.errors is None:
-            return
+            return False
         try:
             data = os.read(self.errors, 65536)
         except BlockingIOError:
-            return
+            return False
         if data:
-            return self.lines.feed(data)
-        self.lines.end()
-        self.close_errors()
+            self.lines.feed(data)
+        else:
+            self.close_errors()
+        return bool(data)
 
     def close_errors(self) -> None:
         fd, self.errors = self.errors, None
         if fd is not None:
+            self.lines.end()
             self.engine.broker.forget(fd)
             process.close(fd)
 
@@ -169,9 +172,9 @@ class Template:
         process.keep.remove(self.socket)
         process.disown(self.fd)
         self.socket.close()
-        if self.engine.template is self:
-            self.engine.template = None
-        self.read_errors()
+        while self.read_errors():
+            pass
+        self.close_errors()
         for branch in list(self.branches.values()):
             branch.awaited = False
             branch.fail(self.why(branch))
@@ -182,12 +185,22 @@ class Template:
                 branch.orphaned(state)
                 handle.report(state)
 
+    def abandon(self) -> None:
+        """The loop ends before the template does: let go of it, and so it ends. Loop thread, at its end."""
+        with self.lock:
+            if self.dead:
+                return
+            self.dead = True
+        process.keep.remove(self.socket)
+        process.disown(self.fd)
+        self.socket.close()
+        self.close_errors()
+
     def end(self, then) -> None:
         """End it: its socket is closed, and it is killed if that does not do. ``then()`` once it is reaped."""
         self.handle.on_exit(lambda state: then())
         self.lost()
         self.handle.end(grace=GRACE, patience=0)
-        self.close_errors()
 
 
 def launch(engine, plan, options, direct=False, wait=True):
@@ -199,7 +212,7 @@ def launch(engine, plan, options, direct=False, wait=True):
     branch.awaited = True
     if not direct:
         template = engine.get_template()
-    ours, theirs = socket.socketpair()
+    ours, theirs = _socket.socketpair()
     fds = [ours.detach(), theirs.detach()]
     fds += os.pipe()
     fds = [process.high(fd) for fd in fds]
@@ -225,8 +238,8 @@ def launch(engine, plan, options, direct=False, wait=True):
         engine.broker.call(branch.fail, failed)
         raise failed from error
     finally:
-        os.close(fds[1])
-        os.close(fds[3])
+        process.close_fd(fds[1])
+        process.close_fd(fds[3])
     if wait:
         boot.wait_up(branch)
     return branch

@@ -186,7 +186,8 @@ class Watched:
         return lost(self.pid, self.command, self._reaper.why_lost())
 
     def _saw(self, state):
-        """Under the lock. A stop may come unasked: the kernel shows a tracer, which we may be, every stop of its child."""
+        """Under the lock. A stop may come unasked: the kernel shows a tracer, which we may be, every stop of its
+        child."""
         if state is None:
             return None
         return self._settle(state) if state.code in DEATHS else self._changed(state)

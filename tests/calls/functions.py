@@ -121,6 +121,14 @@ def wait_for_file(path, then=None):
     return then
 
 
+def answer_before_listening(answer, listen):
+    """Returns when ``answer`` is there; the loop of this context hears nothing until ``listen`` is."""
+    from contextree.core import main
+
+    main.child.broker.defer(wait_for_file, listen)
+    return wait_for_file(answer)
+
+
 # -- errors
 
 
@@ -181,7 +189,7 @@ def recurse(depth=0):
 
 
 def fail_group():
-    raise ExceptionGroup("both", [ValueError(1), OSError(2, "two", "file")])  # noqa: F821 - Python 3.11
+    raise ExceptionGroup("both", [ValueError(1), FileNotFoundError(2, "two", "file")])  # noqa: F821 - Python 3.11
 
 
 def unpicklable():
@@ -223,6 +231,12 @@ def count(stop, fail_at=None):
         yield number
 
 
+def of_sizes(sizes):
+    """bytes of every size, in order."""
+    for size in sizes:
+        yield bytes(size)
+
+
 progress = {"made": 0, "closed": 0}
 
 
@@ -247,3 +261,42 @@ def peak():
         for line in file:
             if line.startswith("VmHWM"):
                 return int(line.split()[1]) / 1024
+
+
+# -- what strangers do
+
+
+class Bomb:
+    """Leaves a file where it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def own_container():
+    found = []
+    found.append(found)
+    return found
+
+
+def answer_with_pickles(form, path):
+    """From now on this context answers with pickles."""
+    from contextree.core import calls
+
+    calls.pack = lambda value, pickles: bytes([form]) + pickle.dumps(Bomb(path))
+
+
+def fail_with_pickles(path):
+    """From now on this context sends its exceptions with a pickle."""
+    from contextree.core import calls
+
+    honest = calls.pack_error
+
+    def pack_error(error, context, pickles):
+        calls.dumps, calls.loads = (lambda value, protocol: pickle.dumps(Bomb(path))), len
+        return honest(error, context, True)
+
+    calls.pack_error = pack_error

@@ -107,6 +107,26 @@ def test_waiter_wakes_once_and_can_be_used_again():
     assert waiter.wait(-5) is False
 
 
+class FakeLock:
+    """Its time runs out at once, as if somebody had set the clock; at the fourth try it is free."""
+
+    def __init__(self):
+        self.naps = []
+
+    def acquire(self, block, timeout):
+        self.naps.append(timeout)
+        return len(self.naps) == 4
+
+
+@pytest.mark.parametrize("timeout", [None, 1000])
+def test_ct_05_p_75_a_wait_naps_and_does_not_end_before_its_time(timeout):
+    """A signal that slips in before the first nap is heard after it; a clock that was set ends no wait."""
+    waiter = process.Waiter()
+    waiter.lock = FakeLock()
+    assert waiter.wait(timeout) is True
+    assert waiter.lock.naps == [0.1, 0.2, 0.4, 0.8]
+
+
 def test_high_moves_stdio_numbers_and_sets_cloexec():
     read, write = os.pipe()
     os.set_inheritable(read, True)
@@ -214,8 +234,8 @@ threaded = Broker(); threaded.start()
 driven = Broker(); driven.poll_once(0)
 
 def refused(b):
-    for use in (lambda: b.defer(int), lambda: b.call(int), b.poll_once, lambda: b.watch(0, int), lambda: b.forget(b._wake_r),
-                lambda: b.timer(0, int), b.fileno, b.start, b.check_thread, lambda: b.on_end(int)):
+    for use in (lambda: b.defer(int), lambda: b.call(int), lambda: b.watch(0, int), lambda: b.forget(b._wake_r),
+                lambda: b.timer(0, int), lambda: b.on_end(int), b.poll_once, b.fileno, b.start, b.check_thread):
         try:
             use()
         except ForkedError:

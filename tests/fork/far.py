@@ -1,4 +1,4 @@
-"""Functions that the tests of this folder call in other contexts. Standard library and contextree only, and Python 3.6."""
+"""What the tests of this folder call in other contexts. Standard library and contextree only, and Python 3.6."""
 
 import os
 import signal
@@ -154,3 +154,184 @@ def start_2():
 
 def start_3():
     note("on_start again")
+
+
+def given():
+    return kept.get("given", (None, None))[1]
+
+
+def filters():
+    import warnings
+
+    return [item[0] for item in warnings.filters]
+
+
+lock = threading.Lock()
+
+
+def try_lock():
+    return lock.acquire(False)
+
+
+def log():
+    import logging
+
+    logging.getLogger("some").info("one line")
+
+
+def say():
+    sys.stdout.write("y\n")
+    sys.stdout.flush()
+
+
+def import_slow():
+    import slow_module
+
+    assert slow_module.held is not None or slow_module.over is None
+
+
+def import_any(wanted):
+    return __import__(wanted).__name__
+
+
+def grow_one():
+    import contextree
+
+    with contextree.current_router().fork(direct=True) as child:
+        assert child.call(add, 1, 1) == 2
+
+
+def own_pool():
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(add, 1).result() == 1
+
+
+def resolve():
+    import socket
+
+    try:
+        socket.getaddrinfo("localhost", 80)
+    except OSError:
+        pass
+
+
+def importer():
+    from contextree.core import main
+
+    return main.child.importer
+
+
+def requests():
+    return importer().requests
+
+
+def module_parent():
+    return importer().parent
+
+
+def loader_is_inherited(wanted):
+    return sys.modules[wanted].__loader__ is importer()
+
+
+def package_file():
+    import contextree
+
+    return contextree.__dict__.get("__file__")
+
+
+class Slow:
+    """Finds ``slowly_shipped``, but never in the thread and process that asked first."""
+
+    def __init__(self):
+        self.begun = threading.Event()
+        self.pid = os.getpid()
+
+    def find_spec(self, wanted, path=None, target=None):
+        if wanted != "slowly_shipped":
+            return None
+        from importlib.machinery import ModuleSpec
+
+        return ModuleSpec(wanted, self)
+
+    def create_module(self, spec):
+        return None
+
+    def exec_module(self, module):
+        self.begun.set()
+        if os.getpid() == self.pid:
+            time.sleep(3)
+
+
+def fork_while_importing():
+    slow = Slow()
+    sys.meta_path.insert(0, slow)
+    worker = threading.Thread(target=__import__, args=("slowly_shipped",))
+    worker.daemon = True
+    worker.start()
+    assert slow.begun.wait(20)
+    import contextree
+
+    return contextree.current_router().fork(direct=True).id
+
+
+def use_processes():
+    import subprocess
+    from concurrent.futures import ProcessPoolExecutor
+
+    assert subprocess.call([sys.executable, "-c", "raise SystemExit(9)"]) == 9
+    with ProcessPoolExecutor(2) as pool:
+        return list(pool.map(add, range(3)))
+
+
+def ask(*contexts):
+    """Call the contexts from here."""
+    return [context.call(me) for context in contexts]
+
+
+def door():
+    """What Router says here, what an unknown name gives, whether ``from contextree import`` gives the same errors."""
+    import contextree
+    from contextree import ContextDied, current_router
+
+    text = ""
+    if "contextree.master" not in sys.modules:
+        try:
+            contextree.Router()
+        except contextree.UsageError as error:
+            text = str(error)
+    try:
+        unknown = str(contextree.no_such_name)
+    except AttributeError as error:
+        unknown = type(error).__name__
+    from contextree.core.wire import errors
+
+    return [text, unknown, ContextDied is errors.ContextDied and current_router().name == name()]
+
+
+def use_asyncio():
+    """What asyncio thinks of the present loop, and a value out of a loop of our own."""
+    import asyncio
+
+    try:
+        asyncio.get_running_loop()
+        loop = "a loop"
+    except RuntimeError:
+        loop = "no loop"
+
+    async def work():
+        await asyncio.sleep(0.001)
+        return 43
+
+    return loop, asyncio.run(work())
+
+
+def collect():
+    import gc
+    import warnings
+
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        gc.collect()
+    return len(seen)

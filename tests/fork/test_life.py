@@ -46,7 +46,7 @@ def test_mt_06_gi_07_ten_levels_of_fork_and_local(router):
     ids = [top.id, *top.call(far.grow, *methods[1:])]
     assert len(set(ids)) == 10
     contexts = [router.context_by_id(number) for number in ids]
-    for context, above in zip(contexts[1:], contexts):
+    for context, above in zip(contexts[1:], contexts, strict=False):
         assert context.name.startswith(above.name + ".")
         assert context.parent == above
     deepest = contexts[-1]
@@ -66,10 +66,10 @@ def test_mt_06_gi_07_ten_levels_of_fork_and_local(router):
 
 @pytest.mark.parametrize("direct", [False, True])
 def test_gi_12_statuses_of_direct_children(router, direct):
-    for how, code in ((lambda c: c.call(os._exit, 7), 7), (lambda c: c.call(os.kill, c.pid, signal.SIGTERM), -signal.SIGTERM)):
+    for code in (7, -signal.SIGTERM):
         child = router.fork(direct=direct)
         with pytest.raises(contextree.ContextDied) as caught:
-            how(child)
+            child.call(*(os._exit, 7) if code > 0 else (os.kill, child.pid, signal.SIGTERM))
         assert caught.value.status.returncode == code
     child = router.fork(direct=direct)
     child.shutdown()
@@ -232,7 +232,7 @@ with contextree.Router(grace=0.2) as router:
     if {method!r} == "below":
         child = router.context_by_id(router.fork().call(far.grow, "direct")[0])
     else:
-        child = router.fork(direct=True) if {method!r} == "direct" else router.local() if {method!r} == "local" else router.fork()
+        child = router.local() if {method!r} == "local" else router.fork(direct={method == "direct"})
     child.detach()
     assert child.call(far.add, 2) == 2
     child.submit(far.busy_until, {str(mark)!r})
@@ -268,5 +268,5 @@ def test_p_57_shutdown_still_ends_a_detached_child(router):
 def test_p_59_chance_differs(router):
     far.chance()  # whatever is seeded once has been
     seen = [far.chance()] + [router.fork(direct=direct).call(far.chance) for direct in (True, True, False, False)]
-    for same in zip(*seen):
+    for same in zip(*seen, strict=True):
         assert len(set(same)) == len(seen)

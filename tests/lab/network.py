@@ -40,7 +40,7 @@ Host *
 
 
 class Network:
-    """``ssh``: words of an ssh program that starts in the client; ``ssh_config``: its configuration, for any host name."""
+    """``ssh``: words of an ssh program that starts in the client; ``ssh_config``: its configuration, for any host."""
 
     def __init__(self, server, folder):
         if os.geteuid() != 0 or not shutil.which("ip"):
@@ -48,7 +48,6 @@ class Network:
         self.folder = Path(folder)
         tag = "ctxt" + secrets.token_hex(2)
         self.names = self.client, self.middle, self.host = [tag + end for end in "cmh"]
-        self.process = None
         self.ssh = ["ip", "netns", "exec", self.client, "ssh"]
         self.ssh_config = str(self.folder / "ssh_config")
         try:
@@ -76,7 +75,7 @@ class Network:
         ip("netns", "exec", self.host, "/usr/sbin/sshd", "-f", str(self.folder / "sshd_config"), "-E",
            str(self.folder / "log"))
         pid = self.folder / "pid"
-        self.process = processes.identity(int(until(lambda: pid.exists() and pid.read_text().strip(), "sshd to listen")))
+        until(lambda: pid.exists() and pid.read_text().strip(), "sshd to listen")
 
     def cut(self):
         """From now on every packet is lost."""
@@ -89,7 +88,8 @@ class Network:
     def down(self):
         """End what runs in the namespaces, and remove them."""
         for name in self.names:
-            done = subprocess.run(["ip", "netns", "pids", name], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+            done = subprocess.run(["ip", "netns", "pids", name], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                  text=True)
             found = [processes.identity(int(word)) for word in done.stdout.split()]
             processes.end([who for who in found if who])
             subprocess.run(["ip", "netns", "del", name], stderr=subprocess.DEVNULL)
@@ -97,7 +97,7 @@ class Network:
 
 def ip(*words):
     """Run ``ip``; CannotStart when it fails."""
-    done = subprocess.run(["ip", *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                          timeout=30)
+    done = subprocess.run(["ip", *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          text=True, timeout=30)
     if done.returncode:
         raise CannotStart("ip %s: %s" % (" ".join(words), done.stdout.strip()[-300:]))

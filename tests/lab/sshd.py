@@ -1,12 +1,12 @@
 """Two private sshd on free loopback ports, with their own keys, configuration and accounts; nothing of them stays.
 
-How it works. One sshd runs without PAM, the other with it (and so with keyboard-interactive); each has a host key of its
-own, the accounts are the same. Everything lives in one folder under /run (an account's ChrootDirectory may not lie below a folder that
-others can write to). The accounts have names that no other run uses. sshd runs in a mount namespace of its own: a
-Python below a private folder such as root's home cannot be reached by other accounts, and its libraries are found by
-absolute path, so inside the namespace that folder is replaced by an empty readable one with just the needed paths
-mounted back. Nobody outside sees these mounts and they end with the last sshd. sshd puts itself in the background, so it
-is nobody's child here.
+How it works. One sshd runs without PAM, the other with it (and so with keyboard-interactive); each has a host key of
+its own, the accounts are the same. Everything lives in one folder under /run (an account's ChrootDirectory may not lie
+below a folder that others can write to). The accounts have names that no other run uses. Both run in a mount namespace
+of their own: a Python below a private folder such as root's home cannot be reached by other accounts, and its libraries
+are found by absolute path, so inside the namespace that folder is replaced by an empty readable one with just the
+needed paths mounted back. Nobody outside sees these mounts and they end with the last sshd. sshd puts itself in the
+background, so it is nobody's child here.
 
 A run that was killed leaves its folder and accounts; the next ``up`` removes those whose keeper is dead.
 """
@@ -78,7 +78,8 @@ class Sshd:
     """A running sshd. Fields:
 
     host, port       where the one without PAM listens
-    daemons          {"plain": ..., "pam": ...}: each a dict of ``port``, ``key`` (private host key), ``log``, ``process``
+    daemons          {"plain": ..., "pam": ...}: each a dict of ``port``, ``key`` (private host key), ``log`` and
+                     ``process``
     key_user         account that takes the keys ``key`` and ``passphrase_key`` (so does root), and no password
     password_user    account that takes ``password``, and the keys too
     noisy_user       account with the shell bash that takes the keys; its ~/.bashrc is for the tests to write
@@ -86,8 +87,8 @@ class Sshd:
     key              private key file without a passphrase
     passphrase_key   private key file that ``passphrase`` opens
     python_users     {"3.6": account whose PATH has this Python as ``python3`` and ``python`` (2.7: ``python`` alone)}
-    known_hosts, ssh_config   files for ``ssh -F``; in the latter ``key``, ``password``, ``noisy``, ``py3.6``, ``zsh`` ...
-                     are hosts, ``pam`` is the sshd with PAM
+    known_hosts, ssh_config   files for ``ssh -F``; in the latter ``key``, ``password``, ``noisy``, ``py3.6``, ``zsh``
+                     ... are hosts, ``pam`` is the sshd with PAM
     directory        the folder that it all lives in
     left_out         sentences: what it could not offer, and why
     """

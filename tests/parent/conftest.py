@@ -24,7 +24,7 @@ def reaper(broker, request):
     reaper = Reaper(broker, stop_interval=0.01, **BACKENDS[request.param])
     reaper.backend = request.param
     yield reaper
-    assert len(reaper) == 0, "children left: %s" % reaper._children
+    assert reaper.alive == 0, "children left: %s" % reaper._children
 
 
 @pytest.fixture
@@ -32,4 +32,4 @@ def pidfd_reaper(broker):
     """A reaper with pidfds."""
     reaper = Reaper(broker)
     yield reaper
-    assert len(reaper) == 0, "children left: %s" % reaper._children
+    assert reaper.alive == 0, "children left: %s" % reaper._children

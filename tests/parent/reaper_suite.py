@@ -20,7 +20,6 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from contextree.core import process
 from contextree.core.broker import Broker
 from contextree.core.wire import errors
-from contextree.parent import pidfd
 from contextree.parent.child_state import CONTINUED, EXITED, KILLED, LOST, STOPPED
 from contextree.parent.reaper import Reaper
 
@@ -139,7 +138,7 @@ def check_not_our_child(reaper):
         except errors.NotOurChild:
             continue
         raise AssertionError("monitor(%d) was not refused" % pid)
-    assert len(reaper) == 0
+    assert reaper.alive == 0
 
 
 def check_stolen(reaper):
@@ -206,7 +205,7 @@ def check_all_at_once(reaper):
 
 
 def check_nothing_left(reaper):
-    assert len(reaper) == 0 and not reaper._polled, reaper.stats()
+    assert reaper.alive == 0 and not reaper._polled, reaper.stats()
     try:
         pid, _ = os.waitpid(-1, os.WNOHANG)
         raise AssertionError("left: %d" % pid)

@@ -100,7 +100,8 @@ def signal_state():
 
 
 def test_rm_25_no_signal_state_is_touched(reaper):
-    """And with SIGCHLD blocked, handled, or owned by asyncio all checks hold too: test_reaper_pythons.py, ..._loops.py."""
+    """And with SIGCHLD blocked, handled, or owned by asyncio all checks hold too: test_reaper_pythons.py,
+    ..._loops.py."""
     before = signal_state()
     for _ in range(20):
         reaper.monitor(fork(os._exit, 0)).wait(LONG)
@@ -137,7 +138,8 @@ def test_rm_26_waiting_for_200_children_costs_no_turn(pidfd_reaper):
 
 
 def test_rm_27_r_12_nothing_grows(reaper):
-    """300 children after 100 to warm up (the rows: 1 000 and 5 000): no descriptor, timer, handle, zombie, nor memory."""
+    """300 children after 100 to warm up (the rows: 1 000 and 5 000): no descriptor, timer, handle, zombie, nor
+    memory."""
 
     def cycle(count):
         for number in range(count):

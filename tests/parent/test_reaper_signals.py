@@ -36,8 +36,8 @@ def tells_signals(reaper, **options):
 @pytest.mark.parametrize("arguments", ["", "open_pidfd=None"])
 @pytest.mark.parametrize("stolen", [False, True])
 def test_rm_05_a_reused_pid_is_never_signalled(arguments, stolen):
-    """In a PID namespace of its own, where the next pid can be chosen. ``stolen``: somebody else reaped it, the handle does
-    not know yet, and the pid belongs to another child of ours, the worst case."""
+    """In a PID namespace of its own, where the next pid can be chosen. ``stolen``: somebody else reaped it, the
+    handle does not know yet, and the pid belongs to another child of ours, the worst case."""
     script("""
         broker = Broker()
         reaper = Reaper(broker, %s)
@@ -133,8 +133,8 @@ def test_rm_13_a_dead_child_is_not_killed_again(tmp_path, arguments):
 
 
 def test_rm_20_a_grandchild_whose_parent_is_killed(tmp_path):
-    """The half that needs no contexts: B ends by EOF when A is killed; as its subreaper we get its state, and a handle of
-    what A reaped is told LOST once the way to A is gone."""
+    """The half that needs no contexts: B ends by EOF when A is killed; as its subreaper we get its state, and a
+    handle of what A reaped is told LOST once the way to A is gone."""
     script("""
         assert ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0  # PR_SET_CHILD_SUBREAPER
         broker = Broker(); broker.start()

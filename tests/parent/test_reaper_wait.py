@@ -1,4 +1,5 @@
-"""Waiting for children: acceptance rows RM-02 to RM-04, RM-06 to RM-09, RM-14 to RM-19. Each on pidfds and on timers (R-04)."""
+"""Waiting for children: acceptance rows RM-02 to RM-04, RM-06 to RM-09, RM-14 to RM-19. Each on pidfds and on timers
+(R-04)."""
 
 import faulthandler
 import os
@@ -178,7 +179,8 @@ def test_rm_07_each_waiter_gets_what_it_waits_for(reaper):
 
 
 def test_rm_07_a_stop_that_nobody_waits_for_is_not_thrown_away(reaper):
-    """The program, or a later waiter, can still have it; and who waits for a stop of a child that dies gets the death."""
+    """The program, or a later waiter, can still have it; and who waits for a stop of a child that dies gets the
+    death."""
     with Gate() as gate, gated(reaper, gate) as child:
         child.kill(signal.SIGSTOP)
         with pytest.raises(CallTimeout):

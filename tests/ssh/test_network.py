@@ -1,4 +1,4 @@
-"""A network that is cut without a word: both ends notice within seconds; a master that is merely stopped is left alone."""
+"""A network that is cut without a word: both ends notice soon; a master that is merely stopped is no reason."""
 
 import os
 import signal

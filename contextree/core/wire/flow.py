@@ -11,7 +11,7 @@ A frame costs its payload and its header, so that empty ones are not free.
 
 from collections import deque
 
-from contextree.core.wire.frames import BULK, CALLS, CONTROL, LOGS, SIZE
+from contextree.core.wire.frames import BULK, CALLS, CONTROL, LOGS, RESET, SIZE
 
 CREDIT_START = 1 << 18
 CREDIT_MAX = 1 << 22
@@ -19,7 +19,13 @@ WINDOW_START = 1 << 18
 WINDOW_MAX = 1 << 23
 CONTROL_LIMIT = 1 << 20
 LOG_LIMIT = 1 << 19
+BUDGET = 1 << 28  # what all channels of a context together may have been granted, in round numbers
 QUANTUM = {CALLS: 1 << 18, BULK: 1 << 17, LOGS: 1 << 15}  # 8 : 4 : 1
+
+
+def growing(budget: int, channels: int) -> int:
+    """How many of a context's channels may have a larger window than the first, so that all together keep to ``budget``."""
+    return max(4, (budget - channels * CREDIT_START) // CREDIT_MAX)
 
 
 class Receiving:
@@ -74,8 +80,13 @@ class Outbox:
         return bool(self.control or self.calls or self.ring or self.logs)
 
     def push(self, cls: int, frame: bytes) -> bool:
-        """Queue a frame of class CONTROL, CALLS or LOGS; False when the control queue is over its limit."""
+        """Queue a frame of class CONTROL, CALLS or LOGS; False when the control queue is over its limit.
+
+        A RESET must not overtake the OPEN that it is about, so it goes with the calls when some wait."""
         size = len(frame)
+        if cls == CONTROL and self.calls and frame[0] & 15 == RESET:
+            cls = CALLS
+            frame = frame[:2] + b"\1" + frame[3:]
         if cls == CONTROL:
             self.control.append(frame)
             self.control_bytes += size
@@ -127,6 +138,9 @@ class Outbox:
                 got += len(pair[0]) + len(pair[1])
             else:
                 item = queue.popleft()
+                if type(item) is not bytes:  # a source of bulk frames, whose place is behind what was here before it
+                    self.ring.append(item)
+                    continue
                 buffers.append(item)
                 got += len(item)
                 if cls == CALLS:

@@ -75,6 +75,11 @@ def register(kind: type, name: str, to_plain, from_plain) -> None:
     Both sides must register the same ``name``; a name with a dot in it (``app.User``) cannot meet another's.
     ``from_plain`` gets what a hostile peer chose, within the limits; whatever it raises becomes a DecodeError.
     UsageError: the type or the name is taken already.
+
+    >>> class Point:
+    ...     def __init__(self, x, y):
+    ...         self.x, self.y = x, y
+    >>> contextree.register_type(Point, "shapes.Point", lambda point: [point.x, point.y], lambda plain: Point(*plain))
     """
     if kind in _BY_TYPE or name in _BY_NAME or name in _NAMES:
         raise UsageError("register: the type %s or the name %r is taken" % (kind.__qualname__, name))
