@@ -2,7 +2,7 @@
 ones.
 
 One loop per process, started with the first child; a process forked off gets its own. No signal handler is installed
-and no other child's status is taken. Programs with a loop of their own use ``Reaper(broker)``.
+and no other child's status is taken. Programs with a loop of their own use ``Reaper(Loop())``.
 """
 
 import atexit
@@ -11,10 +11,10 @@ import shlex
 from collections.abc import Sequence
 
 from contextree.core import process
-from contextree.core.broker import Broker
 from contextree.core.wire.errors import NotOurChild, ProcessExited, UncleanExit, UsageError
 from contextree.parent.child_state import CONTINUED, DUMPED, EXITED, KILLED, LOST, STOPPED, TRAPPED, ChildState
 from contextree.parent.popen import popen as popen_class
+from contextree.parent.loop import Loop
 from contextree.parent.reaper import Child, Reaper
 
 __all__ = [
@@ -56,7 +56,7 @@ def default_reaper() -> Reaper:
     global _reaper
     with _lock:
         if _reaper is None or _reaper.broker.closed or _reaper.broker.generation != process.generation:
-            broker = Broker(name="contextree.processes")
+            broker = Loop(name="contextree.processes")
             broker.start()
             atexit.register(broker.stop)
             _reaper = Reaper(broker)

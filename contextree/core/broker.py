@@ -1,6 +1,6 @@
 """The loop: readiness of descriptors, timers, and functions deferred to it by other threads.
 
-One thread runs it (``start``), or the program itself drives it (``poll_once``); either way everything below happens on
+One thread runs it (``start``), or the program itself drives it (``Loop.poll_once``); either way everything below happens on
 that one thread, so nothing here is locked but the hand-over queue. It runs no user code and nothing that can block.
 
 Order in one turn: a slice of deferred functions, poll, callbacks of ready descriptors, timers that are due. A slice is
@@ -15,8 +15,6 @@ the sleep that it ended, so a late note is about a former sleep and silences nob
 
 The end comes at the end of a turn, on the loop thread: the last deferred functions run, then the listeners. A function
 that another thread defers at that moment either still runs or is taken back, and that thread gets ``Closed``.
-
-Longer than 400 lines because the two ends of each race, and why it is none, stand side by side.
 """
 
 import os
@@ -26,15 +24,7 @@ from collections import deque
 from time import monotonic
 
 from contextree.core import process
-from contextree.core.wire.errors import (
-    CallTimeout,
-    Closed,
-    ForkedError,
-    Overflow,
-    UnsupportedPlatform,
-    UsageError,
-    WrongThread,
-)
+from contextree.core.wire.errors import Closed, ForkedError, UsageError, WrongThread
 
 READ, WRITE, TROUBLE = 1, 4, 56  # EPOLLIN, EPOLLOUT, EPOLLERR | EPOLLHUP; poll's values are the same, and its POLLNVAL
 SLICE = 0.002  # seconds of deferred work before descriptors are looked at again
@@ -76,19 +66,21 @@ class _Entry:
 
 
 class Broker:
-    """The loop of one process. ``clock`` returns seconds, never goes back; ``poller`` looks like ``select.epoll()``."""
+    """The loop of one process. ``clock`` returns seconds, never goes back; ``poller`` looks like ``select.epoll()``.
 
-    def __init__(self, clock=monotonic, poller=None, limit: int = 100000, name: str = "contextree") -> None:
+    This is what a context without children needs; ``contextree.parent.loop.Loop`` is the whole."""
+
+    _room = ()  # see Loop
+
+    def __init__(self, clock=monotonic, poller=None, name: str = "contextree") -> None:
         self.clock = clock
         self.generation = process.generation
         self.name = name
-        self.limit = limit
         self._entries = {}
         self._timers = []
         self._serial = 0
         self._sweep = 1000  # so many timers: time to throw out the cancelled ones
         self._deferred = deque()
-        self._room = deque()  # waiters for room in _deferred
         self._turn = 1
         self._woken = 0
         self._inside = False
@@ -123,17 +115,9 @@ class Broker:
 
     # -- any thread
 
-    def defer(self, function, *args, wait: bool = True) -> None:
-        """Have ``function(*args)`` called on the loop thread, in order. Any thread; on the loop thread it never blocks.
-
-        With more than ``limit`` waiting a foreign thread waits for room, or gets ``Overflow`` with ``wait=False`` or while
-        nobody drives the loop. Raises ``Closed`` after the end, ``ForkedError`` in a forked child; what was accepted runs."""
-        if len(self._deferred) >= self.limit and process.get_ident() != self.thread and not self.closed:
-            self._wait_for_room(wait)
-        self.defer_nowait(function, *args)
-
     def defer_nowait(self, function, *args) -> None:
-        """``defer`` without the limit, for those who hold a lock that the loop may want: it never waits."""
+        """Have ``function(*args)`` called on the loop thread, in order. Any thread; never waits, so also for those who hold
+        a lock that the loop may want. Raises ``Closed`` after the end, ``ForkedError`` in a forked child."""
         if self.closed or self.generation != process.generation:
             self._refuse()
         queue = self._deferred
@@ -144,6 +128,8 @@ class Broker:
             self.wake()
             if self.closed:
                 self._take_back(queue, entry)
+
+    defer = defer_nowait
 
     def wake(self) -> None:
         """End the present sleep of the loop. Any thread."""
@@ -157,35 +143,6 @@ class Broker:
             pass  # full: it wakes anyway
         self._woken = turn
         self.count["wakes"] += 1
-
-    def call(self, function, *args, timeout: "float | None" = None):
-        """Run ``function(*args)`` on the loop thread and return its result or raise its error here.
-
-        Direct when this is the loop thread. Raises ``CallTimeout`` after ``timeout`` seconds (it may still run), and
-        what ``defer`` raises."""
-        if process.get_ident() == self.thread and self.generation == process.generation:
-            return function(*args)
-        box = []
-        waiter = process.Waiter()
-
-        def run():
-            try:
-                box.append((function(*args), None))
-            except BaseException as error:
-                box.append((None, error))
-            waiter.wake()
-
-        self.defer(run)
-        waiter.wait(timeout)
-        if not box:
-            raise CallTimeout("the loop did not run %s within %s s" % (_name(function), timeout))
-        value, error = box.pop()
-        if error is None:
-            return value
-        try:
-            raise error
-        finally:
-            del error  # else it and this frame would keep each other alive
 
     def start(self) -> None:
         """Run the loop on a thread of its own until ``stop``. ``UsageError`` when it runs, ``Closed`` after its end."""
@@ -284,30 +241,6 @@ class Broker:
         if self.thread is not None and process.get_ident() != self.thread:
             raise WrongThread("only the loop thread may do this; use defer() or call()")
 
-    def poll_once(self, timeout: "float | None" = None) -> None:
-        """One turn: at most ``timeout`` seconds (None: until something happens). Refused while a turn is under way.
-
-        A fault of the poller ends the loop and is raised here. KeyboardInterrupt passes through, the loop lives on."""
-        if self.closed or self.generation != process.generation:
-            self._refuse()
-        here = process.get_ident()
-        if here != self.thread:
-            self.check_thread()
-            self.thread = here
-        if self._inside:
-            raise UsageError("poll_once() inside the loop")
-        self._inside = True
-        try:
-            self._poll(timeout)
-        except Exception as error:
-            self._ending = self._ending or error
-            raise
-        finally:
-            self._inside = False
-            self._turn += 1 + (self._turn & 1)  # odd and new: asleep until the next turn
-            if self._ending:
-                self._finish()
-
     def next_delay(self) -> "float | None":
         """Seconds until the next turn is due without any descriptor being ready; None: no need."""
         if self._deferred or self._ending:
@@ -317,15 +250,6 @@ class Broker:
             heappop(timers)
         return max(0.0, timers[0][0] - self.clock()) if timers else None
 
-    def fileno(self) -> int:
-        """A descriptor that is readable when a turn is due (epoll only), for a foreign loop to watch."""
-        if self.closed or self.generation != process.generation:
-            self._refuse()
-        try:
-            return self._poller.fileno()
-        except AttributeError:
-            raise UnsupportedPlatform("no epoll here: drive the loop by poll_once() alone") from None
-
     def _poll(self, timeout):
         self._turn = (self._turn | 1) + 1  # even: awake
         self.count["turns"] += 1
@@ -333,8 +257,8 @@ class Broker:
             self._run_deferred()
             if not self.running:
                 timeout = 0  # something happened: the program may wait for just that
-        while self._room and len(self._deferred) < self.limit:
-            self._room.popleft().wake()
+        if self._room:
+            self.make_room()
         delay = self.next_delay()
         if delay is not None and (timeout is None or delay < timeout):
             timeout = delay
@@ -434,8 +358,8 @@ class Broker:
             self._run_last(self._deferred)
             self._run_last(self._listeners)
         finally:
-            while self._room:
-                self._room.popleft().wake()
+            if self._room:
+                self.make_room()
             for fd in list(self._entries):
                 self.forget(fd)
             self._timers.clear()
@@ -471,20 +395,6 @@ class Broker:
             return  # it was called after all
         self._refuse()
 
-    def _wait_for_room(self, wait):
-        self.count["overflows"] += 1
-        if not wait or self.thread is None and not self.running:
-            raise Overflow("%d functions wait for the loop of %s already" % (len(self._deferred), self.name))
-        waiter = process.Waiter()
-        while len(self._deferred) >= self.limit and not self.closed:
-            self._room.append(waiter)
-            self.wake()
-            if len(self._deferred) < self.limit or self.closed:
-                break
-            waiter.wait()
-        if self.closed:
-            self._refuse()
-
     def _refuse(self):
         if self.generation != process.generation:
             raise ForkedError("the loop of %s belongs to the process that this one was forked from" % self.name)
@@ -500,14 +410,6 @@ class Broker:
             os.write(2, text.encode("utf-8", "replace"))
         except OSError:
             pass  # nobody listens there
-
-    def stats(self) -> dict:
-        """Counters, cheap, from any thread: depth and high-water mark of the queue, turns, wakes, the longest callback
-        and its name; ``oldest``: so many seconds at least has the oldest waiting function waited."""
-        oldest = self.clock() - self._marked if self._deferred and self.count["ran"] < self._mark else 0.0
-        return dict(self.count, depth=len(self._deferred), watched=len(self._entries), timers=len(self._timers),
-                    slowest=self.slowest, oldest=oldest)
-
 
 def _epoll():
     try:

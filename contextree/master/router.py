@@ -9,13 +9,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from contextree.core import process
-from contextree.core.broker import Broker
 from contextree.core.router import MAX_MESSAGE
 from contextree.core.router import Router as Core
 from contextree.core.wire.errors import Closed, ForkedError
 from contextree.master.engine import RootEngine
 from contextree.master.finder import Finder
 from contextree.parent.reaper import Reaper
+from contextree.parent.loop import Loop
 from contextree.parent.router import Router as ParentRouter
 
 _open: "weakref.WeakSet[Router]" = weakref.WeakSet()
@@ -40,7 +40,7 @@ class Router(ParentRouter):
 
     def __init__(self, name: str = "master", *, share: Iterable[str] = (), block: Iterable[str] = (), preload: Iterable[str] = (),
                  log_level: int | None = None, max_message: int = MAX_MESSAGE, grace: float = 3.0) -> None:
-        self.broker = Broker(name=name)
+        self.broker = Loop(name=name)
         core = Core(self.broker, 0, name)
         core.max_message = max_message
         self.finder = Finder((*share, "dill.*"), block)  # functions that have no name go by dill
@@ -100,7 +100,7 @@ class Router(ParentRouter):
     def _reap(self) -> None:
         """Wait for processes that were not reaped because the loop ended before they did: they have lost their link."""
         if self._left:
-            broker = Broker(name=self.name)
+            broker = Loop(name=self.name)
             broker.start()
             reaper = Reaper(broker)
             children = [reaper.monitor(pid, command, spawned=True) for pid, command in self._left]

@@ -18,6 +18,7 @@ from contextree.core.wire.errors import CallTimeout, ForkedError, UsageError
 from contextree.parent import boot
 from contextree.parent.context import Context
 from contextree.parent.importer import ModuleService
+from contextree.parent.loop import Loop
 from contextree.parent.pickling import pack_call
 from contextree.parent.routing import Routing
 from contextree.parent.template import Template
@@ -57,6 +58,7 @@ class Engine(Routing):
     """What a context that is not the root has for its children."""
 
     def __init__(self, core, ids, bundle, decode=decode, trusted=True) -> None:
+        Loop.upgrade(core.broker)
         Routing.__init__(self, core, ids, bundle, decode, trusted)
         self.above = frozenset()  # ids of the ancestors
         self.contexts = {}

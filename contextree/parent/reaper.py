@@ -16,7 +16,7 @@ import errno
 import signal
 
 from contextree.core import process
-from contextree.core.broker import Broker
+from contextree.parent.loop import Loop
 from contextree.core.wire.errors import Closed, ForkedError, NotOurChild
 from contextree.parent import pidfd
 from contextree.parent.child import Child, RemoteChild, Ticket
@@ -38,7 +38,7 @@ class Reaper:
     kernels in tests; ``stop_interval`` is how often a child is asked whether it stopped, while somebody waits for
     that."""
 
-    def __init__(self, broker: Broker, open_pidfd: "Optional[Callable]" = pidfd.open_pidfd,
+    def __init__(self, broker: Loop, open_pidfd: "Optional[Callable]" = pidfd.open_pidfd,
                  exit_status: "Optional[Callable]" = pidfd.exit_status, stop_interval: float = 0.25) -> None:
         self.broker = broker
         self.exit_status = exit_status

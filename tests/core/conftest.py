@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from contextree.core import process
-from contextree.core.broker import Broker
+from contextree.parent.loop import Loop as Broker
 from contextree.testing import VirtualClock, joined_pair
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,8 @@ import time
 import pytest
 
 from contextree.core import process
-from contextree.core.broker import READ, WRITE, Broker
+from contextree.core.broker import READ, WRITE
+from contextree.parent.loop import Loop as Broker
 from contextree.core.mailbox import Mailbox
 from contextree.core.wire.errors import CallTimeout, Closed, UsageError
 from contextree.testing import FaultyPoller, joined_pair

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from contextree.core import process
-from contextree.core.broker import Broker
+from contextree.parent.loop import Loop as Broker
 from contextree.core.wire.errors import CallTimeout, Closed, Overflow
 from contextree.testing import VirtualClock
 
@@ -215,7 +215,7 @@ import os
 err = os.dup(2)
 r, w = os.pipe()
 os.dup2(w, 2)
-from contextree.core.broker import Broker
+from contextree.parent.loop import Loop as Broker
 b = Broker(); b.start()
 def boom(): raise ValueError("told")
 b.defer(boom)
@@ -236,7 +236,7 @@ import os, sys
 f = os.open(sys.argv[1], os.O_RDWR)
 while f < 2: f = os.open(sys.argv[1], os.O_RDWR)
 assert f == 2
-from contextree.core.broker import Broker
+from contextree.parent.loop import Loop as Broker
 b = Broker(); b.start()
 b.defer(lambda: 1 / 0)
 b.call(int)
@@ -346,7 +346,7 @@ def test_ct_17_call_four_cases(broker):
 
 
 WRONG = """
-from contextree.core.broker import Broker
+from contextree.parent.loop import Loop as Broker
 from contextree.core.wire.errors import WrongThread
 b = Broker(); b.start()
 refused = []

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from contextree.core import process
-from contextree.core.broker import Broker
+from contextree.parent.loop import Loop as Broker
 from contextree.core.mailbox import Mailbox
 from contextree.core.wire.errors import Closed
 from contextree.testing import FaultyPoller

@@ -16,7 +16,7 @@ FORK = """
 import os, sys, threading, _thread, warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # this very test forks with threads
 from contextree.core import process
-from contextree.core.broker import Broker
+from contextree.parent.loop import Loop as Broker
 from contextree.core.mailbox import Mailbox
 from contextree.core.wire.errors import ForkedError
 
@@ -142,7 +142,7 @@ import subprocess, sys
 code = '''
 import fcntl, os
 from contextree.core import process
-from contextree.core.broker import Broker
+from contextree.parent.loop import Loop as Broker
 from contextree.testing import joined_pair
 b = Broker(); b.start()
 pair = joined_pair()
@@ -340,7 +340,7 @@ from gevent import monkey
 monkey.patch_all()
 import _thread, gevent, os, select, threading, time
 from contextree.core import process
-from contextree.core.broker import Broker
+from contextree.parent.loop import Loop as Broker
 from contextree.core.mailbox import Mailbox
 assert not hasattr(select, "epoll")
 tasks = len(os.listdir("/proc/self/task"))
@@ -378,7 +378,7 @@ def test_gevent_patched_program_has_a_real_loop_thread():
 TRIO = """
 import os, random, sys, threading, time
 from contextree.core import process
-from contextree.core.broker import Broker
+from contextree.parent.loop import Loop as Broker
 from contextree.core.mailbox import Mailbox
 from contextree.core.wire.errors import CallTimeout, Closed, ForkedError
 

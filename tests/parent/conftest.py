@@ -2,7 +2,7 @@
 
 import pytest
 
-from contextree.core.broker import Broker
+from contextree.parent.loop import Loop as Broker
 from contextree.parent.reaper import Reaper
 
 BACKENDS = {"pidfd": {}, "polled": {"open_pidfd": None, "exit_status": None}}

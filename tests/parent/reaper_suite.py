@@ -18,7 +18,7 @@ import threading
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
 
 from contextree.core import process
-from contextree.core.broker import Broker
+from contextree.parent.loop import Loop as Broker
 from contextree.core.wire import errors
 from contextree.parent.child_state import CONTINUED, EXITED, KILLED, LOST, STOPPED
 from contextree.parent.reaper import Reaper

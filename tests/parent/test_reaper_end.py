@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from contextree import processes
-from contextree.core.broker import Broker
+from contextree.parent.loop import Loop as Broker
 from contextree.parent.reaper import Reaper
 from tests.parent.test_reaper_signals import tells_signals
 from tests.parent.tools import LONG, Gate, fork, gated, proc_state, script, until

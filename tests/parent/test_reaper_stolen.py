@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from contextree import processes
-from contextree.core.broker import Broker
+from contextree.parent.loop import Loop as Broker
 from contextree.core.wire.errors import InternalError, ProcessExited, UncleanExit
 from contextree.parent import pidfd
 from contextree.parent.child_state import EXITED, LOST

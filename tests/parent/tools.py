@@ -16,7 +16,7 @@ PRELUDE = """\
 import ctypes, os, signal, subprocess, sys, threading
 sys.path[:0] = [%r, %r]
 from contextree.core import process
-from contextree.core.broker import Broker
+from contextree.parent.loop import Loop as Broker
 from contextree.core.wire import errors
 from contextree.parent.child_state import *
 from contextree.parent.reaper import Reaper
