@@ -151,8 +151,6 @@ def boot(read, bundle: bytes) -> None:
     rfd, wfd = process.high(os.dup(0)), process.high(os.dup(1))
     os.dup2(2, 1)
     sys.path[:] = config.get("path") or sys.path
-    if os.environ.get("PYTHONSAFEPATH") == "contextree":  # see first_stage.SAFE
-        del os.environ["PYTHONSAFEPATH"]
     role = config.get("role")
     if role:  # not a context: what it imports comes with the configuration
         Importer.of(None, 0, config["records"])

@@ -87,6 +87,17 @@ def nest(method, python=None):
         context.shutdown()
 
 
+def submit():
+    """Why submit cannot be used here, or None."""
+    from contextree.core.wire.errors import UnsupportedPlatform
+
+    with router().fork() as context:
+        try:
+            return context.submit(where).result(20) and None
+        except UnsupportedPlatform as error:
+            return str(error)
+
+
 def main_thread():
     """Does ``threading`` take this thread, which runs calls, for the main one?"""
     import threading
