@@ -20,12 +20,9 @@ from contextree.parent.boot import STDERR
 RATE, BURST = 2000, 20000  # records a second and at once, for each context
 WAITING = 50000
 SECURITY = "contextree.security"
-<<<<<<< HEAD
 # lines of a context, by where they came from; "login" is what came before it was up: banners, what ssh complains of
 LEVELS = {"stdout": logging.INFO, "login": logging.INFO, "stderr": logging.WARNING, "warning": logging.WARNING}
-=======
 INDENTED = "\n    "  # so that no line but the first begins where a formatter puts time, level and logger
->>>>>>> attacks
 
 
 def escape(text: str, newline: str = "\\n") -> str:
