@@ -62,9 +62,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
 # --------------------------------------------------------------------------------------------------- the machine
-missing_SHELLS="dash zsh mksh tcsh csh fish busybox"   # login shells that a target may have
-
-packages() {   # shellcheck disable=SC2086
+missing_packages() {   # shellcheck disable=SC2086
   local name
   for name in "$@"; do
     dpkg-query -W -f '${Status}\n' "$name" 2>/dev/null | grep -q 'ok installed' || printf '%s ' "$name"

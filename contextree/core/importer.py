@@ -33,9 +33,13 @@ class Finder:
     def find_spec(self, name, path=None, target=None):
         """A spec for ``name``, or None when it is not ours to give."""
         importer = self.importer
-        if not self.asks and name not in importer.shared and name[:11] != "contextree.":  # never another version of ours
+<<<<<<< HEAD
+        if not self.asks and name not in importer.shared and name[:11] != "contextree.":  # never another version
             return None
         if self.asks and name.partition(".")[0] in NOWHERE:
+=======
+        if not self.asks and name not in importer.shared and name[:11] != "contextree.":  # ours, whatever is installed there
+>>>>>>> attacks
             return None
         record = importer.record(name)
         if record[1] == ABSENT:

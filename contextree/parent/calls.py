@@ -88,7 +88,8 @@ def make_error(record, pickles):
             error = kind(str(text), **{str(key): value for key, value in (fields or {}).items()})
         elif pickled and pickles:  # attributes, notes and causes too
             error = process.loads(pickled)
-        if not isinstance(error, Exception) and isinstance(kind, type) and issubclass(kind, Exception) and type(args) is tuple:
+        plain = type(args) is tuple and isinstance(kind, type) and issubclass(kind, Exception)
+        if plain and not isinstance(error, Exception):
             error = kind(*args)
     except Exception:
         error = None
