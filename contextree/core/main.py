@@ -60,7 +60,6 @@ class Child:
         """Serve until the end; does not return."""
         self.broker.start()
         here.router = self.router
-        __import__("threading")  # by the thread that it is to take for the main one
         try:
             for data in self.config.get("hooks", ()):
                 function, args, kwargs = unpack(data)
