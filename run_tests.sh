@@ -62,7 +62,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
 # --------------------------------------------------------------------------------------------------- the machine
-missing_packages() {
+missing_packages() {   # shellcheck disable=SC2086
   local name
   for name in "$@"; do
     dpkg-query -W -f '${Status}\n' "$name" 2>/dev/null | grep -q 'ok installed' || printf '%s ' "$name"
@@ -92,16 +92,18 @@ apt_install() {   # installs what is missing; 1 if that did not work
   return $status
 }
 
-packages() {
+SHELLS="dash zsh mksh tcsh csh fish busybox"   # login shells that a target may have
+
+packages() {   # shellcheck disable=SC2086
   local name
   is_root || left_out "not root: no private sshd, no other accounts, no chroot with the newest Pythons"
-  apt_install openssh-server openssh-client sudo strace procps iproute2 mmdebstrap && return
+  apt_install openssh-server openssh-client sudo strace procps iproute2 $SHELLS mmdebstrap && return
   if is_root; then   # one that cannot be had must not cost the others
-    for name in openssh-server openssh-client sudo strace procps iproute2 mmdebstrap; do
+    for name in openssh-server openssh-client sudo strace procps iproute2 $SHELLS mmdebstrap; do
       apt_install "$name" || left_out "$name: could not be installed with apt-get"
     done
   elif command -v dpkg-query >/dev/null; then
-    name=$(missing_packages openssh-client sudo strace procps iproute2)
+    name=$(missing_packages openssh-client sudo strace procps iproute2 $SHELLS)
     [ -z "$name" ] || left_out "not root: cannot install $name"
   fi
 }

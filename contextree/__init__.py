@@ -10,8 +10,9 @@ from contextree.core.wire.errors import (
     ProtocolError, Refused, RemoteError, UncleanExit, UnsupportedPlatform, UsageError, VersionError, WorldError, WouldBlockLoop,
     WrongThread,
 )
+from contextree.core.wire.values import register as register_type
 from contextree.master.router import Router
-from contextree.parent.calls import CallFuture, Stream
+from contextree.parent.calls import CallFuture, Stream, register_exception
 from contextree.parent.context import Context
 from contextree.parent.router import current_router
 
@@ -22,5 +23,5 @@ __all__ = [
     "ContextDied", "ContextreeError", "DecodeError", "ForkedError", "HostKeyError", "InternalError", "NotOurChild", "NotSendable",
     "Overflow", "PeerError", "Plan", "ProcessExited", "ProtocolError", "Refused", "RemoteError", "Router", "Secret", "Stream",
     "UncleanExit", "UnsupportedPlatform", "UsageError", "VersionError", "WorldError", "WouldBlockLoop", "WrongThread",
-    "current_router",
+    "current_router", "register_exception", "register_type",
 ]

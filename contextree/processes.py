@@ -2,7 +2,7 @@
 ones.
 
 One loop per process, started with the first child; a process forked off gets its own. No signal handler is installed
-and no other child's status is taken. Programs with a loop of their own use ``Reaper(broker)``.
+and no other child's status is taken. Programs with a loop of their own use ``Reaper(Loop())``.
 """
 
 import atexit
@@ -11,9 +11,10 @@ import shlex
 from collections.abc import Sequence
 
 from contextree.core import process
-from contextree.core.broker import Broker
 from contextree.core.wire.errors import NotOurChild, ProcessExited, UncleanExit, UsageError
 from contextree.parent.child_state import CONTINUED, DUMPED, EXITED, KILLED, LOST, STOPPED, TRAPPED, ChildState
+from contextree.parent.popen import popen as popen_class
+from contextree.parent.loop import Loop
 from contextree.parent.reaper import Child, Reaper
 
 __all__ = [
@@ -40,8 +41,9 @@ def start(argv: Sequence[str | os.PathLike], *, reaper: Reaper | None = None, **
     if options.get("preexec_fn") is not None:
         raise UsageError("preexec_fn is not safe in a program with threads: use start_new_session, process_group, "
                          "user, group or a program that sets things up")
-    reaper = reaper or default_reaper()
-    popen = process.unpatched("subprocess", "Popen")(argv, **options)
+    if reaper is None:
+        reaper = default_reaper()
+    popen = popen_class()(argv, **options)
     popen.returncode = 0  # the object is dropped here and must not wait for the pid: only the handle does
     words = [argv] if isinstance(argv, (str, bytes, os.PathLike)) else argv
     child = reaper.monitor(popen.pid, " ".join(shlex.quote(os.fsdecode(word)) for word in words), spawned=True)
@@ -54,7 +56,7 @@ def default_reaper() -> Reaper:
     global _reaper
     with _lock:
         if _reaper is None or _reaper.broker.closed or _reaper.broker.generation != process.generation:
-            broker = Broker(name="contextree.processes")
+            broker = Loop(name="contextree.processes")
             broker.start()
             atexit.register(broker.stop)
             _reaper = Reaper(broker)

@@ -42,6 +42,15 @@ def test_sshd_lets_the_key_in(sshd):
     assert sshd.ssh("-l", "root", "any-host", "id -u").stdout.strip() == "0"
 
 
+def test_sshd_with_pam_lets_the_key_in_too(sshd):
+    assert sshd.ssh("pam", "id -un").stdout.strip() == sshd.key_user
+
+
+def test_sshd_gives_every_login_shell(sshd):
+    for name, user in sshd.shell_users.items():
+        assert sshd.ssh(name, "id -un").stdout.split() == [user]
+
+
 def test_sshd_key_user_has_no_password(sshd):
     refused = sshd.ssh("-o", "PubkeyAuthentication=no", "key", "true")
     assert refused.returncode == 255
@@ -98,7 +107,7 @@ def test_sshd_leaves_nothing(tmp_path):
         assert processes.owned_by({uid})
         Sshd.load(state).down()
         assert session.wait(20) == 255
-    assert not processes.alive(server.process)
+    assert not any(processes.alive(daemon["process"]) for daemon in server.daemons.values())
     assert processes.owned_by({uid}) == []
     assert not os.path.exists(server.directory)
     assert not state.exists()
@@ -115,7 +124,7 @@ def test_sshd_leftover_of_a_killed_run_is_swept():
     identity = processes.identity(keeper.pid)
     folder = RUN / ("ctxt-test%d" % os.getpid())
     folder.mkdir()
-    fields = {"directory": str(folder), "process": None, "users": ["ctxt-nobody-was-made"], "state": None}
+    fields = {"directory": str(folder), "daemons": {}, "users": ["ctxt-nobody-was-made"], "state": None}
     (folder / "state.json").write_text(json.dumps({**fields, "keeper": processes.identity(os.getpid())}))
     sweep()
     assert folder.exists(), "its keeper is alive"

@@ -10,9 +10,9 @@ Pure: nothing here opens, waits or reads a clock. ``contextree.parent.spawn`` ru
 """
 
 import re
-import shlex
 
 from contextree.connect.quote import quote
+from contextree.core.first_stage import SAFE
 from contextree.core.wire.errors import UsageError
 
 TYPE_CHECKING = False
@@ -31,7 +31,14 @@ PHASES = {"connect": 30, "login": 30, "boot": 30}
 
 
 class Secret(str):
-    """A string that shows itself nowhere: masked in repr, str.format and logs; ``reveal()`` gives the text."""
+    """A string that shows itself nowhere: masked in repr, str.format and logs; ``reveal()`` gives the text.
+
+    >>> secret = contextree.Secret("open sesame")
+    >>> print(secret)
+    ********
+    >>> secret.reveal()
+    'open sesame'
+    """
 
     __slots__ = ()
 
@@ -58,7 +65,7 @@ class Plan:
 
     argv      list of str: the command, ending in the interpreter's command line, which ``command`` fills in
               where an element is the constant ``PYTHON`` (expanded into several words), or ``PYTHON_QUOTED`` (one
-              word, quoted for a POSIX shell, csh and fish alike).
+              word, quoted for a POSIX shell, csh and fish alike, with ``first_stage.SAFE`` in its environment).
     name      str: the default name of the context, its last part, for example ``ssh.web1``.
     method    str: ``local``, ``ssh`` ...
     tty       bool: give the command a controlling terminal, on which the dialogue talks. Without one, start it in a
@@ -71,15 +78,25 @@ class Plan:
     phases    dict of phase -> limit in seconds ("connect", "login", "boot").
     probe     None, or a command whose output ``dialogue.learn`` wants before the first byte; its failure is no error.
     warnings  tuple of str: what to log when the plan is carried out (a check that the user switched off).
+    silence   seconds without a word from the other end after which the link counts as dead there too, where its kernel
+              says that what it sends is not acknowledged; None: no such watch. For methods that cross a network.
     classify  None, or a module-level function (method, status, output) -> (error class name, message, phase); it is
               pickled by its name, so its module is imported where the plan is unpickled.
+
+    >>> import os
+    >>> from contextree.connect.plan import PYTHON
+    >>> plan = contextree.Plan(["env", "COLOUR=red", PYTHON], "red", "env", trusted=True)
+    >>> with router.grow(plan) as red:
+    ...     red.call(os.getenv, "COLOUR")
+    'red'
+
     """
 
     __slots__ = ("argv", "name", "method", "tty", "dialogue", "env", "python", "remote", "trusted", "phases",
-                 "probe", "warnings", "classify")
+                 "probe", "warnings", "classify", "silence")
 
     def __init__(self, argv, name, method, tty=False, dialogue=None, env=None, python=("python3",), remote=False,
-                 trusted=False, phases=None, probe=None, warnings=(), classify=None):
+                 trusted=False, phases=None, probe=None, warnings=(), classify=None, silence=None):
         self.argv = argv
         self.name = name
         self.method = method
@@ -93,6 +110,7 @@ class Plan:
         self.probe = probe
         self.warnings = tuple(warnings)
         self.classify = classify
+        self.silence = silence
 
     def __reduce__(self):
         return Plan, tuple(getattr(self, field) for field in self.__slots__)
@@ -121,7 +139,7 @@ def command(plan: "Plan", stage_words: "Sequence[str]", default: "Sequence[str]"
         if word == PYTHON:
             argv += python + list(stage_words)
         elif word == PYTHON_QUOTED:
-            argv.append(quote(python + list(stage_words), tilde=True))
+            argv.append("env %s " % quote(["=".join(SAFE)]) + quote(python + list(stage_words), tilde=True))
         else:
             argv.append(word)
     return argv
@@ -154,6 +172,8 @@ def python_words(python: "Union[None, str, Sequence[str]]") -> "List[str]":
     if python is None:
         return []
     if isinstance(python, str):
+        import shlex  # python3-minimal has none, and is to have children too
+
         try:
             words = shlex.split(python)
         except ValueError as exc:

@@ -8,7 +8,8 @@ What we insist on, on the command line, where ssh takes the first value it meets
 * stdin and stdout are a clean pipe: no terminal there (-T), and nothing else is written to them;
 * without a secret ssh never asks (BatchMode); with one it asks on a terminal of ours, once, and only the prompt that
   names the user and the host gets it. Secrets are in no argument, environment variable or file;
-* a dead connection is noticed by ServerAlive, during the key exchange too, where ConnectTimeout does not count.
+* a dead connection is noticed by ServerAlive, during the key exchange too, where ConnectTimeout does not count; the
+  other end notices by ``contextree.parent.linkwatch``.
 
 ProxyJump's ssh is started by ssh itself and takes its options from ssh_config. It can ask nobody: without a secret
 there is no terminal, and with one, its questions end the login with an error that names who asked. So an unknown key
@@ -52,7 +53,7 @@ def plan(host: str, user: "Optional[str]" = None, port: "Union[None, int, str]" 
          ssh_config: "Union[None, str, PathLike[str]]" = None, jump: "Union[None, str, Sequence[str]]" = None,
          host_keys: str = "strict", known_hosts: "Union[None, str, PathLike[str]]" = None,
          extra_args: "Sequence[str]" = (), ssh: "Union[str, Sequence[str]]" = "ssh",
-         connect_timeout: "Union[float, Dict[str, float]]" = 30, keepalive: int = 15, keepalive_count: int = 3,
+         connect_timeout: "Union[float, Dict[str, float]]" = 30, keepalive: int = 1, keepalive_count: int = 3,
          compression: bool = False, forward_agent: bool = False,
          control_path: "Union[None, str, PathLike[str]]" = None, plain_prompts: bool = False,
          name: "Optional[str]" = None) -> Plan:
@@ -72,7 +73,8 @@ def plan(host: str, user: "Optional[str]" = None, port: "Union[None, int, str]" 
     ssh              the program: a path, or several words.
     connect_timeout  seconds for each phase, or a dict with some of "connect", "login", "boot".
     keepalive        seconds without a word from the other end until ssh asks; after keepalive_count questions
-                     without an answer it gives up.
+                     without an answer it gives up. So a link that is silent for 4 s is dead, at both ends: raise these
+                     for links that are worse. A host that is merely busy or stopped still answers.
     control_path     path of a control socket, to share a connection (its folder must be the user's alone).
     plain_prompts    let ``Password:`` without a host's name have the password. OpenSSH before 8.5 asks so for
                      keyboard-interactive; it cannot be told from a jump host that asks.
@@ -110,7 +112,8 @@ def plan(host: str, user: "Optional[str]" = None, port: "Union[None, int, str]" 
     warnings = ["the host key of %s is not checked (host_keys='off')" % host] if host_keys == "off" else ()
     return Plan(argv + ["--", host, PYTHON_QUOTED], checked_name(name, _default_name(host, port)), "ssh", tty=asks,
                 dialogue=dialogue, env={"SSH_ASKPASS_REQUIRE": "never"}, python=python, remote=True, phases=phases,
-                probe=argv + ["-G", "--", host] if asks else None, warnings=warnings, classify=classify)
+                probe=argv + ["-G", "--", host] if asks else None, warnings=warnings, classify=classify,
+                silence=keepalive * (keepalive_count + 1))
 
 
 def _security(asks, host_keys, known_hosts, forward_agent, control_path):
@@ -329,11 +332,11 @@ _ERRORS = tuple((re.compile(_FIRST % pattern), error, phase, text) for pattern, 
      "there is no host named {1} ({2})"),
     (r"ssh: connect to host (\S+) port (\d+): Connection refused", "ConnectError", "connect",
      "nothing listens at {1} port {2} (connection refused)"),
-    (r"ssh: connect to host (\S+) port (\d+): (?:Connection|Operation) timed out", "ConnectError", "connect",
+    (r"ssh: connect to host (\S+) port (\d+): (?:Connection|Operation) timed out", "ConnectTimeout", "connect",
      "no answer from {1} port {2} in time: the host is down, or a firewall drops the packets"),
     (r"ssh: connect to host (\S+) port (\d+): (?:No route to host|Network is unreachable)", "ConnectError", "connect",
      "there is no way to {1} port {2}: {0}"),
-    (r"(?:Connection to \S+ port \d+ timed out|Connection timed out during banner exchange)", "ConnectError",
+    (r"(?:Connection to \S+ port \d+ timed out|Connection timed out during banner exchange)", "ConnectTimeout",
      "connect", "the host took the connection and then said nothing: {0}"),
     (r"Timeout, server (\S+) not responding", "ConnectError", "connect", "the host {1} stopped answering"),
     (r"Unable to negotiate with (.*)", "ConnectError", "connect", "ssh and the host share no algorithm: {0}"),

@@ -1,17 +1,17 @@
 """The loop: readiness of descriptors, timers, and functions deferred to it by other threads.
 
-One thread runs it (``start``), or the program itself drives it (``poll_once``); either way everything below happens on that
-one thread, so nothing here is locked but the hand-over queue. It runs no user code and nothing that can block.
+One thread runs it (``start``), or the program itself drives it (``Loop.poll_once``); either way everything below happens on
+that one thread, so nothing here is locked but the hand-over queue. It runs no user code and nothing that can block.
 
-Order in one turn: a slice of deferred functions, poll, callbacks of ready descriptors, timers that are due. A slice is cut
-by the clock every 64 functions, so that a flood of deferred work cannot keep descriptors waiting. Events of a descriptor
-that was forgotten or watched anew during the same turn are dropped: they are about its former life.
+Order in one turn: a slice of deferred functions, poll, callbacks of ready descriptors, timers that are due. A slice is
+cut by the clock every 64 functions, so that a flood of deferred work cannot keep descriptors waiting. Events of a
+descriptor that was forgotten or watched anew during the same turn are dropped: they are about its former life.
 
-A wake is one byte in a pipe, written only when the loop may be asleep and nobody has written since it lay down. ``_turn``
-says which: odd while the loop sleeps (also between two turns of a loop that the program drives: it may sit in a foreign
-select() then), even while it works, never the same twice but for -1, the end. A writer notes in ``_woken`` the sleep that
-it ended, so a late note is about a former sleep and silences nobody. The writer's append and look at ``_turn``, and the
-loop's step of ``_turn`` and look at the queue, cross: one of the two sees the other.
+A wake is one byte in a pipe, written only when the loop may be asleep and nobody has written since it lay down.
+``_turn`` says which: odd while the loop sleeps (also between two turns of a loop that the program drives: it may sit in
+a foreign select() then), even while it works, never the same twice but for -1, the end. A writer notes in ``_woken``
+the sleep that it ended, so a late note is about a former sleep and silences nobody. The writer appends, then looks at
+``_turn``; the loop steps ``_turn``, then looks at the queue: one of the two sees the other.
 
 The end comes at the end of a turn, on the loop thread: the last deferred functions run, then the listeners. A function
 that another thread defers at that moment either still runs or is taken back, and that thread gets ``Closed``.
@@ -19,13 +19,12 @@ that another thread defers at that moment either still runs or is taken back, an
 
 import os
 import sys
+from _heapq import heapify, heappop, heappush
 from collections import deque
-from heapq import heapify, heappop, heappush
 from time import monotonic
 
 from contextree.core import process
-from contextree.core.wire.errors import (CallTimeout, Closed, ForkedError, Overflow, UnsupportedPlatform, UsageError,
-                                         WrongThread)
+from contextree.core.wire.errors import Closed, ForkedError, UsageError, WrongThread
 
 READ, WRITE, TROUBLE = 1, 4, 56  # EPOLLIN, EPOLLOUT, EPOLLERR | EPOLLHUP; poll's values are the same, and its POLLNVAL
 SLICE = 0.002  # seconds of deferred work before descriptors are looked at again
@@ -49,7 +48,7 @@ class Timer:
 
 
 class _WriteEnd:
-    """The wake pipe's end for writing. A writer holds a reference meanwhile, so the number cannot become another's."""
+    """The wake pipe's end for writing. Who writes holds a reference meanwhile, so its number stays its own."""
 
     __slots__ = ("fd", "generation")
 
@@ -67,19 +66,21 @@ class _Entry:
 
 
 class Broker:
-    """The loop of one process. ``clock`` returns seconds and never goes back; ``poller`` looks like ``select.epoll()``."""
+    """The loop of one process. ``clock`` returns seconds, never goes back; ``poller`` looks like ``select.epoll()``.
 
-    def __init__(self, clock=monotonic, poller=None, limit: int = 100000, name: str = "contextree") -> None:
+    This is what a context without children needs; ``contextree.parent.loop.Loop`` is the whole."""
+
+    _room = ()  # see Loop
+
+    def __init__(self, clock=monotonic, poller=None, name: str = "contextree") -> None:
         self.clock = clock
         self.generation = process.generation
         self.name = name
-        self.limit = limit
         self._entries = {}
         self._timers = []
         self._serial = 0
         self._sweep = 1000  # so many timers: time to throw out the cancelled ones
         self._deferred = deque()
-        self._room = deque()  # waiters for room in _deferred
         self._turn = 1
         self._woken = 0
         self._inside = False
@@ -91,7 +92,7 @@ class Broker:
         self._listeners = []
         self.buffer = None
         self.on_error = self._print_error
-        self.count = {"turns": 0, "wakes": 0, "ran": 0, "slices": 0, "overflows": 0, "errors": 0, "high_water": 0, "late": 0.0}
+        self.count = dict.fromkeys(("turns", "wakes", "ran", "slices", "overflows", "errors", "high_water", "late"), 0)
         self.slowest = (0.0, "")
         self._mark = 0  # when so many functions have run, those are done that were waiting ...
         self._marked = clock()  # ... at this time
@@ -107,23 +108,16 @@ class Broker:
                 self.unit = 1000
             self.watch(self._wake_r, self._drain)
         except BaseException:
+            self._wake = None
             process.close(self._wake_r)
             self._close_poller()
             raise
 
     # -- any thread
 
-    def defer(self, function, *args, wait: bool = True) -> None:
-        """Have ``function(*args)`` called on the loop thread, in order. Any thread; on the loop thread it never blocks.
-
-        With more than ``limit`` waiting a foreign thread waits for room, or gets ``Overflow`` with ``wait=False`` or while
-        nobody drives the loop. Raises ``Closed`` after the end, ``ForkedError`` in a forked child; what was accepted runs."""
-        if len(self._deferred) >= self.limit and process.get_ident() != self.thread and not self.closed:
-            self._wait_for_room(wait)
-        self.defer_nowait(function, *args)
-
     def defer_nowait(self, function, *args) -> None:
-        """``defer`` without the limit, for those who hold a lock that the loop may want: it never waits."""
+        """Have ``function(*args)`` called on the loop thread, in order. Any thread; never waits, so also for those who hold
+        a lock that the loop may want. Raises ``Closed`` after the end, ``ForkedError`` in a forked child."""
         if self.closed or self.generation != process.generation:
             self._refuse()
         queue = self._deferred
@@ -134,6 +128,8 @@ class Broker:
             self.wake()
             if self.closed:
                 self._take_back(queue, entry)
+
+    defer = defer_nowait
 
     def wake(self) -> None:
         """End the present sleep of the loop. Any thread."""
@@ -148,37 +144,8 @@ class Broker:
         self._woken = turn
         self.count["wakes"] += 1
 
-    def call(self, function, *args, timeout: "float | None" = None):
-        """Run ``function(*args)`` on the loop thread and return its result or raise its error here.
-
-        Direct when this is the loop thread. Raises ``CallTimeout`` after ``timeout`` seconds (it may still run), and what
-        ``defer`` raises."""
-        if process.get_ident() == self.thread and self.generation == process.generation:
-            return function(*args)
-        box = []
-        waiter = process.Waiter()
-
-        def run():
-            try:
-                box.append((function(*args), None))
-            except BaseException as error:
-                box.append((None, error))
-            waiter.wake()
-
-        self.defer(run)
-        waiter.wait(timeout)
-        if not box:
-            raise CallTimeout("the loop did not run %s within %s s" % (_name(function), timeout))
-        value, error = box.pop()
-        if error is None:
-            return value
-        try:
-            raise error
-        finally:
-            del error  # else it and this frame would keep each other alive
-
     def start(self) -> None:
-        """Run the loop on a thread of its own until ``stop``. Raises ``UsageError`` when it runs, ``Closed`` after its end."""
+        """Run the loop on a thread of its own until ``stop``. ``UsageError`` when it runs, ``Closed`` after its end."""
         if self.closed or self.generation != process.generation:
             self._refuse()
         if self.running or self._inside:
@@ -195,8 +162,8 @@ class Broker:
     def stop(self, wait: bool = True) -> None:
         """End the loop at the end of its turn: what was deferred runs, then the listeners. Idempotent; from any thread.
 
-        With ``wait`` it has ended on return, except on the loop thread itself, and from a foreign thread when the program
-        drives the loop: then its driver ends it with its next turn. In a forked child it does nothing."""
+        With ``wait`` it has ended on return, except on the loop thread itself, and from a foreign thread when the
+        program drives the loop: then its driver ends it with its next turn. In a forked child it does nothing."""
         if self.generation != process.generation:
             return
         if self._ending is None:
@@ -213,7 +180,7 @@ class Broker:
             self._finish()
 
     def on_end(self, listener) -> None:
-        """Have ``listener()`` called on the loop thread when the loop ends, by ``stop`` or by a fault; each once, in order.
+        """Have ``listener()`` called on the loop thread at its end, by ``stop`` or by a fault; each once, in order.
 
         Raises ``Closed`` when it has ended."""
         if self.closed or self.generation != process.generation:
@@ -225,7 +192,7 @@ class Broker:
     # -- the loop thread
 
     def watch(self, fd: int, read=None, write=None) -> None:
-        """Call ``read()`` / ``write()`` when ``fd`` is ready (or broken). Replaces what was watched; both None: ``forget``."""
+        """Call ``read()`` / ``write()`` when ``fd`` is ready or broken, no others; both None: ``forget``."""
         self.check_thread()
         if self.closed:
             self._refuse()
@@ -255,7 +222,7 @@ class Broker:
                 pass  # closed under us by its former owner
 
     def timer(self, delay: float, function, *args) -> Timer:
-        """``function(*args)`` once, ``delay`` seconds from now, in a later turn. Timers due together fire in order of birth."""
+        """``function(*args)`` once, in a turn ``delay`` seconds from now; those due together fire in order of birth."""
         self.check_thread()
         timers = self._timers
         if len(timers) >= self._sweep:
@@ -274,29 +241,6 @@ class Broker:
         if self.thread is not None and process.get_ident() != self.thread:
             raise WrongThread("only the loop thread may do this; use defer() or call()")
 
-    def poll_once(self, timeout: "float | None" = None) -> None:
-        """One turn: at most ``timeout`` seconds (None: until something happens). Refused while a turn is under way.
-
-        A fault of the poller ends the loop and is raised here. KeyboardInterrupt passes through, the loop lives on."""
-        if self.closed or self.generation != process.generation:
-            self._refuse()
-        self.check_thread()
-        if self._inside:
-            raise UsageError("poll_once() was called from inside the loop")
-        if self.thread is None:
-            self.thread = process.get_ident()
-        self._inside = True
-        try:
-            self._poll(timeout)
-        except Exception as error:
-            self._ending = self._ending or error
-            raise
-        finally:
-            self._inside = False
-            self._turn += 1 + (self._turn & 1)  # odd and new: asleep until the next turn
-            if self._ending:
-                self._finish()
-
     def next_delay(self) -> "float | None":
         """Seconds until the next turn is due without any descriptor being ready; None: no need."""
         if self._deferred or self._ending:
@@ -306,22 +250,15 @@ class Broker:
             heappop(timers)
         return max(0.0, timers[0][0] - self.clock()) if timers else None
 
-    def fileno(self) -> int:
-        """A descriptor that is readable when a turn is due (epoll only), for a foreign loop to watch."""
-        if self.closed or self.generation != process.generation:
-            self._refuse()
-        try:
-            return self._poller.fileno()
-        except AttributeError:
-            raise UnsupportedPlatform("this system has no epoll: drive the loop by poll_once() alone") from None
-
     def _poll(self, timeout):
         self._turn = (self._turn | 1) + 1  # even: awake
         self.count["turns"] += 1
         if self._deferred:
             self._run_deferred()
-        while self._room and len(self._deferred) < self.limit:
-            self._room.popleft().wake()
+            if not self.running:
+                timeout = 0  # something happened: the program may wait for just that
+        if self._room:
+            self.make_room()
         delay = self.next_delay()
         if delay is not None and (timeout is None or delay < timeout):
             timeout = delay
@@ -421,8 +358,8 @@ class Broker:
             self._run_last(self._deferred)
             self._run_last(self._listeners)
         finally:
-            while self._room:
-                self._room.popleft().wake()
+            if self._room:
+                self.make_room()
             for fd in list(self._entries):
                 self.forget(fd)
             self._timers.clear()
@@ -458,20 +395,6 @@ class Broker:
             return  # it was called after all
         self._refuse()
 
-    def _wait_for_room(self, wait):
-        self.count["overflows"] += 1
-        if not wait or self.thread is None and not self.running:
-            raise Overflow("%d functions wait for the loop of %s already" % (len(self._deferred), self.name))
-        waiter = process.Waiter()
-        while len(self._deferred) >= self.limit and not self.closed:
-            self._room.append(waiter)
-            self.wake()
-            if len(self._deferred) < self.limit or self.closed:
-                break
-            waiter.wait()
-        if self.closed:
-            self._refuse()
-
     def _refuse(self):
         if self.generation != process.generation:
             raise ForkedError("the loop of %s belongs to the process that this one was forked from" % self.name)
@@ -483,17 +406,10 @@ class Broker:
         if sys.__stderr__ is None:
             return  # descriptor 2 was closed at the start, so whatever has that number now is not for us
         try:
-            os.write(2, ("contextree: error in %s\n%s" % (_name(function), traceback.format_exc())).encode("utf-8", "replace"))
+            text = "contextree: error in %s\n%s" % (_name(function), traceback.format_exc())
+            os.write(2, text.encode("utf-8", "replace"))
         except OSError:
             pass  # nobody listens there
-
-    def stats(self) -> dict:
-        """Counters, cheap, from any thread: depth and high-water mark of the queue, turns, wakes, the longest callback and
-        its name; ``oldest``: so many seconds at least has the oldest waiting function waited."""
-        oldest = self.clock() - self._marked if self._deferred and self.count["ran"] < self._mark else 0.0
-        return dict(self.count, depth=len(self._deferred), watched=len(self._entries), timers=len(self._timers),
-                    slowest=self.slowest, oldest=oldest)
-
 
 def _epoll():
     try:

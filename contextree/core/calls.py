@@ -13,8 +13,8 @@ as pickles where the asker said so, because it trusts this context.
 """
 
 import sys
+from _struct import Struct
 from _thread import _local
-from struct import Struct
 
 from contextree.core import process
 from contextree.core.mailbox import Mailbox
@@ -51,8 +51,13 @@ class Call:
         if self.generator is not None:
             self.again()
 
+    def room(self) -> None:
+        """There is room; not heeded if the generator went on meanwhile, maybe on another thread."""
+        if self.channel.on_room:
+            self.again()
+
     def again(self) -> None:
-        """There is room for the generator to go on (or it is to be closed)."""
+        """Let the generator go on (or be closed)."""
         self.channel.on_room = None
         if not self.work.closed:
             self.work.put(self)
@@ -88,30 +93,37 @@ class Call:
         """Send items until the reader has enough, the caller has gone, or others wait for this thread."""
         generator = self.generator
         channel = self.channel
-        while not self.cancelled:
-            try:
-                item = next(generator)
-            except StopIteration:
+        over = True
+        try:
+            while not self.cancelled:
+                try:
+                    item = next(generator)
+                except StopIteration:
+                    return channel.send(b"", True)
+                self.answer(item, False)
+                if channel.full:
+                    channel.on_room = self.room
+                    if channel.full or channel.on_room is None:
+                        over = False
+                        return None
+                    channel.on_room = None
+                if self.work.items:
+                    over = False
+                    return self.again()
+        finally:
+            if over:  # at once, whoever else still knows it
                 self.generator = None
-                return channel.send(b"", True)
-            if self.cancelled:
-                break
-            self.answer(item, False)
-            if channel.full:
-                channel.on_room = self.again
-                if channel.full or channel.on_room is None:
-                    return None
-                channel.on_room = None
-            if self.work.items:
-                return self.again()
-        self.generator = None
-        if hasattr(generator, "close"):
-            generator.close()
-        return None
+                if hasattr(generator, "close"):
+                    generator.close()
 
     def answer(self, result, fin):
         """Encode and send one value."""
-        data = pack(result, self.options & PICKLE)
+        try:
+            data = pack(result, self.options & PICKLE)
+        except NotSendable:
+            raise
+        except Exception as error:
+            raise NotSendable("the result cannot be sent: %s: %s" % (type(error).__name__, error)) from error
         if not self.cancelled:
             self.channel.send(data, fin, not self.work.items)
 
@@ -139,6 +151,7 @@ class Calls:
         self.router = router
         self.importer = importer
         self.work = Mailbox()
+        self.main = process.get_ident()
         self.pools = {}
         router.openers[CALL] = lambda *args: self.opened(CALL, *args)
         router.openers[STREAM] = lambda *args: self.opened(STREAM, *args)
@@ -164,6 +177,10 @@ class Calls:
     def run(self, work=None) -> None:
         """Run calls on this thread until ``stop``."""
         here.router = self.router
+        if work and "threading" not in sys.modules:
+            from contextree.parent import main_thread
+
+            main_thread.tell(self.main)
         work = work or self.work
         get = work.get
         while True:
@@ -211,6 +228,7 @@ def unpack(data):
     if form == SPLIT:  # a function that the caller knows already, and its arguments
         end = 3 + (data[1] << 8) + data[2]
         return (loads(view[3:end]),) + loads(view[end:])
+    view = memoryview(bytearray(data))  # arrays are made of it, and people write to arrays
     count = NUMBER.unpack_from(view, 1)[0] + 1
     pos = 5 + 8 * count
     parts = []
@@ -235,8 +253,8 @@ def pack_error(error, context, pickles):
 
     kind = type(error)
     args = error.args
-    if isinstance(error, OSError) and len(args) == 2:
-        args += (error.filename,)
+    if isinstance(error, OSError) and len(args) == 2 and error.filename is not None:
+        args += (error.filename, None, error.filename2)
     try:
         values.encode(args)
     except Exception:

@@ -18,6 +18,8 @@ from contextree.core.process import loads
 from contextree.core.wire.frames import MODULES
 
 ABSENT, SOURCE, CODE, NAMESPACE = 0, 1, 2, 3
+# what the standard library tries to import on other platforms: not worth a question
+NOWHERE = {"org", "nt", "msvcrt", "winreg", "_winapi", *getattr(sys, "stdlib_module_names", ())}
 MAGIC = sys.modules["_frozen_importlib_external"].MAGIC_NUMBER
 
 
@@ -31,11 +33,14 @@ class Finder:
     def find_spec(self, name, path=None, target=None):
         """A spec for ``name``, or None when it is not ours to give."""
         importer = self.importer
-        if not self.asks and name not in importer.shared and name[:11] != "contextree.":  # ours, whatever is installed there
+        if not self.asks and name not in importer.shared and name[:11] != "contextree.":  # never another version
+            return None
+        if self.asks and name.partition(".")[0] in NOWHERE:
             return None
         record = importer.record(name)
         if record[1] == ABSENT:
-            if self.asks and record[3]:
+            # an import tells the reason; importlib.util.find_spec, which gets here by another way, has None to say it
+            if self.asks and record[3] and sys._getframe(2).f_code.co_name[:14] == "_find_and_load":
                 raise ModuleNotFoundError("No module named %r: %s" % (name, record[3]), name=name)
             return None
         return importer.spec(record)
@@ -43,7 +48,7 @@ class Finder:
     def find_distributions(self, context=None):
         """``importlib.metadata`` of distributions of the master."""
         if not self.asks or not self.importer.router:
-            return ()
+            return iter(())
         from contextree.parent import resources
 
         return resources.distributions(self.importer, context)
@@ -52,6 +57,8 @@ class Finder:
 class Importer:
     """The importer of one context; also the ``__loader__`` of what it loads. ``parent`` is the id that is asked."""
 
+    main = None  # the root's main script, once it was needed
+
     def __init__(self, router, parent: int) -> None:
         self.router = router
         self.parent = parent
@@ -59,7 +66,6 @@ class Importer:
         self.shared = set()
         self.pending = {}  # name -> waiters
         self.lock = process.allocate_lock()
-        self.main = None  # the root's main script, once it was needed
         self.requests = 0
 
     @classmethod
@@ -89,6 +95,10 @@ class Importer:
         """The master says what it shares, with some records. Loop thread."""
         names, records = loads(data)
         self.shared.update(names)
+        with self.lock:
+            for name in names:  # what was refused before may be had now
+                if self.records.get(name, "  ")[1] == ABSENT:
+                    del self.records[name]
         for record in records:
             self.store(record)
         channel.send(b"", True)
@@ -209,6 +219,7 @@ class Importer:
                 raise ImportError("the master's __main__ cannot be sent: %s" % record[3])
             module = type(sys)("__mp_main__")
             module.__file__ = record[2]
+            module.__package__ = record[4]  # of python -m
             module.__loader__ = self
             self.main = sys.modules["__mp_main__"] = sys.modules["__main__"] = module
             try:

@@ -10,6 +10,7 @@ import sys
 
 from contextree.core import process
 from contextree.core.wire import values
+from contextree.core.wire.flow import LOG_LIMIT
 
 LINE = 8192  # longest line or message that is sent in one piece
 RECORD, STDOUT = 0, 1
@@ -52,15 +53,17 @@ class Output:
         router.broker.watch(self.fd, self.read)
 
     def read(self) -> None:
-        """Forward what was printed. Loop thread."""
+        """Forward what was printed, as fast as the link takes it: whoever prints waits, as for any pipe. Loop thread."""
+        broker = self.router.broker
         try:
-            data = os.read(self.fd, 65536)
+            data = self.router.upstream.out.log_bytes < LOG_LIMIT >> 1 and os.read(self.fd, 65536)
         except BlockingIOError:
             return
         if data:
-            self.lines.feed(data)
-        else:
-            self.router.broker.forget(self.fd)
+            return self.lines.feed(data)
+        broker.forget(self.fd)
+        if data is False:
+            broker.timer(0.01, broker.watch, self.fd, self.read)
 
     def end(self) -> None:
         """Forward what is left, the last partial line too."""
@@ -127,6 +130,7 @@ class Hook:
 
         root = logging.getLogger()
         for logger in [root] + [item for item in root.manager.loggerDict.values() if isinstance(item, logging.Logger)]:
+            process.keep += logger.handlers  # to close an inherited stream may wait for a lock that a dead thread held
             del logger.handlers[:]
         self.installed = Forward()
         root.addHandler(self.installed)

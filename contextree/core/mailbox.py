@@ -1,16 +1,16 @@
 """The queue between those who deliver (mostly the loop thread) and those who wait.
 
-One rule makes it right for threads and for every event loop: a wake carries no data. An item stays in the mailbox until a
-waiter that really runs takes it; a waiter that was woken but leaves without an item (timeout, cancellation, Ctrl-C) passes
-the baton to the next one. So nothing is lost and nothing is delivered twice, whoever is cancelled when.
+One rule makes it right for threads and for every event loop: a wake carries no data. An item stays in the mailbox until
+a waiter that really runs takes it; a waiter that was woken but leaves without an item (timeout, cancellation, Ctrl-C)
+passes the baton to the next one. So nothing is lost and nothing is delivered twice, whoever is cancelled when.
 
 ``put`` never blocks; who may put how much is decided by credit, before an item is on its way (wire/flow.py).
 
-The lock is reentrant: a signal handler or a finaliser may run in the middle of any locked section, on the same thread, and
-close this very mailbox. And KeyboardInterrupt may be raised there, after any call (before 3.10: after most instructions).
-Hence the order below: wake before append, look before delete; ``del x[0]`` is no call, so it cannot be torn from the
-assignment before it, as ``item = x.popleft()`` can. Python 3.10 and older may still drop a returned value on its way to
-the caller's variable.
+The lock is reentrant: a signal handler or a finaliser may run in the middle of any locked section, on the same thread,
+and close this very mailbox. And KeyboardInterrupt may be raised there, after any call (before 3.10: after most
+instructions). Hence the order below: wake before append, look before delete; ``del x[0]`` is no call, so it cannot be
+torn from the assignment before it, as ``item = x.popleft()`` can. Python 3.10 and older may still drop a returned value
+on its way to the caller's variable.
 """
 
 from collections import deque
@@ -32,7 +32,7 @@ class Mailbox:
         self.waiters = deque()
         self.lock = process.allocate_rlock()
         self.closed = None  # the exception that waiters get once the items are gone
-        self.on_take = on_take  # called with each item after it was taken, without the lock; if it raises, the item stays
+        self.on_take = on_take  # called with each item that was taken, without the lock; if it raises, the item stays
 
     def put(self, item) -> None:
         """Append ``item`` and wake one waiter. Raises ``Closed`` after ``close``."""
@@ -44,7 +44,7 @@ class Mailbox:
             self.items.append(item)
 
     def close(self, error=None) -> None:
-        """No more items. Waiters take what is there; then all of them get ``error`` (default ``Closed``). Idempotent."""
+        """No more items. Waiters take what is there, then all of them get ``error`` (or ``Closed``). Idempotent."""
         with self.lock:
             if self.closed is None:
                 self.closed = error or Closed("closed")
@@ -129,11 +129,12 @@ class Mailbox:
 
 
 def _fresh(error):
-    """A copy to raise: one object raised in many threads would collect all their tracebacks and keep their frames alive."""
+    """A copy to raise: one object raised in many threads would collect all their tracebacks and keep their frames."""
     try:
         new = type(error).__new__(type(error), *error.args)
     except Exception:
         return error.with_traceback(None)
+    new.args = error.args  # those that are OSError too set them in __init__
     new.__dict__.update(error.__dict__)
     if error.__cause__ is not None:
         new.__cause__ = error.__cause__

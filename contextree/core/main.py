@@ -8,6 +8,7 @@ one does not, they belong to the process that it was forked from.
 
 import os
 import sys
+from _signal import SIG_SETMASK, pthread_sigmask
 
 from contextree.core import process
 from contextree.core.broker import Broker
@@ -36,6 +37,7 @@ class Child:
         self.bundle = config.get("bundle") or bundle
         self.forked = forked
         self.leaving = None
+        self.status = 0
         self.broker = broker = Broker(name=config["name"])
         self.router = router = Router(broker, config["id"], config["name"])
         router.max_message = config["max_message"]
@@ -66,6 +68,7 @@ class Child:
             import traceback
 
             traceback.print_exc()
+            self.status = 1
             self.broker.defer(self.leave)
         while True:
             try:
@@ -122,7 +125,7 @@ class Child:
             link.flush()
             self.broker.timer(0.005, self.flush, tries - 1)
         else:
-            os._exit(0)
+            os._exit(self.status)
 
 
 def stdio(owner: Child) -> None:
@@ -145,9 +148,10 @@ def stdio(owner: Child) -> None:
 def boot(read, bundle: bytes) -> None:
     """Called by the first stage: the configuration comes next on descriptor 0, then frames, and 1 is the way back."""
     config = loads(read(NUMBER.unpack(read(4))[0]))
+    pthread_sigmask(SIG_SETMASK, ())  # that of the thread which started us
     rfd, wfd = process.high(os.dup(0)), process.high(os.dup(1))
     os.dup2(2, 1)
-    sys.path[:] = [entry for entry in config.get("path") or sys.path if entry]
+    sys.path[:] = config.get("path") or sys.path
     role = config.get("role")
     if role:  # not a context: what it imports comes with the configuration
         Importer.of(None, 0, config["records"])

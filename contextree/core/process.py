@@ -1,16 +1,15 @@
 """What belongs to this process and to no other: its fork generation, its own descriptors, its way to wait.
 
-A fork is noticed by a counter that ``os.register_at_fork`` advances, never by comparing pids: in two PID namespaces parent
-and child can both be pid 1. The same hook closes, in the child, every descriptor that contextree opened: by identity
-(number, st_dev, st_ino), because the number alone may meanwhile belong to the user. It takes no lock and logs nothing.
-Two limits: all epoll descriptors share one inode, so there the identity tells kinds apart and not objects; and a
-descriptor that another thread opened but did not yet register when the fork came stays open in the child until its exec.
+A fork is noticed by a counter that ``os.register_at_fork`` advances, never by comparing pids: in two PID namespaces
+parent and child can both be pid 1. The same hook closes, in the child, every descriptor that contextree opened: by
+identity (number, st_dev, st_ino), because the number alone may meanwhile belong to the user. It takes no lock and logs
+nothing. Two limits: all epoll descriptors share one inode, so there the identity tells kinds apart and not objects; and
+a descriptor that another thread opened but did not yet register when the fork came stays open in the child until exec.
 
-``unpatched`` gives the standard library's own primitives in a program that gevent has monkey-patched: the broker is a real
-thread there too.
+``unpatched`` gives the standard library's own primitives in a program that gevent has monkey-patched: the broker is a
+real thread there too.
 """
 
-import fcntl
 import os
 import sys
 
@@ -20,6 +19,7 @@ except ImportError:
     from pickle import dumps, loads  # noqa: F401
 from time import monotonic
 
+FOREVER = float("inf")
 generation = 0
 _own = {}  # fd -> (st_dev, st_ino)
 keep = []  # objects that would close a descriptor when they die: in a child its number may be another's by then
@@ -37,10 +37,11 @@ allocate_lock = unpatched("_thread", "allocate_lock")
 allocate_rlock = unpatched("_thread", "RLock")
 get_ident = unpatched("_thread", "get_ident")
 start_thread = unpatched("_thread", "start_new_thread")
+close_fd = unpatched("os", "close")  # gevent's waits for its hub, which this thread has not, and a fork has no more
 
 
 class Waiter:
-    """The one blocking primitive: one thread sleeps in ``wait`` until any thread calls ``wake``; a wake carries no data."""
+    """The one blocking primitive: a thread sleeps in ``wait`` until any thread calls ``wake``; a wake has no data."""
 
     __slots__ = ("lock",)
 
@@ -49,16 +50,21 @@ class Waiter:
         self.lock.acquire()
 
     def wait(self, timeout: "float | None" = None) -> bool:
-        """Sleep until woken: True; or for ``timeout`` seconds: False. Ctrl-C works. A year is as good as for ever."""
-        if timeout is None:
-            return self.lock.acquire()
-        end = monotonic() + timeout
-        while True:  # before Python 3.11 a lock's time is the system's clock, and somebody may set that
-            if self.lock.acquire(True, min(max(timeout, 0), 3e7)):
+        """Sleep until woken: True; or for ``timeout`` seconds: False. Ctrl-C works. A year is as good as for ever.
+
+        It sleeps in naps, each twice as long as the one before. A signal that comes after the interpreter's last look
+        and before the lock's sleep does not end that sleep: with a thread that sends SIGINT as soon as it sees another
+        waiting, 22 of 400 went unheard for ever. And before Python 3.11 a lock's time is the system's clock, which
+        somebody may set."""
+        end = monotonic() + (FOREVER if timeout is None else timeout)
+        nap = 0.1
+        while True:
+            left = end - monotonic()
+            if self.lock.acquire(True, min(max(left, 0), nap)):
                 return True
-            timeout = end - monotonic()
-            if timeout <= 0:
+            if left <= nap and monotonic() >= end:
                 return False
+            nap = min(2 * nap, 3e7)
 
     def wake(self) -> bool:
         """Wake it; False when it had been woken before. From any thread."""
@@ -72,8 +78,10 @@ class Waiter:
 def high(fd: int) -> int:
     """``fd`` moved to 3 or above (0 to 2 belong to stdio) and close-on-exec; the old number is closed."""
     if fd < 3:
+        import fcntl  # seldom: 20 KB
+
         new = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
-        os.close(fd)
+        close_fd(fd)
         return new
     os.set_inheritable(fd, False)
     return fd
@@ -98,7 +106,7 @@ def _close(fd, identity):
     try:
         stat = os.fstat(fd)
         if (stat.st_dev, stat.st_ino) == identity:
-            os.close(fd)
+            close_fd(fd)
     except OSError:
         pass  # closed by someone else; nothing to do and nobody to tell here
 

@@ -10,8 +10,8 @@ children are the business of ``engine`` (contextree.parent), which is only there
 """
 
 from _io import BytesIO
+from _struct import Struct
 from itertools import count
-from struct import Struct
 
 from contextree.core import process
 from contextree.core.process import loads
@@ -283,9 +283,10 @@ class Router:
             channel.link.open_count -= 1
 
     def reset(self, link, channel, code, text) -> None:
-        """Tell the other end of ``channel`` that it is over."""
+        """Tell the other end of ``channel`` that it is over; not before what was sent, so that a call is not found cancelled
+        before it is there."""
         self.count["resets"] += 1
-        link.send(CONTROL, frame(RESET, channel.mine, CONTROL, channel.number, channel.peer, self.id,
+        link.send(CALLS, frame(RESET, channel.mine, CALLS, channel.number, channel.peer, self.id,
                                  bytes([code]) + text.encode("utf-8", "replace")[:4096]))
 
     def log(self, payload: bytes) -> None:

@@ -1,4 +1,4 @@
-"""The bundle: all of ``contextree.core``, as one piece that a child's first stage can load.
+"""The bundle: all of ``contextree.core`` but the first stage, as one piece that a child's first stage can load.
 
 How it works. Every file under core is read through the package's own loader (so from a checkout, a wheel or a zip
 alike), minified, and put in an order in which each module comes after those that it imports when it is executed.
@@ -6,25 +6,32 @@ alike), minified, and put in an order in which each module comes after those tha
 build that can run ssh's peers. Source rather than code, since the target's Python is not known when this is sent.
 
 ``contextree`` itself is not in here: the child makes a stub of it.
+
+Minifying takes a tenth of a second, so the outcome is kept from one run to the next (see ``kept``).
 """
 
 import ast
 import functools
-import importlib.resources
+import importlib
 import marshal
+import pathlib
+import sys
 import zlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from contextree.core.wire.errors import InternalError
+from contextree.master import minify as minifier
+from contextree.master import scan
+from contextree.master.kept import kept
 from contextree.master.minify import minify
 from contextree.master.scan import module_level_imports
 
-try:
-    from importlib.resources.abc import Traversable
-except ImportError:  # before Python 3.11
+if TYPE_CHECKING:
     from importlib.abc import Traversable
 
 CORE = "contextree.core"
+NOT_SENT = "first_stage.py"  # it is what starts a child: one that has none of its own has no use for it
 LIMIT = 20_000  # bytes of the built bundle: what it may cost to start a child far away
 
 
@@ -40,23 +47,43 @@ def modules() -> list[tuple[str, str]]:
 @functools.lru_cache(maxsize=1)
 def build() -> bytes:
     """Return the bundle: ``modules()`` marshalled (version 2) and compressed by zlib. Built once. Any thread."""
-    return zlib.compress(marshal.dumps(modules(), 2), 9)
+    made_from = [sys.version, *(part for item in _read().items() for part in item)]
+    made_from += [_source_of(module) for module in (__name__, minifier.__name__, scan.__name__)]
+    return kept("contextree.bundle", made_from, lambda: zlib.compress(marshal.dumps(modules(), 2), 9))
 
 
 @functools.lru_cache(maxsize=1)
 def _modules() -> tuple[tuple[str, str], ...]:
-    sources = dict(_sources(importlib.resources.files(CORE), CORE))
+    sources = _read()
     packages = {name.rpartition(".")[0] for name in sources}
     needs = {name: _needs(name, source, name in packages, sources) for name, source in sources.items()}
-    return tuple((name, minify(sources[name])) for name in in_order(needs))
+    return tuple((name, minify(sources[name], annotations=False)) for name in in_order(needs))
 
 
-def _sources(folder: Traversable, package: str) -> Iterator[tuple[str, str]]:
+def _read() -> dict[str, str]:
+    """{name: source} of all of core."""
+    folder: Traversable | pathlib.Path = pathlib.Path(importlib.import_module(CORE).__path__[0])
+    if not folder.is_dir():  # in an archive
+        from importlib.resources import files
+
+        folder = files(CORE)
+    return dict(_sources(folder, CORE))
+
+
+def _source_of(module: str) -> str:
+    """The source of one of the modules that the bundle is built by; its code, where there is none."""
+    loader = sys.modules[module].__loader__
+    return loader.get_source(module) or repr(loader.get_code(module).co_code)  # type: ignore[union-attr]
+
+
+def _sources(folder: "Traversable | pathlib.Path", package: str) -> Iterator[tuple[str, str]]:
     """(name, source) of each module in ``folder`` and below; a folder without ``__init__.py`` is no package of ours."""
     entries = {entry.name: entry for entry in folder.iterdir()}
     if "__init__.py" not in entries:
         return
     for name, entry in sorted(entries.items()):
+        if name == NOT_SENT:
+            continue
         if name == "__init__.py":
             yield package, entry.read_text(encoding="utf-8")
         elif name.endswith(".py"):

@@ -135,7 +135,8 @@ class Catalog:
             dotted = (self.main_alias() or "") if name == MAIN else name
             package = dotted if location.is_package else dotted.rpartition(".")[0]
             for module, taken in imports(tree, package):
-                if self.reachable(module):
+                # dill, unittest and others import the main program, which is no reason to share all that it imports
+                if self.reachable(module) and module != MAIN:
                     found.update(dict.fromkeys(self._with_parents(module)))
                     if self.location(module).is_package:
                         for each in taken:

@@ -2,7 +2,7 @@
 
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from contextree.core.importer import ABSENT, CODE, NAMESPACE, SOURCE
@@ -14,12 +14,13 @@ from contextree.master import bundle
 from contextree.master.finder import Finder
 from contextree.master.logs import Logs
 from contextree.master.values import decode
+from contextree.parent import boot
 from contextree.parent.context import Context
 from contextree.parent.engine import Engine
 
 PUSH = 1 << 19  # bytes of modules that are sent ahead of a call
 
-Row = tuple[str, int, str, bytes | str, bool]
+Row = tuple[str, int, str, bytes | str, bool | str]
 
 
 class RootEngine(Engine):
@@ -32,18 +33,25 @@ class RootEngine(Engine):
         self._main: bool | None = None
         self._plain: set[str] = set()  # modules of the standard library
         self._sharing = threading.Lock()
-        finder.allow("dill")
 
     # -- modules
 
     def row(self, name: str, magic: bytes) -> Row:
-        """What a child gets for module ``name``: compiled when its Python is ours."""
+        """What a child gets for module ``name``: compiled when its Python is ours: a tenth of the time.
+
+        Of the main script the last field is the package that it belongs to (``python -m``)."""
         record = self.finder.find(name)
         if not record.found:
             return name, ABSENT, "", record.reason, False
         if record.namespace:
             return name, NAMESPACE, record.path, b"", True
-        return name, SOURCE, record.path, record.compressed(), record.is_package
+        package: bool | str = record.is_package
+        if name == "__main__":
+            package = getattr(sys.modules[name], "__package__", None) or ""
+        code = record.packed_code(magic)
+        if code is not None:
+            return name, CODE, record.path, code, package
+        return name, SOURCE, record.path, record.compressed(), package
 
     def lookup(self, names: Iterable[str], magic: bytes) -> Iterator[Row]:
         for name in names:
@@ -51,6 +59,22 @@ class RootEngine(Engine):
 
     def records(self, names: Iterable[str]) -> list[Row]:
         return [self.row(name, b"") for name in names]
+
+    def answer(self, question: Any) -> Any:
+        match question:
+            case ["source", *names]:
+                return [self.row(str(name), b"") for name in names]
+            case ["names", str(package), str(path)]:
+                return self.finder.resource_names(package, path)
+            case ["is_file", str(package), str(path)]:
+                return self.finder.is_resource(package, path)
+            case ["data", str(package), str(path)]:
+                return self.finder.resource(package, path)
+            case ["metadata", str(name)]:
+                return self.finder.metadata(name)
+            case ["distributions"]:
+                return self.finder.distributions()
+        return None
 
     def allow(self, modules: Iterable[str]) -> None:
         for name in modules:
@@ -65,18 +89,20 @@ class RootEngine(Engine):
                     self._plain.add(name)
                     new.discard(name)
             context.shared |= modules
-            if needs_main:
-                self.finder.allow("__main__")
-                self.allow(self.finder.closure("__main__"))
             info = self.infos.get(context.id)
             own = {name for name in new if name.partition(".")[0] == "contextree"}
             new -= own
             if not new:
                 return
             self.allow(new)
-            if info is None or self.same_disk(info):
-                return
-            self.push(context, sorted({each for name in new for each in self.finder.closure(name)}))
+            found = {each for name in new for each in self.finder.closure(name)}
+            if not self._main:
+                found.discard("__main__")  # dill imports it, and a direct fork has it in memory
+            names = sorted(found)
+            if info is not None and self.same_disk(info):
+                names = [name for name in names if self.finder.is_changed(name)]
+            if info is not None and names:
+                self.push(context, names)
 
     def same_disk(self, info: Any) -> bool:
         """Whether a context finds what we have on its own ``sys.path``."""
@@ -94,8 +120,9 @@ class RootEngine(Engine):
         info = self.infos.get(context.id)
         if info is not None and info.parent == self.core.id:
             total = 0
+            magic = info.facts.get("magic", b"")
             for name in names:
-                row = self.row(name, b"")
+                row = self.row(name, magic)
                 total += len(row[3])
                 if total > PUSH:
                     break
@@ -105,14 +132,20 @@ class RootEngine(Engine):
         except ContextreeError:
             pass  # the call that this is for will say it
 
-    def main_by_name(self) -> bool:
+    def main_by_name(self, value: Any = None) -> bool:
         if self._main is None:
             self.finder.allow("__main__")
             self._main = self.finder.main_source().found
+            if self._main:  # children call it so, and their pickles do
+                sys.modules.setdefault("__mp_main__", sys.modules["__main__"])
         return self._main
 
     def log_level(self) -> int:
         return self.logs.level
+
+    def end(self, grace: float, then: Callable[[], object]) -> None:
+        """End all children: they have ``grace`` seconds, and are killed two seconds later; then call ``then``. Loop thread."""
+        boot.end_all(self, grace, then)
 
     # -- what children say
 

@@ -98,6 +98,10 @@ class Finder:
         """Let children get ``function(source)`` for ``name``. This shares nothing; ``UsageError`` for a wrong name."""
         self._catalog.modify(name, function)
 
+    def is_changed(self, name: str) -> bool:
+        """Whether children get another source for ``name`` than its file holds: by ``override`` or ``modify``."""
+        return self._catalog.is_changed(name)
+
     def closure(self, module_name: str) -> tuple[str, ...]:
         """Return the modules that a child needs for ``module_name``; see ``Catalog.closure``."""
         return self._catalog.closure(module_name)
@@ -120,7 +124,7 @@ class Finder:
 
         Only after ``allow("__main__")``, and only if it is guarded: elsewhere it is imported, not run.
         """
-        return self.find(MAIN)
+        return self._answer(MAIN)
 
     def main_alias(self) -> str | None:
         """Return the name under which the main script can be imported, if it was started by ``python -m``."""
@@ -181,6 +185,8 @@ class Finder:
         top = name.partition(".")[0]
         if top == OWN:
             return f"refused: only the master has {name!r}"
+        if name != MAIN and not self._is_here(name):
+            return f"refused: not shared, and the master does not have {top!r} either"
         pattern = name if name == MAIN else top + ".*"
         return f"refused: not shared; call a function of it or pass share=[{pattern!r}]"
 
@@ -276,7 +282,8 @@ class Finder:
         return list(self._distributions[1])
 
     def _is_shared_distribution(self, found: Any) -> bool:
-        return any(self._shared.is_shared(each) for each in resources.modules_of(found))
+        modules = resources.modules_of(found)
+        return OWN not in modules and any(self._shared.is_shared(each) for each in modules)
 
     def _permit(self, package: str) -> resources.Permit:
         return lambda parts: self._shared.permits_file(package, parts)
@@ -316,7 +323,15 @@ class Finder:
             if tell:
                 self._logged.add(what)
         if tell:
-            _log.warning("a child asked for %r: %s", what, reason)
+            _log.log(logging.WARNING if self._is_here(what) else logging.DEBUG, "a child asked for %r: %s", what, reason)
+
+    def _is_here(self, what: str) -> bool:
+        """Whether there is something to get. The standard library itself tries names that nobody has, Jython's say."""
+        try:
+            top = what.partition(".")[0]
+            return top == MAIN or not is_module_name(what) or self._catalog.location(top).kind != "missing"
+        except Exception:  # anybody's loader
+            return True
 
 
 _UNGUARDED = (

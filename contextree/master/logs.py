@@ -1,6 +1,7 @@
 """The tree's words in the root's ``logging``.
 
-One logger for each context, ``contextree.<name>``, and below it ``.stdout`` and ``.stderr``; never one that a child names. All
+One logger for each context, ``contextree.<name>``, and below it ``.stdout``, ``.stderr`` and ``.login`` (what came before the
+context was up); never one that a child names. All
 that came from below is data: the message is an argument, control characters are escaped, the level is clamped, and each
 context has a token bucket. Records are handled by a thread of their own, since a handler may block and the loop must not;
 what that thread cannot keep up with is dropped and counted.
@@ -19,6 +20,8 @@ from contextree.parent.boot import STDERR
 RATE, BURST = 2000, 20000  # records a second and at once, for each context
 WAITING = 50000
 SECURITY = "contextree.security"
+# lines of a context, by where they came from; "login" is what came before it was up: banners, what ssh complains of
+LEVELS = {"stdout": logging.INFO, "login": logging.INFO, "stderr": logging.WARNING, "warning": logging.WARNING}
 INDENTED = "\n    "  # so that no line but the first begins where a formatter puts time, level and logger
 
 
@@ -67,7 +70,7 @@ class Logs:
                 return self.line(info.id, "stdout", data[1])
             if kind == STDERR:
                 below = self.engine.infos.get(data[1])
-                if below is not None and below.link is info.link and data[2] in ("stdout", "stderr", "security"):
+                if below is not None and below.link is info.link and data[2] in (*LEVELS, "security"):
                     return self.line(below.id, data[2], data[3])
         except (ContextreeError, TypeError, ValueError, IndexError, OverflowError):
             pass
@@ -77,9 +80,9 @@ class Logs:
     def line(self, number: int, stream: str, line: bytes) -> None:
         """A line of output of a context."""
         name = self.engine.name_of(number) or str(number)
-        level = {"stdout": logging.INFO, "stderr": logging.WARNING}.get(stream, logging.ERROR)
+        level = LEVELS.get(stream, logging.ERROR)
         self.put(number, {
-            "name": f"contextree.{name}.{stream}", "levelno": level, "msg": "%s", "context": name, "context_id": number,
+            "name": f"contextree.{name}" if stream == "warning" else f"contextree.{name}.{stream}", "levelno": level, "msg": "%s", "context": name, "context_id": number,
             "args": (escape(line.decode("utf-8", "replace")),), "exc_text": None,
         })
 

@@ -38,8 +38,10 @@ class _Token(NamedTuple):
     end: tuple[int, int]
 
 
-def minify(source: str) -> str:
+def minify(source: str, annotations: bool = True) -> str:
     """Return ``source`` without comments and docstrings, with every statement on the line where it was.
+
+    ``annotations=False`` leaves those of parameters and return values out as well.
 
     The result has as many newlines as ``source``, compiles to the same tree minus docstrings, and every line that still
     holds code begins with the token that it began with; ``pass`` stands where a docstring was a whole body. Comments in
@@ -49,6 +51,8 @@ def minify(source: str) -> str:
     tree = ast.parse(text)
     tokens = list(_tokens(text))
     dropped, replaced = _docstrings(tree, text.split("\n"), tokens)
+    if not annotations:
+        dropped |= _annotations(tree, text.split("\n"), tokens)
     writer = _Writer()
     for index, token in enumerate(tokens):
         if index in replaced:
@@ -111,6 +115,21 @@ def _docstrings(tree: ast.Module, lines: list[str], tokens: list[_Token]) -> tup
             if statement is strings[0] and len(strings) == len(node.body) and not isinstance(node, ast.Module):
                 replaced.add(first)
     return dropped, replaced
+
+
+def _annotations(tree: ast.Module, lines: list[str], tokens: list[_Token]) -> set[int]:
+    """The indices of the tokens of annotations, with the ``:`` or ``->`` before them."""
+    starts = {token.start: index for index, token in enumerate(tokens) if token.kind not in _SILENT}
+    ends = {token.end: index for index, token in enumerate(tokens) if token.kind not in _SILENT}
+    dropped: set[int] = set()
+    for node in ast.walk(tree):
+        note = node.annotation if isinstance(node, ast.arg) else getattr(node, "returns", None)
+        if note is not None:
+            row, end_row = lines[note.lineno - 1], lines[note.end_lineno - 1]
+            first = starts[note.lineno, len(row.encode()[: note.col_offset].decode())]
+            last = ends[note.end_lineno, len(end_row.encode()[: note.end_col_offset].decode())]
+            dropped.update(range(first - 1, last + 1))
+    return dropped
 
 
 def is_string_statement(node: ast.stmt) -> bool:

@@ -32,6 +32,7 @@ class Record:
     source: bytes | None = field(default=None, repr=False)
     _compressed: bytes | None = field(default=None, repr=False)
     _code: bytes | None = field(default=None, repr=False)
+    _packed: bytes | None = field(default=None, repr=False)
     _file: tuple[str, int] | None = field(default=None, repr=False)  # where source was read, and its mtime_ns then
 
     @property
@@ -58,6 +59,13 @@ class Record:
                 return None
             self._code = marshal.dumps(code)
         return self._code
+
+    def packed_code(self, magic: bytes) -> bytes | None:
+        """Return ``code(magic)`` compressed by zlib, lightly: links are quicker than level 9; worked out once."""
+        code = self.code(magic)
+        if code is not None and self._packed is None:
+            self._packed = zlib.compress(code, 1)
+        return self._packed if code is not None else None
 
     def _cached(self) -> types.CodeType | None:
         """The code that Python itself keeps in ``__pycache__``: a tenth of the time that compiling takes."""

@@ -9,13 +9,14 @@ descriptor outlives a call.
 Every function answers (result, reason), the result None where there is a reason; nothing raises. Any thread.
 """
 
-import importlib.metadata
 import os
 import re
 import stat
-import zipfile
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import importlib.metadata
 
 Parts = tuple[str, ...]
 Permit = Callable[[Parts], bool]
@@ -153,6 +154,8 @@ def _read_zip(location: str, parts: Parts, limit: int) -> tuple[bytes | None, st
     archive, inner = _split_zip(location)
     if not archive:
         return None, "missing: no such resource"
+    import zipfile
+
     try:
         with zipfile.ZipFile(archive) as opened:
             info = opened.getinfo(inner + "/".join(parts))
@@ -174,6 +177,8 @@ def _zip_names(location: str, parts: Parts, wanted: str | None = None) -> Names 
     prefix = "".join([inner, *(part + "/" for part in parts)])
     found: dict[str, bool] = {}
     exists = False
+    import zipfile
+
     try:
         with zipfile.ZipFile(archive) as opened:
             for path in opened.namelist():
@@ -188,15 +193,17 @@ def _zip_names(location: str, parts: Parts, wanted: str | None = None) -> Names 
     return sorted(found.items()) if exists else None
 
 
-def distribution(name: object, path: Sequence[str] | None) -> importlib.metadata.Distribution | None:
+def distribution(name: object, path: Sequence[str] | None) -> "importlib.metadata.Distribution | None":
     """Return the installed distribution ``name``; None if there is none or the name is not one."""
     if not isinstance(name, str) or not _DISTRIBUTION.fullmatch(name):
         return None
     return next(iter(distributions(path, name=name)), None)
 
 
-def distributions(path: Sequence[str] | None, **filters: str) -> list[importlib.metadata.Distribution]:
+def distributions(path: Sequence[str] | None, **filters: str) -> "list[importlib.metadata.Distribution]":
     """Return all installed distributions that can be read at all."""
+    import importlib.metadata  # brings the email package along, so only when asked
+
     context: dict[str, Any] = dict(filters) if path is None else {**filters, "path": list(path)}
     try:
         return list(importlib.metadata.distributions(**context))
@@ -204,7 +211,7 @@ def distributions(path: Sequence[str] | None, **filters: str) -> list[importlib.
         return []
 
 
-def distribution_name(found: importlib.metadata.Distribution) -> str:
+def distribution_name(found: "importlib.metadata.Distribution") -> str:
     """Return its name, or nothing if it does not say."""
     try:
         name = found.metadata["Name"]
@@ -213,7 +220,7 @@ def distribution_name(found: importlib.metadata.Distribution) -> str:
     return name if isinstance(name, str) and _DISTRIBUTION.fullmatch(name) else ""
 
 
-def modules_of(found: importlib.metadata.Distribution) -> set[str]:
+def modules_of(found: "importlib.metadata.Distribution") -> set[str]:
     """Return the dotted names of the packages (and top-level modules) that a distribution installs."""
     modules: set[str] = set()
     top = _text(found, "top_level.txt") or ""
@@ -231,7 +238,7 @@ def modules_of(found: importlib.metadata.Distribution) -> set[str]:
     return {each for each in modules if each}
 
 
-def metadata_files(found: importlib.metadata.Distribution) -> dict[str, str]:
+def metadata_files(found: "importlib.metadata.Distribution") -> dict[str, str]:
     """Return the texts of ``METADATA_FILES`` that a distribution has; an egg's PKG-INFO counts as METADATA."""
     texts = {name: _text(found, name) for name in METADATA_FILES}
     if texts["METADATA"] is None:
@@ -239,7 +246,7 @@ def metadata_files(found: importlib.metadata.Distribution) -> dict[str, str]:
     return {name: text for name, text in texts.items() if text is not None and len(text) <= METADATA_LIMIT}
 
 
-def _text(found: importlib.metadata.Distribution, name: str) -> str | None:
+def _text(found: "importlib.metadata.Distribution", name: str) -> str | None:
     try:
         return found.read_text(name)
     except Exception:

@@ -9,12 +9,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from contextree.core import process
-from contextree.core.broker import Broker
 from contextree.core.router import MAX_MESSAGE
 from contextree.core.router import Router as Core
 from contextree.core.wire.errors import Closed, ForkedError
 from contextree.master.engine import RootEngine
 from contextree.master.finder import Finder
+from contextree.parent.reaper import Reaper
+from contextree.parent.loop import Loop
 from contextree.parent.router import Router as ParentRouter
 
 _open: "weakref.WeakSet[Router]" = weakref.WeakSet()
@@ -22,6 +23,10 @@ _open: "weakref.WeakSet[Router]" = weakref.WeakSet()
 
 class Router(ParentRouter):
     """The root of a tree of contexts, with one loop thread. Use it in a ``with`` block: everything is gone after it.
+
+    >>> with contextree.Router() as tree:
+    ...     tree.fork().call(sum, [1, 2, 3])
+    6
 
     name         of this context, in messages.
     share        names of modules, or ``"package.*"``, that children may import besides what calls need.
@@ -35,16 +40,17 @@ class Router(ParentRouter):
 
     def __init__(self, name: str = "master", *, share: Iterable[str] = (), block: Iterable[str] = (), preload: Iterable[str] = (),
                  log_level: int | None = None, max_message: int = MAX_MESSAGE, grace: float = 3.0) -> None:
-        self.broker = Broker(name=name)
+        self.broker = Loop(name=name)
         core = Core(self.broker, 0, name)
         core.max_message = max_message
-        self.finder = Finder(share, block)
+        self.finder = Finder((*share, "dill.*"), block)  # functions that have no name go by dill
         engine = RootEngine(core, self.finder, log_level)
         core.engine = engine
         engine.preload = tuple(preload)
         super().__init__(engine)
         self.grace = grace
         self._closing = threading.Lock()
+        self._left: list[tuple[int, str]] = []
         self.closed = False
         self.broker.on_error = self._log_error
         self.broker.on_end(self._ended)
@@ -55,7 +61,8 @@ class Router(ParentRouter):
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self.close()
+        if self.engine.core.generation == process.generation:  # else the block belongs to the parent of this process
+            self.close()
 
     def close(self, grace: float | None = None) -> None:
         """End all contexts and the loop; returns when processes are reaped and descriptors closed. Idempotent.
@@ -75,17 +82,33 @@ class Router(ParentRouter):
                 self.broker.on_end(waiter.wake)
                 waiter.wait()
                 self.broker.stop()
+            self._reap()
             self.engine.logs.end()
 
     shutdown = close
 
     def _ended(self) -> None:
         self.engine.core.close(Closed(f"the router {self.name} was closed: {self.broker.closed}"))
-        for branch in list(self.engine.children.values()):
-            branch.link.close("the loop has ended")
-            branch.result.close(Closed(str(self.broker.closed)))
-            branch.close_stderr()
-            branch.close_terminal()
+        engine = self.engine
+        if engine.reaper is not None:
+            self._left = [(child.pid, child.command) for child in engine.reaper if child.is_ours()]
+        for branch in list(engine.children.values()):
+            branch.abandon(Closed(str(self.broker.closed)))
+        if engine.template is not None:
+            engine.template.abandon()
+
+    def _reap(self) -> None:
+        """Wait for processes that were not reaped because the loop ended before they did: they have lost their link."""
+        if self._left:
+            broker = Loop(name=self.name)
+            broker.start()
+            reaper = Reaper(broker)
+            children = [reaper.monitor(pid, command, spawned=True) for pid, command in self._left]
+            for child in children:
+                child.end(grace=self.grace)
+            for child in children:
+                child.wait(self.grace + 5)
+            broker.stop()
 
     def _log_error(self, function: Any) -> None:
         logging.getLogger("contextree").error("error in %s", getattr(function, "__qualname__", function), exc_info=True)

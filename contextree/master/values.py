@@ -26,7 +26,8 @@ import msgspec
 from msgspec.msgpack import Decoder, Encoder, Ext
 
 from contextree.core.wire.errors import DecodeError
-from contextree.core.wire.values import DEFAULT_LIMITS, NAMED, TUPLE, Limits, State, encode, register
+from contextree.core.wire.values import DEFAULT_LIMITS, NAMED, TUPLE, Limits, encode, register
+from contextree.parent.values import Reader
 
 __all__ = ["DEFAULT_LIMITS", "Limits", "decode", "encode", "register"]
 
@@ -56,15 +57,15 @@ def decode(
     ext: Callable[[int, bytes], Any] | None = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Any:
-    """The same as ``contextree.core.wire.values.decode``: the same value or a DecodeError for the same bytes."""
-    state = State(ext, limits)
+    """The same as ``contextree.parent.values.decode``: the same value or a DecodeError for the same bytes."""
+    state = Reader(ext, limits)
     try:
         return _read(state, data, limits.depth, 0)
     except Exception as error:  # noqa: BLE001 - hooks and registered types may raise anything
         raise DecodeError(f"bad value: {str(error) or type(error).__name__:.200}") from None
 
 
-def _read(state: State, data: bytes | bytearray | memoryview, depth: int, copies: int) -> Any:
+def _read(state: Reader, data: bytes | bytearray | memoryview, depth: int, copies: int) -> Any:
     """The value that ``data`` holds, in C when that is safe; counts its items but not the value itself."""
     if len(data) <= _SHORT:
         return _read_pure(state, data, depth)
@@ -81,7 +82,7 @@ def _read(state: State, data: bytes | bytearray | memoryview, depth: int, copies
     return _read_pure(state, data, depth)
 
 
-def _read_extension(state: State, data: bytes | bytearray | memoryview, depth: int, copies: int) -> Any:
+def _read_extension(state: Reader, data: bytes | bytearray | memoryview, depth: int, copies: int) -> Any:
     """A tuple, for one, that is not in anything: its list is read in place."""
     at = _CODE_AT[data[0]]
     code = data[at]
@@ -92,7 +93,7 @@ def _read_extension(state: State, data: bytes | bytearray | memoryview, depth: i
     return _read_pure(state, data, depth)
 
 
-def _bounded(state: State, data: bytes | bytearray | memoryview) -> bool:
+def _bounded(state: Reader, data: bytes | bytearray | memoryview) -> bool:
     """Whether no more memory can go into a value too large than into one just allowed.
 
     A list costs 64 bytes and more for one byte in the message, other items at most some 20 for each byte.
@@ -100,11 +101,11 @@ def _bounded(state: State, data: bytes | bytearray | memoryview) -> bool:
     items = state.left
     if len(data) <= items:
         return True
-    return len(data) <= 8 * items and len(bytes(data).translate(None, _NO_HEADS)) <= items
+    return len(data) <= 10 * items and len(bytes(data).translate(None, _NO_HEADS)) <= items
 
 
-def _read_pure(state: State, data: bytes | bytearray | memoryview, depth: int) -> Any:
-    part = State(state.ext, state.limits, data)
+def _read_pure(state: Reader, data: bytes | bytearray | memoryview, depth: int) -> Any:
+    part = Reader(state.ext, state.limits, data)
     part.left = state.left
     value = part.read(depth)
     if part.pos != len(data):
@@ -113,7 +114,7 @@ def _read_pure(state: State, data: bytes | bytearray | memoryview, depth: int) -
     return value
 
 
-def _settle(state: State, value: Any, depth: int, copies: int) -> Any:
+def _settle(state: Reader, value: Any, depth: int, copies: int) -> Any:
     """Count the items of what msgspec read and put the values of extensions in their places."""
     kind = type(value)
     if kind is list:

@@ -70,14 +70,15 @@ class Branch:
         self.state = "start"
         self.nonce = b"\ncontextree:" + os.urandom(16).hex().encode() + b"\n"
         self.link = self.process = self.timer = self.command = None
-        self.terminal = self.errors = None
+        self.terminal = self.slave = self.errors = None
         self.noise = b""
-        self.seen_alive = False
+        self.seen_alive = self.detached = False
+        self.awaited = False  # is there a process of which we have not been told yet?
         self.output = deque(maxlen=20)
         self.lines = Bucket(2000, 20000)
         self.partial = Lines(self.line)
         self.result = Mailbox()
-        self.reason = self.error = None
+        self.reason = self.error = self.quiet = None
         self.status = None
         self.started = self.broker.clock()
         self.took = None
@@ -94,24 +95,33 @@ class Branch:
         link.scan = self.scan
         link.pending = [first] if first else []
         engine.children[self.id] = self
-        engine.add(link, self.id, engine.core.id, self.name, self.trusted, {"method": self.plan.method})
+        engine.add(link, self.id, engine.core.id, self.name, self.trusted, {
+            "method": self.plan.method,
+            "same": self.plan.method == "fork" or (self.plan.method == "local" and not self.plan.python)})
         self.move("connect")
         link.start()
         link.flush()
 
     def watch_process(self, handle) -> None:
         """Be told of the end of the process."""
+        self.awaited = False
         self.process = handle
         handle.on_exit(self.exited)
+        if self.state == "dead":
+            handle.end(grace=0.5)
 
     def watch_stderr(self, fd) -> None:
         """Log the lines that come on ``fd``."""
         self.errors = fd
         self.broker.watch(fd, self.read_stderr)
 
-    def watch_terminal(self, fd) -> None:
-        """Have the dialogue of the plan on the terminal whose master is ``fd``."""
+    def watch_terminal(self, fd, slave) -> None:
+        """Have the dialogue of the plan on the terminal whose master is ``fd``.
+
+        Its ``slave`` stays open until the child has ended, which shows elsewhere: ssh opens /dev/tty anew for each question,
+        and while nobody has the slave open the master reads as if all were over."""
         self.terminal = fd
+        self.slave = slave
         self.broker.watch(fd, self.read_terminal)
 
     def move(self, state) -> None:
@@ -227,17 +237,34 @@ class Branch:
         if fd is not None:
             self.broker.forget(fd)
             process.close(fd)
+            process.close(self.slave)
 
     def line(self, line) -> None:
         """A line that the child wrote to stderr."""
         self.note(line.rstrip(b"\r"), "stderr")
 
     def note(self, line, stream) -> None:
-        """Keep a line for the error text, and log it; at a bounded rate."""
+        """Keep a line for the error text, and log it, at a bounded rate; what comes before HELLO (banners, what ssh complains
+        of) as login."""
         if not self.lines.take(self.broker.clock()):
             return
-        self.output.append(line[:500].decode("utf-8", "replace"))
+        if self.took is None:
+            stream = "login"
+        self.output.append(printable(line))
         self.engine.child_line(self.id, stream, line)
+
+    def warn(self) -> None:
+        """Log what the plan wants its user to know."""
+        for warning in self.plan.warnings:
+            self.engine.child_line(self.id, "warning", warning.encode("utf-8", "replace"))
+
+    def last_lines(self) -> str:
+        """What it said at last: on the terminal, then on stderr and stdout."""
+        lines = list(self.output)
+        dialogue = self.plan.dialogue
+        if dialogue is not None:
+            lines[:0] = [line for line in dialogue.explain().split("\n") if line.strip() and line not in lines]
+        return "\n".join(lines)
 
     # -- the end
 
@@ -248,14 +275,24 @@ class Branch:
         if self.state not in ("dying", "dead"):
             self.early = self.state != "up"
             self.phase = self.state
+            self.quiet = self.broker.clock() - link.last_read
             self.move("dying")
             self.timer = self.broker.timer(NEWS, self.settle, True)
         if self.process is not None:
             self.process.hint()
         self.settle()
 
+    def orphaned(self, state) -> None:
+        """Who would reap it has ended: it goes on for as long as its link does, and nobody will know its status."""
+        self.process = None
+        self.awaited = False
+        self.status = state
+        self.settle()
+
     def exited(self, state) -> None:
         """The process has ended."""
+        if self.process is None:
+            return  # orphaned, or detached
         self.status = state
         if self.state not in ("dying", "dead"):
             # descriptors that a grandchild inherited may keep the link open for ever
@@ -264,7 +301,8 @@ class Branch:
 
     def settle(self, late=False) -> None:
         """Tell everybody, once all the news are in (or it is too late to wait for them)."""
-        if self.state != "dying" or not (late or (self.status is not None or self.process is None) and self.errors is None):
+        if self.state != "dying" or not (late or (self.status is not None or self.process is None and not self.awaited)
+                                             and self.errors is None):
             return
         self.move("dead")
         self.close_stderr()
@@ -281,10 +319,19 @@ class Branch:
         numbers = [number for number, info in engine.infos.items() if info.link is self.link]
         numbers.sort(key=lambda number: number != self.id)
         if numbers:
-            engine.remove(numbers, text, self.error)
+            engine.remove(numbers, text, self.error, self.status, error.output)
         self.result.close(self.error or error)
         for function in self.on_dead:
             function()
+
+    def abandon(self, error) -> None:
+        """The loop ends before the child does: let go of everything and tell who waits. Loop thread, at its end."""
+        self.state = "dead"
+        self.link.on_lost = lambda link, reason: None
+        self.link.close(str(error))
+        self.close_stderr()
+        self.close_terminal()
+        self.result.close(error)
 
     def explain(self) -> str:
         """How it ended, in words, with its last lines."""
@@ -295,6 +342,8 @@ class Branch:
                 text += "; " + self.reason
         elif self.process is not None:
             text = "the connection was lost (%s), its process has not ended yet" % text
+        if self.plan.silence and self.quiet and self.quiet > self.plan.silence * 0.6:  # it says something each second
+            text += "; nothing had come from there for %.0f s: the host or the network to it does not answer" % self.quiet
         if self.output and (self.status is None or not self.status.clean() or self.early):
             text += "; its last lines were:\n  " + "\n  ".join(list(self.output)[-10:])
         return text
@@ -304,8 +353,8 @@ class Branch:
         returncode = self.status.returncode if self.status is not None else None
         for line in self.noise.split(b"\n"):
             if line.strip() and line + b"\n" != ALIVE:
-                self.output.append(line[:500].decode("utf-8", "replace"))
-        output = "\n".join(self.output)
+                self.output.append(printable(line))
+        output = self.last_lines()
         if "contextree: Python 3.6 or newer is needed" in output:
             return self.make_error("VersionError", output[output.rindex("Python 3.6 or"):].split("\n")[0], "boot", returncode)
         if self.seen_alive:
@@ -317,13 +366,12 @@ class Branch:
         """An error of a class of the tree, by name, with the fields of a ConnectError."""
         kind = getattr(errors, name, ConnectError)
         command = " ".join(word if len(word) < 200 else word[:60] + "..." for word in self.command or ())
-        return kind("%s: %s" % (self.name, message), phase=phase, command=command, status=status,
-                    output="\n".join(self.output))
+        return kind("%s: %s" % (self.name, message), phase=phase, command=command, status=status, output=self.last_lines())
 
     def timed_out(self, phase, limit) -> None:
         """A phase took too long."""
         self.fail(ConnectTimeout("%s: phase %s took more than %s s" % (self.name, phase, limit), phase=phase,
-                                 output="\n".join(self.output), command=" ".join(self.command or ())[:300]))
+                                 output=self.last_lines(), command=" ".join(self.command or ())[:300]))
 
     def fail(self, error) -> None:
         """Give up on a child that is not up."""
@@ -339,17 +387,33 @@ class Branch:
         if self.state == "up":
             link.send(CONTROL, frame(GOAWAY, 0, CONTROL, 0, self.id, self.engine.core.id, b"%f" % max(grace, 0.1)))
         else:
+            self.error = self.error or errors.CallCancelled("starting %s was cancelled: it was shut down" % self.name)
             link.close("it was shut down")
         if self.process is not None:
             self.process.end((lambda: None,), self.hang_up, grace, patience)
         else:
             self.broker.timer(grace + patience, link.close, "it was shut down")
 
+    def release(self) -> None:
+        """Let go of a detached child: its link is closed and it runs on. Loop thread."""
+        handle, self.process = self.process, None
+        self.reason = self.reason or "it was detached"
+        self.close_stderr()
+        self.link.close(self.reason)
+        if handle is not None:
+            handle.release()
+
     def hang_up(self) -> None:
         """Close what keeps it alive."""
         self.close_terminal()
         if self.link.rfd is not None:
             self.link.close("it did not end in time")
+
+
+def printable(line) -> str:
+    """A line of a stranger for an error text: cut, and nothing in it that could drive a terminal."""
+    text = line[:500].decode("utf-8", "replace")
+    return text if text.isprintable() else "".join(c if c.isprintable() or c == "\t" else "?" for c in text)
 
 
 def name_for(engine, plan, number) -> str:
@@ -389,8 +453,9 @@ def wait_up(branch) -> None:
         raise error from None
 
 
-def end_all(engine, grace, then) -> None:
-    """Shut all children of ``engine`` down, then its template, then call ``then()``. Loop thread."""
+def end_all(engine, grace, then, patience=2.0) -> None:
+    """Shut all children of ``engine`` down, then its template, then call ``then()``: all have been reaped by then, or it is
+    too late. Loop thread."""
     engine.ending = True
     state = {"done": False}
 
@@ -399,13 +464,17 @@ def end_all(engine, grace, then) -> None:
             return
         state["done"] = True
         if engine.template is not None:
-            engine.template.end()
-        then()
+            engine.template.end(then)
+        else:
+            then()
 
     for branch in list(engine.children.values()):
         branch.on_dead.append(finish)
-        branch.shutdown(grace)
-    engine.broker.timer(grace + 5.0, finish, True)
+        if branch.detached:
+            branch.release()
+        else:
+            branch.shutdown(grace, patience)
+    engine.broker.timer(grace + patience + 3.0, finish, True)
     finish()
 
 

@@ -7,20 +7,49 @@ user's types. Futures with callbacks are finished by a thread of the tree that i
 
 import builtins
 import threading
-from concurrent import futures
+
+try:
+    from concurrent import futures
+except ImportError:  # Debian's python3-minimal has none: such a context can grow children and call them all the same
+    futures = None
 
 from contextree.core import calls, process
 from contextree.core.mailbox import Mailbox
 from contextree.core.wire import errors
 from contextree.core.wire.frames import BROKEN
 from contextree.core.wire.errors import (
-    CallCancelled, CallTimeout, Closed, ContextreeError, ProtocolError, RemoteError, WouldBlockLoop,
+    CallCancelled, CallTimeout, Closed, ContextreeError, ProtocolError, RemoteError, UnsupportedPlatform, UsageError,
+    WouldBlockLoop,
 )
 
 OWN = errors.__name__
 BACKLOG = 1 << 24  # bytes that may wait for one link before who calls has to wait too
 making = process.allocate_lock()
+
+
+def _forked() -> None:
+    global making
+    making = process.allocate_lock()  # another thread of the parent may have held it
+
+
+process.after_fork.append(_forked)
 exception_types = {}  # (module, qualname) -> class: what may be re-raised as itself, besides builtins and our own
+
+
+def register_exception(kind: type) -> type:
+    """Let exceptions of exactly the class ``kind`` be re-raised as themselves, also from contexts that are not trusted:
+    made by ``kind(*args)`` of plain ``args`` that come from there. Returns ``kind``, so that it can decorate a class.
+
+    Here, where the exception arrives; there nothing need be done. UsageError unless ``kind`` is an Exception. Any thread.
+
+    >>> @contextree.register_exception
+    ... class OutOfPaper(Exception):
+    ...     pass
+    """
+    if not isinstance(kind, type) or not issubclass(kind, Exception):
+        raise UsageError("register_exception wants a class of exceptions, not %r" % (kind,))
+    exception_types[kind.__module__, kind.__qualname__] = kind
+    return kind
 
 
 def unpack(engine, pickles, data):
@@ -66,10 +95,11 @@ def make_error(record, pickles):
     try:
         if isinstance(kind, type) and issubclass(kind, ContextreeError):
             error = kind(str(text), **{str(key): value for key, value in (fields or {}).items()})
-        elif isinstance(kind, type) and issubclass(kind, Exception) and type(args) is tuple:
-            error = kind(*args)
-        elif pickled and pickles:
+        elif pickled and pickles:  # attributes, notes and causes too
             error = process.loads(pickled)
+        plain = type(args) is tuple and isinstance(kind, type) and issubclass(kind, Exception)
+        if plain and not isinstance(error, Exception):
+            error = kind(*args)
     except Exception:
         error = None
     if not isinstance(error, Exception):
@@ -151,16 +181,23 @@ def describe(function) -> str:
     return getattr(function, "__qualname__", None) or repr(function)[:80]
 
 
-class CallFuture(futures.Future):
+class CallFuture(futures.Future if futures else object):
     """The Future of one call. ``cancel`` also tells the other end: what has not started there will not.
+
+    >>> future = web.submit(pow, 2, 10)
+    >>> future.result(timeout=10)
+    1024
 
     A Condition and two lists for every future are most of what a Future costs, and nearly none is ever waited for twice or
     has callbacks; so they are made when somebody first needs them. ``making`` guards that, and the end of those without."""
 
-    _state = futures._base.PENDING
-    _result = _exception = channel = _raw = _made = _own = None
+    _state = futures and futures._base.PENDING
+    _result = _exception = channel = _raw = _made = _timer = _own = None
 
     def __init__(self, engine) -> None:
+        if futures is None:
+            raise UnsupportedPlatform("submit() needs concurrent.futures, which the Python of %s does not have: use call()"
+                                      % engine.core.name)
         self.engine = engine
 
     @property
@@ -182,11 +219,22 @@ class CallFuture(futures.Future):
 
     def end(self, channel, error):
         """No answer will come."""
-        if self._raw is None:
+        if self._raw is None and self._made is None:
             self._made = None, error
             self._finish()
 
+    def limit(self, timeout, error) -> None:
+        """Wait no longer than ``timeout`` seconds from now. Loop thread."""
+        if self._raw is None and self._made is None:
+            self._timer = self.engine.broker.timer(timeout, self._expire, error)
+
+    def _expire(self, error):
+        self.end(None, error)
+        self.channel.cancel()
+
     def _finish(self):
+        if self._timer:
+            self._timer.cancel()
         with making:
             if self._own is None:
                 self._state = futures._base.FINISHED
@@ -229,12 +277,14 @@ class CallFuture(futures.Future):
 
     def _wait(self, timeout):
         if self._state != futures._base.FINISHED:
+            self.engine.check_fork()
             if process.get_ident() == self.engine.broker.thread:
                 raise WouldBlockLoop("result() on the loop thread would wait for itself")
             futures.Future.exception(self, timeout)
 
     def cancel(self) -> bool:
         """Give the answer up: True unless it is there already. The function there is told, not killed."""
+        self.engine.check_fork()
         with self._condition:
             if self._state == futures._base.FINISHED:
                 return False
@@ -258,29 +308,39 @@ def submit(context, function, args, kwargs, options):
     wait_for_room(context)
     future = CallFuture(engine)
     future.channel = context.open_call(calls.CALL, function, args, kwargs, options, future.message, future.end, flush=False)
+    timeout = options.get("timeout")
+    if timeout is not None:
+        error = CallTimeout("%s did not answer %s within %s s" % (context.name, describe(function), timeout))
+        engine.broker.defer(future.limit, timeout, error)
     return future
 
 
 class Stream:
     """Iterator over what a generator yields in another context. ``close`` closes the generator there; as a context
-    manager it does so at the end of the block. It is paced: the generator waits while we do not take."""
+    manager it does so at the end of the block. It is paced: the generator waits while we do not take.
+
+    >>> import itertools
+    >>> with web.stream(itertools.count, 7) as numbers:
+    ...     next(numbers), next(numbers)
+    (7, 8)
+    """
 
     def __init__(self, context, function, args, kwargs, options) -> None:
         self.engine = context.engine
         wait_for_room(context)
         self.timeout = options.get("timeout")
-        self.mailbox = Mailbox()
+        self.mailbox = mailbox = Mailbox()
+        self.done = True
+
+        def message(channel, data, fin, cost):  # no methods: the channel must not keep a stream alive that nobody has
+            if not mailbox.closed:
+                mailbox.put((data, fin, cost))
+
+        def end(channel, error):
+            mailbox.close(error)
+
+        self.channel = context.open_call(calls.STREAM, function, args, kwargs, options, message, end)
         self.done = False
-        self.channel = context.open_call(calls.STREAM, function, args, kwargs, options, self.message, self.end)
-
-    def message(self, channel, data, fin, cost):
-        """An item came. Loop thread."""
-        if not self.mailbox.closed:
-            self.mailbox.put((data, fin, cost))
-
-    def end(self, channel, error):
-        """The channel has ended."""
-        self.mailbox.close(error)
 
     def __iter__(self):
         return self
@@ -288,6 +348,7 @@ class Stream:
     def __next__(self):
         if self.done:
             raise StopIteration
+        self.engine.check_fork()
         try:
             data, fin, cost = self.mailbox.get(self.timeout)
         except CallTimeout:
@@ -308,8 +369,8 @@ class Stream:
                 self.channel.taken(cost)
 
     def close(self) -> None:
-        """Take no more; the generator there is closed. Idempotent; from any thread."""
-        if not self.done:
+        """Take no more; the generator there is closed. Idempotent; from any thread. In a forked process it does nothing."""
+        if not self.done and self.engine.core.generation == process.generation:
             self.done = True
             self.channel.cancel()
             self.mailbox.close(Closed("the stream was closed"))

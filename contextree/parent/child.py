@@ -56,7 +56,13 @@ class Child(Watched):
         the handle was released, ``WouldBlockLoop`` on the loop thread. Where no thread runs the loop, this call
         drives it."""
         waiter = process.Waiter()
-        ticket = self.begin_wait(options, waiter.wake)
+
+        def wake():
+            waiter.wake()
+            if not self._broker.running and not self._broker.closed:
+                self._broker.defer(waiter.wake)  # we drive the loop: it must not go to sleep after this
+
+        ticket = self.begin_wait(options, wake)
         end = None if timeout is None else monotonic() + timeout
         try:
             while ticket.state is None and ticket.error is None:

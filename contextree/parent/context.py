@@ -4,7 +4,7 @@ from contextree.connect import local as local_method
 from contextree.connect import ssh as ssh_method
 from contextree.core import calls as core_calls
 from contextree.core import process
-from contextree.core.wire.errors import CallTimeout, Closed, ContextDied, ForkedError, UsageError
+from contextree.core.wire.errors import CallTimeout, Closed, ContextDied, UsageError
 from contextree.core.wire.frames import CONTROL, MAIN, PICKLE, PING, SERVICE, frame
 from contextree.core.wire.routes import valid_name
 from contextree.parent import calls
@@ -44,7 +44,13 @@ class Grower:
 class Context(Grower):
     """One context of the tree, as seen from here. The same object for the same id, within one router.
 
-    Handles may be passed to calls and come back as the same object."""
+    Handles may be passed to calls and come back as the same object.
+
+    >>> web.call(abs, -42)
+    42
+    >>> web.name, web.state
+    ('web', 'up')
+    """
 
     def __init__(self, engine, number: int, name: str) -> None:
         self.engine = engine
@@ -67,38 +73,41 @@ class Context(Grower):
 
     # -- calls
 
-    def call(self, function, *args, **kwargs):
+    def call(self, __function, *args, **kwargs):
         """Run ``function(*args, **kwargs)`` there and return its result.
 
         Exceptions are re-raised as themselves where they are builtin, registered, or this context is trusted, with a
         RemoteError as cause; as RemoteError otherwise. ContextDied when the context ends, CallTimeout after the timeout of
         ``with_options``, NotSendable when something cannot be sent."""
-        return calls.call(self, function, args, kwargs, self.options)
+        return calls.call(self, __function, args, kwargs, self.options)
 
-    def submit(self, function, *args, **kwargs):
+    def submit(self, __function, *args, **kwargs):
         """As ``call``, without waiting: a ``concurrent.futures.Future``."""
-        return calls.submit(self, function, args, kwargs, self.options)
+        return calls.submit(self, __function, args, kwargs, self.options)
 
-    def stream(self, function, *args, **kwargs) -> calls.Stream:
+    def stream(self, __function, *args, **kwargs) -> calls.Stream:
         """Iterate here over what ``function(*args, **kwargs)`` yields there; it waits while we do not take."""
-        return calls.Stream(self, function, args, kwargs, self.options)
+        return calls.Stream(self, __function, args, kwargs, self.options)
 
-    def with_options(self, timeout: "float | None" = None, threads: int = 0) -> "Context":
+    def with_options(self, **options) -> "Context":
         """The same context with other options for its calls: ``timeout`` in seconds for each, ``threads``: run them there on
-        a pool of up to as many threads instead of one by one on its main thread."""
+        a pool of up to as many threads instead of one by one on its main thread. What is not given stays as it is."""
+        for name in options:
+            if name not in ("timeout", "threads"):
+                raise TypeError("with_options() has no option %r; there are timeout and threads" % name)
         twin = Context(self.engine, self.id, self.name)
         twin.shared = self.shared
-        twin.options = {"timeout": timeout, "threads": threads}
+        twin.options = dict(self.options, **options)
         return twin
 
     def open_call(self, kind, function, args, kwargs, options, message, end, flush=True, service=0):
         """Open a channel for a call; the modules that it needs are shared first."""
         engine = self.engine
-        if engine.core.generation != process.generation:
-            raise ForkedError("%s belongs to the process that this one was forked from" % self.name)
+        engine.check_fork()
         info = engine.infos.get(self.id)
         version = info and info.facts.get("version")
-        data, flags, modules = pack_call(function, args, kwargs, version, engine.main_by_name)
+        by_name = (info and info.facts.get("main")) or engine.main_by_name
+        data, flags, modules = pack_call(function, args, kwargs, version, by_name)
         if modules and not modules <= self.shared:
             engine.share(self, modules, flags & MAIN)
         trusted = self.id in engine.above or (info is not None and info.trusted)
@@ -121,6 +130,7 @@ class Context(Grower):
     # -- growing and ending
 
     def _grow(self, plan, options):
+        self.engine.check_fork()
         from contextree.parent import control
 
         if not valid_name(plan.name.replace("{id}", "1")):
@@ -144,6 +154,7 @@ class Context(Grower):
         engine = self.engine
         if self.id == engine.core.id:
             raise UsageError("a context cannot shut itself down")
+        engine.check_fork()
         info = engine.infos.get(self.id)
         if info is None:
             return
@@ -158,12 +169,31 @@ class Context(Grower):
                 pass  # its parent ended, and it with it
         engine.wait_gone(self.id, 5.0)
 
+    def detach(self) -> None:
+        """Let it survive the loss of its parent: whatever becomes of that, it ends when the call that runs there then ends.
+
+        Until then nothing changes; ``shutdown`` and ``kill`` still end it. Returns when it knows. A terminal that its command
+        runs on (``sudo``, passwords for ``ssh``) is hung up all the same."""
+        engine = self.engine
+        engine.check_fork()
+        from contextree.parent import control
+
+        info = engine.infos.get(self.id)
+        if info is None:
+            raise UsageError("only a context below this one can be detached, and %s is none" % self.name)
+        if info.parent == engine.core.id:
+            engine.share_package(self)
+            control.detach_here(engine, self.id)
+        else:
+            engine.context(info.parent).service(control.detach, self.id)
+
     def kill(self) -> None:
         """End it at once: KILL for its process group."""
         self.shutdown(0.0, True)
 
     def wait(self, timeout: "float | None" = None) -> ContextDied:
         """Wait until the context has ended; returns the ContextDied that says how. Raises CallTimeout."""
+        self.engine.check_fork()
         return self.engine.wait_gone(self.id, timeout)
 
     # -- facts
@@ -180,7 +210,7 @@ class Context(Grower):
     def facts(self) -> dict:
         """What it said of itself: pid, version, executable, uid, platform, method, started (seconds until it was up)."""
         info = self.engine.infos.get(self.id)
-        return dict(info.facts) if info else {}
+        return {key: value for key, value in info.facts.items() if key != "main"} if info else {}
 
     @property
     def pid(self) -> "int | None":
@@ -201,8 +231,11 @@ class Context(Grower):
     def ping(self, timeout: "float | None" = None) -> float:
         """Seconds to its loop thread and back, whatever its calls do."""
         engine = self.engine
+        engine.check_fork()
         core = engine.core
         link = core.link_to(self.id)
+        if core.closed:
+            raise Closed(str(core.closed))
         if link is None or link.closed:
             raise engine.no_way(self.id)
         waiter = process.Waiter()

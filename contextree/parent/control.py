@@ -2,9 +2,11 @@
 
 from contextree.core import calls as core_calls
 from contextree.core import process
-from contextree.core.wire.errors import CallTimeout, UsageError
+from contextree.core.wire.errors import CallTimeout, ContextDied, UsageError
 from contextree.parent import boot, spawn, template
 from contextree.parent.engine import engine_of
+
+FOREVER = 3e7  # a year
 
 
 def grow_here(engine, plan, options):
@@ -50,6 +52,40 @@ def shutdown(number, grace, patience) -> None:
     shutdown_here(engine_of(core_calls.here.router), number, grace, patience)
 
 
+def detach_here(engine, number) -> None:
+    """Let a direct child survive this context: it is told so, and our end will not end it."""
+    def mark():
+        branch = engine.children.get(number)
+        if branch is not None:
+            branch.detached = True
+
+    engine.context(number).service(detach_self)
+    engine.broker.call(mark)
+
+
+def detach(number) -> None:
+    """``detach_here`` for an ancestor."""
+    detach_here(engine_of(core_calls.here.router), number)
+
+
+def detach_self() -> None:
+    """In the detached context: the loss of the parent ends nothing but the wait for further calls."""
+    import os
+
+    from contextree.core import main as life
+
+    child = life.child
+
+    def lost(link, reason):
+        child.router.close(ContextDied("the parent of %s is gone: %s" % (child.router.name, reason)))
+        null = os.open("/dev/null", os.O_RDWR)  # what it writes to the parent's pipe would be an error from now on
+        os.dup2(null, 2)
+        process.close_fd(null)
+        child.end(FOREVER)
+
+    child.link.on_lost = lost  # read once, by the loop, when the link closes
+
+
 def grant(first, second) -> None:
     """Let context ``first`` and its subtree open channels to ``second`` and its subtree; both below this one."""
     engine = engine_of(core_calls.here.router)
@@ -71,4 +107,4 @@ def dump() -> str:
     return "\n".join(parts)
 
 
-__all__ = ["boot", "dump", "grant", "grow", "grow_here", "shutdown", "shutdown_here"]
+__all__ = ["boot", "detach", "detach_here", "detach_self", "dump", "grant", "grow", "grow_here", "shutdown", "shutdown_here"]

@@ -14,15 +14,25 @@ from contextree.core import process
 from contextree.core.logs import LINE
 from contextree.core.mailbox import Mailbox
 from contextree.core.wire import values
-from contextree.core.wire.errors import CallTimeout, UsageError
+from contextree.core.wire.errors import CallTimeout, ForkedError, UsageError
 from contextree.parent import boot
 from contextree.parent.context import Context
 from contextree.parent.importer import ModuleService
+from contextree.parent.loop import Loop
 from contextree.parent.pickling import pack_call
 from contextree.parent.routing import Routing
 from contextree.parent.template import Template
+from contextree.parent.values import decode
 
 making = process.allocate_lock()
+
+
+def _forked() -> None:
+    global making
+    making = process.allocate_lock()  # another thread of the parent may have held it
+
+
+process.after_fork.append(_forked)
 
 
 def engine_of(core) -> "Engine":
@@ -35,10 +45,20 @@ def engine_of(core) -> "Engine":
         return core.engine
 
 
+def search_path() -> list:
+    """``sys.path`` for a child that may run in another directory. What is relative to one that is gone is left out."""
+    try:
+        here = os.getcwd()
+    except OSError:
+        return [entry for entry in sys.path if os.path.isabs(entry)]
+    return [os.path.join(here, entry) if entry else here for entry in sys.path]
+
+
 class Engine(Routing):
     """What a context that is not the root has for its children."""
 
-    def __init__(self, core, ids, bundle, decode=values.decode, trusted=True) -> None:
+    def __init__(self, core, ids, bundle, decode=decode, trusted=True) -> None:
+        Loop.upgrade(core.broker)
         Routing.__init__(self, core, ids, bundle, decode, trusted)
         self.above = frozenset()  # ids of the ancestors
         self.contexts = {}
@@ -61,6 +81,11 @@ class Engine(Routing):
             raise UsageError("there is no context %d" % number)
         with self.lock:
             return self.contexts.setdefault(number, Context(self, number, name))
+
+    def check_fork(self) -> None:
+        """Raise ForkedError in a process that was forked from the one that this tree belongs to."""
+        if self.core.generation != process.generation:
+            raise ForkedError("the tree of %s belongs to the process that this one was forked from" % self.core.name)
 
     def name_of(self, number) -> "str | None":
         """The name of a context below this one or above it, dead ones too."""
@@ -94,7 +119,7 @@ class Engine(Routing):
         config = {"level": options.pop("log_level", self.log_level()), "hooks": [hook[0] for hook in hooks],
                   "above": sorted(self.above | {self.core.id})}
         if plan.method == "fork" or (plan.method == "local" and not plan.python):
-            config["path"] = [os.path.abspath(entry or ".") for entry in sys.path]
+            config["path"] = search_path()
         return config
 
     def log_level(self) -> int:
@@ -113,14 +138,18 @@ class Engine(Routing):
         """See that ``context`` may import ``modules``: here they came from above, so it may."""
         context.shared |= modules
 
+    def answer(self, question):
+        """The answer to a question of a child about data files, sources, names; None when nobody knows."""
+        return self.modules.ask(question)
+
     def allow(self, modules) -> None:
         """Let children have ``modules``: the root decides."""
 
     def share_package(self, context) -> None:
         """See that ``context`` may import contextree's own parent half: it may always."""
 
-    def main_by_name(self) -> bool:
-        """May functions of ``__main__`` go by name? Here only where it is the root's script, imported."""
+    def main_by_name(self, value=None) -> bool:
+        """May functions of ``__main__`` such as ``value`` go by name? Here only where it is the root's script, imported."""
         return life.child.importer.main is not None
 
     def code_bundle(self) -> bytes:
@@ -136,7 +165,7 @@ class Engine(Routing):
         """The template, started now if there is none."""
         with self.template_lock:
             if self.template is None or self.template.dead:
-                self.template = Template(self, [os.path.abspath(entry or ".") for entry in sys.path], self.preload)
+                self.template = Template(self, search_path(), self.preload)
             return self.template
 
     # -- what children say
@@ -175,5 +204,8 @@ class Engine(Routing):
                 self.broker.on_error(function)
 
     def end(self, grace, then) -> None:
-        """End all children within ``grace`` seconds, then call ``then``. Loop thread."""
-        boot.end_all(self, grace, then)
+        """End all children, then call ``then``. Loop thread.
+
+        This process leaves in ``grace`` seconds at the latest: who does not end below it must have been killed by then."""
+        below = max(grace - 0.5, grace / 2)
+        boot.end_all(self, below, then, (grace - below) / 2)

@@ -24,7 +24,7 @@ class ModuleService:
         self.engine = engine
         self.jobs = Mailbox()
         self.threads = 0
-        self.other = {}  # (name, magic) -> record, for children with another Python
+        self.other = {}  # name -> record with source, for children with another Python
         self.count = {"requests": 0, "modules": 0, "resources": 0}
         engine.core.openers[MODULES] = lambda *args: self.opened(self.serve_modules, *args)
         engine.core.openers[RESOURCE] = lambda *args: self.opened(self.serve_resource, *args)
@@ -64,21 +64,26 @@ class ModuleService:
         channel.send(b"", True)
 
     def from_above(self, importer, names, magic):
-        """Records out of the cache of this context; what it has not got is fetched with one request."""
-        fetch(importer, names)
-        for name in names:
-            record = importer.record(name)
-            if record[1] == CODE and magic != MAGIC:
-                yield self.in_source(importer, record, magic)
-            else:
-                yield record
+        """Records out of the cache of this context; what it has not got is fetched with one request.
 
-    def in_source(self, importer, record, magic):
-        """The same module for another Python."""
-        if record[0] not in self.other:
-            source = self.ask(["source", record[0]])
-            self.other[record[0]] = source or (record[0], ABSENT, "", "its source cannot be sent", False)
-        return self.other[record[0]]
+        That something is absent is not remembered for others: it may have been shared with them meanwhile."""
+        own = importer.records
+        if magic == MAGIC:
+            fetch(importer, [name for name in names if name not in own or own[name][1] == ABSENT])
+            for name in names:
+                yield importer.record(name)
+        else:
+            other = self.other
+            missing = [name for name in names
+                       if name not in other and (name not in own or own[name][1] in (ABSENT, CODE))]
+            for record in (missing and self.ask(["source"] + missing)) or ():
+                if record[1] != ABSENT:
+                    other[record[0]] = record
+                else:
+                    own[record[0]] = record
+            for name in names:
+                record = other.get(name) or own.get(name)
+                yield record if record and record[1] != CODE else (name, ABSENT, "", "its source cannot be sent", False)
 
     def serve_resource(self, channel, data) -> None:
         """Answer one question about data files, sources, names."""
@@ -91,7 +96,7 @@ class ModuleService:
             name = self.engine.name_of(question[1])
             if name is not None:
                 return name
-        return self.ask(question)
+        return self.engine.answer(question)
 
     def ask(self, question):
         """Put a question to the parent of this context; None when it does not know."""
@@ -117,10 +122,11 @@ def ask(core, question):
 
 
 def fetch(importer, names) -> None:
-    """Ask for all of ``names`` that the cache has not got, at once."""
+    """Ask for all of ``names``, at once; what is asked for already is waited for."""
     with importer.lock:
-        missing = [name for name in names if name not in importer.records and name not in importer.pending]
+        missing = [name for name in names if name not in importer.pending]
         for name in missing:
+            importer.records.pop(name, None)
             importer.pending[name] = []
     if missing:
         importer.request(missing)

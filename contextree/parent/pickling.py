@@ -6,7 +6,8 @@ needs the master's ``__main__``.
 
 import io
 import sys
-from types import BuiltinFunctionType, FunctionType
+from importlib import import_module
+from types import BuiltinFunctionType, FunctionType, ModuleType
 
 from contextree.core.calls import LENGTH, PROTOCOL
 from contextree.core.process import dumps, loads
@@ -26,13 +27,31 @@ known = {}  # function -> (its pickle with the form and length before it, option
 
 
 def by_dill(value):
-    """Pickle ``value`` by value; an error that says what to do when that fails."""
+    """Pickle ``value`` by value: (bytes, names of modules in it); an error that says what to do when that fails.
+
+    Modules in it go by their names. Dill would send all that is in them, unless they lie where Python is installed."""
     try:
         import dill
     except ImportError:
         raise NotSendable("%r cannot be sent by name, and dill is not there to send it by value" % (value,)) from None
+
+    class ByValue(dill.Pickler):
+        dispatch = type(dill.Pickler.dispatch)(dill.Pickler.dispatch)
+
+    def save_module(pickler, module):
+        name = module.__name__
+        if name in MAINS or sys.modules.get(name) is not module:
+            return dill.Pickler.dispatch[ModuleType](pickler, module)
+        named.add(name)
+        return pickler.save_reduce(import_module, (name,), obj=module)
+
+    named = set()
+    ByValue.dispatch[ModuleType] = save_module
+    file = io.BytesIO()
     try:
-        return dill.dumps(value, 4, byref=False, recurse=True)
+        ByValue(file, 4, byref=False, recurse=True, fmode=0).dump(value)
+        data = file.getvalue()
+        return data, named | modules_in(data)
     except Exception as error:
         raise NotSendable("%r cannot be sent: %s: %s; put it into a module and import it from there"
                           % (value, type(error).__name__, error)) from error
@@ -57,7 +76,7 @@ def find_by_name(value):
 
 
 class CallPickler(Pickler):
-    """Notes the modules of functions and classes. ``main_by_name()``: may those of ``__main__`` be sent by name?"""
+    """Notes the modules of functions and classes. ``main_by_name(value)``: may those of ``__main__`` be sent by name?"""
 
     def __init__(self, file, protocol, buffer_callback=None, main_by_name=None, version=None) -> None:
         if buffer_callback is None:
@@ -75,8 +94,9 @@ class CallPickler(Pickler):
         if kind is FunctionType or isinstance(value, type):
             module = value.__module__
             if module in MAINS:
-                if find_by_name(value) and self.main_by_name and self.main_by_name():
+                if find_by_name(value) and self.main_by_name and self.main_by_name(value):
                     self.needs_main = True
+                    self.modules.add("__main__")
                     return NotImplemented
                 return self.by_value(value)
             if kind is FunctionType and not find_by_name(value):
@@ -91,8 +111,8 @@ class CallPickler(Pickler):
                 "%r cannot be sent by name, and its code means nothing to Python %d.%d there (here it is %d.%d): put it into a "
                 "module, or guard the script with if __name__ == '__main__'"
                 % ((value,) + tuple(self.version[:2]) + sys.version_info[:2]))
-        data = by_dill(value)
-        self.modules |= modules_in(data)
+        data, names = by_dill(value)
+        self.modules |= names
         self.modules.add("dill")
         return undill, (data,)
 
@@ -127,7 +147,7 @@ def pack_function(function, version, main_by_name):
     pickler = CallPickler(file, 4, None, main_by_name, version)
     pickler.dump(function)
     data = file.getvalue()
-    if "dill" in pickler.modules or len(data) > 65535:
+    if "dill" in pickler.modules or len(data) > 65535 or (pickler.needs_main and main_by_name.__name__ != "main_by_name"):
         return None
     if len(known) >= KNOWN:
         known.clear()

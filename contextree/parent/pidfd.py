@@ -72,7 +72,8 @@ def exit_status(fd: int) -> "int | None":
 
 
 def birth(pid: int) -> "bytes | None":
-    """When ``pid`` was started, in the kernel's ticks; None where nobody tells. A reused pid has another birth."""
+    """When ``pid`` was started, in the kernel's ticks; None where nobody tells. A reused pid has another birth: pids
+    do not come round within one tick (10 ms)."""
     try:
         with open("/proc/%d/stat" % pid, "rb") as file:
             return file.read().rpartition(b")")[2].split()[19]

@@ -16,7 +16,7 @@ import errno
 import signal
 
 from contextree.core import process
-from contextree.core.broker import Broker
+from contextree.parent.loop import Loop
 from contextree.core.wire.errors import Closed, ForkedError, NotOurChild
 from contextree.parent import pidfd
 from contextree.parent.child import Child, RemoteChild, Ticket
@@ -25,7 +25,7 @@ from contextree.parent.watched import Phase
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable, Optional
+    from typing import Callable, Iterator, Optional
 
 __all__ = ["Child", "Phase", "Reaper", "RemoteChild", "Ticket"]
 
@@ -38,7 +38,7 @@ class Reaper:
     kernels in tests; ``stop_interval`` is how often a child is asked whether it stopped, while somebody waits for
     that."""
 
-    def __init__(self, broker: Broker, open_pidfd: "Optional[Callable]" = pidfd.open_pidfd,
+    def __init__(self, broker: Loop, open_pidfd: "Optional[Callable]" = pidfd.open_pidfd,
                  exit_status: "Optional[Callable]" = pidfd.exit_status, stop_interval: float = 0.25) -> None:
         self.broker = broker
         self.exit_status = exit_status
@@ -60,8 +60,7 @@ class Reaper:
 
         ``spawned``: we started it a moment ago, so that a status which is gone already means LOST. Without it a process
         that is not our child is refused with ``NotOurChild``. Raises ``Closed`` after the end of the loop."""
-        if self.broker.generation != process.generation:
-            raise ForkedError("this reaper belongs to the process that this one was forked from")
+        self._check_generation()
         if pid <= 0:
             raise NotOurChild("%r is no process: wanted the pid of a child" % pid)
         if not spawned:
@@ -78,23 +77,26 @@ class Reaper:
     def adopt_remote(self, pid: int, command: str, kill: "Callable[[int], object]") -> RemoteChild:
         """A handle of a process that another context reaps; ``kill(sig)`` has it signalled, ``report`` tells its
         state."""
+        self._check_generation()
         return self._add(RemoteChild(self, pid, command, kill))
 
     def why_lost(self) -> str:
         """Why a status that should be there is not."""
-        handler = signal.getsignal(signal.SIGCHLD)
-        if handler == signal.SIG_IGN:
+        if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
             return "SIGCHLD is ignored in this process, so the kernel throws statuses away"
-        if handler is None:
-            return TAKEN + " (a SIGCHLD handler is active that Python did not install, such as libev's)"
         return TAKEN
 
     def stats(self) -> dict:
         """Counters, and how many children live (``children``) and are polled for want of a pidfd (``polling``)."""
         return dict(self.count, children=len(self._children), polling=len(self._polled))
 
-    def __len__(self) -> int:
+    @property
+    def alive(self) -> int:
+        """How many children are watched."""
         return len(self._children)
+
+    def __iter__(self) -> "Iterator[Child]":
+        return iter(list(self._children))
 
     # -- for the handles, on the loop thread
 
@@ -114,6 +116,10 @@ class Reaper:
             self._sweep_timer = None
 
     # -- inside
+
+    def _check_generation(self):
+        if self.broker.generation != process.generation:
+            raise ForkedError("this reaper belongs to the process that this one was forked from")
 
     def _open_pidfd(self, pid):
         if self._open is None:

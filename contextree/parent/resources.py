@@ -2,24 +2,31 @@
 
 import io
 
+from contextree.core import process
 from contextree.core.importer import SOURCE
+from contextree.core.wire.errors import ContextreeError
 from contextree.parent.importer import ask
 
 
 def question(importer, *words):
-    """Ask the parent."""
-    return ask(importer.router, list(words))
+    """Ask the parent; None too when it is gone, or when this is the thread of the loop, which must not wait."""
+    try:
+        if importer.router.broker.thread != process.get_ident():
+            return ask(importer.router, list(words))
+    except ContextreeError:
+        pass
+    return None
 
 
 def source(importer, name):
     """The text of module ``name``, or None."""
-    record = question(importer, "source", name)
-    if not record or record[1] != SOURCE:
+    records = question(importer, "source", name)
+    if not records or records[0][1] != SOURCE:
         return None
     from importlib.util import decode_source
     from zlib import decompress
 
-    return decode_source(decompress(record[3]))
+    return decode_source(decompress(records[0][3]))
 
 
 class Reader:

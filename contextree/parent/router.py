@@ -24,11 +24,13 @@ class Router(Grower):
 
     def context_by_id(self, number: int) -> Context:
         """The context ``number``, named as everywhere else; the same object each time. UsageError when there is none."""
+        self.engine.check_fork()
         return self.engine.context(number)
 
     @property
     def contexts(self) -> "list[Context]":
         """All contexts below this one that live."""
+        self.engine.check_fork()
         return [self.engine.context(info.id) for info in list(self.engine.infos.values())]
 
     def grant(self, first: Context, second: Context) -> None:
@@ -38,6 +40,7 @@ class Router(Grower):
         from contextree.parent import control
 
         engine = self.engine
+        engine.check_fork()
         common = self.id
         for number in self._path(first.id):
             if number in self._path(second.id):
@@ -60,6 +63,7 @@ class Router(Grower):
 
     def tree(self) -> str:
         """The tree as text: names, ids, pids, how each was reached, state, Python, seconds to start, round trip, traffic."""
+        self.engine.check_fork()
         rows = [("context", "id", "pid", "by", "state", "python", "start", "rtt", "in", "out")]
         infos = list(self.engine.infos.values())
 
@@ -85,6 +89,7 @@ class Router(Grower):
     def stats(self) -> dict:
         """Counters of the loop, the router, the police and every link; cheap enough to ask each second."""
         engine = self.engine
+        engine.check_fork()
         return {"loop": engine.broker.stats(), "router": dict(engine.core.count, channels=len(engine.core.channels)),
                 "police": dict(engine.count), "modules": dict(engine.modules.count),
                 "children": engine.reaper.stats() if engine.reaper else {},
@@ -102,7 +107,13 @@ def size(count) -> str:
 
 
 def current_router() -> Router:
-    """The router of the context whose code is running: inside a call, or in a child process."""
+    """The router of the context whose code is running: inside a call, or in a child process. Any thread.
+
+    Raises UsageError where this process is no context that somebody started.
+
+    >>> web.call(lambda: contextree.current_router().name)
+    'web'
+    """
     from contextree.core import main as life
     from contextree.parent.engine import engine_of
 

@@ -25,6 +25,8 @@ from contextree.core.wire.frames import (
 )
 from contextree.core.wire.flow import CONTROL_LIMIT
 from contextree.core.wire.routes import Blocks, valid_name
+from contextree.parent.values import decode
+from contextree.parent import child_state
 
 RELAY = 1 << 22
 RELAY_DOWN = 1 << 26  # what comes from above is for many: one child that does not read must not hold up the others
@@ -39,7 +41,7 @@ MAX_CONTROL = SIZE + 4200  # bytes of a control frame that is forwarded; a RESET
 REQUEST = 30.0  # seconds that a request of several frames may take to come ...
 REQUESTS = 16  # ... and how many of them may be under way
 INFO_FIELDS = {"method": str, "pid": int, "version": tuple, "executable": str, "via": str, "started": float, "uid": int,
-               "platform": str}
+               "platform": str, "magic": bytes}
 
 
 def clean(facts):
@@ -50,6 +52,8 @@ def clean(facts):
         if kind is tuple:
             value = tuple(value) if type(value) in (list, tuple) else ()
             good = len(value) == 3 and all(type(part) is int and 0 <= part < 1000 for part in value)
+        elif kind is bytes:
+            good = type(value) is bytes and len(value) == 4
         elif kind is str:
             good = type(value) is str and len(value) <= 256 and value.isprintable()
         else:
@@ -106,13 +110,15 @@ class Relay:
 class Routing:
     """The parent's half of the router ``core``."""
 
-    def __init__(self, core, ids, bundle, decode=values.decode, trusted=True) -> None:
+    def __init__(self, core, ids, bundle, decode=decode, trusted=True) -> None:
         self.core = core
         self.broker = core.broker
         self.ids = Blocks(ids)
         self.bundle = bundle
         self.decode = decode
         self.trusted = trusted  # does the root trust this context?
+        if core.upstream is not None:
+            core.upstream.relayed = 0  # as links to children have it: what is forwarded upward is counted too
         self.links = {}  # link -> id of the direct child
         self.infos = {}  # id -> Info, this subtree
         self.gone = {}  # id -> (name, error) of those that ended, the last ones
@@ -121,7 +127,7 @@ class Routing:
         self.waiting_ids = []
         self.watchers = {}  # id -> waiters for its end
         self.children = {}  # id of direct child -> Boot
-        self.count = {"spoofed": 0, "refused": 0, "forwarded": 0, "dropped": 0, "violations": 0, "disconnected": 0}
+        self.count = {"late": 0, "spoofed": 0, "refused": 0, "forwarded": 0, "dropped": 0, "violations": 0, "disconnected": 0}
         self.ending = None
         if core.upstream is not None:
             core.upstream.relayed = 0
@@ -176,7 +182,7 @@ class Routing:
             return None
         info = self.infos.get(src)
         if info is None or info.link is not link:
-            return self.spoofed(link, src)
+            return self.late(link, kind, src, view, raw) if info is None else self.spoofed(link, src)
         if kind == LOG:
             return self.log(link, info, view, raw)
         if kind in (ROUTE_ADD, ROUTE_DEL, IDS):
@@ -297,8 +303,20 @@ class Routing:
 
     # -- police
 
+    def late(self, link, kind, src, view, raw):
+        """A frame of a context that is not there (any more): news of its end overtake its bulk and its logs."""
+        if src not in self.gone or src not in link.blocks:
+            return self.spoofed(link, src)
+        self.core.count["late"] += 1
+        if kind == LOG:
+            self.log(link, Info(src, self.gone[src][0], link.peer, link, False), view, raw)
+        return None
+
     def spoofed(self, link, src):
         """A frame whose source does not lie behind its link."""
+        if src in self.gone and src in link.blocks:  # it ended, and the news of that overtook what it had sent
+            self.count["late"] += 1
+            return
         self.count["spoofed"] += 1
         self.security(link, "sent a frame in the name of context %d" % src)
         self.noise(link)
@@ -400,7 +418,7 @@ class Routing:
             self.announce(old)
         return None
 
-    def route_del(self, link, numbers, reason):
+    def route_del(self, link, numbers, reason, fate=None):
         """Contexts below a child have ended."""
         mine = []
         for number in numbers:
@@ -411,19 +429,23 @@ class Routing:
             else:
                 mine.append(number)
         if mine:
-            self.remove(mine, str(reason)[:20000])
+            self.remove(mine, str(reason)[:20000], None, child_state.from_fields(fate))
 
-    def remove(self, numbers, reason, error=None):
-        """Contexts are gone: routes, channels, waiters; ancestors and partners by grant are told."""
+    def remove(self, numbers, reason, error=None, status=None, output=""):
+        """Contexts are gone: routes, channels, waiters; ancestors and partners by grant are told.
+
+        The first of ``numbers`` ended with ``status`` and ``output``, and the others with it."""
         first = self.infos[numbers[0]].name if numbers[0] in self.infos else "?"
         gone = set(numbers)
         for number in numbers:
             info = self.infos.pop(number, None)
             if info is not None:
                 info.state = "died"
-                info.died = error or ContextDied(
-                    "%s ended: %s" % (info.name, reason) if info.name == first else
-                    "%s ended with %s: %s" % (info.name, first, reason), context=info.name, reason=reason)
+                info.died = error or (
+                    ContextDied("%s ended: %s" % (info.name, reason), context=info.name, reason=reason, status=status,
+                                output=output)
+                    if number == numbers[0] else
+                    ContextDied("%s ended with %s: %s" % (info.name, first, reason), context=info.name, reason=reason))
                 self.gone[number] = info.name, info.died
                 while len(self.gone) > 10000:
                     del self.gone[next(iter(self.gone))]
@@ -433,7 +455,7 @@ class Routing:
             for waiter in self.watchers.pop(number, ()):
                 waiter.wake()
         upstream = self.core.upstream
-        payload = values.encode([list(numbers), reason])
+        payload = values.encode([list(numbers), reason, status and list(status)])
         downward = dumps((list(numbers), reason), 4)
         if upstream is not None:
             upstream.send(CONTROL, frame(ROUTE_DEL, 0, CONTROL, 0, upstream.peer, self.core.id, payload))

@@ -1,7 +1,7 @@
 """Starting a child by a command: any Plan, the same way."""
 
+import _socket  # the plain one: gevent's would wait for its hub
 import os
-import socket
 import subprocess
 import sys
 
@@ -9,6 +9,8 @@ from contextree.connect.plan import command
 from contextree.core import first_stage, process
 from contextree.core.wire.errors import ConnectError
 from contextree.parent import boot
+from contextree.parent.pickling import pack_call
+from contextree.parent.popen import popen
 
 
 def launch(engine, plan, options, wait=True):
@@ -21,9 +23,11 @@ def launch(engine, plan, options, wait=True):
     same = plan.method == "local" and not plan.python
     words = ["-c", first_stage.text(), "contextree:%d" % number]
     branch.command = argv = command(plan, words, (sys.executable,) if sys.executable else ("python3",))
+    if plan.silence:
+        watch_link(engine, plan, options)
     learn(plan)
     reaper = boot.reaper(engine)
-    ours, theirs = socket.socketpair()
+    ours, theirs = _socket.socketpair()
     fds = [ours.detach(), theirs.detach()]
     pty = None
     try:
@@ -35,8 +39,8 @@ def launch(engine, plan, options, wait=True):
 
             pty = tty.open_pty()
             argv = tty.wrap(argv, pty.path)
-        child = subprocess.Popen(argv, stdin=fds[1], stdout=fds[1], stderr=fds[3], start_new_session=True,
-                                 env=environment(plan.env))
+        child = popen()(argv, stdin=fds[1], stdout=fds[1], stderr=fds[3], start_new_session=True,
+                        env=environment(plan.env))
     except OSError as error:
         for fd in fds:
             process.close(fd)
@@ -57,11 +61,12 @@ def launch(engine, plan, options, wait=True):
     def begin():
         branch.begin(fds[0], first)
         branch.watch_stderr(fds[2])
+        branch.warn()
         if pty is not None:
-            pty.close_slave()
+            slave, pty.slave = pty.slave, -1
             master = process.own(pty.detach_master())
             os.set_blocking(master, False)
-            branch.watch_terminal(master)
+            branch.watch_terminal(master, process.own(slave))
         branch.watch_process(handle)
 
     engine.broker.call(begin)
@@ -70,12 +75,19 @@ def launch(engine, plan, options, wait=True):
     return branch
 
 
+def watch_link(engine, plan, options) -> None:
+    """Have the child notice itself that the network is gone: the module and the call that starts it go with the bundle."""
+    from contextree.parent import linkwatch
+
+    options["records"] = engine.records(("contextree.parent", linkwatch.__name__))
+    options["hooks"] = [pack_call(linkwatch.start, (plan.silence,), {}, None, False)[0]] + options["hooks"]
+
+
 def environment(extra):
-    """``os.environ`` with the changes of a plan; None when there are none."""
-    if not extra:
-        return None
+    """``os.environ`` with the changes of a plan, and with ``first_stage.SAFE``."""
     env = dict(os.environ)
-    for key, value in extra.items():
+    env.setdefault(*first_stage.SAFE)
+    for key, value in (extra or {}).items():
         if value is None:
             env.pop(key, None)
         else:

@@ -1,17 +1,18 @@
 """Our end of the template: the process that forked children are forked from (see ``contextree.parent.fork``)."""
 
+import _socket  # the plain one: gevent's would wait for its hub
 import os
 import pickle
-import socket
-import subprocess
 import sys
+from collections import deque
 
 from contextree.connect.plan import Plan
 from contextree.core import first_stage, process
 from contextree.core.logs import Lines
 from contextree.core.wire.errors import ConnectError
 from contextree.core.wire.frames import NUMBER
-from contextree.parent import boot, child_state
+from contextree.parent import boot, child_state, spawn
+from contextree.parent.popen import popen
 
 ROLE = "contextree.parent.fork"
 GRACE = 2.0
@@ -23,28 +24,40 @@ class Template:
     def __init__(self, engine, path, preload) -> None:
         self.engine = engine
         self.lock = process.allocate_lock()
-        self.handles = {}  # pid -> handle
+        self.forks = {}  # pid -> Branch
         self.branches = {}  # id -> Branch that waits for its pid
         self.data = b""
+        self.skip = len(first_stage.ALIVE)  # the first stage says that it runs; that is no news
         self.dead = False
-        self.lines = Lines(lambda line: engine.child_line(engine.core.id, "stderr", b"template: " + line))
-        ours, theirs = socket.socketpair()
+        self.last = deque(maxlen=20)  # lines of its stderr
+        self.lines = Lines(self.line)
+        ours, theirs = _socket.socketpair()
         error_r, error_w = os.pipe()
         argv = [sys.executable, "-c", first_stage.text(), "contextree:template"]
-        with theirs:
-            child = subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=error_w, start_new_session=True)
-        os.close(error_w)
+        try:
+            child = popen()(argv, stdin=theirs, stdout=theirs, stderr=error_w, start_new_session=True,
+                            env=spawn.environment(None))
+        except OSError as error:
+            process.close_fd(error_r)
+            ours.close()
+            raise ConnectError("cannot start the template process %s: %s" % (argv[0], error), phase="start") from None
+        finally:
+            theirs.close()
+            process.close_fd(error_w)
         self.errors = process.own(error_r)
         os.set_blocking(self.errors, False)
         self.fd = process.own(ours.detach())
-        self.socket = socket.socket(fileno=self.fd)
+        self.socket = _socket.socket(fileno=self.fd)
         process.keep.append(self.socket)
         self.handle = boot.reaper(engine).monitor(child.pid, argv[0], spawned=True)
         child.returncode = 0  # the handle reaps it
         config = {"role": ROLE, "path": path, "preload": preload, "bundle": engine.bundle,
                   "records": engine.records(("contextree.parent", ROLE))}
         self.socket.setblocking(True)
-        self.socket.sendall(boot.opening(engine.code_bundle(), config))
+        try:
+            self.socket.sendall(boot.opening(engine.code_bundle(), config))
+        except OSError:
+            pass  # it has ended: who wants a fork will hear of it
         engine.broker.call(self.begin)
 
     def begin(self) -> None:
@@ -58,14 +71,17 @@ class Template:
         data = memoryview(NUMBER.pack(len(data)) + data)
         self.branches[branch.id] = branch
         with self.lock:
-            if self.dead:
-                raise ConnectError("%s: the template process has ended" % branch.name, phase="start")
+            dead = self.dead
             try:
-                rights = b"".join(fd.to_bytes(4, sys.byteorder) for fd in fds)
-                sent = self.socket.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
-                self.socket.sendall(data[sent:])
-            except OSError as error:
-                raise ConnectError("%s: the template process does not answer: %s" % (branch.name, error), phase="start")
+                if not dead:
+                    rights = b"".join(fd.to_bytes(4, sys.byteorder) for fd in fds)
+                    sent = self.socket.sendmsg([data], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
+                    self.socket.sendall(data[sent:])
+            except OSError:
+                dead = True
+        if dead:
+            self.engine.broker.call(self.lost)
+            raise self.why(branch)
 
     def kill(self, pid, number) -> None:
         """Have a child signalled, by the one who has not reaped it yet."""
@@ -82,14 +98,15 @@ class Template:
     def readable(self) -> None:
         """News of children."""
         try:
-            chunk = self.socket.recv(65536, socket.MSG_DONTWAIT)
+            chunk = self.socket.recv(65536, _socket.MSG_DONTWAIT)
         except BlockingIOError:
             return
         except OSError:
             chunk = b""
         if not chunk:
             return self.lost()
-        self.data += chunk
+        self.data += chunk[self.skip:]
+        self.skip -= min(self.skip, len(chunk))
         while len(self.data) >= 4 and len(self.data) >= 4 + NUMBER.unpack_from(self.data)[0]:
             size = 4 + NUMBER.unpack_from(self.data)[0]
             self.news(pickle.loads(self.data[4:size]))
@@ -100,30 +117,53 @@ class Template:
         if "forked" in message:
             pid = message["pid"]
             handle = boot.reaper(self.engine).adopt_remote(pid, "a fork", lambda number: self.kill(pid, number))
-            self.handles[pid] = handle
-            self.branches.pop(message["forked"]).watch_process(handle)
+            branch = self.forks[pid] = self.branches.pop(message["forked"])
+            branch.watch_process(handle)
         elif "exited" in message:
-            handle = self.handles.pop(message["exited"], None)
+            branch = self.forks.pop(message["exited"])
+            handle = branch.process
             if handle is not None:
                 handle.report(child_state.from_status(handle.pid, message["status"], handle.command))
         elif "failed" in message:
             branch = self.branches.pop(message["failed"])
+            branch.awaited = False
             branch.fail(ConnectError("%s: the template cannot fork: %s" % (branch.name, message["error"]), phase="start"))
 
-    def read_errors(self) -> None:
-        """Lines that the template writes itself."""
+    def line(self, line) -> None:
+        """A line that it wrote to stderr."""
+        self.last.append(line[:500].decode("utf-8", "replace"))
+        self.engine.child_line(self.engine.core.id, "stderr", b"template: " + line)
+
+    def read_errors(self) -> bool:
+        """Lines that the template writes itself. False when there are none at present."""
+        if self.errors is None:
+            return False
         try:
             data = os.read(self.errors, 65536)
         except BlockingIOError:
-            return
+            return False
         if data:
-            return self.lines.feed(data)
-        self.lines.end()
-        self.engine.broker.forget(self.errors)
-        process.close(self.errors)
+            self.lines.feed(data)
+        else:
+            self.close_errors()
+        return bool(data)
+
+    def close_errors(self) -> None:
+        fd, self.errors = self.errors, None
+        if fd is not None:
+            self.lines.end()
+            self.engine.broker.forget(fd)
+            process.close(fd)
+
+    def why(self, branch) -> ConnectError:
+        """The error of a child that was to be forked, with what the template said last."""
+        text = "%s: the template process has ended" % branch.name
+        if self.last:
+            text += "; its last lines were:\n  " + "\n  ".join(list(self.last)[-10:])
+        return ConnectError(text, phase="start", output="\n".join(self.last))
 
     def lost(self) -> None:
-        """It has ended: statuses of its children will not come."""
+        """It has ended: statuses of its children will not come. Those that run go on."""
         with self.lock:
             if self.dead:
                 return
@@ -132,20 +172,35 @@ class Template:
         process.keep.remove(self.socket)
         process.disown(self.fd)
         self.socket.close()
-        if self.engine.template is self:
-            self.engine.template = None
+        while self.read_errors():
+            pass
+        self.close_errors()
         for branch in list(self.branches.values()):
-            branch.fail(ConnectError("%s: the template process ended" % branch.name, phase="start"))
-        for handle in list(self.handles.values()):
-            handle.report(child_state.lost(handle.pid, handle.command, "the template process that would reap it has ended"))
+            branch.awaited = False
+            branch.fail(self.why(branch))
+        for branch in list(self.forks.values()):
+            handle = branch.process
+            if handle is not None:
+                state = child_state.lost(handle.pid, handle.command, "the template process that would reap it has ended")
+                branch.orphaned(state)
+                handle.report(state)
 
-    def end(self) -> None:
-        """End it: its socket is closed, and it is killed if that does not do."""
+    def abandon(self) -> None:
+        """The loop ends before the template does: let go of it, and so it ends. Loop thread, at its end."""
+        with self.lock:
+            if self.dead:
+                return
+            self.dead = True
+        process.keep.remove(self.socket)
+        process.disown(self.fd)
+        self.socket.close()
+        self.close_errors()
+
+    def end(self, then) -> None:
+        """End it: its socket is closed, and it is killed if that does not do. ``then()`` once it is reaped."""
+        self.handle.on_exit(lambda state: then())
         self.lost()
-        self.handle.end(grace=GRACE)
-        if self.errors is not None:
-            self.engine.broker.forget(self.errors)
-            process.close(self.errors)
+        self.handle.end(grace=GRACE, patience=0)
 
 
 def launch(engine, plan, options, direct=False, wait=True):
@@ -154,9 +209,10 @@ def launch(engine, plan, options, direct=False, wait=True):
 
     number = engine.allocate()
     branch = boot.Branch(engine, number, boot.name_for(engine, plan, number), plan, True)
+    branch.awaited = True
     if not direct:
         template = engine.get_template()
-    ours, theirs = socket.socketpair()
+    ours, theirs = _socket.socketpair()
     fds = [ours.detach(), theirs.detach()]
     fds += os.pipe()
     fds = [process.high(fd) for fd in fds]
@@ -168,6 +224,8 @@ def launch(engine, plan, options, direct=False, wait=True):
         engine.broker.call(branch.begin, fds[0], b"")
         engine.broker.call(branch.watch_stderr, fds[2])
         if direct:
+            names = frozenset(vars(sys.modules["__main__"])) if engine.core.upstream is None else ()
+            engine.infos[number].facts["main"] = lambda value: value.__qualname__.partition(".")[0] in names
             pid = fork.direct(config, fds[1], fds[3], engine.bundle)
             handle = boot.reaper(engine).monitor(pid, "a fork of %d" % os.getpid(), spawned=True)
             engine.broker.call(branch.watch_process, handle)
@@ -176,11 +234,12 @@ def launch(engine, plan, options, direct=False, wait=True):
     except BaseException as error:
         text = "%s: cannot fork: %s" % (branch.name, error)
         failed = error if isinstance(error, ConnectError) else ConnectError(text, phase="start")
+        branch.awaited = False
         engine.broker.call(branch.fail, failed)
         raise failed from error
     finally:
-        os.close(fds[1])
-        os.close(fds[3])
+        process.close_fd(fds[1])
+        process.close_fd(fds[3])
     if wait:
         boot.wait_up(branch)
     return branch

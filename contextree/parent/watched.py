@@ -147,7 +147,9 @@ class Watched:
             tell = self._saw(state)
         if tell:
             tell()
-        elif readable or self._recoveries or (self._fd < 0 and (self.phase == Phase.EXIT_HINT or self._tickets)):
+        if self.phase in FINAL:
+            return
+        if readable or self._recoveries or (self._fd < 0 and (self.phase == Phase.EXIT_HINT or self._tickets)):
             self._look_again()
 
     def _look_again(self):
@@ -184,7 +186,8 @@ class Watched:
         return lost(self.pid, self.command, self._reaper.why_lost())
 
     def _saw(self, state):
-        """Under the lock. A stop may come unasked: the kernel shows a tracer, which we may be, every stop of its child."""
+        """Under the lock. A stop may come unasked: the kernel shows a tracer, which we may be, every stop of its
+        child."""
         if state is None:
             return None
         return self._settle(state) if state.code in DEATHS else self._changed(state)

@@ -34,9 +34,9 @@ class VirtualClock:
 
 
 class VirtualPoller:
-    """Like ``select.epoll()``, over real descriptors, but it never sleeps until a timeout: it advances ``clock`` by it.
+    """Like ``select.epoll()``, over real descriptors, but where that sleeps for a timeout it advances ``clock`` by it.
 
-    A descriptor that is ready now comes first; then no time passes. With no timeout nothing but a descriptor can end the
+    A descriptor that is ready now comes first; then no time passes. Without a timeout only a descriptor can end the
     sleep, for example another thread's wake: it is waited for, at most ``patience`` real seconds, then RuntimeError is
     raised, so that a test fails instead of hanging. Used by the loop's thread alone, but for ``slept``.
     """

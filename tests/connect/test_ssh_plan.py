@@ -113,7 +113,7 @@ def test_s_29_nothing_is_forwarded_or_shared_whatever_ssh_config_says(config):
         "stricthostkeychecking": "true", "batchmode": "yes", "tunnel": "false", "requesttty": "false"}
     assert found["controlmaster"] == "false" and found.get("controlpath", "none") == "none"
     assert found.get("remotecommand", "none") == "none" and found["loglevel"] == "ERROR"
-    assert found["serveraliveinterval"] == "15"
+    assert found["serveraliveinterval"] == "1"
 
 
 def test_s_29_what_was_asked_for_is_given(config, tmp_path):
@@ -174,7 +174,8 @@ def test_local_plan_and_command():
     assert command(plan, ["-c", "s"]) == ["/usr/bin/env", "A B=1", "python3", "-c", "s"]
     assert (plan.trusted, plan.remote, plan.tty, plan.env) == (True, False, False, {"X": "1", "Y": None})
     assert command(local.plan(), ["-c", "s"], default=["/py"]) == ["/py", "-c", "s"]
-    assert command(ssh.plan("h", python=["~/my py", "-E"]), ["-c", 'a("b")'])[-1] == "~/'my py' -E -c 'a(\"b\")'"
+    assert command(ssh.plan("h", python=["~/my py", "-E"]), ["-c", 'a("b")'])[-1] == (
+        "env 'PYTHONSAFEPATH=contextree' ~/'my py' -E -c 'a(\"b\")'")
     for env in ({"": "x"}, {"A=B": "x"}, {"A": 1}, {1: "x"}, {"A": "\0"}):
         with pytest.raises(errors.UsageError):
             local.plan(env=env)
@@ -193,10 +194,10 @@ def test_local_plan_and_command():
     (255, "ssh: Could not resolve hostname nohost: Name or service not known", "ConnectError", "connect",
      "no host named nohost"),
     (255, "ssh: connect to host web1 port 22: Connection refused", "ConnectError", "connect", "web1 port 22"),
-    (255, "ssh: connect to host web1 port 22: Connection timed out", "ConnectError", "connect", "no answer from web1"),
+    (255, "ssh: connect to host web1 port 22: Connection timed out", "ConnectTimeout", "connect", "no answer from web1"),
     (255, "ssh: connect to host web1 port 22: No route to host", "ConnectError", "connect", "No route to host"),
     (255, "ssh: connect to host web1 port 22: Network is unreachable", "ConnectError", "connect", "no way to web1"),
-    (255, "Connection timed out during banner exchange", "ConnectError", "connect", "said nothing"),
+    (255, "Connection timed out during banner exchange", "ConnectTimeout", "connect", "said nothing"),
     (255, "Timeout, server web1 not responding.", "ConnectError", "connect", "stopped answering"),
     (255, "kex_exchange_identification: Connection closed by remote host", "ConnectError", "connect", "MaxStartups"),
     (255, "Unable to negotiate with 1.2.3.4 port 22: no matching host key type found.", "ConnectError", "connect",

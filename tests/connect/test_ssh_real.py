@@ -97,7 +97,7 @@ def test_s_27_unknown_key_is_refused_before_a_password_is_sent(lab, run, tmp_pat
 @pytest.mark.parametrize("host_keys", ["strict", "accept-new"])
 def test_s_27_changed_key_is_refused(lab, run, tmp_path, host_keys):
     known = tmp_path / "known"
-    known.write_text(lab.one.known(lab.two.key))
+    known.write_text(lab.one.known(lab.two))
     result = run(target(lab, lab.one, user=lab.key_user, identity_file=lab.plain_key, known_hosts=known,
                         host_keys=host_keys))
     assert result.why[0] == "HostKeyError" and "changed" in result.why[1]

@@ -4,13 +4,15 @@ import gc
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from contextree.core import process
-from contextree.core.broker import Broker
+from contextree.parent.loop import Loop as Broker
+from contextree.testing import VirtualClock, joined_pair
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,10 +54,38 @@ def broker():
     loop.stop()
 
 
+@pytest.fixture
+def loop():
+    """A loop that the test drives."""
+    loop = Broker()
+    yield loop
+    loop.stop()
+
+
+@pytest.fixture
+def virtual():
+    clock = VirtualClock()
+    loop = Broker(clock=clock, poller=clock.poller())
+    yield loop
+    loop.stop()
+
+
+@pytest.fixture
+def pair():
+    ends = joined_pair()
+    yield ends
+    for end in ends:
+        end.close()
+
+
 def run_script(text: str, *options: str, python: str = sys.executable, timeout: float = 60, **more) -> str:
-    """Run ``text`` in a fresh interpreter; its output. It must exit with 0 and say nothing on stderr."""
+    """Run ``text`` in a fresh interpreter; its output. It must exit with 0 and say nothing on stderr.
+
+    There ``contextree`` is a bare package, as in a child: the door itself needs a newer Python than core does."""
     env = dict(os.environ, PYTHONPATH=str(ROOT), PYTHONWARNINGS="error")
-    done = subprocess.run([python, *options, "-c", text], env=env, capture_output=True, text=True, timeout=timeout, **more)
+    door = f"import sys; d = sys.modules['contextree'] = type(sys)('contextree'); d.__path__ = [{str(ROOT / 'contextree')!r}]\n"
+    command = [python, *options, "-c", door + text]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=timeout, **more)
     assert done.returncode == 0 and not done.stderr, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
@@ -66,3 +96,14 @@ def until(condition, what: str = "condition", limit: float = 20.0) -> None:
     while not condition():
         assert time.monotonic() < end, f"never came true: {what}"
         time.sleep(0)
+
+
+def in_thread(function, *args):
+    thread = threading.Thread(target=function, args=args)
+    thread.start()
+    return thread
+
+
+def settle(loop):
+    while loop.next_delay() == 0.0:
+        loop.poll_once(0)

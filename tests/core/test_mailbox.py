@@ -16,7 +16,7 @@ from contextree.core import mailbox, process
 from contextree.core.mailbox import Mailbox
 from contextree.core.wire.errors import CallTimeout, Closed, ContextDied, RemoteError
 
-from .conftest import run_script, until
+from .conftest import in_thread, run_script, until
 
 
 class Recorder:
@@ -31,12 +31,6 @@ class Recorder:
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
-
-
-def in_thread(function, *args):
-    thread = threading.Thread(target=function, args=args)
-    thread.start()
-    return thread
 
 
 def test_items_in_order():
@@ -420,29 +414,12 @@ def test_ct_07_interrupt_races_with_delivery(ctrl_c):
 
 
 def interrupt_everywhere(prepare, run, check):
-    """Run ``run(*prepare())`` with KeyboardInterrupt at its first, second, ... point where the interpreter looks for signals.
+    """Run ``run(*prepare())``, interrupted at its first, second, ... point where the interpreter looks for signals.
 
     Those are the entry of a function, the end of a call and the jump back of a loop, in mailbox.py and process.py."""
-    files = {mailbox.__file__, process.__file__}
     for at in itertools.count(1):
         things = prepare()
-        seen = 0
-        last = {}
-
-        def trace(frame, event, arg):
-            nonlocal seen
-            if frame.f_code.co_filename not in files:
-                return None
-            frame.f_trace_lines, frame.f_trace_opcodes = False, True
-            before = last.get(frame)
-            if event == "opcode":
-                last[frame] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
-            if event == "call" or event == "opcode" and before and before.startswith(("CALL", "JUMP_BACKWARD")):
-                seen += 1
-                if seen == at:
-                    raise KeyboardInterrupt
-            return trace
-
+        trace = Interrupter(at)
         old = sys.gettrace()
         sys.settrace(trace)
         try:
@@ -451,10 +428,34 @@ def interrupt_everywhere(prepare, run, check):
             pass
         finally:
             sys.settrace(old)
-        if seen < at:
-            assert at > 3, "nothing was interrupted"
+        if trace.seen < at:
+            assert at > 1, "nothing was interrupted"
             return
         check(*things)
+
+
+class Interrupter:
+    """A trace function that raises KeyboardInterrupt at the ``at``-th look for signals."""
+
+    files = (mailbox.__file__, process.__file__)
+
+    def __init__(self, at):
+        self.at = at
+        self.seen = 0
+        self.last = {}
+
+    def __call__(self, frame, event, arg):
+        if frame.f_code.co_filename not in self.files:
+            return None
+        frame.f_trace_lines, frame.f_trace_opcodes = False, True
+        before = self.last.pop(frame, "")  # a call that raised is followed by "exception": no look for signals there
+        if event == "opcode":
+            self.last[frame] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+        if event == "call" or event == "opcode" and before.startswith(("CALL", "JUMP_BACKWARD")):
+            self.seen += 1
+            if self.seen == self.at:
+                raise KeyboardInterrupt
+        return self
 
 
 def box_with(*waiters):

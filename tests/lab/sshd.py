@@ -1,11 +1,12 @@
-"""A private sshd on a free loopback port, with its own keys, configuration and accounts; nothing of it stays.
+"""Two private sshd on free loopback ports, with their own keys, configuration and accounts; nothing of them stays.
 
-How it works. Everything lives in one folder under /run (an account's ChrootDirectory may not lie below a folder that
-others can write to). The accounts have names that no other run uses. sshd runs in a mount namespace of its own: a
-Python below a private folder such as root's home cannot be reached by other accounts, and its libraries are found by
-absolute path, so inside the namespace that folder is replaced by an empty readable one with just the needed paths
-mounted back. Nobody outside sees these mounts and they end with sshd. sshd puts itself in the background, so it is
-nobody's child here.
+How it works. One sshd runs without PAM, the other with it (and so with keyboard-interactive); each has a host key of
+its own, the accounts are the same. Everything lives in one folder under /run (an account's ChrootDirectory may not lie
+below a folder that others can write to). The accounts have names that no other run uses. Both run in a mount namespace
+of their own: a Python below a private folder such as root's home cannot be reached by other accounts, and its libraries
+are found by absolute path, so inside the namespace that folder is replaced by an empty readable one with just the
+needed paths mounted back. Nobody outside sees these mounts and they end with the last sshd. sshd puts itself in the
+background, so it is nobody's child here.
 
 A run that was killed leaves its folder and accounts; the next ``up`` removes those whose keeper is dead.
 """
@@ -30,8 +31,8 @@ ENVIRON = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 CONFIG = """\
 ListenAddress 127.0.0.1
 Port {port}
-HostKey {directory}/host_ed25519
-PidFile {directory}/pid
+HostKey {directory}/{name}_host_key
+PidFile {directory}/{name}.pid
 AuthorizedKeysFile {directory}/keys/%u
 StrictModes no
 UsePAM {pam}
@@ -65,6 +66,10 @@ Host *
 """
 
 
+DAEMONS = {"plain": "no", "pam": "yes"}  # name -> UsePAM
+SHELLS = ("dash", "zsh", "tcsh", "fish")
+
+
 class CannotStart(Exception):
     """sshd cannot run here; the text says why."""
 
@@ -72,14 +77,19 @@ class CannotStart(Exception):
 class Sshd:
     """A running sshd. Fields:
 
-    host, port       where it listens
+    host, port       where the one without PAM listens
+    daemons          {"plain": ..., "pam": ...}: each a dict of ``port``, ``key`` (private host key), ``log`` and
+                     ``process``
     key_user         account that takes the keys ``key`` and ``passphrase_key`` (so does root), and no password
     password_user    account that takes ``password``, and the keys too
+    noisy_user       account with the shell bash that takes the keys; its ~/.bashrc is for the tests to write
+    shell_users      {"zsh": account with this login shell}, for those of SHELLS that are installed
     key              private key file without a passphrase
     passphrase_key   private key file that ``passphrase`` opens
     python_users     {"3.6": account whose PATH has this Python as ``python3`` and ``python`` (2.7: ``python`` alone)}
-    known_hosts, ssh_config   files for ``ssh -F``; in the latter ``key``, ``password`` and ``py3.6`` ... are hosts
-    directory        the folder that it all lives in; ``log`` in it is sshd's log
+    known_hosts, ssh_config   files for ``ssh -F``; in the latter ``key``, ``password``, ``noisy``, ``py3.6``, ``zsh``
+                     ... are hosts, ``pam`` is the sshd with PAM
+    directory        the folder that it all lives in
     left_out         sentences: what it could not offer, and why
     """
 
@@ -87,7 +97,7 @@ class Sshd:
         self.__dict__.update(fields)
 
     @classmethod
-    def up(cls, state=None, pam=False, keeper=None):
+    def up(cls, state=None, keeper=None):
         """Start one. Raises CannotStart; then nothing is left behind.
 
         ``state``: file to write for ``load``. ``keeper``: pid whose death makes this one a leftover that the next
@@ -105,14 +115,14 @@ class Sshd:
         directory.chmod(0o755)
         keeper = keeper or (os.getppid() if state else os.getpid())
         server = cls(
-            directory=str(directory), host="127.0.0.1", port=0, process=None, users=[], left_out=[], state=state,
+            directory=str(directory), host="127.0.0.1", port=0, daemons={}, users=[], left_out=[], state=state,
             keeper=processes.identity(keeper),
         )  # fmt: skip
         server._save(directory / "state.json")
         try:
             server._make_keys()
             server._make_users(tag)
-            server._start("yes" if pam else "no")
+            server._start()
         except BaseException:
             server.down()
             raise
@@ -129,9 +139,7 @@ class Sshd:
 
     def down(self):
         """Stop it with all its sessions, remove its accounts and files. Safe to repeat."""
-        if processes.alive(self.process):
-            below = processes.descendants(self.process[0])
-            processes.end([self.process, *below])
+        self.down_daemons()
         uids = {pwd.getpwnam(name).pw_uid for name in self.users if _exists(name)}
         uids.discard(0)
         if uids:
@@ -142,6 +150,11 @@ class Sshd:
         shutil.rmtree(self.directory, ignore_errors=True)
         if self.state:
             Path(self.state).unlink(missing_ok=True)
+
+    def known_line(self, daemon="plain", key=None):
+        """The line of known_hosts for one of the two, or with the other's key."""
+        kind, data = Path(self.daemons[key or daemon]["key"] + ".pub").read_text().split()[:2]
+        return "[127.0.0.1]:%d %s %s\n" % (self.daemons[daemon]["port"], kind, data)
 
     def ssh(self, *words, **options):
         """subprocess.run of the ssh program with this server's configuration; ``words``: host, command ..."""
@@ -159,15 +172,22 @@ class Sshd:
     def _make_keys(self):
         home = Path(self.directory)
         self.key, self.passphrase_key = str(home / "id_plain"), str(home / "id_passphrase")
-        self.passphrase = "key pass " + secrets.token_hex(4)
-        for path, phrase in ((home / "host_ed25519", ""), (self.key, ""), (self.passphrase_key, self.passphrase)):
+        self.passphrase = "Canary of the key " + secrets.token_hex(4)
+        for name in DAEMONS:
+            self.daemons[name] = {"port": 0, "process": None, "key": str(home / (name + "_host_key")),
+                                  "log": str(home / (name + ".log"))}
+        hosts = [(daemon["key"], "") for daemon in self.daemons.values()]
+        for path, phrase in (*hosts, (self.key, ""), (self.passphrase_key, self.passphrase)):
             _run("ssh-keygen", "-q", "-t", "ed25519", "-C", "contextree-test", "-N", phrase, "-f", str(path))
         (home / "keys").mkdir()
         self.known_hosts, self.ssh_config = str(home / "known_hosts"), str(home / "ssh_config")
 
     def _make_users(self, tag):
         self.key_user, self.password_user = tag + "-key", tag + "-pw"
-        self.password = "it's $ecret " + secrets.token_hex(4)
+        self.noisy_user = tag + "-noisy"
+        self.password = "Canary #7 \\o/ it's \"y\" $ecret " + secrets.token_hex(4)
+        self.shell_users = {name: "%s-%s" % (tag, name) for name in SHELLS if shutil.which(name)}
+        self.left_out += ["%s is not installed" % name for name in SHELLS if name not in self.shell_users]
         self.python_users = {}
         self._pythons = {}
         for minor, python in pythons.one_each().items():
@@ -180,73 +200,89 @@ class Sshd:
             for name in ("python",) if minor == "2.7" else ("python", "python3"):
                 (folder / name).symlink_to(os.path.realpath(python.argv[0]))
         public = Path(self.key + ".pub").read_text() + Path(self.passphrase_key + ".pub").read_text()
-        for name in ["root", self.key_user, self.password_user, *self.python_users.values()]:
+        shells = {user: shutil.which(name) for name, user in self.shell_users.items()}
+        for name in ["root", self.key_user, self.password_user, self.noisy_user, *self.python_users.values(), *shells]:
             if name != "root":
                 self.users.append(name)  # before it is made: whatever happens, down() removes it
                 self._save(Path(self.directory, "state.json"))
                 # '*' never matches a password; useradd's own '!' is a locked account, which takes no key either
-                _account("useradd", "-m", "-s", "/bin/bash", "-p", "*", name)
+                _account("useradd", "-m", "-s", shells.get(name, "/bin/bash"), "-p", "*", name)
             Path(self.directory, "keys", name).write_text(public)
         _run("chpasswd", input="%s:%s\n" % (self.password_user, self.password))
 
-    def _start(self, pam):
+    def _start(self):
         home = Path(self.directory)
         RUN.joinpath("sshd").mkdir(mode=0o755, exist_ok=True)  # its privilege separation folder; init's job elsewhere
-        matches = "".join(
-            "Match User %s\n  SetEnv PATH=%s/python/%s:/usr/bin:/bin\n" % (user, self.directory, minor)
-            for minor, user in self.python_users.items()
-        )
         private = _private_folders([*self._pythons.values()])
         del self._pythons
-        script = _namespace_script(private, home) + 'exec /usr/sbin/sshd -f "$1/sshd_config" -E "$1/log"\n'
+        script = _namespace_script(private, home) + '/usr/sbin/sshd -f "$1/plain.conf" -E "$1/plain.log"\n'
+        script += 'exec /usr/sbin/sshd -f "$1/pam.conf" -E "$1/pam.log"\n'
         apart = ["unshare", "--mount", "--propagation", "private"]
         if private and subprocess.run([*apart, "true"], stderr=subprocess.DEVNULL, check=False).returncode:
             self.left_out.append("no mount namespace here: Pythons below %s cannot be reached" % ", ".join(private))
-            apart, script = [], script.splitlines()[-1]
+            apart, script = [], "\n".join(script.splitlines()[-2:])
         for _attempt in range(5):
-            self.port = _free_port()
-            text = CONFIG.format(port=self.port, directory=self.directory, pam=pam)
-            # since 9.8 a client that fails a few logins is shut out for a while
-            for extra in ("PerSourcePenalties no\n", ""):
-                (home / "sshd_config").write_text(text + extra + matches)
-                check = subprocess.run(
-                    ["/usr/sbin/sshd", "-t", "-f", str(home / "sshd_config")],
-                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False,
-                )  # fmt: skip
-                if check.returncode == 0:
-                    break
+            for name in DAEMONS:
+                self._configure(name)
             _run(*apart, "/bin/sh", "-ec", script, "sh", self.directory)
-            if self._listening():
+            listening = [self._listening(name) for name in DAEMONS]  # all are asked: each sets its process
+            if all(listening):
                 break
+            self.down_daemons()
         else:
-            raise CannotStart("sshd does not listen: " + (home / "log").read_text().strip()[-300:])
-        public = (home / "host_ed25519.pub").read_text().split()[:2]
-        Path(self.known_hosts).write_text("[127.0.0.1]:%d %s\n" % (self.port, " ".join(public)))
-        names = {"key": self.key_user, "password": self.password_user}
+            raise CannotStart("sshd does not listen: " + (home / "plain.log").read_text().strip()[-300:])
+        self.port = self.daemons["plain"]["port"]
+        Path(self.known_hosts).write_text("".join(self.known_line(name) for name in DAEMONS))
+        names = {"key": self.key_user, "password": self.password_user, "noisy": self.noisy_user, **self.shell_users}
         names.update(("py" + minor, user) for minor, user in self.python_users.items())
         hosts = "".join("Host %s\n  User %s\n" % pair for pair in names.items())
+        hosts += "Host pam\n  User %s\n  Port %d\n" % (self.key_user, self.daemons["pam"]["port"])
         # the first value wins in ssh_config, so the general part comes last
         Path(self.ssh_config).write_text(hosts + CLIENT.format(port=self.port, directory=self.directory))
         for path in (self.key, self.passphrase_key):
             os.chmod(path, 0o600)
 
-    def _listening(self):
-        """True once sshd has written its pid, which it does when it listens; False when it gave up."""
-        pid_file, log = Path(self.directory, "pid"), Path(self.directory, "log")
+    def _configure(self, name):
+        """Write the configuration of one of them, for a port that is free now."""
+        port = self.daemons[name]["port"] = _free_port()
+        text = CONFIG.format(port=port, directory=self.directory, name=name, pam=DAEMONS[name])
+        matches = "".join(
+            "Match User %s\n  SetEnv PATH=%s/python/%s:/usr/bin:/bin\n" % (user, self.directory, minor)
+            for minor, user in self.python_users.items()
+        )
+        path = Path(self.directory, name + ".conf")
+        # since 9.8 a client that fails a few logins is shut out for a while
+        for extra in ("PerSourcePenalties no\n", ""):
+            path.write_text(text + extra + matches)
+            check = subprocess.run(
+                ["/usr/sbin/sshd", "-t", "-f", str(path)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                check=False,
+            )  # fmt: skip
+            if check.returncode == 0:
+                return
+
+    def _listening(self, name):
+        """True once this sshd has written its pid, which it does when it listens; False when it gave up."""
+        pid_file, log = Path(self.directory, name + ".pid"), Path(self.daemons[name]["log"])
 
         def settled():
             if pid_file.exists() and pid_file.read_text().strip():
-                self.process = processes.identity(int(pid_file.read_text()))
+                self.daemons[name]["process"] = processes.identity(int(pid_file.read_text()))
                 return True
             return "gave up" if log.exists() and "Cannot bind any address" in log.read_text() else None
 
         try:
-            outcome = until(settled, "sshd to listen", 10)
+            return until(settled, "sshd to listen", 10) is True
         except AssertionError:
             return False
-        if outcome is not True:
-            log.unlink()
-        return outcome is True
+
+    def down_daemons(self):
+        """End both with all their sessions; their logs and pids are removed."""
+        for name, daemon in self.daemons.items():
+            if processes.alive(daemon["process"]):
+                processes.end([daemon["process"], *processes.descendants(daemon["process"][0])])
+            for ending in (".pid", ".log"):
+                Path(self.directory, name + ending).unlink(missing_ok=True)
 
 
 def sweep():

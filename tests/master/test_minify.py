@@ -147,3 +147,9 @@ def test_p_39_over_the_standard_library():
             check(source)
         except AssertionError as error:
             raise AssertionError(path) from error
+
+
+def test_annotations_go_where_asked():
+    source = "def f(a: int, *b: 'x', c: dict[str,\n int] = 1, **d: 'y') -> 'z':\n    e: int = 2\n    return lambda q=3: q\n"
+    small = minify(source, annotations=False)
+    assert small == "def f(a,*b,c\n=1,**d):\n e:int=2\n return lambda q=3:q\n"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from contextree.core.broker import Broker
+from contextree.parent.loop import Loop as Broker
 from contextree.parent.reaper import Reaper
 
 BACKENDS = {"pidfd": {}, "polled": {"open_pidfd": None, "exit_status": None}}
@@ -24,7 +24,7 @@ def reaper(broker, request):
     reaper = Reaper(broker, stop_interval=0.01, **BACKENDS[request.param])
     reaper.backend = request.param
     yield reaper
-    assert len(reaper) == 0, "children left: %s" % reaper._children
+    assert reaper.alive == 0, "children left: %s" % reaper._children
 
 
 @pytest.fixture
@@ -32,4 +32,4 @@ def pidfd_reaper(broker):
     """A reaper with pidfds."""
     reaper = Reaper(broker)
     yield reaper
-    assert len(reaper) == 0, "children left: %s" % reaper._children
+    assert reaper.alive == 0, "children left: %s" % reaper._children

@@ -6,6 +6,7 @@ Prints the name of each check that held and ends with "all held"; the first that
 Run by test_reaper_pythons.py under every Python here, under strace, and with SIGCHLD in other hands.
 """
 
+# ruff: noqa: PT017, PT018  (no pytest here: it runs on Pythons that have none)
 import argparse
 import errno
 import os
@@ -18,9 +19,8 @@ import threading
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
 
 from contextree.core import process
-from contextree.core.broker import Broker
+from contextree.parent.loop import Loop as Broker
 from contextree.core.wire import errors
-from contextree.parent import pidfd
 from contextree.parent.child_state import CONTINUED, EXITED, KILLED, LOST, STOPPED
 from contextree.parent.reaper import Reaper
 
@@ -64,7 +64,7 @@ def gated(reaper, code, gate, **options):
 
 def check_exit_and_kill(reaper):
     for code in (0, 1, 3, 250):
-        child = reaper.monitor(fork(lambda: code), "exit")
+        child = reaper.monitor(fork(lambda code=code: code), "exit")
         state = child.wait(LONG)
         assert (state.code, state.status, state.pid) == (EXITED, code, child.pid), state
         assert state.clean() == (code == 0)
@@ -139,7 +139,7 @@ def check_not_our_child(reaper):
         except errors.NotOurChild:
             continue
         raise AssertionError("monitor(%d) was not refused" % pid)
-    assert len(reaper) == 0
+    assert reaper.alive == 0
 
 
 def check_stolen(reaper):
@@ -206,7 +206,7 @@ def check_all_at_once(reaper):
 
 
 def check_nothing_left(reaper):
-    assert len(reaper) == 0 and not reaper._polled, reaper.stats()
+    assert reaper.alive == 0 and not reaper._polled, reaper.stats()
     try:
         pid, _ = os.waitpid(-1, os.WNOHANG)
         raise AssertionError("left: %d" % pid)

@@ -1,4 +1,5 @@
-"""Waiting for children: acceptance rows RM-02 to RM-04, RM-06 to RM-09, RM-14 to RM-19. Each on pidfds and on timers (R-04)."""
+"""Waiting for children: acceptance rows RM-02 to RM-04, RM-06 to RM-09, RM-14 to RM-19. Each on pidfds and on timers
+(R-04)."""
 
 import faulthandler
 import os
@@ -14,7 +15,15 @@ from contextree import processes
 from contextree.core import process
 from contextree.core.wire.errors import CallTimeout, ProcessExited, UncleanExit, UsageError, WouldBlockLoop
 from contextree.parent.child_state import (
-    CONTINUED, DUMPED, EXITED, KILLED, LOST, STOPPED, TRAPPED, ChildState, from_status, lost,
+    CONTINUED,
+    DUMPED,
+    EXITED,
+    KILLED,
+    STOPPED,
+    TRAPPED,
+    ChildState,
+    from_status,
+    lost,
 )
 from contextree.parent.watched import FINAL
 from tests.parent.tools import LONG, Gate, fork, gated, proc_state, script, strace, until
@@ -178,7 +187,8 @@ def test_rm_07_each_waiter_gets_what_it_waits_for(reaper):
 
 
 def test_rm_07_a_stop_that_nobody_waits_for_is_not_thrown_away(reaper):
-    """The program, or a later waiter, can still have it; and who waits for a stop of a child that dies gets the death."""
+    """The program, or a later waiter, can still have it; and who waits for a stop of a child that dies gets the
+    death."""
     with Gate() as gate, gated(reaper, gate) as child:
         child.kill(signal.SIGSTOP)
         with pytest.raises(CallTimeout):
@@ -238,7 +248,7 @@ def test_rm_14_an_exit_between_the_look_and_the_sleep_wakes(reaper, monkeypatch)
         with Gate() as gate:
             child = gated(reaper, gate, number % 7)
 
-            def die(child=child, gate=gate):
+            def die(child=child, gate=gate, number=number):
                 gate.open()
                 if number % 2:
                     until(lambda: child.phase in FINAL)
@@ -350,7 +360,11 @@ def test_ctrl_c_ends_a_wait():
         broker = Broker(); broker.start()
         with Gate() as gate, gated(Reaper(broker), gate) as child:
             for use in (child.wait, child.check):
-                threading.Thread(target=lambda: (until(lambda: child._tickets), os.kill(os.getpid(), signal.SIGINT))).start()
+                def interrupt():
+                    until(lambda: child._tickets)
+                    os.kill(os.getpid(), signal.SIGINT)
+
+                threading.Thread(target=interrupt).start()
                 try:
                     use()
                 except KeyboardInterrupt:

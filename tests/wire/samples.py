@@ -9,7 +9,7 @@ import zoneinfo
 
 import pytest
 
-from contextree.core.wire import values
+from contextree.parent import values
 from contextree.master import values as master
 
 READERS = pytest.mark.parametrize("decode", [values.decode, master.decode], ids=["pure", "fast"])

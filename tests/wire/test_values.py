@@ -268,7 +268,7 @@ CHILD = """
 import json, sys, types
 files, cases = json.load(sys.stdin)
 before = set(sys.modules)
-for name in ("contextree", "contextree.core", "contextree.core.wire"):
+for name in ("contextree", "contextree.core", "contextree.core.wire", "contextree.parent"):
     sys.modules[name] = types.ModuleType(name)
     sys.modules[name].__path__ = []
 for name, text in files:
@@ -314,7 +314,7 @@ OLD_TYPES = [
 
 @pytest.mark.parametrize("minor", [minor for minor in one_each() if minor != "2.7"])
 def test_pure_codec_on(minor):
-    names = ["contextree.core.wire.errors", "contextree.core.wire.values"]
+    names = ["contextree.core.wire.errors", "contextree.core.wire.values", "contextree.parent.values"]
     files = [(name, (ROOT / (name.replace(".", "/") + ".py")).read_text()) for name in names]
     cases = [encode(value).hex() for value in OLD_TYPES]
     done = one_each()[minor].run("-W", "error", "-c", CHILD, input=json.dumps([files, cases]))

@@ -11,7 +11,7 @@ import uuid
 
 import pytest
 
-from contextree.core.wire import values
+from contextree.parent import values
 from contextree.core.wire.errors import DecodeError, NotSendable
 from contextree.core.wire.values import encode, register
 from contextree.master import values as master

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from contextree.core.wire import values
+from contextree.parent import values
 from contextree.core.wire.errors import DecodeError
 from contextree.core.wire.values import encode
 from contextree.master import values as master
@@ -59,6 +59,7 @@ def outcome(decode, data):
 
 
 @given(VALUES)
+@settings(deadline=None)
 def test_property_there_and_back(value):
     data = encode(value)
     assert canon(values.decode(data)) == canon(master.decode(data)) == canon(value)
@@ -67,6 +68,7 @@ def test_property_there_and_back(value):
 
 @given(st.binary(max_size=60), st.booleans())
 @example(b"\x9f" * 20, True)
+@settings(deadline=None)
 def test_property_any_bytes(data, padded):
     if padded:
         data = b"\x92" + encode(PAD) + data
@@ -74,7 +76,7 @@ def test_property_any_bytes(data, padded):
 
 
 @given(VALUES, st.data())
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_property_damaged_bytes(value, draw):
     data = bytearray(encode([PAD, value]))
     for _ in range(draw.draw(st.integers(1, 3))):

@@ -15,6 +15,9 @@ class ContextreeError(Exception):
     """Base of every error that contextree raises itself.
 
     Keyword arguments become attributes: ``ConnectError("...", phase="login").phase``.
+
+    >>> contextree.ContextreeError("no luck", tries=3).tries
+    3
     """
 
     def __init__(self, message="", **fields):
@@ -30,69 +33,147 @@ def _rebuild(kind, message, fields):
 
 
 class UsageError(ContextreeError):
-    """The caller's fault; nothing was sent."""
+    """The caller's fault; nothing was sent.
+
+    >>> router.local(python="")
+    Traceback (most recent call last):
+    UsageError: python= wants a command such as ...
+    """
 
 
 class ForkedError(UsageError):
-    """The object belongs to the process that this one was forked from."""
+    """The object belongs to the process that this one was forked from.
+
+    >>> issubclass(contextree.ForkedError, contextree.UsageError)
+    True
+    """
 
 
 class WrongThread(UsageError):
-    """This method may only be called on the broker thread (or never on it)."""
+    """This method may only be called on the broker thread (or never on it).
+
+    >>> router.broker.check_thread()
+    Traceback (most recent call last):
+    WrongThread: only the loop thread may do this; use defer() or call()
+    """
 
 
 class WouldBlockLoop(UsageError):
-    """A blocking call on the thread of an event loop or of the broker."""
+    """A blocking call on the thread of an event loop or of the broker.
+
+    >>> router.broker.call(web.call, int)
+    Traceback (most recent call last):
+    WouldBlockLoop: call() on the loop thread would wait for itself; use submit()
+    """
 
 
 class Overflow(UsageError):
-    """A bounded queue is full and the caller asked not to wait."""
+    """A bounded queue is full and the caller asked not to wait.
+
+    >>> issubclass(contextree.Overflow, contextree.UsageError)
+    True
+    """
 
 
 class Closed(UsageError):
-    """The channel, mailbox, broker or router was closed."""
+    """The channel, mailbox, broker or router was closed.
+
+    >>> with contextree.Router() as other:
+    ...     pass
+    >>> other.local()
+    Traceback (most recent call last):
+    Closed: the router master was closed
+    """
 
 
 class NotSendable(UsageError, TypeError):
-    """A function, argument or result cannot be sent; says which part and why."""
+    """A function, argument or result cannot be sent; says which part and why.
+
+    >>> web.call(print, router.broker)
+    Traceback (most recent call last):
+    NotSendable: the call of print cannot be sent: ...
+    """
 
 
 class UnsupportedPlatform(UsageError, ImportError):
-    """contextree does not run on this operating system."""
+    """contextree does not run on this operating system.
+
+    >>> issubclass(contextree.UnsupportedPlatform, ImportError)
+    True
+    """
 
 
 class NotOurChild(UsageError):
-    """The process is not a child of this one, so it cannot be waited for."""
+    """The process is not a child of this one, so it cannot be waited for.
+
+    >>> from contextree import processes
+    >>> processes.Reaper(router.broker).monitor(1)
+    Traceback (most recent call last):
+    NotOurChild: process 1 is not a child of this one ...
+    """
 
 
 class ProcessExited(UsageError):
     """The child has ended already: nothing was signalled, its pid may belong to another process by now.
 
-    Fields: ``state`` (a ChildState, or None where it has not been read yet)."""
+    Fields: ``state`` (a ChildState, or None where it has not been read yet).
+
+    >>> from contextree import processes
+    >>> child = processes.start(["true"], reaper=processes.Reaper(router.broker))
+    >>> child.wait().clean()
+    True
+    >>> child.terminate()
+    Traceback (most recent call last):
+    ProcessExited: ...
+    """
 
     state = None
 
 
 class PeerError(ContextreeError):
-    """The other end's fault."""
+    """The other end's fault.
+
+    >>> issubclass(contextree.RemoteError, contextree.PeerError)
+    True
+    """
 
 
 class ProtocolError(PeerError):
-    """A frame broke a rule of the wire; the link or channel it came on was reset."""
+    """A frame broke a rule of the wire; the link or channel it came on was reset.
+
+    >>> issubclass(contextree.ProtocolError, contextree.PeerError)
+    True
+    """
 
 
 class DecodeError(ProtocolError):
-    """A value broke the codec's format or limits."""
+    """A value broke the codec's format or limits.
+
+    >>> issubclass(contextree.DecodeError, contextree.ProtocolError)
+    True
+    """
 
 
 class Refused(PeerError):
-    """A policy said no: no grant, not shared, not allowed upward."""
+    """A policy said no: no grant, not shared, not allowed upward.
+
+    >>> with router.local(name="sibling") as sibling:
+    ...     web.call(contextree.Context.call, sibling, int)
+    Traceback (most recent call last):
+    Refused: master: context ... was not granted access to context ...
+    """
 
 
 class RemoteError(PeerError):
     """What happened in another context: the text of a remote exception.
 
     Fields: ``type_name``, ``text``, ``traceback`` (text, shortened in the middle when long), ``context`` (name).
+
+    >>> try:
+    ...     web.call(int, "x")
+    ... except ValueError as error:
+    ...     print(error.__cause__.type_name, "in", error.__cause__.context)
+    builtins.ValueError in web
     """
 
     type_name = text = traceback = context = ""
@@ -103,21 +184,41 @@ class RemoteError(PeerError):
 
 
 class WorldError(ContextreeError):
-    """Nobody's fault."""
+    """Nobody's fault.
+
+    >>> issubclass(contextree.ContextDied, contextree.WorldError)
+    True
+    """
 
 
 class CallTimeout(WorldError, TimeoutError):
-    """Time ran out while waiting; the call may still be running there."""
+    """Time ran out while waiting; the call may still be running there.
+
+    >>> import time
+    >>> web.with_options(timeout=0.05, threads=2).call(time.sleep, 0.5)
+    Traceback (most recent call last):
+    CallTimeout: web did not answer sleep within 0.05 s
+    """
 
 
 class CallCancelled(WorldError):
-    """The call was cancelled before or while it ran."""
+    """The call was cancelled before or while it ran.
+
+    >>> issubclass(contextree.CallCancelled, contextree.WorldError)
+    True
+    """
 
 
 class ConnectError(WorldError):
     """A context could not be started or reached.
 
     Fields: ``phase`` (start, connect, login, boot), ``command``, ``status``, ``output`` (last lines).
+
+    >>> try:
+    ...     router.local(python="/no/such/python")
+    ... except contextree.ConnectError as error:
+    ...     print(error.phase)
+    start
     """
 
     phase = command = output = ""
@@ -125,25 +226,47 @@ class ConnectError(WorldError):
 
 
 class ConnectTimeout(ConnectError, TimeoutError):
-    """A phase of connecting took longer than its limit."""
+    """A phase of connecting took longer than its limit.
+
+    >>> issubclass(contextree.ConnectTimeout, TimeoutError)
+    True
+    """
 
 
 class AuthenticationError(ConnectError):
-    """The account was refused, or a secret was asked for that nobody gave."""
+    """The account was refused, or a secret was asked for that nobody gave.
+
+    >>> issubclass(contextree.AuthenticationError, contextree.ConnectError)
+    True
+    """
 
 
 class HostKeyError(ConnectError):
-    """The host's key is unknown or has changed."""
+    """The host's key is unknown or has changed.
+
+    >>> issubclass(contextree.HostKeyError, contextree.ConnectError)
+    True
+    """
 
 
 class VersionError(ConnectError):
-    """The interpreter there is too old, or speaks another version of the protocol."""
+    """The interpreter there is too old, or speaks another version of the protocol.
+
+    >>> issubclass(contextree.VersionError, contextree.ConnectError)
+    True
+    """
 
 
 class ContextDied(WorldError):
     """The context ended while something waited for it.
 
     Fields: ``context`` (name), ``reason``, ``status`` (a ChildState or None), ``output`` (last lines).
+
+    >>> worker = router.local(name="worker")
+    >>> worker.kill()
+    >>> worker.call(int)
+    Traceback (most recent call last):
+    ContextDied: worker ended: ...
     """
 
     context = reason = output = ""
@@ -154,6 +277,12 @@ class UncleanExit(WorldError):
     """A child ended with a status other than 0, by a signal, or its status was lost.
 
     Fields: ``state`` (a ChildState), ``command``.
+
+    >>> from contextree import processes
+    >>> child = processes.start(["false"], reaper=processes.Reaper(router.broker))
+    >>> child.wait().check()
+    Traceback (most recent call last):
+    UncleanExit: process ... (false) exited with status 1
     """
 
     state = None
@@ -161,4 +290,8 @@ class UncleanExit(WorldError):
 
 
 class InternalError(ContextreeError):
-    """Ours."""
+    """Ours.
+
+    >>> issubclass(contextree.InternalError, contextree.ContextreeError)
+    True
+    """

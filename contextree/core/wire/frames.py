@@ -6,7 +6,7 @@ A message is one or more DATA frames (the first one may be OPEN), all but the la
 two contexts, its number, and who opened it (flag OPENER on the opener's frames): both ends count for themselves.
 """
 
-from struct import Struct
+from _struct import Struct
 
 HEADER = Struct("!BBBBIIII")
 SIZE = 20

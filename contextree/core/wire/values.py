@@ -1,5 +1,7 @@
 """Plain values as bytes: what may travel upward, where the reader does not trust the writer.
 
+This half writes. The half that reads is in ``contextree.parent.values``: only who has children needs it.
+
 The format is msgpack. Its own types carry None, bool, int up to 64 bit, float, str, bytes, list and dict; the
 extension types below carry the rest. Nothing is ever called by a name that came in, except what ``register`` put
 into this process's own table, so no byte string can do more than cost its length.
@@ -31,9 +33,9 @@ which bounds the walks by a small multiple of ``items`` and allows about 60,000 
 Threads: every function may be called from any thread; ``register`` before the first value of that type is sent.
 """
 
-from struct import Struct, pack, unpack
+from _struct import pack
 
-from contextree.core.wire.errors import DecodeError, NotSendable, UsageError
+from contextree.core.wire.errors import NotSendable, UsageError
 
 INT, COMPLEX, TEXT, TUPLE, SET, FROZENSET, NAMED = range(1, 8)
 NESTED = {tuple: TUPLE, set: SET, frozenset: FROZENSET, None: NAMED}
@@ -42,8 +44,8 @@ NESTED = {tuple: TUPLE, set: SET, frozenset: FROZENSET, None: NAMED}
 class Limits:
     """How large a value may be. Immutable by custom: one object serves all threads.
 
-    ``depth`` of containers, ``items`` in all, ``digits`` of an int; a Decimal or path may be a tenth longer. The length of the message is the
-    caller's to limit: str and bytes cannot be longer than what came in.
+    ``depth`` of containers, ``items`` in all, ``digits`` of an int; the text of a Decimal or a path may be a tenth
+    longer. The length of the message is the caller's to limit: str and bytes cannot be longer than what came in.
     """
 
     def __init__(self, depth: int = 64, items: int = 10**6, digits: int = 4300) -> None:
@@ -73,6 +75,11 @@ def register(kind: type, name: str, to_plain, from_plain) -> None:
     Both sides must register the same ``name``; a name with a dot in it (``app.User``) cannot meet another's.
     ``from_plain`` gets what a hostile peer chose, within the limits; whatever it raises becomes a DecodeError.
     UsageError: the type or the name is taken already.
+
+    >>> class Point:
+    ...     def __init__(self, x, y):
+    ...         self.x, self.y = x, y
+    >>> contextree.register_type(Point, "shapes.Point", lambda point: [point.x, point.y], lambda plain: Point(*plain))
     """
     if kind in _BY_TYPE or name in _BY_NAME or name in _NAMES:
         raise UsageError("register: the type %s or the name %r is taken" % (kind.__qualname__, name))
@@ -81,14 +88,12 @@ def register(kind: type, name: str, to_plain, from_plain) -> None:
 
 
 class State:
-    """One value being written or read: the data, the hook, the limits, the items left. Not shared between threads."""
+    """One value being written (or read, by the Reader): the hook, the limits, the items left. For one thread."""
 
-    def __init__(self, ext, limits: Limits, data=b"") -> None:
+    def __init__(self, ext, limits: Limits) -> None:
         self.ext = ext
         self.limits = limits
         self.left = limits.items - 1
-        self.data = data
-        self.pos = 0
 
     def spend(self, count: int, depth: int = 0) -> None:
         """Count items, of a container that may hold ``depth`` more; ValueError when there were too many."""
@@ -114,8 +119,6 @@ class State:
         """ValueError if an int of so many bits may have more digits than allowed."""
         if bits > self.limits.digits * 3.3219:
             raise ValueError("more than %d digits" % self.limits.digits)
-
-    # Writing.
 
     def put(self, out: list, value, depth: int) -> None:
         """Append the bytes of a value that lies where ``depth`` more containers may be."""
@@ -213,132 +216,6 @@ class State:
         else:
             out += part
 
-    # Reading.
-
-    def read(self, depth: int):
-        """The value at ``pos``, which moves behind it; any Exception says that the bytes are bad."""
-        data = self.data
-        head = data[self.pos]
-        self.pos += 1
-        if head < 0x80:
-            return head
-        if head > 0xDF:
-            return head - 256
-        if head < 0xA0:
-            return self.container(head < 0x90, head & 15, depth - 1)
-        if head < 0xC0:
-            kind, count = "s", head & 31
-        elif head in _HEADS:
-            kind, form = _HEADS[head]
-            (count,) = form.unpack_from(data, self.pos)
-            self.pos += form.size
-            if kind == "n":
-                return count
-            if kind in "lm":
-                return self.container(kind == "m", count, depth - 1)
-        elif 0xD4 <= head <= 0xD8:
-            kind, count = "x", 1 << head - 0xD4
-        else:
-            return _VALUES[head]
-        pos = self.pos + (kind == "x")
-        self.pos = stop = pos + count
-        if stop > len(data):
-            raise ValueError("cut short")
-        if kind == "s":
-            return str(data[pos:stop], "utf-8")
-        if kind == "b":
-            return bytes(data[pos:stop])
-        code = data[pos - 1]
-        if not TUPLE <= code <= NAMED:
-            return self.simple(code, memoryview(data)[pos:stop])
-        self.pos = pos
-        self.enter(data[pos])
-        plain = self.read(depth)
-        if self.pos != stop:
-            raise ValueError("a list of another length than its extension")
-        return self.nested(code, plain)
-
-    def container(self, pairs, count, depth):
-        """A list or dict of so many items, if so many can follow; nothing is allocated for the mere claim."""
-        if count > len(self.data) - self.pos:
-            raise ValueError("cut short")
-        self.spend(count << pairs, depth)
-        items = [self.read(depth) for _ in range(count << pairs)]
-        if not pairs:
-            return items
-        self.keys(items[::2])
-        found = dict(zip(items[::2], items[1::2]))
-        if len(found) != count:
-            raise ValueError("a key twice")
-        return found
-
-    def enter(self, head: int) -> None:
-        """Count the list of an extension; ValueError if ``head``, its first byte, is not that of a list.
-
-        So no extension lies directly in another, which ``depth`` would not see.
-        """
-        self.spend(1)
-        if head >> 4 != 9 and head not in (0xDC, 0xDD):
-            raise ValueError("no list")
-
-    def simple(self, code: int, payload: memoryview):
-        """The value of an extension whose payload is no list."""
-        if code == INT:
-            self.digits(len(payload) * 8 - 8)  # before the conversion, and exactly after it
-            value = int.from_bytes(payload, "big", signed=True)
-            self.digits(value.bit_length())
-            return value
-        if code == COMPLEX:
-            return complex(*unpack(">dd", payload))
-        if code == TEXT:
-            return str(payload, "utf-8", "surrogatepass")
-        if self.ext and 32 <= code < 128:
-            return self.ext(code, bytes(payload))
-        raise ValueError("unknown extension %d" % code)
-
-    def nested(self, code: int, plain: list):
-        """The value of an extension whose payload is the list ``plain``."""
-        if code == NAMED:
-            return self.named(*plain)
-        if code == TUPLE:
-            return tuple(plain)
-        self.keys(plain)
-        found = frozenset(plain) if code == FROZENSET else set(plain)
-        if len(found) != len(plain):
-            raise ValueError("an element twice")
-        return found
-
-    def named(self, name, plain):
-        """The value of a named type, both as they came."""
-        if name in _BY_NAME:
-            return _BY_NAME[name](plain)
-        if name not in _NAMES:
-            raise ValueError("the type %.80r is not registered here" % name)
-        module, kind = name.split(".")
-        module = __import__(module)
-        if name in _TEXTS:
-            (text,) = plain
-            self.digits(len(text) * 3)
-            try:
-                return getattr(module, kind)(text)
-            except NotImplementedError:  # the other system's path
-                kind = "Pure" + kind
-        elif name in _CLOCKS:
-            if len(plain) > 1:
-                state, zone, key = plain
-                if zone is not None:
-                    zone = module.timezone(zone)
-                if key is not None:
-                    try:
-                        zone = __import__("zoneinfo").ZoneInfo(key)
-                    except Exception:  # no such module, zone or file here: the offset is better than nothing
-                        if not zone:
-                            raise
-                plain = state, zone
-            # The constructor hardly checks a state; replace() goes through all the checks.
-            return getattr(module, kind)(*plain).replace()
-        return getattr(module, kind)(*plain)
-
 
 def _head(kind, count):
     fix, most, first = _OPS[kind]
@@ -365,17 +242,8 @@ def _failure(error):
 _OPS = {"s": (0xA0, 32, 0xD9), "l": (0x90, 16, 0xDB), "m": (0x80, 16, 0xDD), "b": (0, 0, 0xC4), "x": (0, 0, 0xC7)}
 _CONTAINERS = {list, dict, tuple, set, frozenset, None}
 _DECAY = str, int, float, bytes, list, dict, set, frozenset
-_VALUES = {0xC0: None, 0xC2: False, 0xC3: True}
-_CONSTANTS = {value: bytes((op,)) for op, value in _VALUES.items()}
+_CONSTANTS = {None: b"\xc0", False: b"\xc2", True: b"\xc3"}
 _EXACT = _CONTAINERS - {None} | {str, int, float, bytes, complex, bool, type(None)}
-_HEADS = {}
-for _first, _kind, _forms in (
-    (0xC4, "b", "BHI"), (0xC7, "x", "BHI"), (0xCB, "n", "dBHIQbhiq"), (0xD9, "s", "BHI"), (0xDC, "l", "HI"),
-    (0xDE, "m", "HI"),
-):  # fmt: skip
-    for _form in _forms:
-        _HEADS[_first] = _kind, Struct(">" + _form)
-        _first += 1
 
 
 def encode(value, ext=None, limits: Limits = DEFAULT_LIMITS, what: str = "result") -> bytes:
@@ -395,19 +263,3 @@ def encode(value, ext=None, limits: Limits = DEFAULT_LIMITS, what: str = "result
             path = path[:60] + "..." + path[-60:]
         raise NotSendable("%s: %s" % (path, failure)) from None
     return b"".join(out)
-
-
-def decode(data, ext=None, limits: Limits = DEFAULT_LIMITS):
-    """The value that ``data`` (bytes, bytearray or memoryview) holds, all of it, at a cost linear in its length.
-
-    ``ext(code, payload: bytes)`` gives the value for codes 32..127; its exceptions, too, become DecodeError. DecodeError: not
-    this format, above a limit, or a name that is not registered here; nothing else is raised, whatever the bytes.
-    """
-    state = State(ext, limits, data)
-    try:
-        value = state.read(limits.depth)
-        if state.pos != len(data):
-            raise ValueError("bytes behind the value")
-    except Exception as error:
-        raise DecodeError("bad value: %.200s" % (str(error) or type(error).__name__)) from None
-    return value

@@ -1,0 +1,56 @@
+"""What ``import contextree`` gives in a child context: the public names that mean something there.
+
+The first stage makes an empty package ``contextree``; the first name that somebody takes from it loads this module. A
+child forked directly from the root's process has the package itself.
+"""
+
+from contextree.connect.plan import Plan, Secret
+from contextree.core.wire.errors import (
+    AuthenticationError,
+    CallCancelled,
+    CallTimeout,
+    Closed,
+    ConnectError,
+    ConnectTimeout,
+    ContextDied,
+    ContextreeError,
+    DecodeError,
+    ForkedError,
+    HostKeyError,
+    InternalError,
+    NotOurChild,
+    NotSendable,
+    Overflow,
+    PeerError,
+    ProcessExited,
+    ProtocolError,
+    Refused,
+    RemoteError,
+    UncleanExit,
+    UnsupportedPlatform,
+    UsageError,
+    VersionError,
+    WorldError,
+    WouldBlockLoop,
+    WrongThread,
+)
+from contextree.core.wire.values import register as register_type
+from contextree.parent import router as _router
+from contextree.parent.calls import CallFuture, Stream, register_exception
+from contextree.parent.context import Context
+from contextree.parent.router import current_router
+
+__all__ = [
+    "AuthenticationError", "CallCancelled", "CallFuture", "CallTimeout", "Closed", "ConnectError", "ConnectTimeout",
+    "Context", "ContextDied", "ContextreeError", "DecodeError", "ForkedError", "HostKeyError", "InternalError",
+    "NotOurChild", "NotSendable", "Overflow", "PeerError", "Plan", "ProcessExited", "ProtocolError", "Refused",
+    "RemoteError", "Router", "Secret", "Stream", "UncleanExit", "UnsupportedPlatform", "UsageError", "VersionError",
+    "WorldError", "WouldBlockLoop", "WrongThread", "current_router", "register_exception", "register_type",
+]
+
+
+class Router(_router.Router):
+    """The router of a child context is there already: ``current_router()``. To make one here raises UsageError."""
+
+    def __init__(self, *args: object, **options: object) -> None:
+        raise UsageError("a child context has a router already: contextree.current_router()")

@@ -1,0 +1,233 @@
+"""The ``contextree`` command, run as a user runs it: a process of its own, its output and its exit status."""
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from contextree.cli.screen import branches
+from contextree.cli.targets import BadPattern, expand
+from tests.lab import processes
+from tests.lab.poll import until
+
+ROOT = Path(__file__).resolve().parents[2]
+LIMIT = 50
+
+
+def command(*words, **options):
+    """Run ``contextree WORDS``: a CompletedProcess with text."""
+    env = dict(os.environ, PYTHONPATH=str(ROOT), NO_COLOR="1", **options.pop("env", {}))
+    return subprocess.run([sys.executable, "-m", "contextree", *words], capture_output=True, text=True, timeout=LIMIT,
+                          stdin=subprocess.DEVNULL, env=env, **options)
+
+
+# -- demo
+
+def test_demo_builds_shows_and_ends_clean():
+    done = command("demo")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in ("fork1", "fork2", "direct", "local", "nested", "deep"):
+        assert re.search(rf"^ *{name} +\d+ +3\.\d+\.\d+ .* ms +\d+ us$", done.stdout, re.MULTILINE), name
+    for word in ("at once", "stream", "data", "closure", "error", "no process is left", "contextree doctor"):
+        assert word in done.stdout
+    assert re.search(r"(\d+) of \1 contexts", done.stdout)
+    assert "Traceback" not in done.stderr + done.stdout
+    assert done.stdout.isascii()
+    program = re.search(r"^  python3 -c '(.*)'$", done.stdout, re.MULTILINE)[1]
+    next_one = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=LIMIT,
+                              env=dict(os.environ, PYTHONPATH=str(ROOT)))
+    assert (next_one.returncode, next_one.stdout, next_one.stderr) == (0, os.getcwd() + "\n", "")
+
+
+def test_demo_includes_hosts_and_tells_of_one_that_cannot_be_reached(sshd):
+    done = command("demo", "--ssh", "key", "--ssh", "nosuchuser@key", "-F", sshd.ssh_config)
+    assert done.returncode == 1
+    for name in ("ssh.localhost", "ssh.key"):
+        assert re.search(rf"^ *{name} +\d+ +3\.", done.stdout, re.MULTILINE), name
+    assert "left out: ssh nosuchuser@key: " in done.stdout
+    assert "failed: ssh nosuchuser@key" in done.stdout
+    assert "the end" in done.stdout
+
+
+def test_demo_on_a_terminal_draws_the_tree():
+    master, slave = pty.openpty()
+    try:
+        process = subprocess.Popen([sys.executable, "-m", "contextree", "demo"], stdin=subprocess.DEVNULL, stdout=slave,
+                                   stderr=subprocess.STDOUT,
+                                   env=dict(os.environ, PYTHONPATH=str(ROOT), TERM="xterm", COLUMNS="140",
+                                            PYTHONIOENCODING="utf-8"))
+        os.close(slave)
+        slave = None
+        said = b""
+        while True:
+            try:
+                data = os.read(master, 65536)
+            except OSError:  # EIO: the last one with the other end has gone
+                break
+            if not data:
+                break
+            said += data
+        assert process.wait(LIMIT) == 0, said.decode()
+    finally:
+        for fd in (master, slave):
+            if fd is not None:
+                os.close(fd)
+    text = said.decode()
+    assert "└─ " in text
+    assert "\x1b[" in text
+
+
+# -- doctor, ping
+
+def test_doctor_names_what_is_here():
+    done = command("doctor")
+    assert done.returncode == 0, done.stdout
+    for word in ("Python", "loop", "children", "descriptors", "ssh", "trial"):
+        assert re.search(rf"^{word} ", done.stdout, re.MULTILINE), word
+    assert "WRONG" not in done.stdout
+
+
+def test_doctor_examines_hosts(sshd):
+    done = command("doctor", "key,nosuchuser@key", "-F", sshd.ssh_config)
+    assert done.returncode == 1
+    assert re.search(r"^key +ok +Python 3\.", done.stdout, re.MULTILINE)
+    assert re.search(r"^nosuchuser@key +WRONG +in phase login: ssh.key: ", done.stdout, re.MULTILINE)
+
+
+def test_ping_times_each_host(sshd):
+    done = command("ping", "key,local:", "-F", sshd.ssh_config)
+    assert done.returncode == 0, done.stderr
+    assert {line.split()[0] for line in done.stdout.splitlines()} == {"key", "local"}
+    assert done.stdout.count("round trip") == 2
+
+
+# -- call
+
+def test_call_prints_the_result():
+    done = command("call", "local:", "builtins:sum", "[1, 2, 39]")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "42\n", "")
+
+
+def test_call_on_several_hosts_names_them(sshd):
+    done = command("call", "key,local:", "os.path:exists", "/etc/passwd", "-F", sshd.ssh_config)
+    assert (done.returncode, sorted(done.stdout.splitlines())) == (0, ["key: true", "local: true"])
+
+
+def test_call_of_a_module_in_the_current_directory(sshd, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import os\n\ndef double(x):\n    print('doubling', x)\n    return [x * 2, os.getcwd()]\n")
+    done = command("call", "key", "mine:double", "21", "-F", sshd.ssh_config, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)[0] == 42
+    assert done.stderr == "ssh.key: doubling 21\n"
+
+
+def test_call_error_is_one_sentence_and_a_status():
+    done = command("call", "local:", "os:listdir", "/no/such/folder")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "local: FileNotFoundError: [Errno 2] No such file or directory: '/no/such/folder'\n"
+    assert "json.decoder" in command("call", "--traceback", "local:", "json:loads", '"{"').stderr
+
+
+def test_call_as_json_keeps_results_and_errors_apart():
+    done = command("call", "--json", "-p", "1", "local:,127.0.0.1", "operator:add", "1", "2")
+    found = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert found["local:"] == {"result": 3}
+    assert "connection refused" in found["127.0.0.1"]["error"]
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (("call", "local:", "nosuchmodule:x"), "cannot be imported here: No module named 'nosuchmodule'"),
+    (("call", "local:", "platform"), "is no MODULE:FUNCTION"),
+    (("call", "local:", "sys:path"), "is no function: it is of type list"),
+    (("ping", "web[9-1]"), "wants a lower and a higher number"),
+    (("ping", "web[1-20"), "is no list of hosts"),
+    (("run", "local:"), "Missing argument"),
+    (("fly",), "No such command 'fly'"),
+])
+def test_a_wrong_command_line_is_status_2(words, said):
+    done = command(*words)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# -- run
+
+def test_run_passes_output_and_status_on(sshd):
+    done = command("run", "key", "-F", sshd.ssh_config, "--", "sh", "-c", "echo out; echo err >&2; exit 3")
+    assert (done.returncode, done.stdout, done.stderr) == (3, "out\n", "err\n")
+
+
+@pytest.mark.parametrize(("words", "status"), [
+    (("local:", "--", "true"), 0),
+    (("local:", "--", "no-such-program"), 127),
+    (("local:", "--", "/etc/passwd"), 126),
+    (("local:", "--shell", "kill -9 $$"), 137),
+    (("--timeout", "0.2", "local:", "--", "sleep", "60"), 124),
+    (("-p", "1", "127.0.0.1", "--", "true"), 255),
+    (("-p", "1", "local:,127.0.0.1", "--", "true"), 1),
+])
+def test_run_exit_status(words, status):
+    done = command("run", *words)
+    assert done.returncode == status, done.stderr
+    assert len(done.stderr.splitlines()) == {0: 0, 137: 0, 1: 2}.get(status, 1)
+
+
+def test_run_on_several_hosts_says_whose_line_it_is():
+    done = command("run", f"local:,local:{sys.executable}", "--", "printf", "a\\nb")
+    assert done.returncode == 0, done.stderr
+    names = ("local", f"local:{sys.executable}")
+    assert sorted(done.stdout.splitlines()) == [f"{name}: {word}" for name in names for word in "ab"]
+
+
+def test_ctrl_c_ends_everything():
+    process = subprocess.Popen([sys.executable, "-m", "contextree", "run", "local:", "--", "sleep", "1234.5"],
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               env=dict(os.environ, PYTHONPATH=str(ROOT)), start_new_session=True)
+
+    def sleeping():
+        return [pid for pid in processes.every() if processes.command_line(pid) == "sleep 1234.5"]
+
+    until(sleeping, "the command to run")
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=LIMIT)
+    assert process.returncode == 130
+    assert said.splitlines()[-1] == "contextree: interrupted"
+    assert "Traceback" not in said
+    for pid in sleeping():  # the context was ended in the middle of it; what it had started is its own
+        os.kill(pid, signal.SIGKILL)
+
+
+# -- patterns, drawing
+
+@pytest.mark.parametrize(("pattern", "hosts"), [
+    ("web", ["web"]),
+    ("web[1-3],db", ["web1", "web2", "web3", "db"]),
+    ("web[08-10]", ["web08", "web09", "web10"]),
+    ("r[1,3]n[1-2].x", ["r1n1.x", "r1n2.x", "r3n1.x", "r3n2.x"]),
+    ("a,a, b", ["a", "b"]),
+    ("me@[::1],local:/usr/bin/python3", ["me@[::1]", "local:/usr/bin/python3"]),
+])
+def test_patterns(pattern, hosts):
+    assert expand(pattern) == hosts
+
+
+@pytest.mark.parametrize("pattern", [
+    "", "a,", "web[", "web]", "web[a-c]", "web[]", "web[2-1]", "w[1-9999]x[1-9999]", "w[0-99999999]",
+])
+def test_patterns_that_mean_nothing(pattern):
+    with pytest.raises(BadPattern):
+        expand(pattern)
+
+
+def test_branches_of_a_tree():
+    assert branches([None, 0, 1, 0], draw=True) == ["", "├─ ", "│  └─ ", "└─ "]
+    assert branches([None, 0, 1, 0], draw=False) == ["", "  ", "    ", "  "]

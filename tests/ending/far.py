@@ -1,0 +1,46 @@
+"""Functions that tests have run elsewhere."""
+
+import os
+import select
+import socket
+
+
+def one_then_wait():
+    """A generator that yields once, then never again."""
+    yield 1
+    select.select([], [], [])
+
+
+def hang_up():
+    """Close this context's link to its parent, as a broken process would."""
+    from contextree.core import main as life
+
+    with socket.socket(fileno=os.dup(life.child.link.wfd)) as link:
+        link.shutdown(socket.SHUT_RDWR)
+
+
+def flood_stderr(count):
+    """Write so many bytes to stderr."""
+    line = b"x" * 99 + b"\n"
+    for _ in range(count // 100):
+        os.write(2, line)
+    return count
+
+
+def read_gate(path):
+    """Read a FIFO to its end."""
+    with open(path) as gate:
+        return gate.read()
+
+
+def call_for_ever(context):
+    """Call ``context``, which never answers."""
+    return context.with_options(threads=4).call(select.select, [], [], [])
+
+
+def count_of_calls():
+    """How many threads of this process are in a call that never answers."""
+    import sys
+
+    frames = sys._current_frames().values()
+    return sum(frame.f_code.co_name == "run" and "function" in frame.f_locals for frame in frames)

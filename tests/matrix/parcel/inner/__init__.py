@@ -1,0 +1,3 @@
+"""The inner part of the parcel."""
+
+WORD = "wörd"
