@@ -87,7 +87,7 @@ class Channel:
                 out = [[memoryview(part).cast("B"), self.mine | MORE] for part in data]
                 out[-1][1] = flags
                 self.out += out
-                link.unsent += sum(len(view) for view, _ in out)
+                self.unsent(sum(len(view) for view, _ in out))
                 if not self.ringed:
                     self.ringed = True
                     link.ring(self)
@@ -116,7 +116,7 @@ class Channel:
             elif not self.out and self.on_room:
                 self.router.broker.defer_nowait(self.on_room)
         self.credit -= count + SIZE
-        self.link.unsent -= count
+        self.unsent(-count)
         kind, self.first = self.first, DATA
         return HEADER.pack(VERSION | kind, flags, BULK, 0, self.number, self.peer, self.router.id, count), view[:count]
 
@@ -138,8 +138,12 @@ class Channel:
 
     def drop(self):
         """What is not sent yet will not be. Holding the link's lock."""
-        self.link.unsent -= sum(len(view) for view, _ in self.out)
+        self.unsent(-sum(len(view) for view, _ in self.out))
         self.out = []
+
+    def unsent(self, count):
+        """Note that so many bytes more wait to be sent."""
+        self.link.unsent[self.peer] = self.link.unsent.get(self.peer, 0) + count
 
     def taken(self, cost: int) -> None:
         """The application has used up ``cost`` bytes of messages. Any thread."""

@@ -63,7 +63,7 @@ class Link:
         self.probe_sent = None
         self.rtt = None
         self.last_read = broker.clock()
-        self.unsent = 0  # bytes that channels of this link have not sent yet for want of room or credit
+        self.unsent = {}  # context -> bytes that channels to it have not sent yet for want of room or credit
         self.gulp = BUFFER  # bytes to read at once
         self.bytes_in = self.bytes_out = self.frames_in = self.open_count = 0
         os.set_blocking(rfd, False)
@@ -313,5 +313,5 @@ class Link:
         """Counters of this link."""
         out = self.out
         return {"bytes_in": self.bytes_in, "bytes_out": self.bytes_out, "frames_in": self.frames_in,
-                "queued": out.queued + out.log_bytes + out.control_bytes + self.unsent, "dropped_logs": out.dropped, "window": self.window,
+                "queued": out.queued + out.log_bytes + out.control_bytes + sum(list(self.unsent.values())), "dropped_logs": out.dropped, "window": self.window,
                 "send_window": out.window, "rtt": self.rtt, "sent": tuple(out.sent)}

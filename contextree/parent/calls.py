@@ -23,7 +23,7 @@ from contextree.core.wire.errors import (
 )
 
 OWN = errors.__name__
-BACKLOG = 1 << 24  # bytes that may wait for one link before who calls has to wait too
+BACKLOG = 1 << 24  # bytes that may wait for one context before who calls it has to wait too
 making = process.allocate_lock()
 
 
@@ -134,14 +134,17 @@ class Reply:
 
 
 def wait_for_room(context) -> None:
-    """Wait while more than ``BACKLOG`` bytes are on their way to ``context``'s link; never on the loop thread.
+    """Wait while more than ``BACKLOG`` bytes are on their way to ``context``; never on the loop thread.
 
+    What waits for other contexts behind the same link does not count: one that takes nothing must not hold up its siblings.
     It looks again every few milliseconds rather than be woken, so that sending, the hot path, has nobody to wake."""
     link = context.engine.core.link_to(context.id)
-    if link is None or link.out.queued + link.unsent < BACKLOG or process.get_ident() == context.engine.broker.thread:
+    if link is None or process.get_ident() == context.engine.broker.thread:
         return
-    waiter = process.Waiter()
-    while link.out.queued + link.unsent >= BACKLOG and not link.closed:
+    unsent = link.unsent
+    waiter = None
+    while link.out.queued + unsent.get(context.id, 0) >= BACKLOG and not link.closed:
+        waiter = waiter or process.Waiter()
         waiter.wait(0.005)
 
 

@@ -103,29 +103,29 @@ class Outbox:
         return True
 
     def batch(self, limit: int) -> "tuple[list, int]":
-        """The buffers to write next, about ``limit`` bytes, and their size. Empty when the window is used up."""
+        """The buffers to write next, ``limit`` bytes and up to one round more, and their size. Empty when there are none or the
+        window is used up.
+
+        A round gives each class its quantum, whatever is left of ``limit``: else the first class would have it all."""
         buffers = list(self.control)
         size = self.control_bytes
         self.control.clear()
         self.control_bytes = 0
         self.sent[CONTROL] += size
         while size < limit and self.window > 0 and len(buffers) < 512 and (self.calls or self.ring or self.logs):
-            before = size
             for cls in (CALLS, BULK, LOGS):
-                got = self._turn(cls, buffers, min(QUANTUM[cls], limit - size))
+                got = self._turn(cls, buffers)
                 size += got
                 self.window -= got
                 self.sent[cls] += got
-            if size == before:
-                break
         return buffers, size
 
-    def _turn(self, cls, buffers, quantum):
+    def _turn(self, cls, buffers):
         queue = self.calls if cls == CALLS else self.ring if cls == BULK else self.logs
         if not queue:
             self.deficit[cls] = 0
             return 0
-        allowed = self.deficit[cls] + max(quantum, 1)
+        allowed = self.deficit[cls] + QUANTUM[cls]
         got = 0
         while queue and got < allowed and got < self.window:
             if cls == BULK:
