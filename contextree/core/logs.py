@@ -55,8 +55,9 @@ class Output:
     def read(self) -> None:
         """Forward what was printed, as fast as the link takes it: whoever prints waits, as for any pipe. Loop thread."""
         broker = self.router.broker
+        link = self.router.upstream
         try:
-            data = self.router.upstream.out.log_bytes < LOG_LIMIT >> 1 and os.read(self.fd, 65536)
+            data = (link.closed or link.out.log_bytes < LOG_LIMIT >> 1) and os.read(self.fd, 65536)
         except BlockingIOError:
             return
         if data:
