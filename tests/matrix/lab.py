@@ -10,7 +10,7 @@ import tempfile
 import contextree
 from contextree.connect.plan import PYTHON, Plan
 from tests.lab.poll import until
-from tests.lab.pythons import ROOT, one_each
+from tests.lab.pythons import one_each
 
 MINORS = [minor for minor in one_each() if minor != "2.7"]
 HOSTILE = "raise BaseException('%s was imported from the working directory' % __name__)\n"
@@ -44,7 +44,7 @@ class Records(logging.Handler):
 
     def wait(self, ending, text):
         """Wait for a message of that logger with ``text`` in it."""
-        return until(lambda: [each for each in self.of(ending) if text in each], "%r of %s in %r" % (text, ending, self.kept))
+        return until(lambda: [each for each in self.of(ending) if text in each], "%r of %s" % (text, ending))
 
 
 @contextlib.contextmanager
