@@ -1,15 +1,15 @@
 """Functions called in this context.
 
-The loop thread only puts a call into a mailbox; the main thread takes them one after the other. Calls that ask for threads
-go to a pool of as many, and those that build the tree (SERVICE) to a pool of their own, so that a busy function cannot keep
-a grandchild from starting. Whatever a function does (raises, exits, interrupts itself, returns what cannot be sent) is the
-answer to that one call.
+The loop thread only puts a call into a mailbox; the main thread takes them one after the other. Calls that ask for
+threads go to a pool of as many, and those that build the tree (SERVICE) to a pool of their own, so that a busy function
+cannot keep a grandchild from starting. Whatever a function does (raises, exits, interrupts itself, returns what cannot
+be sent) is the answer to that one call.
 
 A generator that is streamed gives its thread back while its reader has not taken what it made: it is put back into the
 mailbox when there is room.
 
-The first byte of an answer says what follows: see the constants. Values go upward in the strict codec (wire/values.py), or
-as pickles where the asker said so, because it trusts this context.
+The first byte of an answer says what follows: see the constants. Values go upward in the strict codec (wire/values.py),
+or as pickles where the asker said so, because it trusts this context.
 """
 
 import sys

@@ -1,9 +1,9 @@
 """The life of a child, from the end of the first stage to its exit.
 
-The main thread runs calls; the loop thread does the rest. The end comes by GOAWAY from above (with a grace in seconds) or by
-the loss of the link to the parent. Either way: children first, then what runs is given the grace, then the process leaves by
-``os._exit``, with what was printed and logged sent before. A process that was exec'd runs its ``atexit`` functions; a forked
-one does not, they belong to the process that it was forked from.
+The main thread runs calls; the loop thread does the rest. The end comes by GOAWAY from above (with a grace in seconds)
+or by the loss of the link to the parent. Either way: children first, then what runs is given the grace, then the
+process leaves by ``os._exit``, with what was printed and logged sent before. A process that was exec'd runs its
+``atexit`` functions; a forked one does not, they belong to the process that it was forked from.
 """
 
 import os
@@ -27,7 +27,8 @@ old_stdio = []
 
 
 class Child:
-    """Everything that this context has: ``broker``, ``router``, ``importer``, ``calls``, ``bundle`` (for its own children)."""
+    """Everything that this context has: ``broker``, ``router``, ``importer``, ``calls``, ``bundle`` (for its own
+    children)."""
 
     def __init__(self, config: dict, rfd: int, wfd: int, bundle: bytes, forked: bool) -> None:
         global child
@@ -129,7 +130,8 @@ class Child:
 
 
 def stdio(owner: Child) -> None:
-    """Descriptors 0 to 2 open and blocking, 1 a pipe to the log, fresh ``sys.std*``; the old objects are kept, unflushed."""
+    """Descriptors 0 to 2 open and blocking, 1 a pipe to the log, fresh ``sys.std*``; the old objects are kept,
+    unflushed."""
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 0)
     try:

@@ -1,12 +1,13 @@
 """Channels, and the router that delivers frames to them.
 
-A channel is a two-way flow of messages between two contexts. Sending never blocks: what has no credit waits in the channel's
-own ``out`` (the sender looks at ``full`` or asks for ``on_room`` before it produces more). Sending state is guarded by the
-link's lock; receiving state belongs to the loop thread. ``on_message(channel, data, fin, cost)`` runs on the loop thread and
-must only hand over; whoever uses the message up calls ``taken(cost)``, from any thread, and so the other end gets credit back.
+A channel is a two-way flow of messages between two contexts. Sending never blocks: what has no credit waits in the
+channel's own ``out`` (the sender looks at ``full`` or asks for ``on_room`` before it produces more). Sending state is
+guarded by the link's lock; receiving state belongs to the loop thread. ``on_message(channel, data, fin, cost)`` runs on
+the loop thread and must only hand over; whoever uses the message up calls ``taken(cost)``, from any thread, and so the
+other end gets credit back.
 
-This router knows one link, the one to the parent, and trusts what comes on it. Frames for other contexts and frames from
-children are the business of ``engine`` (contextree.parent), which is only there in contexts that have children.
+This router knows one link, the one to the parent, and trusts what comes on it. Frames for other contexts and frames
+from children are the business of ``engine`` (contextree.parent), which is only there in contexts that have children.
 """
 
 from _io import BytesIO
@@ -126,7 +127,8 @@ class Channel:
         return bool(self.out)
 
     def cancel(self, code: int = CANCEL, text: str = "cancelled") -> None:
-        """Reset the channel: the other end is told, this end ends with the error of ``code``. Any thread; idempotent."""
+        """Reset the channel: the other end is told, this end ends with the error of ``code``. Any thread;
+        idempotent."""
         if self.ended or self.over:
             return
         with self.link.lock:
@@ -220,7 +222,8 @@ class Channel:
 
 
 class Router:
-    """Delivers frames of this context. ``openers[kind](channel, options, threads, deadline, data, fin)`` serve OPENs."""
+    """Delivers frames of this context. ``openers[kind](channel, options, threads, deadline, data, fin)`` serve
+    OPENs."""
 
     def __init__(self, broker, number: int, name: str) -> None:
         self.broker = broker
@@ -252,7 +255,8 @@ class Router:
              on_message=None, on_end=None, flush=True, pickles=False) -> Channel:
         """Open a channel to ``peer`` with a first message (bytes or a list of buffers). Never blocks.
 
-        ``on_message`` and ``on_end`` are called on the loop thread. Raises ContextDied when there is no way to ``peer``."""
+        ``on_message`` and ``on_end`` are called on the loop thread. Raises ContextDied when there is no way to
+        ``peer``."""
         link = self.link_to(peer)
         if link is None or link.closed or self.closed:
             raise self.closed or self.no_way(peer)
@@ -283,8 +287,8 @@ class Router:
             channel.link.open_count -= 1
 
     def reset(self, link, channel, code, text) -> None:
-        """Tell the other end of ``channel`` that it is over; not before what was sent, so that a call is not found cancelled
-        before it is there."""
+        """Tell the other end of ``channel`` that it is over; not before what was sent, so that a call is not found
+        cancelled before it is there."""
         self.count["resets"] += 1
         link.send(CALLS, frame(RESET, channel.mine, CALLS, channel.number, channel.peer, self.id,
                                  bytes([code]) + text.encode("utf-8", "replace")[:4096]))

@@ -1,16 +1,18 @@
 """A link: the pair of descriptors to a neighbour in the tree, its write queue and its read loop.
 
-Any thread may send. When nothing waits, the sender's own thread writes to the descriptor, so that a call costs no wake-up on
-the way out; otherwise the frame is queued and the loop thread writes when the descriptor has room. ``lock`` guards the
-outbox and the write side, and the sending state of every channel on this link; nothing that blocks happens under it.
+Any thread may send. When nothing waits, the sender's own thread writes to the descriptor, so that a call costs no
+wake-up on the way out; otherwise the frame is queued and the loop thread writes when the descriptor has room. ``lock``
+guards the outbox and the write side, and the sending state of every channel on this link; nothing that blocks happens
+under it.
 
-Reading happens on the loop thread alone, into one large buffer shared by all links of the loop; frames are handed on as views
-of it. What is incomplete stays in ``tail``. Reading never waits for writing.
+Reading happens on the loop thread alone, into one large buffer shared by all links of the loop; frames are handed on as
+views of it. What is incomplete stays in ``tail``. Reading never waits for writing.
 
-The link window: ``received`` counts what the other end wrote and we have dealt with; half a window of it is acknowledged at a
-time. While bytes keep coming, a PROBE measures the round trip, and how much arrived during it; when that fills most of the
-window the window doubles (the bandwidth-delay estimate that gRPC uses, https://grpc.io/blog/grpc-go-perf-improvements/). A link that is a
-socket or pipe of this machine starts with the largest window: there the kernel's buffer is all that lies below us.
+The link window: ``received`` counts what the other end wrote and we have dealt with; half a window of it is
+acknowledged at a time. While bytes keep coming, a PROBE measures the round trip, and how much arrived during it; when
+that fills most of the window the window doubles (the bandwidth-delay estimate that gRPC uses,
+https://grpc.io/blog/grpc-go-perf-improvements/). A link that is a socket or pipe of this machine starts with the
+largest window: there the kernel's buffer is all that lies below us.
 
 Closed exactly once, on the loop thread, by ``close``; then ``on_lost(link, reason)``.
 """
@@ -37,7 +39,8 @@ def larger(broker, room):
 
 
 class Link:
-    """One neighbour. ``receive(link, kind, flags, cls, channel, dst, src, view, raw)`` gets every frame, on the loop thread."""
+    """One neighbour. ``receive(link, kind, flags, cls, channel, dst, src, view, raw)`` gets every frame, on the loop
+    thread."""
 
     def __init__(self, broker, rfd: int, wfd: int, receive, on_lost, own_id: int = 0, window: int = WINDOW_START) -> None:
         self.broker = broker

@@ -1,10 +1,10 @@
 """The tree's words in the root's ``logging``.
 
-One logger for each context, ``contextree.<name>``, and below it ``.stdout``, ``.stderr`` and ``.login`` (what came before the
-context was up); never one that a child names. All
+One logger for each context, ``contextree.<name>``, and below it ``.stdout``, ``.stderr`` and ``.login`` (what came
+before the context was up); never one that a child names. All
 that came from below is data: the message is an argument, control characters are escaped, the level is clamped, and each
-context has a token bucket. Records are handled by a thread of their own, since a handler may block and the loop must not;
-what that thread cannot keep up with is dropped and counted.
+context has a token bucket. Records are handled by a thread of their own, since a handler may block and the loop must
+not; what that thread cannot keep up with is dropped and counted.
 """
 
 import logging
@@ -32,7 +32,8 @@ def escape(text: str) -> str:
 
 
 class Logs:
-    """Takes payloads from the loop thread and gives them to ``logging``. ``level`` is what children need not go below."""
+    """Takes payloads from the loop thread and gives them to ``logging``. ``level`` is what children need not go
+    below."""
 
     def __init__(self, engine: Any, level: int | None) -> None:
         self.engine = engine

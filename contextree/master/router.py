@@ -14,8 +14,8 @@ from contextree.core.router import Router as Core
 from contextree.core.wire.errors import Closed, ForkedError
 from contextree.master.engine import RootEngine
 from contextree.master.finder import Finder
-from contextree.parent.reaper import Reaper
 from contextree.parent.loop import Loop
+from contextree.parent.reaper import Reaper
 from contextree.parent.router import Router as ParentRouter
 
 _open: "weakref.WeakSet[Router]" = weakref.WeakSet()

@@ -4,13 +4,13 @@ A ``Branch`` owns the process handle, the link, stderr and the terminal of a chi
 
     start -> connect -> login -> boot -> up -> dying -> dead
 
-Everything that the child needs is written behind the command at once: bundle, configuration, and whatever frames are sent
-meanwhile. What comes back before the nonce is login noise; it is logged and kept for the error text. After the nonce come
-frames, HELLO first. The phases have a limit each. All of this happens on the loop thread but ``launch``, which starts
-processes and waits.
+Everything that the child needs is written behind the command at once: bundle, configuration, and whatever frames are
+sent meanwhile. What comes back before the nonce is login noise; it is logged and kept for the error text. After the
+nonce come frames, HELLO first. The phases have a limit each. All of this happens on the loop thread but ``launch``,
+which starts processes and waits.
 
-At the end three things come together in any order: end of file on the link, the exit status, the last lines of stderr. The
-branch waits a second for those that are missing before it tells the waiters.
+At the end three things come together in any order: end of file on the link, the exit status, the last lines of stderr.
+The branch waits a second for those that are missing before it tells the waiters.
 """
 
 import os
@@ -118,8 +118,8 @@ class Branch:
     def watch_terminal(self, fd, slave) -> None:
         """Have the dialogue of the plan on the terminal whose master is ``fd``.
 
-        Its ``slave`` stays open until the child has ended, which shows elsewhere: ssh opens /dev/tty anew for each question,
-        and while nobody has the slave open the master reads as if all were over."""
+        Its ``slave`` stays open until the child has ended, which shows elsewhere: ssh opens /dev/tty anew for each
+        question, and while nobody has the slave open the master reads as if all were over."""
         self.terminal = fd
         self.slave = slave
         self.broker.watch(fd, self.read_terminal)
@@ -244,8 +244,8 @@ class Branch:
         self.note(line.rstrip(b"\r"), "stderr")
 
     def note(self, line, stream) -> None:
-        """Keep a line for the error text, and log it, at a bounded rate; what comes before HELLO (banners, what ssh complains
-        of) as login."""
+        """Keep a line for the error text, and log it, at a bounded rate; what comes before HELLO (banners, what ssh
+        complains of) as login."""
         if not self.lines.take(self.broker.clock()):
             return
         if self.took is None:
@@ -301,8 +301,8 @@ class Branch:
 
     def settle(self, late=False) -> None:
         """Tell everybody, once all the news are in (or it is too late to wait for them)."""
-        if self.state != "dying" or not (late or (self.status is not None or self.process is None and not self.awaited)
-                                             and self.errors is None):
+        ended = self.status is not None or (self.process is None and not self.awaited)
+        if self.state != "dying" or not (late or (ended and self.errors is None)):
             return
         self.move("dead")
         self.close_stderr()
@@ -454,8 +454,8 @@ def wait_up(branch) -> None:
 
 
 def end_all(engine, grace, then, patience=2.0) -> None:
-    """Shut all children of ``engine`` down, then its template, then call ``then()``: all have been reaped by then, or it is
-    too late. Loop thread."""
+    """Shut all children of ``engine`` down, then its template, then call ``then()``: all have been reaped by then, or
+    it is too late. Loop thread."""
     engine.ending = True
     state = {"done": False}
 

@@ -1,8 +1,8 @@
 """The caller's side: sending calls to a context and taking their answers.
 
-``Reply`` is one awaited answer, ``CallFuture`` the same as a ``concurrent.futures.Future``, ``Stream`` the iterator over a
-generator there. Answers are decoded on the thread that asks for them, never on the loop thread: decoding may run code of the
-user's types. Futures with callbacks are finished by a thread of the tree that is kept for that.
+``Reply`` is one awaited answer, ``CallFuture`` the same as a ``concurrent.futures.Future``, ``Stream`` the iterator
+over a generator there. Answers are decoded on the thread that asks for them, never on the loop thread: decoding may run
+code of the user's types. Futures with callbacks are finished by a thread of the tree that is kept for that.
 """
 
 import builtins
@@ -40,7 +40,8 @@ def register_exception(kind: type) -> type:
     """Let exceptions of exactly the class ``kind`` be re-raised as themselves, also from contexts that are not trusted:
     made by ``kind(*args)`` of plain ``args`` that come from there. Returns ``kind``, so that it can decorate a class.
 
-    Here, where the exception arrives; there nothing need be done. UsageError unless ``kind`` is an Exception. Any thread.
+    Here, where the exception arrives; there nothing need be done. UsageError unless ``kind`` is an Exception. Any
+    thread.
 
     >>> @contextree.register_exception
     ... class OutOfPaper(Exception):
@@ -179,8 +180,9 @@ class CallFuture(futures.Future if futures else object):
     >>> future.result(timeout=10)
     1024
 
-    A Condition and two lists for every future are most of what a Future costs, and nearly none is ever waited for twice or
-    has callbacks; so they are made when somebody first needs them. ``making`` guards that, and the end of those without."""
+    A Condition and two lists for every future are most of what a Future costs, and nearly none is ever waited for twice
+    or has callbacks; so they are made when somebody first needs them. ``making`` guards that, and the end of those
+    without."""
 
     _state = futures and futures._base.PENDING
     _result = _exception = channel = _raw = _made = _timer = _own = None
@@ -360,7 +362,8 @@ class Stream:
                 self.channel.taken(cost)
 
     def close(self) -> None:
-        """Take no more; the generator there is closed. Idempotent; from any thread. In a forked process it does nothing."""
+        """Take no more; the generator there is closed. Idempotent; from any thread. In a forked process it does
+        nothing."""
         if not self.done and self.engine.core.generation == process.generation:
             self.done = True
             self.channel.cancel()

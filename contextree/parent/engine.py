@@ -149,7 +149,8 @@ class Engine(Routing):
         """See that ``context`` may import contextree's own parent half: it may always."""
 
     def main_by_name(self, value=None) -> bool:
-        """May functions of ``__main__`` such as ``value`` go by name? Here only where it is the root's script, imported."""
+        """May functions of ``__main__`` such as ``value`` go by name? Here only where it is the root's script,
+        imported."""
         return life.child.importer.main is not None
 
     def code_bundle(self) -> bytes:
@@ -206,6 +207,7 @@ class Engine(Routing):
     def end(self, grace, then) -> None:
         """End all children, then call ``then``. Loop thread.
 
-        This process leaves in ``grace`` seconds at the latest: who does not end below it must have been killed by then."""
+        This process leaves in ``grace`` seconds at the latest: who does not end below it must have been killed by
+        then."""
         below = max(grace - 0.5, grace / 2)
         boot.end_all(self, below, then, (grace - below) / 2)

@@ -1,7 +1,7 @@
 """Calls as bytes: pickle protocol 5 where the target has it, functions that cannot be imported by name by dill.
 
-Who pickles learns which modules the bytes name, so that the master can share those and nothing else, and whether the target
-needs the master's ``__main__``.
+Who pickles learns which modules the bytes name, so that the master can share those and nothing else, and whether the
+target needs the master's ``__main__``.
 """
 
 import io
@@ -76,7 +76,8 @@ def find_by_name(value):
 
 
 class CallPickler(Pickler):
-    """Notes the modules of functions and classes. ``main_by_name(value)``: may those of ``__main__`` be sent by name?"""
+    """Notes the modules of functions and classes. ``main_by_name(value)``: may those of ``__main__`` be sent by
+    name?"""
 
     def __init__(self, file, protocol, buffer_callback=None, main_by_name=None, version=None) -> None:
         if buffer_callback is None:
@@ -159,8 +160,8 @@ def pack_function(function, version, main_by_name):
 def pack_call(function, args, kwargs, version, main_by_name):
     """Encode a call for Python ``version`` (None: not known yet): (bytes or buffers, options, names of modules).
 
-    ``main_by_name``: a function that says whether ``__main__`` may go by name. Raises NotSendable, naming what cannot be
-    sent."""
+    ``main_by_name``: a function that says whether ``__main__`` may go by name. Raises NotSendable, naming what cannot
+    be sent."""
     if PROTOCOL < 5:
         return pack_old(function, args, kwargs)
     if type(function) in FUNCTIONS and SCALARS.issuperset(map(type, args)) and SCALARS.issuperset(map(type, kwargs.values())):

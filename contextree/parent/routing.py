@@ -1,13 +1,13 @@
 """What a context needs once it has children: routes, police, ids, names, grants.
 
-Everything that comes from a child is hostile. Its authority is that of the link it came in on: its source must be a context
-whose route is that link; it may answer channels that were opened to it, log, report its own subtree, ask its direct parent for
-modules and ids, and open channels to contexts for which a grant says so. All else is counted, dropped, and answered only
-where a sender would wait for ever. Who keeps breaking the rules is disconnected.
+Everything that comes from a child is hostile. Its authority is that of the link it came in on: its source must be a
+context whose route is that link; it may answer channels that were opened to it, log, report its own subtree, ask its
+direct parent for modules and ids, and open channels to contexts for which a grant says so. All else is counted,
+dropped, and answered only where a sender would wait for ever. Who keeps breaking the rules is disconnected.
 
 Frames are forwarded as they come, never reassembled. What is forwarded waits in the queue of the outgoing link; up to
-``RELAY`` bytes of it are acknowledged to the incoming link at once, so that a child that does not read holds up nobody but
-itself, and beyond that only when they have left, so that memory stays bounded.
+``RELAY`` bytes of it are acknowledged to the incoming link at once, so that a child that does not read holds up nobody
+but itself, and beyond that only when they have left, so that memory stays bounded.
 
 Tables and links belong to the loop thread; ``link_to`` and the look-ups read them from any thread.
 """
@@ -45,7 +45,8 @@ INFO_FIELDS = {"method": str, "pid": int, "version": tuple, "executable": str, "
 
 
 def clean(facts):
-    """What a context says of itself, without what is not of the kind that it should be: it is shown, formatted, compared."""
+    """What a context says of itself, without what is not of the kind that it should be: it is shown, formatted,
+    compared."""
     kept = {}
     for key, kind in INFO_FIELDS.items():
         value = facts.get(key)
@@ -248,8 +249,8 @@ class Routing:
             channel.cancel(BROKEN, "the request did not end")
 
     def forward(self, out, cls, kind, flags, number, dst, src, raw, origin):
-        """Pass one frame on. Small ones go through the queue of calls while that is short, and unless earlier ones of their
-        channel wait in a Relay."""
+        """Pass one frame on. Small ones go through the queue of calls while that is short, and unless earlier ones of
+        their channel wait in a Relay."""
         self.count["forwarded"] += 1
         data = bytes(raw)
         key = out, dst, src, number, flags & OPENER
@@ -260,7 +261,7 @@ class Routing:
             if out.closed:
                 return
             relay = self.relays.get(key)
-            if cls == CONTROL or cls == LOGS or cls == CALLS and relay is None and out.out.queued < QUEUE:
+            if cls in (CONTROL, LOGS) or (cls == CALLS and relay is None and out.out.queued < QUEUE):
                 out.send_locked(cls, data)
                 return
             held = None

@@ -76,7 +76,8 @@ def launch(engine, plan, options, wait=True):
 
 
 def watch_link(engine, plan, options) -> None:
-    """Have the child notice itself that the network is gone: the module and the call that starts it go with the bundle."""
+    """Have the child notice itself that the network is gone: the module and the call that starts it go with the
+    bundle."""
     from contextree.parent import linkwatch
 
     options["records"] = engine.records(("contextree.parent", linkwatch.__name__))

@@ -1,7 +1,9 @@
-"""The half of the strict codec that reads: what children sent. The format and its rules are told in ``core.wire.values``.
+"""The half of the strict codec that reads: what children sent. The format and its rules are told in
+``core.wire.values``.
 
-A child is hostile, so every length is checked against what is there before anything is made of it, and whatever is wrong with
-the bytes is a DecodeError. This reader is pure Python; the root has a faster one beside it (``contextree.master.values``).
+A child is hostile, so every length is checked against what is there before anything is made of it, and whatever is
+wrong with the bytes is a DecodeError. This reader is pure Python; the root has a faster one beside it
+(``contextree.master.values``).
 """
 
 from struct import Struct, unpack

@@ -23,7 +23,8 @@ def rss():
 
 
 def flood(child, data, bytes_total):
-    """Write ``data`` again and again; how many bytes went out before the parent closed the link. A second thread reads."""
+    """Write ``data`` again and again; how many bytes went out before the parent closed the link. A second thread
+    reads."""
     def read():
         try:
             while child.sock.recv(1 << 20):

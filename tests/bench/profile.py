@@ -1,7 +1,8 @@
-"""What the kernel has to do for one call: system calls, context switches (a wake-up is a voluntary one), processor time.
+"""What the kernel has to do for one call: system calls, context switches (a wake-up is a voluntary one), processor
+time.
 
-The side and its children are looked at from outside, by strace for the system calls in a second pass that does not count for the
-rest, since it slows everything down.
+The side and its children are looked at from outside, by strace for the system calls in a second pass that does not
+count for the rest, since it slows everything down.
 """
 
 import os

@@ -1,4 +1,5 @@
-"""The table: on the screen, in JSON, in docs/performance.md (between two marks; the rest of that page is written by hand)."""
+"""The table: on the screen, in JSON, in docs/performance.md (between two marks; the rest of that page is written by
+hand)."""
 
 import datetime
 import os

@@ -1,7 +1,8 @@
-"""What is measured, and against which budget: one function for each name of ``--only``, which returns the rows of the table.
+"""What is measured, and against which budget: one function for each name of ``--only``, which returns the rows of the
+table.
 
-A budget compares two sides of the same row, turn by turn: the ratio is the median of the ratios of all turns, so that a machine
-that grows slow in the middle of it slows both.
+A budget compares two sides of the same row, turn by turn: the ratio is the median of the ratios of all turns, so that a
+machine that grows slow in the middle of it slows both.
 """
 
 import contextlib
@@ -53,7 +54,8 @@ class Budget(NamedTuple):
 
 
 class Row:
-    """One row: ``values`` are {label: [sample, ...]}, of ``unit``: s, /s, B/s, B, or a plain number with any other name."""
+    """One row: ``values`` are {label: [sample, ...]}, of ``unit``: s, /s, B/s, B, or a plain number with any other
+    name."""
 
     def __init__(self, name, title, unit, values):
         self.name = name
@@ -246,7 +248,8 @@ def crowd(lab):
 
 
 def far_import(lab):
-    """A line of 50 ms: the start, and a package of 60 modules, in round trips (what the same costs without delay taken away)."""
+    """A line of 50 ms: the start, and a package of 60 modules, in round trips (what the same costs without delay taken
+    away)."""
     script = str(Path(__file__).with_name("delay.py"))
     trip = 0.05 if lab.scale.turns > 1 else 0.01
     with tempfile.TemporaryDirectory() as folder:
@@ -274,7 +277,8 @@ def far_import(lab):
 
 
 def package(folder, count):
-    """Write a package of ``count`` modules that import each other in a chain; the name of the module whose ``work`` needs all."""
+    """Write a package of ``count`` modules that import each other in a chain; the name of the module whose ``work``
+    needs all."""
     root = folder / "benchpackage"
     root.mkdir()
     (root / "__init__.py").write_text("")

@@ -10,9 +10,9 @@ import pytest
 
 from contextree.core import process
 from contextree.core.broker import READ, WRITE
-from contextree.parent.loop import Loop as Broker
 from contextree.core.mailbox import Mailbox
 from contextree.core.wire.errors import CallTimeout, Closed, UsageError
+from contextree.parent.loop import Loop as Broker
 from contextree.testing import FaultyPoller, joined_pair
 
 from .conftest import in_thread

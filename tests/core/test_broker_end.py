@@ -7,9 +7,9 @@ import threading
 import pytest
 
 from contextree.core import process
-from contextree.parent.loop import Loop as Broker
 from contextree.core.mailbox import Mailbox
 from contextree.core.wire.errors import Closed
+from contextree.parent.loop import Loop as Broker
 from contextree.testing import FaultyPoller
 
 from .conftest import in_thread, settle, until

@@ -451,7 +451,7 @@ class Interrupter:
         before = self.last.pop(frame, "")  # a call that raised is followed by "exception": no look for signals there
         if event == "opcode":
             self.last[frame] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
-        if event == "call" or event == "opcode" and before.startswith(("CALL", "JUMP_BACKWARD")):
+        if event == "call" or (event == "opcode" and before.startswith(("CALL", "JUMP_BACKWARD"))):
             self.seen += 1
             if self.seen == self.at:
                 raise KeyboardInterrupt

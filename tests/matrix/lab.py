@@ -10,7 +10,7 @@ import tempfile
 import contextree
 from contextree.connect.plan import PYTHON, Plan
 from tests.lab.poll import until
-from tests.lab.pythons import ROOT, one_each
+from tests.lab.pythons import one_each
 
 MINORS = [minor for minor in one_each() if minor != "2.7"]
 HOSTILE = "raise BaseException('%s was imported from the working directory' % __name__)\n"

@@ -1,4 +1,5 @@
-"""The text for ``python -c``, given to real interpreters by hand: what it looks like, early ends, non-blocking input."""
+"""The text for ``python -c``, given to real interpreters by hand: what it looks like, early ends, non-blocking
+input."""
 
 import socket
 import subprocess

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from tests.lab import processes
+from tests.lab.pythons import ROOT
 from tests.matrix import lab, remote
 from tests.matrix.test_bundle_matrix import LABEL, NOTE, SHARE
 
@@ -140,7 +141,7 @@ def test_master_whose_working_directory_was_deleted(tmp_path):
     )
     gone = tmp_path / "gone"
     gone.mkdir()
-    env = dict(os.environ, PYTHONPATH=str(lab.ROOT))
+    env = dict(os.environ, PYTHONPATH=str(ROOT))
     done = subprocess.run([sys.executable, "-W", "error", "-c", script], cwd=gone, env=env, capture_output=True, text=True,
                           timeout=60, check=False)  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (0, "3 7 5\n", "")

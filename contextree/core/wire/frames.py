@@ -2,8 +2,8 @@
 
     u8 version and kind | u8 flags | u8 class | u8 hops | u32 channel | u32 dst | u32 src | u32 length   (big endian)
 
-A message is one or more DATA frames (the first one may be OPEN), all but the last flagged MORE. A channel is named by the
-two contexts, its number, and who opened it (flag OPENER on the opener's frames): both ends count for themselves.
+A message is one or more DATA frames (the first one may be OPEN), all but the last flagged MORE. A channel is named by
+the two contexts, its number, and who opened it (flag OPENER on the opener's frames): both ends count for themselves.
 """
 
 from _struct import Struct

@@ -133,7 +133,8 @@ class Side:
 
     @contextlib.contextmanager
     def far_import(self, delay, script, folder, module):
-        """Seconds until the first result behind a line with that delay each way, and of a call that imports a package."""
+        """Seconds until the first result behind a line with that delay each way, and of a call that imports a
+        package."""
         sys.path.insert(0, folder)
 
         def run(count):
