@@ -1,13 +1,13 @@
-"""Which thread ``threading`` takes for the main one. Before Python 3.13 that is the one that imports it first; asyncio,
-signal and many others ask for it."""
+"""Which thread ``threading`` takes for the main one: before Python 3.13 the one that imports it first.
+
+asyncio, signal and many others ask for it."""
 
 import os
 import threading
 
 
 def tell(ident: int) -> None:
-    """Say that ``ident`` is the main thread. For a process where nobody had imported ``threading`` before. Any
-    thread."""
+    """Make ``ident`` the main thread, in a process where nobody had imported ``threading`` before. Any thread."""
     main = threading.main_thread()
     if main.ident != ident:
         threading._active[ident] = threading._active.pop(main.ident, main)

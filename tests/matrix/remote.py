@@ -51,8 +51,7 @@ def fail(kind):
 
 def count(number):
     """The numbers up to ``number``."""
-    for value in range(number):
-        yield value
+    yield from range(number)
 
 
 def speak():

@@ -1,5 +1,4 @@
-"""The text for ``python -c``, given to real interpreters by hand: what it looks like, early ends, non-blocking
-input."""
+"""The text for ``python -c``, given to real interpreters by hand: its looks, early ends, non-blocking input."""
 
 import socket
 import subprocess
@@ -46,16 +45,17 @@ def test_p_55_the_child_ends_when_its_input_ends_early(minor, pythons, written):
         written = len(first) - 20
     done = subprocess.run(
         [*pythons[minor].argv, "-W", "error", "-c", first_stage.text()], input=first[:written], timeout=30,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False,
+        capture_output=True, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (90, first_stage.ALIVE, b"")
 
 
 @ALL
 def test_p_55_the_child_ends_when_its_input_ends_after_the_configuration(minor, pythons):
+    first = opening(bundle.build(), CONFIG)
     done = subprocess.run(
-        [*pythons[minor].argv, "-W", "error", "-c", first_stage.text()], input=opening(bundle.build(), CONFIG), timeout=30,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False,
+        [*pythons[minor].argv, "-W", "error", "-c", first_stage.text()], input=first, timeout=30,
+        capture_output=True, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, b"")
     assert CONFIG["nonce"] in done.stdout
