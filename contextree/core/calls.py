@@ -135,7 +135,8 @@ class Call:
         try:
             data = pack_error(error, self.service.router.name, self.options & PICKLE)
         except BaseException as second:
-            data = pack_error(NotSendable("%s, and that cannot be sent: %s" % (type(error).__name__, type(second).__name__)),
+            data = pack_error(NotSendable("%s, and that cannot be sent: %s"
+                                          % (type(error).__name__, type(second).__name__)),
                               self.service.router.name, False)
         if not self.cancelled:
             try:
@@ -214,7 +215,8 @@ def pack(value, pickles):
     if not buffers:
         return b"\1" + data if len(data) < 65536 else [b"\1", data]
     raw = [buffer.raw() for buffer in buffers]
-    return [b"\3" + NUMBER.pack(len(raw)) + b"".join(LENGTH.pack(part.nbytes) for part in [memoryview(data)] + raw), data] + raw
+    return [b"\3" + NUMBER.pack(len(raw)) + b"".join(LENGTH.pack(part.nbytes) for part in [memoryview(data)] + raw),
+            data] + raw
 
 
 def unpack(data):
@@ -284,5 +286,5 @@ def pack_error(error, context, pickles):
             fields[key] = value
         except Exception:
             fields[key] = str(value)
-    return b"\4" + values.encode([kind.__module__, kind.__qualname__, args, shorten(text), shorten(lines), context, pickled,
-                                  fields])
+    return b"\4" + values.encode([kind.__module__, kind.__qualname__, args, shorten(text), shorten(lines), context,
+                                  pickled, fields])

@@ -121,7 +121,8 @@ class Hook:
                 try:
                     text = record.getMessage()
                     trace = record.exc_info and self.format_exception(record)
-                    router.log(values.encode([RECORD, record.name[:128], record.levelno, text[:LINE], record.pathname[-512:],
+                    router.log(values.encode([RECORD, record.name[:128], record.levelno, text[:LINE],
+                                              record.pathname[-512:],
                                               record.lineno, record.funcName, record.created, trace and trace[-LINE:]]))
                 except Exception:
                     self.handleError(record)

@@ -42,7 +42,8 @@ class Child:
         self.broker = broker = Broker(name=config["name"])
         self.router = router = Router(broker, config["id"], config["name"])
         router.max_message = config["max_message"]
-        self.link = link = router.upstream = Link(broker, process.own(rfd), process.own(wfd), router.receive, self.lost, router.id,
+        self.link = link = router.upstream = Link(broker, process.own(rfd), process.own(wfd), router.receive, self.lost,
+                                                  router.id,
                                                 config["window"])
         router.on_goaway = self.goaway
         self.importer = Importer.of(router, config["parent"], config.get("records", ()))
@@ -53,8 +54,8 @@ class Child:
         Hook(router, config["level"])
         link.peer = config["parent"]
         link.send(CONTROL, config["nonce"] + frame(HELLO, 0, CONTROL, 0, link.peer, router.id, values.encode({
-            "pid": os.getpid(), "version": list(sys.version_info[:3]), "magic": MAGIC, "executable": sys.executable or "",
-            "uid": os.getuid(), "platform": sys.platform})))
+            "pid": os.getpid(), "version": list(sys.version_info[:3]), "magic": MAGIC,
+            "executable": sys.executable or "", "uid": os.getuid(), "platform": sys.platform})))
         link.start()
 
     def run(self) -> None:

@@ -21,8 +21,8 @@ from contextree.core.wire.errors import (
 )
 from contextree.core.wire.flow import BUDGET, CREDIT_START, Receiving, growing
 from contextree.core.wire.frames import (
-    BROKEN, BULK, CALLS, CANCEL, CONTROL, CREDIT, DATA, DIED, FIN, GOAWAY, HEADER, IDS, LOG, LOGS, MAX_PAYLOAD, MORE, NO_CHANNEL, NO_CONTEXT,
-    NUMBER, OPEN, OPEN_HEAD, OPENER, PING, PONG, RAW, REFUSED, RESET, ROUTE_DEL,
+    BROKEN, BULK, CALLS, CANCEL, CONTROL, CREDIT, DATA, DIED, FIN, GOAWAY, HEADER, IDS, LOG, LOGS, MAX_PAYLOAD, MORE,
+    NO_CHANNEL, NO_CONTEXT, NUMBER, OPEN, OPEN_HEAD, OPENER, PING, PONG, RAW, REFUSED, RESET, ROUTE_DEL,
     SIZE, TOO_BIG, VERSION, frame,
 )
 
@@ -37,8 +37,9 @@ ERRORS = {CANCEL: CallCancelled, NO_CHANNEL: PeerError, NO_CONTEXT: ContextDied,
 class Channel:
     """One end of a channel; made by ``Router.open`` and by the router for what others open."""
 
-    __slots__ = ("router", "peer", "number", "mine", "link", "credit", "out", "ringed", "first", "flow", "parts", "size",
-                 "held", "waiting", "window", "on_message", "on_end", "on_room", "sent_fin", "got_fin", "ended", "pickles", "broken", "tag")
+    __slots__ = ("router", "peer", "number", "mine", "link", "credit", "out", "ringed", "first", "flow", "parts",
+                 "size", "held", "waiting", "window", "on_message", "on_end", "on_room", "sent_fin", "got_fin", "ended",
+                 "pickles", "broken", "tag")
 
     def __init__(self, router, peer, number, mine, link, credit, window=CREDIT_START):
         self.router = router
@@ -79,8 +80,8 @@ class Channel:
                 if size <= SMALL and size + SIZE <= self.credit and not self.out:
                     self.credit -= size + SIZE
                     kind, self.first = self.first, DATA
-                    link.send_locked(CALLS, HEADER.pack(VERSION | kind, flags, CALLS, 0, self.number, self.peer, self.router.id,
-                                                        size) + data, flush)
+                    link.send_locked(CALLS, HEADER.pack(VERSION | kind, flags, CALLS, 0, self.number, self.peer,
+                                                        self.router.id, size) + data, flush)
                     data = None
                 else:
                     data = [data]
@@ -156,7 +157,8 @@ class Channel:
                 return
             grown = self.router.grown
             window = flow.window
-            grant = flow.taken(cost, starved and (self in grown or len(grown) < growing(BUDGET, len(self.router.channels))))
+            grant = flow.taken(cost, starved
+                               and (self in grown or len(grown) < growing(BUDGET, len(self.router.channels))))
             if flow.window > window:
                 grown.add(self)
             if grant:
@@ -168,7 +170,8 @@ class Channel:
     def receive(self, flags, view):
         size = len(view)
         if self.flow is None:
-            if flags & (MORE | FIN) == FIN and self.sent_fin and not self.out and not self.ended:  # an answer in one frame
+            if flags & (MORE | FIN) == FIN and self.sent_fin and not self.out and not self.ended:
+                # an answer in one frame
                 self.got_fin = True
                 self.router.forget(self)
                 data = bytes(view)
@@ -348,7 +351,8 @@ class Router:
         kind, options, threads, window, deadline = OPEN_HEAD.unpack_from(view)
         opener = self.openers.get(kind)
         if opener is None:
-            return self.refuse(link, src, number, flags, REFUSED, "%s does not serve channels of kind %d" % (self.name, kind))
+            return self.refuse(link, src, number, flags, REFUSED,
+                               "%s does not serve channels of kind %d" % (self.name, kind))
         channel = Channel(self, src, number, 0, link, min(window, 1 << 30))
         self.channels[src, number, 0] = channel
         if self.engine:
@@ -367,7 +371,8 @@ class Router:
 
     def refuse(self, link, dst, number, flags, code, text, src=None) -> None:
         """Answer a frame that cannot be delivered, so that its sender does not wait for ever."""
-        link.send(CONTROL, frame(RESET, (flags & OPENER) ^ OPENER, CONTROL, number, dst, self.id if src is None else src,
+        link.send(CONTROL, frame(RESET, (flags & OPENER) ^ OPENER, CONTROL, number, dst,
+                                 self.id if src is None else src,
                                  bytes([code]) + text.encode("utf-8", "replace")[:4096]))
 
     def _stray(self, link, kind, flags, number, src):

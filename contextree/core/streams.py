@@ -43,7 +43,8 @@ class Link:
     """One neighbour. ``receive(link, kind, flags, cls, channel, dst, src, view, raw)`` gets every frame, on the loop
     thread."""
 
-    def __init__(self, broker, rfd: int, wfd: int, receive, on_lost, own_id: int = 0, window: int = WINDOW_START) -> None:
+    def __init__(self, broker, rfd: int, wfd: int, receive, on_lost, own_id: int = 0,
+                 window: int = WINDOW_START) -> None:
         self.broker = broker
         self.rfd = rfd
         self.wfd = wfd
@@ -315,5 +316,5 @@ class Link:
         """Counters of this link."""
         out = self.out
         return {"bytes_in": self.bytes_in, "bytes_out": self.bytes_out, "frames_in": self.frames_in,
-                "queued": out.queued + out.log_bytes + out.control_bytes + self.unsent, "dropped_logs": out.dropped, "window": self.window,
-                "send_window": out.window, "rtt": self.rtt, "sent": tuple(out.sent)}
+                "queued": out.queued + out.log_bytes + out.control_bytes + self.unsent, "dropped_logs": out.dropped,
+                "window": self.window, "send_window": out.window, "rtt": self.rtt, "sent": tuple(out.sent)}

@@ -30,7 +30,8 @@ def escape(text: str, newline: str = "\\n") -> str:
     newline."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or c == "\t" else newline if c == "\n" else c.encode("unicode_escape").decode("ascii")
+    return "".join(c if c.isprintable() or c == "\t"
+                   else newline if c == "\n" else c.encode("unicode_escape").decode("ascii")
                    for c in text)
 
 
@@ -59,8 +60,10 @@ class Logs:
                 if not 0 <= created < 1 << 33:
                     raise ValueError("a time that no formatter can show")
                 record = {
-                    "name": f"contextree.{info.name}", "levelno": min(max(int(level), 0), 50), "pathname": escape(str(path)[:512]),
-                    "lineno": min(int(line), 1 << 31), "msg": "%s", "args": (escape(str(text)[:LINE], INDENTED),), "funcName": escape(str(function)[:128]),
+                    "name": f"contextree.{info.name}", "levelno": min(max(int(level), 0), 50),
+                    "pathname": escape(str(path)[:512]),
+                    "lineno": min(int(line), 1 << 31), "msg": "%s", "args": (escape(str(text)[:LINE], INDENTED),),
+                    "funcName": escape(str(function)[:128]),
                     "created": float(created), "exc_text": escape(str(trace)[:LINE], INDENTED) if trace else None,
                     "remote_name": escape(str(name)[:128]), "context": info.name, "context_id": info.id,
                 }
@@ -81,7 +84,8 @@ class Logs:
         name = self.engine.name_of(number) or str(number)
         level = LEVELS.get(stream, logging.ERROR)
         self.put(number, {
-            "name": f"contextree.{name}" if stream == "warning" else f"contextree.{name}.{stream}", "levelno": level, "msg": "%s", "context": name, "context_id": number,
+            "name": f"contextree.{name}" if stream == "warning" else f"contextree.{name}.{stream}", "levelno": level,
+            "msg": "%s", "context": name, "context_id": number,
             "args": (escape(line.decode("utf-8", "replace")),), "exc_text": None,
         })
 
@@ -122,8 +126,8 @@ class Logs:
     def make(self, fields: dict[str, Any]) -> logging.LogRecord:
         """A LogRecord by the program's own factory, so that a custom one works for forwarded records too."""
         record = logging.getLogRecordFactory()(
-            fields["name"], fields["levelno"], fields.get("pathname", ""), fields.get("lineno", 0), fields["msg"], fields["args"],
-            None, fields.get("funcName"), None)
+            fields["name"], fields["levelno"], fields.get("pathname", ""), fields.get("lineno", 0), fields["msg"],
+            fields["args"], None, fields.get("funcName"), None)
         for key in ("exc_text", "context", "context_id", "remote_name"):
             setattr(record, key, fields.get(key))
         if "created" in fields:

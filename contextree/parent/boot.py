@@ -35,7 +35,8 @@ NEWS = 1.0  # seconds to wait for exit status and last lines once the link is go
 LEFT = 0.5  # seconds for the link to end once the process has
 NOISE_KEPT = 4096
 MOVES = {
-    "start": ("connect", "dead"), "connect": ("login", "boot", "up", "dying", "dead"), "login": ("boot", "up", "dying", "dead"),
+    "start": ("connect", "dead"), "connect": ("login", "boot", "up", "dying", "dead"),
+    "login": ("boot", "up", "dying", "dead"),
     "boot": ("up", "dying", "dead"), "up": ("dying", "dead"), "dying": ("dead",), "dead": (),
 }
 
@@ -89,7 +90,8 @@ class Branch:
     def begin(self, fd, first) -> None:
         """Attach to the child's descriptor ``fd`` and write ``first`` ahead of all frames."""
         engine = self.engine
-        self.link = link = ChildLink(self.broker, fd, fd, self.first_frame, self.lost, engine.core.id, window(self.plan))
+        self.link = link = ChildLink(self.broker, fd, fd, self.first_frame, self.lost, engine.core.id,
+                                     window(self.plan))
         link.peer = self.id
         link.blocks.add(self.id, self.id + 1)
         link.scan = self.scan
@@ -343,7 +345,8 @@ class Branch:
         elif self.process is not None:
             text = "the connection was lost (%s), its process has not ended yet" % text
         if self.plan.silence and self.quiet and self.quiet > self.plan.silence * 0.6:  # it says something each second
-            text += "; nothing had come from there for %.0f s: the host or the network to it does not answer" % self.quiet
+            text += ("; nothing had come from there for %.0f s: the host or the network to it does not answer"
+                     % self.quiet)
         if self.output and (self.status is None or not self.status.clean() or self.early):
             text += "; its last lines were:\n  " + "\n  ".join(list(self.output)[-10:])
         return text
@@ -356,7 +359,8 @@ class Branch:
                 self.output.append(printable(line))
         output = self.last_lines()
         if "contextree: Python 3.6 or newer is needed" in output:
-            return self.make_error("VersionError", output[output.rindex("Python 3.6 or"):].split("\n")[0], "boot", returncode)
+            return self.make_error("VersionError", output[output.rindex("Python 3.6 or"):].split("\n")[0], "boot",
+                                   returncode)
         if self.seen_alive:
             return self.make_error("ConnectError", "%s started, but: %s" % (self.name, text), "boot", returncode)
         name, message, phase = self.plan.explain(returncode, output)
@@ -366,7 +370,8 @@ class Branch:
         """An error of a class of the tree, by name, with the fields of a ConnectError."""
         kind = getattr(errors, name, ConnectError)
         command = " ".join(word if len(word) < 200 else word[:60] + "..." for word in self.command or ())
-        return kind("%s: %s" % (self.name, message), phase=phase, command=command, status=status, output=self.last_lines())
+        return kind("%s: %s" % (self.name, message), phase=phase, command=command, status=status,
+                    output=self.last_lines())
 
     def timed_out(self, phase, limit) -> None:
         """A phase took too long."""

@@ -189,8 +189,8 @@ class CallFuture(futures.Future if futures else object):
 
     def __init__(self, engine) -> None:
         if futures is None:
-            raise UnsupportedPlatform("submit() needs concurrent.futures, which the Python of %s does not have: use call()"
-                                      % engine.core.name)
+            raise UnsupportedPlatform("submit() needs concurrent.futures, which the Python of %s does not have: "
+                                      "use call()" % engine.core.name)
         self.engine = engine
 
     @property
@@ -260,7 +260,7 @@ class CallFuture(futures.Future if futures else object):
             try:
                 raise error
             finally:
-                self = None
+                self = None  # noqa: PLW0642  the traceback holds this frame: no cycle of the two
         return value
 
     def exception(self, timeout=None):
@@ -300,7 +300,8 @@ def submit(context, function, args, kwargs, options):
     engine = context.engine
     wait_for_room(context)
     future = CallFuture(engine)
-    future.channel = context.open_call(calls.CALL, function, args, kwargs, options, future.message, future.end, flush=False)
+    future.channel = context.open_call(calls.CALL, function, args, kwargs, options, future.message, future.end,
+                                       flush=False)
     timeout = options.get("timeout")
     if timeout is not None:
         error = CallTimeout("%s did not answer %s within %s s" % (context.name, describe(function), timeout))

@@ -114,9 +114,10 @@ class Context(Grower):
             engine.share(self, modules, flags & MAIN)
         trusted = self.id in engine.above or (info is not None and info.trusted)
         timeout = options.get("timeout")
-        return engine.core.open(self.id, kind, data, flags | service | (PICKLE if trusted else 0), options.get("threads") or 0,
-                                max(1, int(timeout * 1000)) if timeout else 0, True, on_message=message, on_end=end, flush=flush,
-                                pickles=trusted)
+        return engine.core.open(self.id, kind, data, flags | service | (PICKLE if trusted else 0),
+                                options.get("threads") or 0,
+                                max(1, int(timeout * 1000)) if timeout else 0, True, on_message=message, on_end=end,
+                                flush=flush, pickles=trusted)
 
     def service(self, function, *args, timeout=None):
         """Run a function of contextree itself there, on a thread of its own."""
@@ -166,7 +167,8 @@ class Context(Grower):
             control.shutdown_here(engine, self.id, 0.0 if force else timeout, 0.0 if force else 2.0)
         else:
             try:
-                engine.context(info.parent).service(control.shutdown, self.id, 0.0 if force else timeout, 0.0 if force else 2.0)
+                engine.context(info.parent).service(control.shutdown, self.id, 0.0 if force else timeout,
+                                                    0.0 if force else 2.0)
             except ContextDied:
                 pass  # its parent ended, and it with it
         engine.wait_gone(self.id, 5.0)

@@ -158,7 +158,8 @@ class Engine(Routing):
         if self._code is None:
             modules = marshal.loads(zlib.decompress(self.bundle))
             self._code = zlib.compress(marshal.dumps([
-                (name, marshal.dumps(compile(source, "contextree:" + name.replace(".", "/")[11:] + ".py", "exec", dont_inherit=True))
+                (name, marshal.dumps(compile(source, "contextree:" + name.replace(".", "/")[11:] + ".py", "exec",
+                                             dont_inherit=True))
                  if source else source) for name, source in modules]), 1)
         return self._code
 

@@ -109,8 +109,8 @@ class CallPickler(Pickler):
         """Reduce ``value`` to bytes of dill."""
         if self.version and tuple(self.version[:2]) != sys.version_info[:2]:
             raise NotSendable(
-                "%r cannot be sent by name, and its code means nothing to Python %d.%d there (here it is %d.%d): put it into a "
-                "module, or guard the script with if __name__ == '__main__'"
+                "%r cannot be sent by name, and its code means nothing to Python %d.%d there (here it is %d.%d): put "
+                "it into a module, or guard the script with if __name__ == '__main__'"
                 % ((value,) + tuple(self.version[:2]) + sys.version_info[:2]))
         data, names = by_dill(value)
         self.modules |= names
@@ -148,7 +148,8 @@ def pack_function(function, version, main_by_name):
     pickler = CallPickler(file, 4, None, main_by_name, version)
     pickler.dump(function)
     data = file.getvalue()
-    if "dill" in pickler.modules or len(data) > 65535 or (pickler.needs_main and main_by_name.__name__ != "main_by_name"):
+    if ("dill" in pickler.modules or len(data) > 65535
+            or (pickler.needs_main and main_by_name.__name__ != "main_by_name")):
         return None
     if len(known) >= KNOWN:
         known.clear()
@@ -164,7 +165,8 @@ def pack_call(function, args, kwargs, version, main_by_name):
     be sent."""
     if PROTOCOL < 5:
         return pack_old(function, args, kwargs)
-    if type(function) in FUNCTIONS and SCALARS.issuperset(map(type, args)) and SCALARS.issuperset(map(type, kwargs.values())):
+    if (type(function) in FUNCTIONS and SCALARS.issuperset(map(type, args))
+            and SCALARS.issuperset(map(type, kwargs.values()))):
         head = known.get(function) or pack_function(function, version, main_by_name)
         if head is not None:
             data = dumps((args, kwargs), 4)
@@ -205,7 +207,8 @@ def failure(function, args, kwargs, error) -> NotSendable:
 
 def culprit(args, kwargs) -> str:
     """Which argument it was, for the error text."""
-    for name, value in [("argument %d" % (number + 1), value) for number, value in enumerate(args)] + sorted(kwargs.items()):
+    numbered = [("argument %d" % (number + 1), value) for number, value in enumerate(args)]
+    for name, value in numbered + sorted(kwargs.items()):
         try:
             loads(dumps(value, 4))
         except Exception:

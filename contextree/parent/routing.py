@@ -20,8 +20,8 @@ from contextree.core.process import dumps
 from contextree.core.wire import values
 from contextree.core.wire.errors import ContextDied, ContextreeError, PeerError, UsageError
 from contextree.core.wire.frames import (
-    BROKEN, BULK, CALLS, CONTROL, CREDIT, DATA, GOAWAY, IDS, LOG, LOGS, MAX_HOPS, MODULES, MORE, NO_CONTEXT, NUMBER, OPEN, OPEN_HEAD,
-    OPENER, PING, PONG, REFUSED, RESET, RESOURCE, ROUTE_ADD, ROUTE_DEL, SIZE, frame,
+    BROKEN, BULK, CALLS, CONTROL, CREDIT, DATA, GOAWAY, IDS, LOG, LOGS, MAX_HOPS, MODULES, MORE, NO_CONTEXT, NUMBER,
+    OPEN, OPEN_HEAD, OPENER, PING, PONG, REFUSED, RESET, RESOURCE, ROUTE_ADD, ROUTE_DEL, SIZE, frame,
 )
 from contextree.core.wire.flow import CONTROL_LIMIT
 from contextree.core.wire.routes import Blocks, valid_name
@@ -128,7 +128,8 @@ class Routing:
         self.waiting_ids = []
         self.watchers = {}  # id -> waiters for its end
         self.children = {}  # id of direct child -> Boot
-        self.count = {"late": 0, "spoofed": 0, "refused": 0, "forwarded": 0, "dropped": 0, "violations": 0, "disconnected": 0}
+        self.count = {"late": 0, "spoofed": 0, "refused": 0, "forwarded": 0, "dropped": 0, "violations": 0,
+                      "disconnected": 0}
         self.ending = None
 
     # -- look-ups, any thread
@@ -144,7 +145,7 @@ class Routing:
 
     def no_way(self, peer):
         """The error for a context that is gone or was never there."""
-        name, error = self.gone.get(peer, (None, None))
+        _, error = self.gone.get(peer, (None, None))
         if error is not None:
             return type(error)(str(error), **error.__dict__)
         return ContextDied("there is no context %d in the tree below %s" % (peer, self.core.name))
@@ -162,7 +163,7 @@ class Routing:
 
     # -- frames, loop thread
 
-    def receive(self, link, kind, flags, cls, number, dst, src, view, raw):
+    def receive(self, link, kind, flags, cls, number, dst, src, view, raw):  # noqa: C901  a table of cases, in order
         """A frame from a child, or one from above for somebody else."""
         core = self.core
         if kind == DATA and dst == core.id:
@@ -377,7 +378,8 @@ class Routing:
         if upstream is not None:
             facts = {key: info.facts[key] for key in INFO_FIELDS if key in info.facts}
             upstream.send(CONTROL, frame(ROUTE_ADD, 0, CONTROL, 0, upstream.peer, self.core.id,
-                                         values.encode([info.id, info.parent, info.name, info.trusted, info.state, facts])))
+                                         values.encode([info.id, info.parent, info.name, info.trusted, info.state,
+                                                        facts])))
 
     def report(self, link, kind, view):
         """A direct child speaks of its own subtree, or wants ids for it."""
@@ -401,7 +403,8 @@ class Routing:
         old = self.infos.get(number)
         above = self.infos.get(parent)
         if (type(number) is not int or number not in link.blocks or number == link.peer or not valid_name(name)
-                or above is None or above.link is not link or type(facts) is not dict or state not in ("connecting", "up")
+                or above is None or above.link is not link or type(facts) is not dict
+                or state not in ("connecting", "up")
                 or not name.startswith(above.name + ".") or number in self.gone
                 or (old is not None and (old.link is not link or old.name != name or old.parent != parent))):
             return self.strike(link, "reported context %.40r as %.200r" % (number, name))

@@ -10,11 +10,12 @@ from struct import Struct, unpack
 
 from contextree.core.wire.errors import DecodeError
 from contextree.core.wire.values import (
-    _BY_NAME, _CLOCKS, _NAMES, _TEXTS, COMPLEX, DEFAULT_LIMITS, FROZENSET, INT, NAMED, SET, TEXT, TUPLE, Limits, State, encode, register,
+    _BY_NAME, _CLOCKS, _NAMES, _TEXTS, COMPLEX, DEFAULT_LIMITS, FROZENSET, INT, NAMED, SET, TEXT, TUPLE, Limits, State,
+    encode, register,
 )
 
-__all__ = ["COMPLEX", "DEFAULT_LIMITS", "FROZENSET", "INT", "NAMED", "SET", "TEXT", "TUPLE", "Limits", "Reader", "decode",
-           "encode", "register"]
+__all__ = ["COMPLEX", "DEFAULT_LIMITS", "FROZENSET", "INT", "NAMED", "SET", "TEXT", "TUPLE", "Limits", "Reader",
+           "decode", "encode", "register"]
 
 _VALUES = {0xC0: None, 0xC2: False, 0xC3: True}
 _HEADS = {}

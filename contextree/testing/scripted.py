@@ -63,8 +63,8 @@ class ScriptedChild:
     it is up (``result()`` waits for that, and raises the parent's error otherwise). Not thread-safe: one test thread
     plays it, but a second one may read while the first writes."""
 
-    def __init__(self, router: Any, name: str = "scripted", *, via: Any = None, boot: bool = True, trusted: bool = False,
-                 timeout: float = 10.0, **options: Any) -> None:
+    def __init__(self, router: Any, name: str = "scripted", *, via: Any = None, boot: bool = True,
+                 trusted: bool = False, timeout: float = 10.0, **options: Any) -> None:
         self.timeout = timeout
         self._rest = b""
         self._grown: list[Any] = []
@@ -76,7 +76,8 @@ class ScriptedChild:
             door.settimeout(timeout)
             plan = Plan([sys.executable, "-I", "-S", "-c", BRIDGE, os.path.join(folder, "door")], name, "scripted",
                         trusted=trusted, **options)
-            self._thread = threading.Thread(target=self._grow, args=(router, plan, via), name="scripted child", daemon=True)
+            self._thread = threading.Thread(target=self._grow, args=(router, plan, via), name="scripted child",
+                                            daemon=True)
             self._thread.start()
             self.side, _ = door.accept()
         self.side.settimeout(timeout)
@@ -136,7 +137,8 @@ class ScriptedChild:
                           + self.frame(frames.HELLO, values.encode(fields), dst=self.parent, src=src))
 
     def frame(self, kind: int, payload: bytes = b"", *, flags: int = 0, cls: int = frames.CONTROL, channel: int = 0,
-              dst: int | None = None, src: int | None = None, length: int | None = None, version: int = frames.VERSION) -> bytes:
+              dst: int | None = None, src: int | None = None, length: int | None = None,
+              version: int = frames.VERSION) -> bytes:
         """The bytes of a frame; its fields may be anything that fits. By default from this child to its parent."""
         return frames.HEADER.pack(version | kind, flags, cls, 0, channel, self.parent if dst is None else dst,
                                   self.id if src is None else src, len(payload) if length is None else length) + payload
@@ -145,7 +147,8 @@ class ScriptedChild:
         """Write one frame, see ``frame``; False when the parent has closed the link."""
         return self.write(self.frame(kind, payload, **fields))
 
-    def open(self, kind: int, data: bytes = b"", *, channel: int = 1, flags: int = frames.FIN, options: int = 0, threads: int = 0,
+    def open(self, kind: int, data: bytes = b"", *, channel: int = 1, flags: int = frames.FIN, options: int = 0,
+             threads: int = 0,
              window: int = 1 << 18, deadline: int = 0, cls: int = frames.CALLS, **fields: Any) -> bool:
         """Write an OPEN."""
         head = frames.OPEN_HEAD.pack(kind, options, threads, window, deadline)

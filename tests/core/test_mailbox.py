@@ -70,7 +70,7 @@ def storm(consumers, items, leave, close=True):
         worker.join(60)
         assert not worker.is_alive(), "a wake was lost"
     assert not box.waiters
-    return sorted(sum(out, []))
+    return sorted(itertools.chain.from_iterable(out))
 
 
 class Cancelled(BaseException):

@@ -66,8 +66,8 @@ class Outbox:
     Control first; then calls, bulk and logs by weight (deficit round robin). Bulk is a ring of sources (channels with
     more to send than one frame, queues of forwarded frames): each gives one frame a turn."""
 
-    __slots__ = ("control", "calls", "ring", "logs", "window", "control_bytes", "log_bytes", "queued", "dropped", "deficit",
-                 "sent")
+    __slots__ = ("control", "calls", "ring", "logs", "window", "control_bytes", "log_bytes", "queued", "dropped",
+                 "deficit", "sent")
 
     def __init__(self, window: int = WINDOW_START) -> None:
         self.control = deque()
