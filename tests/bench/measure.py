@@ -62,7 +62,8 @@ def pss(pid):
 def held():
     """What this process holds: descriptors, threads, children (zombies too)."""
     mine = [pid for pid in processes.every() if (processes.stat(pid) or (0,))[0] == os.getpid()]
-    return {"fds": len(os.listdir("/proc/self/fd")), "threads": len(os.listdir("/proc/self/task")), "children": len(mine)}
+    return {"fds": len(os.listdir("/proc/self/fd")), "threads": len(os.listdir("/proc/self/task")),
+            "children": len(mine)}
 
 
 def cpus():

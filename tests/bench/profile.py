@@ -1,7 +1,8 @@
-"""What the kernel has to do for one call: system calls, context switches (a wake-up is a voluntary one), processor time.
+"""What the kernel has to do for one call: system calls, context switches (a wake-up is a voluntary one), processor
+time.
 
-The side and its children are looked at from outside, by strace for the system calls in a second pass that does not count for the
-rest, since it slows everything down.
+The side and its children are looked at from outside, by strace for the system calls in a second pass that does not
+count for the rest, since it slows everything down.
 """
 
 import os
@@ -18,8 +19,10 @@ from tests.lab.poll import until
 CALLS = 2000
 WHAT = {
     "round-trip": ("round_trip", {}, CALLS), "pipelined": ("pipelined", {"outstanding": 64}, CALLS),
-    "pipelined-all": ("pipelined", {"outstanding": 0}, CALLS), "result": ("bulk", {"direction": "result", "size": 1 << 25}, 4),
-    "argument": ("bulk", {"direction": "argument", "size": 1 << 25}, 4), "stream": ("stream", {"chunk": 65536, "total": 1 << 26}, 1),
+    "pipelined-all": ("pipelined", {"outstanding": 0}, CALLS),
+    "result": ("bulk", {"direction": "result", "size": 1 << 25}, 4),
+    "argument": ("bulk", {"direction": "argument", "size": 1 << 25}, 4),
+    "stream": ("stream", {"chunk": 65536, "total": 1 << 26}, 1),
     "fork": ("start_fork", {}, 20), "local": ("start_local", {}, 5),
 }
 DIRECT = ("start_fork", {"direct": True}, 20)
@@ -84,11 +87,12 @@ def run(name):
             side.ask(run=number, count=max(1, count // 10))
             before = counters(family(side))
             value = side.ask(run=number, count=count)
-            waits, others, seconds = [(b - a) / count for a, b in zip(before, counters(family(side)))]
+            waits, others, seconds = [(b - a) / count for a, b in zip(before, counters(family(side)), strict=True)]
             lines.append("%s %s: %.3g; of each: %.2f waits, %.2f other switches, %.3g ms of processor time" % (
                 label, options or "", value, waits, others, seconds * 1000))
             for calls, errors, syscall in traced(side, number, count)[:16]:
-                lines.append("    %8.2f %s%s" % (calls / count, syscall, " (%.2f errors)" % (errors / count) if errors else ""))
+                lines.append("    %8.2f %s%s" % (calls / count, syscall,
+                                                 " (%.2f errors)" % (errors / count) if errors else ""))
             side.ask(close=number)
         finally:
             side.close()

@@ -1,7 +1,8 @@
-"""What is measured, and against which budget: one function for each name of ``--only``, which returns the rows of the table.
+"""What is measured, and against which budget: one function for each name of ``--only``, which returns the rows of the
+table.
 
-A budget compares two sides of the same row, turn by turn: the ratio is the median of the ratios of all turns, so that a machine
-that grows slow in the middle of it slows both.
+A budget compares two sides of the same row, turn by turn: the ratio is the median of the ratios of all turns, so that a
+machine that grows slow in the middle of it slows both.
 """
 
 import contextlib
@@ -53,7 +54,8 @@ class Budget(NamedTuple):
 
 
 class Row:
-    """One row: ``values`` are {label: [sample, ...]}, of ``unit``: s, /s, B/s, B, or a plain number with any other name."""
+    """One row: ``values`` are {label: [sample, ...]}, of ``unit``: s, /s, B/s, B, or a plain number with any other
+    name."""
 
     def __init__(self, name, title, unit, values):
         self.name = name
@@ -65,7 +67,7 @@ class Row:
     def compare(self, text, one, other, limit, at_least=False):
         """Add a budget on ``one`` divided by ``other``; not where a peer could not be measured."""
         if one in self.values and other in self.values:
-            ratios = [a / b for a, b in zip(self.values[one], self.values[other])]
+            ratios = [a / b for a, b in zip(self.values[one], self.values[other], strict=False)]
             self.budgets.append(Budget(text, median(ratios), limit, at_least))
         return self
 
@@ -116,7 +118,8 @@ def pick(samples, key):
 def round_trip(lab):
     """A call and its answer."""
     found = lab.turns([
-        ("raw", "round_trip", {}), ("contextree", "round_trip", {}), ("mitogen", "round_trip", {}), ("execnet", "round_trip", {}),
+        ("raw", "round_trip", {}), ("contextree", "round_trip", {}), ("mitogen", "round_trip", {}),
+        ("execnet", "round_trip", {}),
         ("multiprocessing/Pipe", "round_trip", {}), ("multiprocessing/Pool", "round_trip", {"pool": True}),
     ], lab.scale.calls)
     row = Row("round-trip", "call round trip, local child", "s", found)
@@ -129,7 +132,8 @@ def pipelined(lab):
     rows = []
     for outstanding in (1, 8, 64, 1000, 0):
         options = {"outstanding": outstanding}
-        found = lab.turns([(name, "pipelined", options) for name in ("raw", "contextree", "mitogen", "execnet", "multiprocessing")],
+        found = lab.turns([(name, "pipelined", options)
+                           for name in ("raw", "contextree", "mitogen", "execnet", "multiprocessing")],
                           lab.scale.piped)
         row = Row("pipelined", "pipelined calls, %s outstanding" % (outstanding or "all"), "/s", found)
         if outstanding in (1000, 0):
@@ -155,7 +159,8 @@ def bulk(lab):
         rows.append(row.compare("≥ 4x mitogen", "contextree", "mitogen", 4, True))
     for chunk, text in ((65536, "64 KiB"), (MB, "1 MiB")):
         options = {"chunk": chunk, "total": max(size, chunk)}
-        found = lab.turns([(name, "stream", options, 1) for name in ("raw", "contextree", "mitogen", "execnet", "multiprocessing")], 1)
+        found = lab.turns([(name, "stream", options, 1)
+                           for name in ("raw", "contextree", "mitogen", "execnet", "multiprocessing")], 1)
         row = Row("bulk", "bulk, stream of %s" % text, "B/s", found)
         row.compare("≥ 0.7x raw", "contextree", "raw", 0.7, True)
         rows.append(row.compare("≥ 4x mitogen", "contextree", "mitogen", 4, True))
@@ -180,7 +185,8 @@ def ping(lab):
 
 def start_local(lab):
     """exec'd, until the first result."""
-    found = lab.turns([(name, "start_local", {}) for name in ("raw", "contextree", "mitogen", "execnet")], lab.scale.starts)
+    found = lab.turns([(name, "start_local", {}) for name in ("raw", "contextree", "mitogen", "execnet")],
+                      lab.scale.starts)
     row = Row("start-local", "exec'd child, first result (raw: python -c pass)", "s", found)
     return [row.compare("≤ 1.3x raw", "contextree", "raw", 1.3)]
 
@@ -209,7 +215,8 @@ def start_fork(lab):
         ], lab.scale.starts)
         row = Row("start-fork", "fork, first result" + (", heap of 200 MB" if ballast else ""), "s", found)
         row.require("template ≤ 3 ms", median(found["contextree"]) * 1000, 3)
-        rows.append(row.compare("direct ≤ 1.5x raw fork of that process", "contextree/direct", "contextree/raw fork", 1.5))
+        rows.append(row.compare("direct ≤ 1.5x raw fork of that process", "contextree/direct", "contextree/raw fork",
+                                1.5))
     return rows
 
 
@@ -246,7 +253,8 @@ def crowd(lab):
 
 
 def far_import(lab):
-    """A line of 50 ms: the start, and a package of 60 modules, in round trips (what the same costs without delay taken away)."""
+    """A line of 50 ms: the start, and a package of 60 modules, in round trips (what the same costs without delay taken
+    away)."""
     script = str(Path(__file__).with_name("delay.py"))
     trip = 0.05 if lab.scale.turns > 1 else 0.01
     with tempfile.TemporaryDirectory() as folder:
@@ -255,15 +263,18 @@ def far_import(lab):
         for side in ("contextree", "mitogen"):
             for delay in (0, trip / 2):
                 label = side if delay else side + "/near"
-                entries.append((label, "far_import", {"delay": delay, "script": script, "folder": folder, "module": module}))
+                entries.append((label, "far_import",
+                                {"delay": delay, "script": script, "folder": folder, "module": module}))
         found = lab.turns(entries, 1, rounds=min(5, lab.scale.turns), warm=False)
     rows = []
     for title, key, extra in (("round trips until the first result, exec'd child", "start", 0),
-                              ("round trips of importing a package of 60 modules, beyond those of a call", "import", 1)):
+                              ("round trips of importing a package of 60 modules, beyond those of a call", "import",
+                               1)):
         values = {}
         for side in ("contextree", "mitogen"):
             if side in found and side + "/near" in found:
-                values[side] = [(far[key] - near[key]) / trip - extra for far, near in zip(found[side], found[side + "/near"])]
+                values[side] = [(far[key] - near[key]) / trip - extra
+                                for far, near in zip(found[side], found[side + "/near"], strict=True)]
         row = Row("far-import", title, "trips", values)
         if key == "import":
             row.require("≤ 2", median(values["contextree"]), 2.5)
@@ -274,7 +285,8 @@ def far_import(lab):
 
 
 def package(folder, count):
-    """Write a package of ``count`` modules that import each other in a chain; the name of the module whose ``work`` needs all."""
+    """Write a package of ``count`` modules that import each other in a chain; the name of the module whose ``work``
+    needs all."""
     root = folder / "benchpackage"
     root.mkdir()
     (root / "__init__.py").write_text("")
@@ -293,19 +305,24 @@ def slow_reader(lab):
     found = lab.turns([("contextree", "slow_reader", {"total": total, "pause": pause}),
                        ("mitogen", "slow_reader", {"total": smaller, "pause": pause})], 1, rounds=1, fresh=True)
     samples = found["contextree"]
-    values = {"contextree": pick(found, "here")["contextree"], "contextree/the child": pick(found, "there")["contextree"]}
+    values = {"contextree": pick(found, "here")["contextree"],
+              "contextree/the child": pick(found, "there")["contextree"]}
     if "mitogen" in found:
         values["mitogen/of %d MiB" % (smaller // MB)] = pick(found, "here")["mitogen"]
     row = Row("slow-reader", "stream of %d MiB to a slow reader: memory above base" % (total // MB), "B", values)
     row.require("both ends ≤ 16 MiB", max(sample[end] for sample in samples for end in ("here", "there")) / MB, 16)
     rows = [row]
-    for name, title in (("another", "call to another context meanwhile"), ("same", "call to the same context, threads=1, meanwhile")):
-        values = {"contextree": pick(found, name + " busy")["contextree"], "contextree/idle": pick(found, name + " idle")["contextree"]}
+    for name, title in (("another", "call to another context meanwhile"),
+                        ("same", "call to the same context, threads=1, meanwhile")):
+        values = {"contextree": pick(found, name + " busy")["contextree"],
+                  "contextree/idle": pick(found, name + " idle")["contextree"]}
         rows.append(Row("slow-reader", title, "s", values).compare("≤ 5x idle", "contextree", "contextree/idle", 5))
     return rows
 
 
 ROWS: "dict[str, Any]" = {
-    "round-trip": round_trip, "pipelined": pipelined, "bulk": bulk, "ping": ping, "start-local": start_local, "start-ssh": start_ssh,
-    "start-fork": start_fork, "bundle": bundle, "memory": memory, "crowd": crowd, "far-import": far_import, "slow-reader": slow_reader,
+    "round-trip": round_trip, "pipelined": pipelined, "bulk": bulk, "ping": ping, "start-local": start_local,
+    "start-ssh": start_ssh,
+    "start-fork": start_fork, "bundle": bundle, "memory": memory, "crowd": crowd, "far-import": far_import,
+    "slow-reader": slow_reader,
 }

@@ -35,7 +35,7 @@ def main(name):
             else:
                 value = opened.pop(request["close"])[0].__exit__(None, None, None)
             answer = {"value": value}
-        except Exception:  # noqa: BLE001 - it is told
+        except Exception:  # it is told
             answer = {"error": traceback.format_exc()}
         out.write(json.dumps(answer) + "\n")
     for manager, _ in opened.values():

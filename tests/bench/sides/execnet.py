@@ -63,7 +63,8 @@ class Side:
     def pipelined(self, outstanding):
         """Messages there and back."""
         with self.gateway() as channel:
-            yield lambda count: windowed(lambda: channel.send(("echo", 1)), lambda _: channel.receive(), count, outstanding)
+            yield lambda count: windowed(lambda: channel.send(("echo", 1)), lambda _: channel.receive(), count,
+                                         outstanding)
 
     @contextlib.contextmanager
     def bulk(self, direction, size):

@@ -46,15 +46,16 @@ class Side:
     def pipelined(self, outstanding):
         """call_async()."""
         with self.local() as context:
-            yield lambda count: windowed(lambda: context.call_async(far.echo, 1), lambda receiver: receiver.get().unpickle(),
-                                         count, outstanding)
+            yield lambda count: windowed(lambda: context.call_async(far.echo, 1),
+                                         lambda receiver: receiver.get().unpickle(), count, outstanding)
 
     @contextlib.contextmanager
     def bulk(self, direction, size):
         """A call with that many bytes as its result or its argument."""
         with self.local() as context:
             data = b"\x5a" * size
-            go = {"result": lambda: context.call(far.blob, size), "argument": lambda: context.call(far.size_of, data)}[direction]
+            go = {"result": lambda: context.call(far.blob, size),
+                  "argument": lambda: context.call(far.size_of, data)}[direction]
             yield lambda count: rate(lambda: [go() for _ in range(count)], size * count)
 
     @contextlib.contextmanager
@@ -116,7 +117,8 @@ class Side:
     def start_ssh(self, host, config):
         """By the system's ssh."""
         def grow():
-            return self.router.ssh(hostname=host, ssh_args=["-F", config], check_host_keys="ignore", python_path="python3")
+            return self.router.ssh(hostname=host, ssh_args=["-F", config], check_host_keys="ignore",
+                                   python_path="python3")
 
         yield lambda count: median([self.first_result(grow) for _ in range(count)])
 

@@ -74,8 +74,8 @@ class Side:
         """apply_async; all at once: imap."""
         with forking.Pool(1) as workers:
             if outstanding:
-                yield lambda count: windowed(lambda: workers.apply_async(far.echo, (1,)), lambda result: result.get(), count,
-                                             outstanding)
+                yield lambda count: windowed(lambda: workers.apply_async(far.echo, (1,)), lambda result: result.get(),
+                                             count, outstanding)
             else:
                 yield lambda count: rate(lambda: list(workers.imap(far.echo, [1] * count)), count)
 
