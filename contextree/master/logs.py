@@ -54,7 +54,7 @@ class Logs:
         """What a context sent."""
         try:
             data = self.engine.decode(bytes(view))
-            kind = data[0]
+            kind = data[0] if type(data) is list else None
             if kind == RECORD:
                 _, name, level, text, path, line, function, created, trace = data
                 if not 0 <= created < 1 << 33:
@@ -68,12 +68,14 @@ class Logs:
                     "remote_name": escape(str(name)[:128]), "context": info.name, "context_id": info.id,
                 }
                 return self.put(info.id, record)
+            if kind is None or type(data[-1]) is not bytes:  # bytes() of a number would make as many
+                raise ValueError("no line")
             if kind == STDOUT:
-                return self.line(info.id, "stdout", bytes(data[1]))
+                return self.line(info.id, "stdout", data[1])
             if kind == STDERR:
                 below = self.engine.infos.get(data[1])
                 if below is not None and below.link is info.link and data[2] in (*LEVELS, "security"):
-                    return self.line(below.id, data[2], bytes(data[3]))
+                    return self.line(below.id, data[2], data[3])
         except (ContextreeError, TypeError, ValueError, IndexError, OverflowError):
             pass
         self.dropped += 1

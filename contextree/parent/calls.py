@@ -70,12 +70,21 @@ def unpack(engine, pickles, data):
     return calls.unpack(data)
 
 
+def visible(text):
+    """``text`` shortened, with all that could drive a terminal escaped: it is going to be printed."""
+    text = calls.shorten(text)
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
 def make_error(record, pickles):
     """The exception that an error record stands for, chained to a RemoteError with the remote text."""
     try:
         module, name, args, text, trace, context, pickled, fields = record
-        remote = RemoteError("%s in %s: %s" % (name, context, text), type_name="%s.%s" % (module, name), text=str(text),
-                             traceback=str(trace), context=str(context))
+        where, kind, text, trace = (visible(str(part)) for part in (context, name, text, trace))
+        remote = RemoteError("%s in %s: %s" % (kind[:200], where[:200], text), type_name=visible("%s.%s" % (module, name))[:400],
+                             text=text, traceback=trace, context=where[:200])
     except (TypeError, ValueError):
         return ProtocolError("an exception record that is not one")
     error = None

@@ -131,6 +131,8 @@ class Routing:
         self.count = {"late": 0, "spoofed": 0, "refused": 0, "forwarded": 0, "dropped": 0, "violations": 0,
                       "disconnected": 0}
         self.ending = None
+        if core.upstream is not None:
+            core.upstream.relayed = 0
 
     # -- look-ups, any thread
 
