@@ -39,7 +39,7 @@ def main(delay, command):
                         else:
                             return child.wait()
                     while data:
-                        data = data[os.write(lines[source], data):]
+                        data = data[os.write(lines[source], data) :]
                 except BrokenPipeError:
                     reading.discard(source)
                     waiting.pop(source, None)
