@@ -10,7 +10,6 @@ Pure: nothing here opens, waits or reads a clock. ``contextree.parent.spawn`` ru
 """
 
 import re
-import shlex
 
 from contextree.connect.quote import quote
 from contextree.core.first_stage import SAFE
@@ -173,6 +172,8 @@ def python_words(python: "Union[None, str, Sequence[str]]") -> "List[str]":
     if python is None:
         return []
     if isinstance(python, str):
+        import shlex  # python3-minimal has none, and is to have children too
+
         try:
             words = shlex.split(python)
         except ValueError as exc:

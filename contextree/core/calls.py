@@ -12,7 +12,6 @@ The first byte of an answer says what follows: see the constants. Values go upwa
 as pickles where the asker said so, because it trusts this context.
 """
 
-import os
 import sys
 from _struct import Struct
 from _thread import _local
@@ -179,7 +178,9 @@ class Calls:
         """Run calls on this thread until ``stop``."""
         here.router = self.router
         if work and "threading" not in sys.modules:
-            self.right_main_thread()
+            from contextree.parent import main_thread
+
+            main_thread.tell(self.main)
         work = work or self.work
         get = work.get
         while True:
@@ -192,17 +193,6 @@ class Calls:
             except BaseException as error:  # a late interrupt, between two calls
                 self.router.broker.on_error(call.run) if isinstance(error, Exception) else None
             del call
-
-    def right_main_thread(self) -> None:
-        """Import ``threading`` here and tell it who is the main thread: before 3.13 it takes the one that imports it first,
-        and asyncio and signal ask it."""
-        import threading
-
-        main = threading.main_thread()
-        if main.ident != self.main:
-            threading._active[self.main] = threading._active.pop(main.ident, main)
-            main._ident = self.main
-            main._native_id = os.getpid()
 
     def stop(self) -> None:
         """No more calls; what waits is dropped."""

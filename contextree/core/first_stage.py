@@ -6,8 +6,8 @@ descriptor 0: a length and the bundle (zlib of marshal, a list of module name an
 
 The first thing that it does is to take the directory that it runs in off ``sys.path``, where ``python -c`` put it: a
 ``zlib.py`` that lies there must not be run. From 3.13 on that is too late: ``-c`` itself imports ``linecache`` first, hence
-``SAFE`` in the environment, which 3.11+ heeds; ``core.main.boot`` removes it for those that the child starts. Core's modules have no ``__spec__`` rather than one of None, which Python 3.15
-warns of in every traceback.
+``SAFE`` in the environment, which 3.11+ heeds; it is removed for those that the child starts. Core's modules have no
+``__spec__`` rather than one of None, which Python 3.15 warns of in every traceback.
 
 The package ``contextree`` itself is a ``Door`` there: its public names come from ``contextree.parent.door``, once somebody
 asks for one.
@@ -23,6 +23,8 @@ SAFE = "PYTHONSAFEPATH", "contextree"  # a variable of the environment, and a va
 STAGE = """
 import os,sys,marshal
 from zlib import decompress
+if os.environ.get(%r)==%r:
+    del os.environ[%r]
 def read(n):
     b=b""
     while len(b)<n:
@@ -61,7 +63,7 @@ def load(raw):
             setattr(sys.modules[p],c,m)
 load(raw)
 sys.modules["contextree.core.main"].boot(read,raw)
-""" % ALIVE
+""" % (SAFE + SAFE[:1] + (ALIVE,))
 
 
 def text() -> str:
@@ -71,4 +73,5 @@ def text() -> str:
 
     stage = b2a_base64(compress(STAGE.encode(), 9)).decode().strip()
     return ('import sys;sys.path[:]=[p for p in sys.path if p[:1]=="/"];'
-            'sys.version_info<(3,6)and sys.exit("%s"+sys.version.split()[0]);import zlib,binascii;exec(zlib.decompress(binascii.a2b_base64("%s")))' % (OLD, stage))
+            'sys.version_info<(3,6)and sys.exit("%s"+sys.version.split()[0]);import zlib,binascii;'
+            'exec(zlib.decompress(binascii.a2b_base64("%s")))' % (OLD, stage))

@@ -33,7 +33,7 @@ class Finder:
     def find_spec(self, name, path=None, target=None):
         """A spec for ``name``, or None when it is not ours to give."""
         importer = self.importer
-        if not self.asks and name not in importer.shared and name[:11] != "contextree.":  # never another version of ours
+        if not self.asks and name not in importer.shared and name[:11] != "contextree.":  # never another version
             return None
         if self.asks and name.partition(".")[0] in NOWHERE:
             return None

@@ -8,6 +8,7 @@ one does not, they belong to the process that it was forked from.
 
 import os
 import sys
+from _signal import SIG_SETMASK, pthread_sigmask
 
 from contextree.core import process
 from contextree.core.broker import Broker
@@ -59,7 +60,6 @@ class Child:
         """Serve until the end; does not return."""
         self.broker.start()
         here.router = self.router
-        __import__("threading")  # by the thread that it is to take for the main one
         try:
             for data in self.config.get("hooks", ()):
                 function, args, kwargs = unpack(data)
@@ -148,11 +148,10 @@ def stdio(owner: Child) -> None:
 def boot(read, bundle: bytes) -> None:
     """Called by the first stage: the configuration comes next on descriptor 0, then frames, and 1 is the way back."""
     config = loads(read(NUMBER.unpack(read(4))[0]))
+    pthread_sigmask(SIG_SETMASK, ())  # that of the thread which started us
     rfd, wfd = process.high(os.dup(0)), process.high(os.dup(1))
     os.dup2(2, 1)
     sys.path[:] = config.get("path") or sys.path
-    if os.environ.get("PYTHONSAFEPATH") == "contextree":  # see first_stage.SAFE
-        del os.environ["PYTHONSAFEPATH"]
     role = config.get("role")
     if role:  # not a context: what it imports comes with the configuration
         Importer.of(None, 0, config["records"])

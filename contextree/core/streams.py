@@ -1,8 +1,10 @@
 """A link: the pair of descriptors to a neighbour in the tree, its write queue and its read loop.
 
-Any thread may send. When nothing waits, the sender's own thread writes to the descriptor, so that a call costs no wake-up on
-the way out; otherwise the frame is queued and the loop thread writes when the descriptor has room. ``lock`` guards the
-outbox and the write side, and the sending state of every channel on this link; nothing that blocks happens under it.
+Any thread may send. When nothing waits, the sender's own thread writes its one small frame to the descriptor, so that a call
+costs no wake-up on the way out; all else is queued and written by the loop thread. ``lock`` guards the outbox and the write
+side, and the sending state of every channel on this link; nothing that blocks happens under it. Ctrl-C can hit the main
+thread anywhere: it finds no batch there that it could lose, and where it hits the one write, the link is closed rather
+than left with a hole in what it carries.
 
 Reading happens on the loop thread alone, into one large buffer shared by all links of the loop; frames are handed on as views
 of it. What is incomplete stays in ``tail``. Reading never waits for writing.
@@ -89,14 +91,17 @@ class Link:
             if cls:
                 out.window -= len(data)
             out.sent[cls] += len(data)
-            self._write([data], len(data))
+            whole = False
+            try:
+                self._write([data], len(data))
+                whole = True
+            finally:
+                if not whole:
+                    self._fail("an interrupt came while it was written to: what has been sent is not known")
             return True
         if not out.push(cls, data):
-            self.broker.defer_nowait(self.close, "it does not read: too many control frames wait for it")
-        if flush:
-            self._flush()
-        else:
-            self.flush_soon()
+            self._fail("it does not read: too many control frames wait for it")
+        self.flush_soon()
         return True
 
     def ring(self, source) -> None:
@@ -105,14 +110,13 @@ class Link:
         It queues behind the small frames that wait, which may be of the same channel."""
         out = self.out
         (out.calls or out.ring).append(source)
-        if not self.blocked:
-            self._flush()
+        self.flush_soon()
 
     def flush_soon(self) -> None:
         """Have the loop write what is queued. Holding the lock."""
         if not self.due and not self.blocked:
-            self.due = True
             self.broker.defer_nowait(self.flush)
+            self.due = True  # in this order: an interrupt between the two costs a flush too many, not one too few
 
     def flush(self) -> None:
         """Write what is queued. Loop thread."""
@@ -141,9 +145,7 @@ class Link:
         except BlockingIOError:
             done = 0
         except OSError as error:
-            self.closed = self.closed or "writing failed: %s" % error.strerror
-            self.broker.defer_nowait(self.close, self.closed)
-            return
+            return self._fail("writing failed: %s" % error.strerror)
         self.bytes_out += done
         if done == size:
             return
@@ -154,6 +156,10 @@ class Link:
             done -= len(item)
         self.blocked = True
         self.broker.defer_nowait(self._watch)
+
+    def _fail(self, reason):
+        self.closed = self.closed or reason
+        self.broker.defer_nowait(self.close, self.closed)
 
     def _watch(self):
         if self.blocked and self.wfd is not None:

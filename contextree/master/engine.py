@@ -37,7 +37,7 @@ class RootEngine(Engine):
     # -- modules
 
     def row(self, name: str, magic: bytes) -> Row:
-        """What a child gets for module ``name``: compiled when its Python is ours, which saves it nine tenths of the import.
+        """What a child gets for module ``name``: compiled when its Python is ours: a tenth of the time.
 
         Of the main script the last field is the package that it belongs to (``python -m``)."""
         record = self.finder.find(name)
@@ -97,7 +97,7 @@ class RootEngine(Engine):
             self.allow(new)
             found = {each for name in new for each in self.finder.closure(name)}
             if not self._main:
-                found.discard("__main__")  # dill imports it, and a direct fork has it in memory: nobody needs to be refused
+                found.discard("__main__")  # dill imports it, and a direct fork has it in memory
             names = sorted(found)
             if info is not None and self.same_disk(info):
                 names = [name for name in names if self.finder.is_changed(name)]

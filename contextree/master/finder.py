@@ -328,7 +328,8 @@ class Finder:
     def _is_here(self, what: str) -> bool:
         """Whether there is something to get. The standard library itself tries names that nobody has, Jython's say."""
         try:
-            return not is_module_name(what) or self._catalog.location(what.partition(".")[0]).kind != "missing"
+            top = what.partition(".")[0]
+            return top == MAIN or not is_module_name(what) or self._catalog.location(top).kind != "missing"
         except Exception:  # anybody's loader
             return True
 

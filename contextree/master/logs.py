@@ -22,13 +22,15 @@ WAITING = 50000
 SECURITY = "contextree.security"
 # lines of a context, by where they came from; "login" is what came before it was up: banners, what ssh complains of
 LEVELS = {"stdout": logging.INFO, "login": logging.INFO, "stderr": logging.WARNING, "warning": logging.WARNING}
+INDENTED = "\n    "  # so that no line but the first begins where a formatter puts time, level and logger
 
 
-def escape(text: str) -> str:
-    """``text`` with everything escaped that could fake another line or drive a terminal."""
+def escape(text: str, newline: str = "\\n") -> str:
+    """``text`` with everything escaped that could fake another line or drive a terminal; ``newline`` stands for each newline."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode("ascii") for c in text)
+    return "".join(c if c.isprintable() or c == "\t" else newline if c == "\n" else c.encode("unicode_escape").decode("ascii")
+                   for c in text)
 
 
 class Logs:
@@ -52,10 +54,12 @@ class Logs:
             kind = data[0]
             if kind == RECORD:
                 _, name, level, text, path, line, function, created, trace = data
+                if not 0 <= created < 1 << 33:
+                    raise ValueError("a time that no formatter can show")
                 record = {
                     "name": f"contextree.{info.name}", "levelno": min(max(int(level), 0), 50), "pathname": escape(str(path)[:512]),
-                    "lineno": int(line), "msg": "%s", "args": (escape(str(text)[:LINE]),), "funcName": escape(str(function)[:128]),
-                    "created": float(created), "exc_text": escape(str(trace)[:LINE]) if trace else None,
+                    "lineno": min(int(line), 1 << 31), "msg": "%s", "args": (escape(str(text)[:LINE], INDENTED),), "funcName": escape(str(function)[:128]),
+                    "created": float(created), "exc_text": escape(str(trace)[:LINE], INDENTED) if trace else None,
                     "remote_name": escape(str(name)[:128]), "context": info.name, "context_id": info.id,
                 }
                 return self.put(info.id, record)

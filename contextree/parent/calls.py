@@ -7,14 +7,19 @@ user's types. Futures with callbacks are finished by a thread of the tree that i
 
 import builtins
 import threading
-from concurrent import futures
+
+try:
+    from concurrent import futures
+except ImportError:  # Debian's python3-minimal has none: such a context can grow children and call them all the same
+    futures = None
 
 from contextree.core import calls, process
 from contextree.core.mailbox import Mailbox
 from contextree.core.wire import errors
 from contextree.core.wire.frames import BROKEN
 from contextree.core.wire.errors import (
-    CallCancelled, CallTimeout, Closed, ContextreeError, ProtocolError, RemoteError, UsageError, WouldBlockLoop,
+    CallCancelled, CallTimeout, Closed, ContextreeError, ProtocolError, RemoteError, UnsupportedPlatform, UsageError,
+    WouldBlockLoop,
 )
 
 OWN = errors.__name__
@@ -83,7 +88,8 @@ def make_error(record, pickles):
             error = kind(str(text), **{str(key): value for key, value in (fields or {}).items()})
         elif pickled and pickles:  # attributes, notes and causes too
             error = process.loads(pickled)
-        if not isinstance(error, Exception) and isinstance(kind, type) and issubclass(kind, Exception) and type(args) is tuple:
+        plain = type(args) is tuple and isinstance(kind, type) and issubclass(kind, Exception)
+        if plain and not isinstance(error, Exception):
             error = kind(*args)
     except Exception:
         error = None
@@ -166,7 +172,7 @@ def describe(function) -> str:
     return getattr(function, "__qualname__", None) or repr(function)[:80]
 
 
-class CallFuture(futures.Future):
+class CallFuture(futures.Future if futures else object):
     """The Future of one call. ``cancel`` also tells the other end: what has not started there will not.
 
     >>> future = web.submit(pow, 2, 10)
@@ -176,10 +182,13 @@ class CallFuture(futures.Future):
     A Condition and two lists for every future are most of what a Future costs, and nearly none is ever waited for twice or
     has callbacks; so they are made when somebody first needs them. ``making`` guards that, and the end of those without."""
 
-    _state = futures._base.PENDING
+    _state = futures and futures._base.PENDING
     _result = _exception = channel = _raw = _made = _timer = _own = None
 
     def __init__(self, engine) -> None:
+        if futures is None:
+            raise UnsupportedPlatform("submit() needs concurrent.futures, which the Python of %s does not have: use call()"
+                                      % engine.core.name)
         self.engine = engine
 
     @property

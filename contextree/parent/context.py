@@ -106,7 +106,7 @@ class Context(Grower):
         engine.check_fork()
         info = engine.infos.get(self.id)
         version = info and info.facts.get("version")
-        by_name = info and info.facts.get("main") or engine.main_by_name
+        by_name = (info and info.facts.get("main")) or engine.main_by_name
         data, flags, modules = pack_call(function, args, kwargs, version, by_name)
         if modules and not modules <= self.shared:
             engine.share(self, modules, flags & MAIN)

@@ -83,10 +83,7 @@ def detach_self() -> None:
         process.close_fd(null)
         child.end(FOREVER)
 
-    def begin():
-        child.link.on_lost = lost
-
-    child.broker.call(begin)
+    child.link.on_lost = lost  # read once, by the loop, when the link closes
 
 
 def grant(first, second) -> None:

@@ -1,14 +1,37 @@
 """What ``import contextree`` gives in a child context: the public names that mean something there.
 
-The first stage makes an empty package ``contextree``; the first name that somebody takes from it loads this module. A child
-forked directly from the root's process has the package itself.
+The first stage makes an empty package ``contextree``; the first name that somebody takes from it loads this module. A
+child forked directly from the root's process has the package itself.
 """
 
 from contextree.connect.plan import Plan, Secret
 from contextree.core.wire.errors import (
-    AuthenticationError, CallCancelled, CallTimeout, Closed, ConnectError, ConnectTimeout, ContextDied, ContextreeError,
-    DecodeError, ForkedError, HostKeyError, InternalError, NotOurChild, NotSendable, Overflow, PeerError, ProcessExited,
-    ProtocolError, Refused, RemoteError, UncleanExit, UnsupportedPlatform, UsageError, VersionError, WorldError, WouldBlockLoop,
+    AuthenticationError,
+    CallCancelled,
+    CallTimeout,
+    Closed,
+    ConnectError,
+    ConnectTimeout,
+    ContextDied,
+    ContextreeError,
+    DecodeError,
+    ForkedError,
+    HostKeyError,
+    InternalError,
+    NotOurChild,
+    NotSendable,
+    Overflow,
+    PeerError,
+    ProcessExited,
+    ProtocolError,
+    Refused,
+    RemoteError,
+    UncleanExit,
+    UnsupportedPlatform,
+    UsageError,
+    VersionError,
+    WorldError,
+    WouldBlockLoop,
     WrongThread,
 )
 from contextree.core.wire.values import register as register_type
@@ -18,11 +41,11 @@ from contextree.parent.context import Context
 from contextree.parent.router import current_router
 
 __all__ = [
-    "AuthenticationError", "CallCancelled", "CallFuture", "CallTimeout", "Closed", "ConnectError", "ConnectTimeout", "Context",
-    "ContextDied", "ContextreeError", "DecodeError", "ForkedError", "HostKeyError", "InternalError", "NotOurChild", "NotSendable",
-    "Overflow", "PeerError", "Plan", "ProcessExited", "ProtocolError", "Refused", "RemoteError", "Router", "Secret", "Stream",
-    "UncleanExit", "UnsupportedPlatform", "UsageError", "VersionError", "WorldError", "WouldBlockLoop", "WrongThread",
-    "current_router", "register_exception", "register_type",
+    "AuthenticationError", "CallCancelled", "CallFuture", "CallTimeout", "Closed", "ConnectError", "ConnectTimeout",
+    "Context", "ContextDied", "ContextreeError", "DecodeError", "ForkedError", "HostKeyError", "InternalError",
+    "NotOurChild", "NotSendable", "Overflow", "PeerError", "Plan", "ProcessExited", "ProtocolError", "Refused",
+    "RemoteError", "Router", "Secret", "Stream", "UncleanExit", "UnsupportedPlatform", "UsageError", "VersionError",
+    "WorldError", "WouldBlockLoop", "WrongThread", "current_router", "register_exception", "register_type",
 ]
 
 

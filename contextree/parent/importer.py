@@ -74,8 +74,9 @@ class ModuleService:
                 yield importer.record(name)
         else:
             other = self.other
-            missing = [name for name in names if name not in other and (name not in own or own[name][1] in (ABSENT, CODE))]
-            for record in missing and self.ask(["source"] + missing) or ():
+            missing = [name for name in names
+                       if name not in other and (name not in own or own[name][1] in (ABSENT, CODE))]
+            for record in (missing and self.ask(["source"] + missing)) or ():
                 if record[1] != ABSENT:
                     other[record[0]] = record
                 else:

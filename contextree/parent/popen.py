@@ -1,7 +1,7 @@
 """``subprocess.Popen`` as the standard library has it, also in a program that gevent has monkey-patched.
 
 gevent's would watch, and reap, the child itself, works on the thread of its default loop alone, and leaves the module
-that it patches unable to start anything. So there the module is loaded a second time, with the real functions of ``os``.
+that it patches unable to start anything. So there it is loaded a second time, with the real functions of ``os``.
 """
 
 import os

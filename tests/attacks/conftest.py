@@ -97,6 +97,7 @@ def whole_tree():
     logger = logging.getLogger("contextree")
     logger.addHandler(log)
     logger.propagate = False
+    logger.setLevel(1)
     with contextree.Router(log_level=logging.DEBUG) as router:
         tree = Tree(router, log)
 
@@ -109,6 +110,7 @@ def whole_tree():
         yield tree
     logger.removeHandler(log)
     logger.propagate = True
+    logger.setLevel(logging.NOTSET)
     assert threading.current_thread() is threading.main_thread()
 
 

@@ -22,3 +22,11 @@ def wait_for(path):
 
     until(lambda: os.path.exists(path), path)
     return "the true answer"
+
+
+def repeat(data, count):
+    return data * count
+
+
+def count_up(number):
+    yield from range(number)

@@ -261,6 +261,7 @@ def peak():
         for line in file:
             if line.startswith("VmHWM"):
                 return int(line.split()[1]) / 1024
+    return None
 
 
 # -- what strangers do

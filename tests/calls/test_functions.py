@@ -32,7 +32,9 @@ def test_p_79_functions_of_every_shape(place):
 
 
 def test_keywords_are_the_functions(local):
-    assert local.call(dict, timeout=1, threads=2, function=3, context=4) == {"timeout": 1, "threads": 2, "function": 3, "context": 4}
+    named = {"timeout": 1, "threads": 2, "function": 3, "context": 4, "args": 5, "options": 6}
+    assert local.call(dict, **named) == local.submit(dict, **named).result(10) == named
+    assert set(local.stream(dict, **named)) == set(named)
 
 
 def test_lambdas_and_closures_go_by_dill(router):

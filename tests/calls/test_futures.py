@@ -131,8 +131,9 @@ def test_late_answers_are_counted(router, local, tmp_path):
     """The answer leaves before the child hears that nobody waits: it is dropped, counted, and nothing else happens."""
     count = router.engine.core.count
     before = count["late"]
+    hasty = local.with_options(timeout=0.2)
     with pytest.raises(contextree.CallTimeout):
-        local.with_options(timeout=0.2).call(f.answer_before_listening, str(tmp_path / "answer"), str(tmp_path / "listen"))
+        hasty.call(f.answer_before_listening, str(tmp_path / "answer"), str(tmp_path / "listen"))
     (tmp_path / "answer").touch()
     until(lambda: count["late"] > before, "the late answer")
     (tmp_path / "listen").touch()

@@ -93,8 +93,10 @@ with contextree.Router() as router:
 
 def run(*words, text="", folder=None):
     """The output of a Python that must succeed and say nothing on stderr."""
-    done = subprocess.run([sys.executable, *words], input=text, capture_output=True, text=True, timeout=50, cwd=folder, check=False,
-                          env=dict(os.environ, PYTHONPATH=ROOT))  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, *words], input=text, capture_output=True, text=True, timeout=50, cwd=folder, check=False,
+        env=dict(os.environ, PYTHONPATH=ROOT),
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout, done.stderr
 
@@ -132,8 +134,9 @@ def test_standard_input():
 
 
 def test_interactive():
-    lines = ["import contextree", "router = contextree.Router()", "place = router.local()", "def add(x): return x + 40\n",
-             "place.call(add, 2)", "place.call(lambda: add(3))", "print(router.tree().count('local'))"]  # fmt: skip
+    lines = ["import contextree", "router = contextree.Router()", "place = router.local()",
+             "def add(x): return x + 40\n", "place.call(add, 2)",
+             "place.call(lambda: add(3))", "print(router.tree().count('local'))"]  # fmt: skip
     out, _prompts = run("-i", "-q", text="\n".join(lines) + "\n")
     assert out.split() == ["42", "43", "2"]
 

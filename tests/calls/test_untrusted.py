@@ -1,7 +1,7 @@
 """A context that is not trusted: plain data both ways, never a pickle from it."""
 
 import collections
-import datetime
+import datetime as dt
 import decimal
 import fractions
 import pathlib
@@ -15,10 +15,13 @@ from contextree.core.wire.errors import ProtocolError
 from tests.calls import functions as f
 
 PLAIN = [
-    None, True, False, 0, -1, 1 << 62, -(1 << 70), 10**300, 0.5, float("inf"), 1 + 2j, "", "text", "\udcff", "\U0001f333", b"", b"\0\xff",
+    None, True, False, 0, -1, 1 << 62, -(1 << 70), 10**300, 0.5, float("inf"), 1 + 2j, "", "text", "\udcff",
+    "\U0001f333", b"", b"\0\xff",
     [], [1, [2, [3]]], (), (1, (2,)), {}, {"a": 1, 2: [3], (4, 5): None}, {1, 2}, frozenset({"x"}),
-    datetime.datetime(2024, 2, 29, 12, 30, 1, 5), datetime.date(2000, 1, 1), datetime.time(1, 2, 3), datetime.timedelta(1, 2, 3),
-    datetime.datetime(2024, 1, 1, tzinfo=datetime.timezone.utc), decimal.Decimal("1.50"), uuid.UUID(int=5), pathlib.Path("/etc/hosts"),
+    dt.datetime(2024, 2, 29, 12, 30, 1, 5),  # noqa: DTZ001 - a plain one is a value too
+    dt.date(2000, 1, 1), dt.time(1, 2, 3), dt.timedelta(1, 2, 3),
+    dt.datetime(2024, 1, 1, tzinfo=dt.timezone.utc),
+    decimal.Decimal("1.50"), uuid.UUID(int=5), pathlib.Path("/etc/hosts"),
 ]  # fmt: skip
 
 
@@ -72,7 +75,12 @@ def test_s_13_pickles_from_a_stranger_are_refused(stranger, form, tmp_path):
     canary = tmp_path / "canary"
     with pytest.raises(ProtocolError):
         stranger.call(f.answer_with_pickles, form, str(canary))
-    for call in (lambda: stranger.call(f.add, 1), lambda: stranger.submit(f.add, 1).result(10), lambda: list(stranger.stream(f.count, 2))):
+    calls = [
+        lambda: stranger.call(f.add, 1),
+        lambda: stranger.submit(f.add, 1).result(10),
+        lambda: list(stranger.stream(f.count, 2)),
+    ]
+    for call in calls:
         with pytest.raises(ProtocolError, match="form %d, which this context may not send" % form):
             call()
     assert not canary.exists()

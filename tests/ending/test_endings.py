@@ -246,11 +246,14 @@ def test_p_75_ctrl_c_while_waiting(router, what):
         "call": lambda: context.call(select.select, [], [], []),
         "result": lambda: context.submit(select.select, [], [], []).result(),
         "stream": lambda: list(context.stream(far.one_then_wait)),
-        "ping": lambda: os.kill(context.pid, signal.SIGSTOP) or context.ping(),
+        "ping": lambda: context.ping(None),
         "shutdown": lambda: context.shutdown(4),
         "start": lambda: router.local(python=[sys.executable, "-c", "import sys; sys.stdin.read()"]),
         "wait": lambda: context.wait(None),
     }
+    if what == "ping":
+        os.kill(context.pid, signal.SIGSTOP)
+        until(lambda: processes.stat(context.pid)[1] == "T", "it to be stopped")
     if what == "shutdown":
         pool = context.with_options(threads=9)
         context.submit(select.select, [], [], [])

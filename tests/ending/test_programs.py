@@ -31,7 +31,7 @@ ENDINGS = {  # how it ends: (line of code, exit status, the last line on stderr)
 }
 
 
-@pytest.mark.parametrize("how, busy", [*((how, "busy") for how in ENDINGS), ("returns", "idle"), ("KILL", "idle")])
+@pytest.mark.parametrize("how, busy", [*((how, "idle") for how in ENDINGS), ("returns", "busy"), ("KILL", "busy")])
 def test_ct_25_mt_20_a_program_that_forgets_to_close(program, how, busy):
     code, status, last = ENDINGS[how]
     run = program(TREE.replace("ENDING", code).replace("BUSY", BUSY[busy]))

@@ -9,22 +9,25 @@ import contextree
 from contextree.core import first_stage
 from contextree.parent import door
 from tests.fork import api_suite, far
+from tests.lab import pythons as lab
 
+OLDEST = next(python for python in lab.one_each().values() if python.minor != "2.7")
 ROOT_ONLY = set()  # public names that mean nothing in a child
 
 
 @pytest.fixture(scope="module")
 def tree():
-    """A router and a context of each kind, two of them two levels down."""
+    """A router and a context of each kind, one on the oldest Python that is here, two of them two levels down."""
     with contextree.Router(grace=1.0) as router:
         fork, local, direct = router.fork(), router.local(), router.fork(direct=True)
         contexts = {"fork": fork, "local": local, "direct": direct, "local.fork": local.fork(),
+                    "old": router.local(python=OLDEST.argv[0]),
                     "fork.direct": router.context_by_id(fork.call(far.grow, "direct")[0])}
         yield router, contexts
 
 
 @pytest.mark.leaks("the tree of the module, whose contexts start templates and service threads when they are needed")
-@pytest.mark.parametrize("where", ["root", "fork", "local", "direct", "local.fork", "fork.direct"])
+@pytest.mark.parametrize("where", ["root", "fork", "local", "direct", "local.fork", "fork.direct", "old"])
 @pytest.mark.parametrize("what", api_suite.EVERY)
 def test_mt_12_the_same_interface_everywhere(tree, where, what):
     router, contexts = tree
@@ -53,7 +56,8 @@ def test_names_in_a_child(tree):
 
 def test_the_stub_is_lazy_and_polite():
     """Nothing is loaded before a name is asked for; private names are not asked for at all."""
-    text = first_stage.STAGE.split("load(raw)\n")[0].replace("raw=read(", "raw=(lambda n: b'')(").replace("read(4)", "b''")
+    text = first_stage.STAGE.split("load(raw)\n")[0]
+    text = text.replace("raw=read(", "raw=(lambda n: b'')(").replace("read(4)", "b''")
     script = ("import sys\n" + text.replace("os.write(1", "(lambda *a: 0)(1") + "\nimport zlib\n"
               "load(zlib.compress(marshal.dumps([])))\nimport contextree\n"
               "print([hasattr(contextree, name) for name in ('__file__', '_x', '__wrapped__')])\n"

@@ -13,7 +13,7 @@ FORKERS = [python for python in lab.one_each().values() if python.minor != "2.7"
 
 @pytest.mark.parametrize("python", FORKERS, ids=[python.minor for python in FORKERS])
 def test_warnings_are_errors(router, python):
-    """A context of each Python with -W error, its loop thread running, forks itself and a template: no warning, no trace.
+    """A context of each Python with -W error, its loop thread running, forks itself and a template: no warning.
 
     From 3.12 on ``os.fork`` warns of threads."""
     child = router.local(python=" ".join(python.argv) + " -W error").with_options(timeout=40)

@@ -25,11 +25,19 @@ def alone(python=sys.executable):  # a Python that does not see what this one se
 
 """
 
+GUARD = """
+if __name__ == '__main__':
+    with contextree.Router() as router:
+        main(router)
+    print('good')
+"""
+
 
 @pytest.fixture
 def master(tmp_path, pythons):
-    """``master(files, body, *versions)`` runs ``body`` in a master that has ``files`` on its path (and this repository):
-    ``top`` stands before it; ``pythons`` there maps versions to commands; a child of ``local(python=alone())`` sees neither."""
+    """``master(files, body, *versions)`` runs ``body`` in a master that has ``files`` and us on its path.
+
+    ``top`` stands before it; ``pythons`` there maps versions to commands; ``local(python=alone())`` sees none."""
 
     def run(files, body, *versions, top=""):
         for name, text in files.items():
@@ -37,12 +45,13 @@ def master(tmp_path, pythons):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(text if isinstance(text, bytes) else textwrap.dedent(text).encode())
         script = tmp_path / "main_script.py"
-        script.write_text(PRELUDE + top + "def main(router):\n" + textwrap.indent(textwrap.dedent(body), "    ")
-                          + "\nif __name__ == '__main__':\n    with contextree.Router() as router:\n        main(router)\n"
-                          + "    print('good')\n")
+        body = textwrap.indent(textwrap.dedent(body), "    ")
+        script.write_text(PRELUDE + top + "def main(router):\n" + body + GUARD)
         words = ["%s=%s" % (version, pythons[version].argv[0]) for version in versions]
-        done = subprocess.run([sys.executable, str(script), *words], cwd=tmp_path, capture_output=True, text=True, timeout=55,
-                              env=dict(os.environ, PYTHONPATH=ROOT, PYTHONDONTWRITEBYTECODE="1"), check=False)  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, str(script), *words], cwd=tmp_path, capture_output=True, text=True, timeout=55,
+            check=False, env=dict(os.environ, PYTHONPATH=ROOT, PYTHONDONTWRITEBYTECODE="1"),
+        )  # fmt: skip
         assert done.returncode == 0 and done.stdout.endswith("good\n"), done.stdout + done.stderr
         return done.stderr
 

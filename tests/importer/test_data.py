@@ -9,7 +9,8 @@ FILES = {
     "secret.txt": "secret",
 }
 GOOD = """
-expected = {"names": ["__init__.py", "data.txt", "sub"], "text": "text \\u00fc\\n", "deep": b"\\0\\1\\2", "opened": "text \\u00fc\\n".encode(),
+text = "text \\u00fc\\n"
+expected = {"names": ["__init__.py", "data.txt", "sub"], "text": text, "deep": b"\\0\\1\\2", "opened": text.encode(),
             "kinds": [True, False, False, True], "folders": [False, True, False], "outside": "refused"}
 router.finder.allow("app")
 for version in pythons:
@@ -17,7 +18,7 @@ for version in pythons:
     far = router.local(via=router.local(via=near, python=alone()), python=alone(pythons[version]))
     for child in near, far:
         if version in ("3.8", "3.9"):  # the files() of 3.9 asks no loader
-            assert child.call(probe.old_data_files, "app") == ("text \\u00fc\\n", False, True, ["__init__.py", "data.txt", "sub"])
+            assert child.call(probe.old_data_files, "app") == (text, False, True, ["__init__.py", "data.txt", "sub"])
         else:
             assert child.call(probe.data_files, "app") == expected, child.call(probe.data_files, "app")
 """

@@ -1,5 +1,7 @@
 """Modules of the master in children that have nothing of it: what is imported, what is refused, how it looks."""
 
+import importlib.machinery
+
 PACKAGE = {
     "app/__init__.py": "from . import one\nvalue = 'app'\n",
     "app/one.py": "from .sub.deep import value as deep\nfrom app.sub import two\nvalue = deep + 1\n",
@@ -30,14 +32,14 @@ for child in children:
     assert child.call(probe.load, "space.lone")[1] == "alone"
     assert child.call(probe.load, "single")[1] == "single"
 """, "3.6", "3.12")
-    assert not [path for path in tmp_path.rglob("*.pyc")], "no file was written"
+    assert not list(tmp_path.rglob("*.pyc")), "no file was written"
 
 
 def test_p_33_refusals_say_why(master):
-    master({"secret.py": "def function():\n    return 1\n", "app/__init__.py": "", "app/native.cpython-311-x86_64-linux-gnu.so": b"\x7fELF", "app/broken.py": "1 +"}, """
-        import importlib.machinery, os
-        suffix = importlib.machinery.EXTENSION_SUFFIXES[0]
-        os.rename("app/native.cpython-311-x86_64-linux-gnu.so", "app/native" + suffix)
+    native = "app/native" + importlib.machinery.EXTENSION_SUFFIXES[0]
+    files = {"secret.py": "def function():\n    return 1\n", "app/__init__.py": "", "app/broken.py": "1 +",
+             native: b"\x7fELF"}
+    master(files, """
         router.finder.allow("app")
         for child in (router.local(python=alone()), router.local(python=alone(pythons["3.8"]))):
             assert "native extension" in child.call(probe.fails, "app.native")
@@ -62,7 +64,8 @@ def test_p_33_refusals_say_why(master):
 
 def test_p_30_modules_that_are_not_what_they_seem(master):
     files = {
-        "changing.py": "import sys, types\nnew = types.ModuleType('changing')\nnew.value = 'replaced'\nsys.modules[__name__] = new\n",
+        "changing.py": "import sys, types\nnew = types.ModuleType('changing')\nnew.value = 'replaced'\n"
+                       "sys.modules[__name__] = new\n",
         "turning/__init__.py": "import sys\nfrom . import other\nsys.modules[__name__] = other\n",
         "turning/other.py": "value = 'a module now'\n",
         "posing.py": "import sys, os.path\nsys.modules[__name__] = os.path\n",
@@ -87,7 +90,9 @@ def test_p_34_odd_names_are_not_served(master):
 
 
 def test_p_36_the_standard_library_is_the_targets_own(master):
-    master({"colorsys.py": "value = 'of the master'\n", "uses.py": "import colorsys\nvalue = hasattr(colorsys, 'rgb_to_hsv')\n"}, """
+    files = {"colorsys.py": "value = 'of the master'\n",
+             "uses.py": "import colorsys\nvalue = hasattr(colorsys, 'rgb_to_hsv')\n"}
+    master(files, """
         router.finder.allow("uses"), router.finder.allow("colorsys")
         for child in router.local(python=alone()), router.local(python=alone(pythons["3.8"])):
             assert child.call(probe.load, "uses")[1] is True

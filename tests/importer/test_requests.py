@@ -1,4 +1,6 @@
-"""How often a child asks, what crosses a link, and who looks up. A request is a round trip, so it is requests that are counted."""
+"""How often a child asks, what crosses a link, and who looks up. A request is a round trip: so requests are counted."""
+
+import random
 
 SIXTY = {
     "big/__init__.py": "".join("from big import part%d\n" % number for number in range(30)) + "value = 'big'\n",
@@ -24,7 +26,8 @@ for child in [router.local(python=alone())] + [router.local(python=alone(pythons
     assert child.call(late.function) == "big"
     assert asked(child) == before
     assert {1, 2} >= {form for name, form in child.call(probe.forms).items() if name.startswith("big")}
-    assert child.call(probe.forms)["big.part7"] == (2 if child.facts["version"] == sys.version_info[:3] else 1), "code where it can be"
+    code = child.facts["version"] == sys.version_info[:3]
+    assert child.call(probe.forms)["big.part7"] == (2 if code else 1), "compiled where it can be"
 """, "3.8", "3.12")
 
 
@@ -66,12 +69,10 @@ assert asked(far) - before <= 2
 
 def test_more_than_is_pushed_costs_one_request(master):
     """Half a MiB goes ahead of the call; all that is missing then is asked for at once."""
-    import random
-
     noise = random.Random(1)
+    letters = "0123456789abcdefghijklmnopqrstuvwxyz"
     files = {"fat/__init__.py": "from fat import " + ", ".join("m%d" % number for number in range(8)) + "\nvalue = 1\n",
-             **{"fat/m%d.py" % number: "# %s\n" % "".join(noise.choices("0123456789abcdefghijklmnopqrstuvwxyz", k=200_000))
-                for number in range(8)},
+             **{"fat/m%d.py" % number: "# %s\n" % "".join(noise.choices(letters, k=200_000)) for number in range(8)},
              "uses.py": "import fat\ndef function():\n    return fat.value\n"}
     master(files, COUNT + """
 import uses

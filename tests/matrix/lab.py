@@ -44,7 +44,7 @@ class Records(logging.Handler):
 
     def wait(self, ending, text):
         """Wait for a message of that logger with ``text`` in it."""
-        return until(lambda: [each for each in self.of(ending) if text in each], "%r of %s in %r" % (text, ending, self.kept))
+        return until(lambda: [each for each in self.of(ending) if text in each], "%r of %s" % (text, ending))
 
 
 @contextlib.contextmanager

@@ -51,8 +51,7 @@ def fail(kind):
 
 def count(number):
     """The numbers up to ``number``."""
-    for value in range(number):
-        yield value
+    yield from range(number)
 
 
 def speak():
@@ -85,6 +84,17 @@ def nest(method, python=None):
         return found
     finally:
         context.shutdown()
+
+
+def submit():
+    """Why submit cannot be used here, or None."""
+    from contextree.core.wire.errors import UnsupportedPlatform
+
+    with router().fork() as context:
+        try:
+            return context.submit(where).result(20) and None
+        except UnsupportedPlatform as error:
+            return str(error)
 
 
 def main_thread():

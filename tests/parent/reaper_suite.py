@@ -6,6 +6,7 @@ Prints the name of each check that held and ends with "all held"; the first that
 Run by test_reaper_pythons.py under every Python here, under strace, and with SIGCHLD in other hands.
 """
 
+# ruff: noqa: PT017, PT018  (no pytest here: it runs on Pythons that have none)
 import argparse
 import errno
 import os
@@ -63,7 +64,7 @@ def gated(reaper, code, gate, **options):
 
 def check_exit_and_kill(reaper):
     for code in (0, 1, 3, 250):
-        child = reaper.monitor(fork(lambda: code), "exit")
+        child = reaper.monitor(fork(lambda code=code: code), "exit")
         state = child.wait(LONG)
         assert (state.code, state.status, state.pid) == (EXITED, code, child.pid), state
         assert state.clean() == (code == 0)

@@ -62,7 +62,8 @@ def test_r_01_each_step_comes_at_its_time(hand):
     child = tells_signals(hand)
     steps = []
     at(hand, 0)
-    child.end([lambda: steps.append("shutdown"), lambda: steps.append("stdin")], lambda: steps.append("hang up"), grace=3)
+    gentle = [lambda: steps.append("shutdown"), lambda: steps.append("stdin")]
+    child.end(gentle, lambda: steps.append("hang up"), grace=3)
     at(hand, 0)
     assert steps == ["shutdown"]
     at(hand, 1.49)
@@ -177,7 +178,12 @@ def test_r_09_a_child_of_another_user_ends_by_eof(arguments):
         """ % arguments)
 
 
-WRITES_A_LOT = "import os; os.set_blocking(1, True); left = 1 << 20\nwhile left: left -= os.write(1, b'x' * min(left, 4096))"
+WRITES_A_LOT = """
+import os
+left = 1 << 20
+while left:
+    left -= os.write(1, b'x' * min(left, 4096))
+"""
 
 
 def on_a_terminal(reaper):
@@ -204,9 +210,6 @@ def test_r_10_unread_output_on_a_terminal_is_all_there(reaper):
 
 def test_r_10_a_child_stuck_on_unread_output_is_ended_by_the_hang_up(reaper):
     child, master = on_a_terminal(reaper)
-    import tty
-
-    tty.setraw(master)
     child.end([], lambda: os.close(master), grace=0.02, patience=LONG)
     assert child.wait(LONG).died()
 

@@ -28,7 +28,8 @@ while True:
 def tells_signals(reaper, **options):
     """A child that writes the number of each signal, and ends by KILL only. It is ready on return."""
     options.setdefault("stdin", subprocess.PIPE)
-    child = processes.start([sys.executable, "-S", "-E", "-c", TELLS_SIGNALS], reaper=reaper, stdout=subprocess.PIPE, **options)
+    options["stdout"] = subprocess.PIPE
+    child = processes.start([sys.executable, "-S", "-E", "-c", TELLS_SIGNALS], reaper=reaper, **options)
     assert child.stdout.readline() == b"ready\n"
     return child
 
@@ -99,12 +100,11 @@ def test_rm_12_killpg_reaches_the_group_of_a_leader(reaper):
 
 def test_rm_12_killpg_of_a_non_leader_touches_nobody(reaper):
     """Neither the child nor our own group, of which this very process is a member."""
-    with tells_signals(reaper) as child, pytest.raises(UsageError, match="leads no process group"):
-        try:
+    with tells_signals(reaper) as child:
+        with pytest.raises(UsageError, match="leads no process group"):
             child.killpg(signal.SIGTERM)
-        finally:
-            child.kill(signal.SIGUSR1)
-            assert int(child.stdout.readline()) == signal.SIGUSR1
+        child.kill(signal.SIGUSR1)
+        assert int(child.stdout.readline()) == signal.SIGUSR1
 
 
 def test_rm_13_the_context_manager_kills_and_reaps(reaper):

@@ -15,7 +15,15 @@ from contextree import processes
 from contextree.core import process
 from contextree.core.wire.errors import CallTimeout, ProcessExited, UncleanExit, UsageError, WouldBlockLoop
 from contextree.parent.child_state import (
-    CONTINUED, DUMPED, EXITED, KILLED, LOST, STOPPED, TRAPPED, ChildState, from_status, lost,
+    CONTINUED,
+    DUMPED,
+    EXITED,
+    KILLED,
+    STOPPED,
+    TRAPPED,
+    ChildState,
+    from_status,
+    lost,
 )
 from contextree.parent.watched import FINAL
 from tests.parent.tools import LONG, Gate, fork, gated, proc_state, script, strace, until
@@ -240,7 +248,7 @@ def test_rm_14_an_exit_between_the_look_and_the_sleep_wakes(reaper, monkeypatch)
         with Gate() as gate:
             child = gated(reaper, gate, number % 7)
 
-            def die(child=child, gate=gate):
+            def die(child=child, gate=gate, number=number):
                 gate.open()
                 if number % 2:
                     until(lambda: child.phase in FINAL)
@@ -352,7 +360,11 @@ def test_ctrl_c_ends_a_wait():
         broker = Broker(); broker.start()
         with Gate() as gate, gated(Reaper(broker), gate) as child:
             for use in (child.wait, child.check):
-                threading.Thread(target=lambda: (until(lambda: child._tickets), os.kill(os.getpid(), signal.SIGINT))).start()
+                def interrupt():
+                    until(lambda: child._tickets)
+                    os.kill(os.getpid(), signal.SIGINT)
+
+                threading.Thread(target=interrupt).start()
                 try:
                     use()
                 except KeyboardInterrupt:

@@ -8,5 +8,5 @@ import contextree
 @pytest.fixture
 def router():
     """A tree for one test."""
-    with contextree.Router() as root:
+    with contextree.Router(grace=0.5) as root:
         yield root

@@ -1,8 +1,14 @@
 """Functions that look at the tree from inside it."""
 
+import logging
 import select
 
 import contextree
+
+
+def hello():
+    """A record."""
+    logging.getLogger("hello").warning("hello")
 
 
 def name_of(number):

@@ -25,19 +25,15 @@ def test_names_are_known_in_every_ancestor_before_the_first_line_is_logged(route
     handler = Handler()
     logging.getLogger("contextree").addHandler(handler)
     try:
-        context = router.local(name="a", on_start=[hello])
+        context = router.local(name="a", on_start=[far.hello])
         for name in "bcd":
-            context = context.local(name=name, on_start=[hello])
+            context = context.local(name=name, on_start=[far.hello])
         until(lambda: len(seen) == 4, "four greetings")
     finally:
         logging.getLogger("contextree").removeHandler(handler)
     assert seen == [(name, name, "contextree." + name) for name in ("a", "a.b", "a.b.c", "a.b.c.d")]
     assert [router.context_by_id(1).call(far.known, number.id) for number in router.contexts] == [
         "a", "a.b", "a.b.c", "a.b.c.d"]
-
-
-def hello():
-    logging.getLogger("hello").warning("hello")
 
 
 def test_context_by_id_anywhere(router):
