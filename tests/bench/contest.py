@@ -95,8 +95,9 @@ class Contest:
     def take_turns(self, entries, rounds, count, fresh=False, warm=True):
         """{label: [sample, ...]} of ``entries``: (label, what, options) or (label, what, options, its own count).
 
-        All are opened, then each takes a sample in turn, ``rounds`` times, beginning with another one each time. ``fresh``: in
-        new processes. ``warm``: a short sample ahead that does not count. A peer that fails is left out and noted in ``failed``; raw and contextree may not."""
+        All are opened, then each takes a sample in turn, ``rounds`` times, beginning with another one each time.
+        ``fresh``: in new processes. ``warm``: a short sample ahead that does not count. A peer that fails is left out
+        and noted in ``failed``; raw and contextree may not."""
         with contextlib.ExitStack() as stack:
             opened = []
             for label, what, options, *rest in entries:

@@ -1,7 +1,7 @@
-"""What the kernel has to do for one call: system calls, context switches (a wake-up is a voluntary one), processor time.
+"""What the kernel has to do for one call: system calls, context switches (each wait is a wake-up), processor time.
 
-The side and its children are looked at from outside, by strace for the system calls in a second pass that does not count for the
-rest, since it slows everything down.
+The side and its children are looked at from outside; for the system calls by strace, in a second pass that does not
+count for the rest, since it slows everything down.
 """
 
 import os
@@ -91,7 +91,7 @@ def run(name):
             side.ask(run=number, count=max(1, count // 10))
             before = counters(family(side))
             value = side.ask(run=number, count=count)
-            waits, others, seconds = [(b - a) / count for a, b in zip(before, counters(family(side)))]
+            waits, others, seconds = [(b - a) / count for a, b in zip(before, counters(family(side)), strict=True)]
             lines.append(
                 "%s %s: %.3g; of each: %.2f waits, %.2f other switches, %.3g ms of processor time"
                 % (label, options or "", value, waits, others, seconds * 1000)

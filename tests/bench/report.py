@@ -1,6 +1,6 @@
-"""The table: on the screen, in JSON, in docs/performance.md (between two marks; the rest of that page is written by hand)."""
+"""The table: on the screen, in JSON, in docs/performance.md (between two marks; the rest there is written by hand)."""
 
-import datetime
+import datetime as dt
 import os
 import platform
 
@@ -18,10 +18,8 @@ def number(value, unit):
         "/s": ((1e3, "k/s"), (1, "/s")),
         "B/s": ((1e9, "GB/s"), (1e6, "MB/s")),
         "B": ((1 << 20, "MiB"), (1, "B")),
-    }
-    for step, name in steps.get(unit, ((1, ""),)):
-        if abs(value) >= step:
-            break
+    }.get(unit, ((1, ""),))
+    step, name = next(((step, name) for step, name in steps if abs(value) >= step), steps[-1])
     value /= step
     digits = 0 if abs(value) >= 100 or name == "B" else 1 if abs(value) >= 10 else 2
     return (("%%.%df %%s" % digits) % (value, name)).strip()
@@ -60,7 +58,7 @@ def verdict(budget):
 def text(row):
     """A row for the screen."""
     lines = [row.title]
-    for name, what in zip(NAMES, cells(row)):
+    for name, what in zip(NAMES, cells(row), strict=True):
         if what:
             lines.append("    %-16s %s" % (name, what))
     return "\n".join(lines + ["    -> " + verdict(budget) for budget in row.budgets])
@@ -96,7 +94,7 @@ def markdown(rows, mode, before, failed):
         BEGIN,
         "",
         "Measured on %s by `python -m tests.bench --%s`: %s; the machine was %s at the start."
-        % (datetime.datetime.now(datetime.timezone.utc).date(), mode, machine(), before),
+        % (dt.datetime.now(dt.timezone.utc).date(), mode, machine(), before),
         "",
         "| what | " + " | ".join(NAMES) + " | budget: ratio |",
         "|---" * (len(NAMES) + 2) + "|",

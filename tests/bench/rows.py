@@ -1,7 +1,7 @@
-"""What is measured, and against which budget: one function for each name of ``--only``, which returns the rows of the table.
+"""What is measured, and against which budget: one function for each name of ``--only``, which returns rows.
 
-A budget compares two sides of the same row, turn by turn: the ratio is the median of the ratios of all turns, so that a machine
-that grows slow in the middle of it slows both.
+A budget compares two sides of the same row, turn by turn: the ratio is the median of the ratios of all turns, so that
+a machine that grows slow in the middle of it slows both.
 """
 
 import contextlib
@@ -53,7 +53,7 @@ class Budget(NamedTuple):
 
 
 class Row:
-    """One row: ``values`` are {label: [sample, ...]}, of ``unit``: s, /s, B/s, B, or a plain number with any other name."""
+    """One row: ``values`` are {label: [sample, ...]}, of ``unit``: s, /s, B/s, B; of any other name: a plain number."""
 
     def __init__(self, name, title, unit, values):
         self.name = name
@@ -65,7 +65,7 @@ class Row:
     def compare(self, text, one, other, limit, at_least=False):
         """Add a budget on ``one`` divided by ``other``; not where a peer could not be measured."""
         if one in self.values and other in self.values:
-            ratios = [a / b for a, b in zip(self.values[one], self.values[other])]
+            ratios = [a / b for a, b in zip(self.values[one], self.values[other], strict=True)]
             self.budgets.append(Budget(text, median(ratios), limit, at_least))
         return self
 
@@ -283,7 +283,7 @@ def crowd(lab):
 
 
 def far_import(lab):
-    """A line of 50 ms: the start, and a package of 60 modules, in round trips (what the same costs without delay taken away)."""
+    """A line of 50 ms: the start, and a package of 60 modules, in round trips; the cost without delay is taken away."""
     script = str(Path(__file__).with_name("delay.py"))
     trip = 0.05 if lab.scale.turns > 1 else 0.01
     with tempfile.TemporaryDirectory() as folder:
@@ -305,7 +305,8 @@ def far_import(lab):
         for side in ("contextree", "mitogen"):
             if side in found and side + "/near" in found:
                 values[side] = [
-                    (far[key] - near[key]) / trip - extra for far, near in zip(found[side], found[side + "/near"])
+                    (far[key] - near[key]) / trip - extra
+                    for far, near in zip(found[side], found[side + "/near"], strict=True)
                 ]
         row = Row("far-import", title, "trips", values)
         if key == "import":
@@ -317,7 +318,7 @@ def far_import(lab):
 
 
 def package(folder, count):
-    """Write a package of ``count`` modules that import each other in a chain; the name of the module whose ``work`` needs all."""
+    """Write a package of ``count`` modules, each importing the next; the name of the one whose ``work`` needs all."""
     root = folder / "benchpackage"
     root.mkdir()
     (root / "__init__.py").write_text("")

@@ -146,7 +146,7 @@ class Side:
 
     @contextlib.contextmanager
     def far_import(self, delay, script, folder, module):
-        """Seconds until the first result behind a line with that delay each way, and of a call that imports a package."""
+        """Seconds until the first result behind a line with that delay, and of a call that imports a package."""
         sys.path.insert(0, folder)
 
         def run(count):
@@ -225,9 +225,10 @@ class Side:
                     for number in itertools.count():
                         item = next(items, None)
                         if item is None:
-                            return done.set()
+                            break
                         if number % 16 == 0:
                             time.sleep(pause)  # sleeps: it is a slow reader
+                    done.set()
 
                 items = context.stream(far.stream, 65536, total // 65536)
                 thread = threading.Thread(target=take)

@@ -58,7 +58,7 @@ def read_all(fd, buffer):
 
 
 def serve_bulk(sock, up, down):
-    """(size, direction) in, bytes out; or bytes in, one out. ``up``, ``down``: descriptors of the bytes, from here and to here."""
+    """(size, direction) in, bytes out; or bytes in, one out. ``up``, ``down``: where bytes go to and come from."""
     data = {}
     while True:
         head = sock.recv(16)
