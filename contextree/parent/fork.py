@@ -23,6 +23,7 @@ from contextree.core.importer import Importer
 from contextree.core.wire.frames import NUMBER
 
 IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
+room = None
 
 
 def reset() -> None:
@@ -37,8 +38,8 @@ def reset() -> None:
             _signal.signal(number, _signal.SIG_IGN if ignored else _signal.SIG_DFL)
         except (ValueError, OSError):
             pass  # one that cannot be set
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    _signal.signal(_signal.SIGINT, _signal.default_int_handler)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
     try:
         os.setsid()
     except OSError:
@@ -68,17 +69,33 @@ def forget_loops() -> None:
                 setattr(events, name, None)
 
 
+def title_room() -> "tuple[int, int]":
+    """Where this process, and whatever is forked from it, has the words that ``ps`` shows: (first address, behind the last).
+
+    Looked up once, and ahead of the fork where the forking process can: reading stat costs 0.1 ms in each child."""
+    global room
+    if room is None:
+        try:
+            with open("/proc/self/stat", "rb") as file:
+                start, end = file.read().rpartition(b")")[2].split()[45:47]
+            room = int(start), int(end)
+        except (OSError, ValueError):
+            room = 0, 0  # no /proc
+    return room
+
+
 def entitle(title) -> None:
-    """Let ``ps`` show ``title`` in place of the words that the forking process was started with. Linux; else
-    nothing."""
-    try:
-        with open("/proc/self/stat", "rb") as file:
-            start, end = file.read().rpartition(b")")[2].split()[45:47]
-        with open("/proc/self/mem", "r+b", 0) as file:
-            file.seek(int(start))
-            file.write(title.encode()[:int(end) - int(start) - 1].ljust(int(end) - int(start), b"\0"))
-    except (OSError, ValueError):
-        pass  # no /proc, or one that may not be written
+    """Let ``ps`` show ``title`` in place of the words that the forking process was started with. Linux; else nothing."""
+    start, end = title_room()
+    if start:
+        try:
+            fd = os.open("/proc/self/mem", os.O_WRONLY)
+            try:
+                os.pwrite(fd, title.encode()[:end - start - 1].ljust(end - start, b"\0"), start)
+            finally:
+                os.close(fd)
+        except OSError:
+            pass  # it may not be written
 
 
 def become(config, fd, error_fd, bundle) -> None:
@@ -104,6 +121,7 @@ def direct(config, fd, error_fd, bundle) -> int:
     """Fork the calling thread; the child becomes a context on ``fd``. Returns the pid, in the parent alone."""
     import warnings
 
+    title_room()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # 3.12+ warns of threads; what they hold is dealt with below
         pid = process.unpatched("os", "fork")()  # gevent's would watch the child, and so take its status
@@ -233,6 +251,7 @@ def main(config, rfd, wfd, bundle) -> None:
     for name in ("logging", "threading", "traceback") + tuple(config.get("preload", ())):
         __import__(name)
     server = Server(control, config.get("bundle") or bundle)
+    title_room()
     gc.collect()
     if hasattr(gc, "freeze"):
         gc.freeze()

@@ -22,6 +22,7 @@ except ImportError:
 MAINS = ("__main__", "__mp_main__")
 SCALARS = {type(None), bool, int, float, str, bytes}
 FUNCTIONS = (FunctionType, BuiltinFunctionType)
+LARGE = 1 << 16  # bytes from which on pickle hands an object to its file as it is, outside of its frames
 KNOWN = 1000  # functions whose pickle is remembered
 known = {}  # function -> (its pickle with the form and length before it, options, modules)
 
@@ -158,6 +159,14 @@ def pack_function(function, version, main_by_name):
     return head
 
 
+class Parts(list):
+    """A file that keeps what a pickler writes without copying it: large bytes objects come as they are."""
+
+    def write(self, data):
+        """Add ``data``; what may change later is copied."""
+        self.append(data if type(data) is bytes else bytes(data))
+
+
 def pack_call(function, args, kwargs, version, main_by_name):
     """Encode a call for Python ``version`` (None: not known yet): (bytes or buffers, options, names of modules).
 
@@ -165,10 +174,15 @@ def pack_call(function, args, kwargs, version, main_by_name):
     be sent."""
     if PROTOCOL < 5:
         return pack_old(function, args, kwargs)
-    if (type(function) in FUNCTIONS and SCALARS.issuperset(map(type, args))
+    types = list(map(type, args))
+    if (type(function) in FUNCTIONS and SCALARS.issuperset(types)
             and SCALARS.issuperset(map(type, kwargs.values()))):
         head = known.get(function) or pack_function(function, version, main_by_name)
         if head is not None:
+            if bytes in types and max(map(len, [arg for arg in args if type(arg) is bytes])) >= LARGE:
+                parts = Parts(head[:1])
+                Pickler(parts, 4).dump((args, kwargs))
+                return list(parts), head[1], head[2]
             data = dumps((args, kwargs), 4)
             return head[0] + data if len(data) < 65536 else [head[0], data], head[1], head[2]
     protocol = PROTOCOL if version and tuple(version) >= (3, 8) else 4

@@ -222,9 +222,13 @@ def launch(engine, plan, options, direct=False, wait=True):
     process.own(fds[2])
     os.set_blocking(fds[2], False)
     config = boot.configuration(branch, options)
+
+    def begin():
+        branch.begin(fds[0], b"")
+        branch.watch_stderr(fds[2])
+
     try:
-        engine.broker.call(branch.begin, fds[0], b"")
-        engine.broker.call(branch.watch_stderr, fds[2])
+        engine.broker.call(begin)
         if direct:
             names = frozenset(vars(sys.modules["__main__"])) if engine.core.upstream is None else ()
             engine.infos[number].facts["main"] = lambda value: value.__qualname__.partition(".")[0] in names

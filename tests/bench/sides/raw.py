@@ -58,8 +58,7 @@ def read_all(fd, buffer):
 
 
 def serve_bulk(sock, up, down):
-    """(size, direction) in, bytes out; or bytes in, one out. ``up``, ``down``: descriptors of the bytes, from here and
-    to here."""
+    """(size, direction) in, bytes out; or bytes in, one out. ``up``, ``down``: where bytes go to and come from."""
     data = {}
     while True:
         head = sock.recv(16)
@@ -70,7 +69,7 @@ def serve_bulk(sock, up, down):
             data.setdefault(size, b"\x5a" * size)
             view = memoryview(data[size])
             while view:
-                view = view[os.write(up, view):]
+                view = view[os.write(up, view) :]
         else:
             sock.send(b"g")
             read_all(down, bytearray(size))
@@ -86,6 +85,7 @@ class Side:
     @contextlib.contextmanager
     def round_trip(self):
         """A pickle there and back on a socket pair."""
+
         def serve(sock):
             while True:
                 data = sock.recv(65536)
@@ -95,6 +95,7 @@ class Side:
                 sock.send(pickle.dumps(args[0], 5))
 
         with other(serve) as sock:
+
             def one():
                 sock.send(pickle.dumps(("tests.bench.far.echo", (1,), {}), 5))
                 pickle.loads(sock.recv(65536))
@@ -104,6 +105,7 @@ class Side:
     @contextlib.contextmanager
     def pipelined(self, outstanding):
         """Groups of pickles: one system call for as many as may be on their way (1,000 at most)."""
+
         def frames(sock, rest, count=None):
             """At least one message (or ``count``), and what is left over."""
             found = []
@@ -113,7 +115,7 @@ class Side:
                     end = at + 8 + LENGTH.unpack_from(rest, at)[0]
                     if end > len(rest):
                         break
-                    found.append(rest[at + 8:end])
+                    found.append(rest[at + 8 : end])
                     at = end
                 rest = rest[at:]
                 if found and (count is None or len(found) >= count):
@@ -137,6 +139,7 @@ class Side:
 
         group = min(outstanding or 1000, 1000)
         with other(serve) as sock:
+
             def go(count):
                 rest = b""
                 for start in range(0, count, group):
@@ -179,7 +182,7 @@ class Side:
                 sock.recv(1)
                 view = memoryview(data)
                 while view:
-                    view = view[os.write(sink, view):]
+                    view = view[os.write(sink, view) :]
                 sock.recv(1)
 
             go = argument if direction == "argument" else result
@@ -190,6 +193,7 @@ class Side:
     @contextlib.contextmanager
     def stream(self, chunk, total):
         """Bytes a second: messages of ``chunk`` bytes, each an object of its own for a moment."""
+
         def serve(sock):
             data = b"\x5a" * chunk
             while sock.recv(1):
@@ -197,6 +201,7 @@ class Side:
                     sock.sendall(data)
 
         with other(serve) as sock:
+
             def go():
                 sock.send(b"g")
                 for _ in range(total // chunk):
@@ -225,8 +230,11 @@ class Side:
     @contextlib.contextmanager
     def idle_child(self):
         """The memory of an interpreter that does nothing."""
-        with subprocess.Popen([sys.executable, "-c", "import sys; print(1, flush=True); sys.stdin.read()"],
-                              stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        with subprocess.Popen(
+            [sys.executable, "-c", "import sys; print(1, flush=True); sys.stdin.read()"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as child:
             child.stdout.readline()
             yield lambda count: pss(child.pid)
             child.stdin.close()
