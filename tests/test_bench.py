@@ -41,7 +41,9 @@ def test_the_page_keeps_what_is_written_by_hand(measured, tmp_path):
 
 def test_a_budget_is_judged_by_the_median_of_ratios():
     row = Row("x", "x", "s", {"contextree": [2.0, 20.0, 3.0], "raw": [1.0, 10.0, 1.0]})
-    row.compare("at most", "contextree", "raw", 2).compare("at least", "contextree", "raw", 3, True).compare("?", "raw", "nobody", 1)
+    row.compare("at most", "contextree", "raw", 2).compare("at least", "contextree", "raw", 3, True).compare(
+        "?", "raw", "nobody", 1
+    )
     assert [(budget.value, budget.kept) for budget in row.budgets] == [(2.0, True), (2.0, False)]
     assert "MISSED" in report.verdict(Budget("x", 2, 1)) and "kept" in report.verdict(Budget("x", 1, 1))
 
@@ -54,9 +56,18 @@ def test_a_peer_that_fails_is_left_out_and_contextree_may_not_fail():
             contest.take_turns([("contextree", "no_such_thing", {})], 1, 1)
 
 
-@pytest.mark.parametrize("value, unit, text", [
-    (0.000123, "s", "123 µs"), (0.0456, "s", "45.6 ms"), (12.0, "s", "12.0 s"), (75_000, "/s", "75.0 k/s"), (1.5e9, "B/s", "1.50 GB/s"),
-    (19_900, "B", "19900 B"), (5 << 20, "B", "5.00 MiB"), (1.25, "trips", "1.25"),
-])
+@pytest.mark.parametrize(
+    "value, unit, text",
+    [
+        (0.000123, "s", "123 µs"),
+        (0.0456, "s", "45.6 ms"),
+        (12.0, "s", "12.0 s"),
+        (75_000, "/s", "75.0 k/s"),
+        (1.5e9, "B/s", "1.50 GB/s"),
+        (19_900, "B", "19900 B"),
+        (5 << 20, "B", "5.00 MiB"),
+        (1.25, "trips", "1.25"),
+    ],
+)
 def test_numbers(value, unit, text):
     assert report.number(value, unit) == text

@@ -1,10 +1,10 @@
 """The tree's words in the root's ``logging``.
 
-One logger for each context, ``contextree.<name>``, and below it ``.stdout``, ``.stderr`` and ``.login`` (what came before the
-context was up); never one that a child names. All
+One logger for each context, ``contextree.<name>``, and below it ``.stdout``, ``.stderr`` and ``.login`` (what came
+before the context was up); never one that a child names. All
 that came from below is data: the message is an argument, control characters are escaped, the level is clamped, and each
-context has a token bucket. Records are handled by a thread of their own, since a handler may block and the loop must not;
-what that thread cannot keep up with is dropped and counted.
+context has a token bucket. Records are handled by a thread of their own, since a handler may block and the loop must
+not; what that thread cannot keep up with is dropped and counted.
 """
 
 import logging
@@ -26,15 +26,18 @@ INDENTED = "\n    "  # so that no line but the first begins where a formatter pu
 
 
 def escape(text: str, newline: str = "\\n") -> str:
-    """``text`` with everything escaped that could fake another line or drive a terminal; ``newline`` stands for each newline."""
+    """``text`` with everything escaped that could fake another line or drive a terminal; ``newline`` stands for each
+    newline."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or c == "\t" else newline if c == "\n" else c.encode("unicode_escape").decode("ascii")
+    return "".join(c if c.isprintable() or c == "\t"
+                   else newline if c == "\n" else c.encode("unicode_escape").decode("ascii")
                    for c in text)
 
 
 class Logs:
-    """Takes payloads from the loop thread and gives them to ``logging``. ``level`` is what children need not go below."""
+    """Takes payloads from the loop thread and gives them to ``logging``. ``level`` is what children need not go
+    below."""
 
     def __init__(self, engine: Any, level: int | None) -> None:
         self.engine = engine
@@ -57,7 +60,8 @@ class Logs:
                 if not 0 <= created < 1 << 33:
                     raise ValueError("a time that no formatter can show")
                 record = {
-                    "name": f"contextree.{info.name}", "levelno": min(max(int(level), 0), 50), "pathname": escape(str(path)[:512]),
+                    "name": f"contextree.{info.name}", "levelno": min(max(int(level), 0), 50),
+                    "pathname": escape(str(path)[:512]),
                     "lineno": min(int(line), 1 << 31), "msg": "%s", "args": (escape(str(text)[:LINE], INDENTED),),
                     "funcName": escape(str(function)[:128]),
                     "created": float(created), "exc_text": escape(str(trace)[:LINE], INDENTED) if trace else None,
@@ -84,7 +88,8 @@ class Logs:
         name = self.engine.name_of(number) or str(number)
         level = LEVELS.get(stream, logging.ERROR)
         self.put(number, {
-            "name": f"contextree.{name}" if stream == "warning" else f"contextree.{name}.{stream}", "levelno": level, "msg": "%s", "context": name, "context_id": number,
+            "name": f"contextree.{name}" if stream == "warning" else f"contextree.{name}.{stream}", "levelno": level,
+            "msg": "%s", "context": name, "context_id": number,
             "args": (escape(line.decode("utf-8", "replace")),), "exc_text": None,
         })
 
@@ -125,8 +130,8 @@ class Logs:
     def make(self, fields: dict[str, Any]) -> logging.LogRecord:
         """A LogRecord by the program's own factory, so that a custom one works for forwarded records too."""
         record = logging.getLogRecordFactory()(
-            fields["name"], fields["levelno"], fields.get("pathname", ""), fields.get("lineno", 0), fields["msg"], fields["args"],
-            None, fields.get("funcName"), None)
+            fields["name"], fields["levelno"], fields.get("pathname", ""), fields.get("lineno", 0), fields["msg"],
+            fields["args"], None, fields.get("funcName"), None)
         for key in ("exc_text", "context", "context_id", "remote_name"):
             setattr(record, key, fields.get(key))
         if "created" in fields:

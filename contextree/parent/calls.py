@@ -1,8 +1,8 @@
 """The caller's side: sending calls to a context and taking their answers.
 
-``Reply`` is one awaited answer, ``CallFuture`` the same as a ``concurrent.futures.Future``, ``Stream`` the iterator over a
-generator there. Answers are decoded on the thread that asks for them, never on the loop thread: decoding may run code of the
-user's types. Futures with callbacks are finished by a thread of the tree that is kept for that.
+``Reply`` is one awaited answer, ``CallFuture`` the same as a ``concurrent.futures.Future``, ``Stream`` the iterator
+over a generator there. Answers are decoded on the thread that asks for them, never on the loop thread: decoding may run
+code of the user's types. Futures with callbacks are finished by a thread of the tree that is kept for that.
 """
 
 import builtins
@@ -40,7 +40,8 @@ def register_exception(kind: type) -> type:
     """Let exceptions of exactly the class ``kind`` be re-raised as themselves, also from contexts that are not trusted:
     made by ``kind(*args)`` of plain ``args`` that come from there. Returns ``kind``, so that it can decorate a class.
 
-    Here, where the exception arrives; there nothing need be done. UsageError unless ``kind`` is an Exception. Any thread.
+    Here, where the exception arrives; there nothing need be done. UsageError unless ``kind`` is an Exception. Any
+    thread.
 
     >>> @contextree.register_exception
     ... class OutOfPaper(Exception):
@@ -191,16 +192,17 @@ class CallFuture(futures.Future if futures else object):
     >>> future.result(timeout=10)
     1024
 
-    A Condition and two lists for every future are most of what a Future costs, and nearly none is ever waited for twice or
-    has callbacks; so they are made when somebody first needs them. ``making`` guards that, and the end of those without."""
+    A Condition and two lists for every future are most of what a Future costs, and nearly none is ever waited for twice
+    or has callbacks; so they are made when somebody first needs them. ``making`` guards that, and the end of those
+    without."""
 
     _state = futures and futures._base.PENDING
     _result = _exception = channel = _raw = _made = _timer = _own = None
 
     def __init__(self, engine) -> None:
         if futures is None:
-            raise UnsupportedPlatform("submit() needs concurrent.futures, which the Python of %s does not have: use call()"
-                                      % engine.core.name)
+            raise UnsupportedPlatform("submit() needs concurrent.futures, which the Python of %s does not have: "
+                                      "use call()" % engine.core.name)
         self.engine = engine
 
     @property
@@ -270,7 +272,7 @@ class CallFuture(futures.Future if futures else object):
             try:
                 raise error
             finally:
-                self = None
+                self = None  # noqa: PLW0642  the traceback holds this frame: no cycle of the two
         return value
 
     def exception(self, timeout=None):
@@ -310,7 +312,8 @@ def submit(context, function, args, kwargs, options):
     engine = context.engine
     wait_for_room(context)
     future = CallFuture(engine)
-    future.channel = context.open_call(calls.CALL, function, args, kwargs, options, future.message, future.end, flush=False)
+    future.channel = context.open_call(calls.CALL, function, args, kwargs, options, future.message, future.end,
+                                       flush=False)
     timeout = options.get("timeout")
     if timeout is not None:
         error = CallTimeout("%s did not answer %s within %s s" % (context.name, describe(function), timeout))
@@ -372,7 +375,8 @@ class Stream:
                 self.channel.taken(cost)
 
     def close(self) -> None:
-        """Take no more; the generator there is closed. Idempotent; from any thread. In a forked process it does nothing."""
+        """Take no more; the generator there is closed. Idempotent; from any thread. In a forked process it does
+        nothing."""
         if not self.done and self.engine.core.generation == process.generation:
             self.done = True
             self.channel.cancel()

@@ -127,7 +127,8 @@ class Template:
         elif "failed" in message:
             branch = self.branches.pop(message["failed"])
             branch.awaited = False
-            branch.fail(ConnectError("%s: the template cannot fork: %s" % (branch.name, message["error"]), phase="start"))
+            branch.fail(ConnectError("%s: the template cannot fork: %s" % (branch.name, message["error"]),
+                                     phase="start"))
 
     def line(self, line) -> None:
         """A line that it wrote to stderr."""
@@ -181,7 +182,8 @@ class Template:
         for branch in list(self.forks.values()):
             handle = branch.process
             if handle is not None:
-                state = child_state.lost(handle.pid, handle.command, "the template process that would reap it has ended")
+                state = child_state.lost(handle.pid, handle.command,
+                                         "the template process that would reap it has ended")
                 branch.orphaned(state)
                 handle.report(state)
 
@@ -220,9 +222,13 @@ def launch(engine, plan, options, direct=False, wait=True):
     process.own(fds[2])
     os.set_blocking(fds[2], False)
     config = boot.configuration(branch, options)
+
+    def begin():
+        branch.begin(fds[0], b"")
+        branch.watch_stderr(fds[2])
+
     try:
-        engine.broker.call(branch.begin, fds[0], b"")
-        engine.broker.call(branch.watch_stderr, fds[2])
+        engine.broker.call(begin)
         if direct:
             names = frozenset(vars(sys.modules["__main__"])) if engine.core.upstream is None else ()
             engine.infos[number].facts["main"] = lambda value: value.__qualname__.partition(".")[0] in names

@@ -37,13 +37,19 @@ def run(names, scale, sshd=None, say=print):
 
 def main(words=None):
     """Measure; 0 also when budgets are missed, 1 when something could not be measured that has to be."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measure every budget beside the raw limit and peers.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench", description="Measure every budget beside the raw limit and peers."
+    )
     parser.add_argument("--quick", action="store_true", help="about two minutes")
     parser.add_argument("--full", action="store_true", help="more turns and larger data")
     parser.add_argument("--only", metavar="NAME", action="append", choices=sorted(ROWS), help="of: " + ", ".join(ROWS))
     parser.add_argument("--json", metavar="FILE", help="write all samples")
-    parser.add_argument("--profile", metavar="NAME", choices=sorted(profile.WHAT),
-                        help="system calls, context switches and wake-ups of one call, of: " + ", ".join(profile.WHAT))
+    parser.add_argument(
+        "--profile",
+        metavar="NAME",
+        choices=sorted(profile.WHAT),
+        help="system calls, context switches and wake-ups of one call, of: " + ", ".join(profile.WHAT),
+    )
     options = parser.parse_args(words)
     if options.profile:
         print(profile.run(options.profile))
@@ -60,8 +66,11 @@ def main(words=None):
         print("  %s: %s" % (row.title, report.verdict(budget)))
     if options.json:
         with open(options.json, "w") as file:
-            json.dump({"machine": report.machine(), "mode": mode, "rows": [row.as_dict() for row in rows], "failed": failed}, file,
-                      indent=1)
+            json.dump(
+                {"machine": report.machine(), "mode": mode, "rows": [row.as_dict() for row in rows], "failed": failed},
+                file,
+                indent=1,
+            )
     if not options.only:
         report.write(report.markdown(rows, mode, before, failed))
         print("written: %s" % report.PAGE.relative_to(report.ROOT))

@@ -21,8 +21,14 @@ class Side:
     def __init__(self, name):
         self.name = name
         env = dict(os.environ, PYTHONPATH=str(ROOT), PYTHONDONTWRITEBYTECODE="1")
-        self.process = subprocess.Popen([sys.executable, "-m", "tests.bench.side", name], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, text=True, cwd=ROOT, env=env)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.bench.side", name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env=env,
+        )
 
     def ask(self, **request):
         """One request; its value. SideFailed."""
@@ -89,8 +95,9 @@ class Contest:
     def take_turns(self, entries, rounds, count, fresh=False, warm=True):
         """{label: [sample, ...]} of ``entries``: (label, what, options) or (label, what, options, its own count).
 
-        All are opened, then each takes a sample in turn, ``rounds`` times, beginning with another one each time. ``fresh``: in
-        new processes. ``warm``: a short sample ahead that does not count. A peer that fails is left out and noted in ``failed``; raw and contextree may not."""
+        All are opened, then each takes a sample in turn, ``rounds`` times, beginning with another one each time.
+        ``fresh``: in new processes. ``warm``: a short sample ahead that does not count. A peer that fails is left out
+        and noted in ``failed``; raw and contextree may not."""
         with contextlib.ExitStack() as stack:
             opened = []
             for label, what, options, *rest in entries:

@@ -1,7 +1,7 @@
-"""A program that stands before another and lets what goes in and out take its time: ``delay.py SECONDS PROGRAM ARGUMENT...``
+"""A program that stands before another and delays what goes in and out: ``delay.py SECONDS PROGRAM ARGUMENT...``
 
-Each byte arrives SECONDS later than it was sent, in both directions, however much is on its way: latency without any limit
-of bandwidth. As a ProxyCommand or in place of a Python it makes a far host of this one.
+Each byte arrives SECONDS later than it was sent, in both directions, however much is on its way: latency without any
+limit of bandwidth. As a ProxyCommand or in place of a Python it makes a far host of this one.
 """
 
 import collections
@@ -39,7 +39,7 @@ def main(delay, command):
                         else:
                             return child.wait()
                     while data:
-                        data = data[os.write(lines[source], data):]
+                        data = data[os.write(lines[source], data) :]
                 except BrokenPipeError:
                     reading.discard(source)
                     waiting.pop(source, None)

@@ -1,7 +1,7 @@
-"""What the kernel has to do for one call: system calls, context switches (a wake-up is a voluntary one), processor time.
+"""What the kernel has to do for one call: system calls, context switches (each wait is a wake-up), processor time.
 
-The side and its children are looked at from outside, by strace for the system calls in a second pass that does not count for the
-rest, since it slows everything down.
+The side and its children are looked at from outside; for the system calls by strace, in a second pass that does not
+count for the rest, since it slows everything down.
 """
 
 import os
@@ -17,10 +17,14 @@ from tests.lab.poll import until
 
 CALLS = 2000
 WHAT = {
-    "round-trip": ("round_trip", {}, CALLS), "pipelined": ("pipelined", {"outstanding": 64}, CALLS),
-    "pipelined-all": ("pipelined", {"outstanding": 0}, CALLS), "result": ("bulk", {"direction": "result", "size": 1 << 25}, 4),
-    "argument": ("bulk", {"direction": "argument", "size": 1 << 25}, 4), "stream": ("stream", {"chunk": 65536, "total": 1 << 26}, 1),
-    "fork": ("start_fork", {}, 20), "local": ("start_local", {}, 5),
+    "round-trip": ("round_trip", {}, CALLS),
+    "pipelined": ("pipelined", {"outstanding": 64}, CALLS),
+    "pipelined-all": ("pipelined", {"outstanding": 0}, CALLS),
+    "result": ("bulk", {"direction": "result", "size": 1 << 25}, 4),
+    "argument": ("bulk", {"direction": "argument", "size": 1 << 25}, 4),
+    "stream": ("stream", {"chunk": 65536, "total": 1 << 26}, 1),
+    "fork": ("start_fork", {}, 20),
+    "local": ("start_local", {}, 5),
 }
 DIRECT = ("start_fork", {"direct": True}, 20)
 
@@ -59,8 +63,11 @@ def traced(side, number, count):
         tracer.wait(20)
         with open(out) as file:
             lines = [line.split() for line in file]
-    found = [(int(words[3]), int(words[4]) if len(words) == 6 else 0, words[-1]) for words in lines
-             if len(words) in (5, 6) and re.match(r"[\d.]+$", words[0]) and words[-1] != "total"]
+    found = [
+        (int(words[3]), int(words[4]) if len(words) == 6 else 0, words[-1])
+        for words in lines
+        if len(words) in (5, 6) and re.match(r"[\d.]+$", words[0]) and words[-1] != "total"
+    ]
     return sorted(found, reverse=True)
 
 
@@ -84,11 +91,15 @@ def run(name):
             side.ask(run=number, count=max(1, count // 10))
             before = counters(family(side))
             value = side.ask(run=number, count=count)
-            waits, others, seconds = [(b - a) / count for a, b in zip(before, counters(family(side)))]
-            lines.append("%s %s: %.3g; of each: %.2f waits, %.2f other switches, %.3g ms of processor time" % (
-                label, options or "", value, waits, others, seconds * 1000))
+            waits, others, seconds = [(b - a) / count for a, b in zip(before, counters(family(side)), strict=True)]
+            lines.append(
+                "%s %s: %.3g; of each: %.2f waits, %.2f other switches, %.3g ms of processor time"
+                % (label, options or "", value, waits, others, seconds * 1000)
+            )
             for calls, errors, syscall in traced(side, number, count)[:16]:
-                lines.append("    %8.2f %s%s" % (calls / count, syscall, " (%.2f errors)" % (errors / count) if errors else ""))
+                lines.append(
+                    "    %8.2f %s%s" % (calls / count, syscall, " (%.2f errors)" % (errors / count) if errors else "")
+                )
             side.ask(close=number)
         finally:
             side.close()

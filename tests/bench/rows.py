@@ -1,7 +1,7 @@
-"""What is measured, and against which budget: one function for each name of ``--only``, which returns the rows of the table.
+"""What is measured, and against which budget: one function for each name of ``--only``, which returns rows.
 
-A budget compares two sides of the same row, turn by turn: the ratio is the median of the ratios of all turns, so that a machine
-that grows slow in the middle of it slows both.
+A budget compares two sides of the same row, turn by turn: the ratio is the median of the ratios of all turns, so that
+a machine that grows slow in the middle of it slows both.
 """
 
 import contextlib
@@ -53,7 +53,7 @@ class Budget(NamedTuple):
 
 
 class Row:
-    """One row: ``values`` are {label: [sample, ...]}, of ``unit``: s, /s, B/s, B, or a plain number with any other name."""
+    """One row: ``values`` are {label: [sample, ...]}, of ``unit``: s, /s, B/s, B; of any other name: a plain number."""
 
     def __init__(self, name, title, unit, values):
         self.name = name
@@ -65,7 +65,7 @@ class Row:
     def compare(self, text, one, other, limit, at_least=False):
         """Add a budget on ``one`` divided by ``other``; not where a peer could not be measured."""
         if one in self.values and other in self.values:
-            ratios = [a / b for a, b in zip(self.values[one], self.values[other])]
+            ratios = [a / b for a, b in zip(self.values[one], self.values[other], strict=True)]
             self.budgets.append(Budget(text, median(ratios), limit, at_least))
         return self
 
@@ -76,8 +76,13 @@ class Row:
 
     def as_dict(self):
         """For JSON."""
-        return {"name": self.name, "title": self.title, "unit": self.unit, "values": self.values,
-                "budgets": [{**budget._asdict(), "kept": budget.kept} for budget in self.budgets]}
+        return {
+            "name": self.name,
+            "title": self.title,
+            "unit": self.unit,
+            "values": self.values,
+            "budgets": [{**budget._asdict(), "kept": budget.kept} for budget in self.budgets],
+        }
 
 
 class Lab:
@@ -114,14 +119,22 @@ def pick(samples, key):
 
 
 def round_trip(lab):
-    """A call and its answer."""
-    found = lab.turns([
-        ("raw", "round_trip", {}), ("contextree", "round_trip", {}), ("mitogen", "round_trip", {}), ("execnet", "round_trip", {}),
-        ("multiprocessing/Pipe", "round_trip", {}), ("multiprocessing/Pool", "round_trip", {"pool": True}),
-    ], lab.scale.calls)
-    row = Row("round-trip", "call round trip, local child", "s", found)
-    row.compare("≤ 2x raw", "contextree", "raw", 2)
-    return [row.compare("mitogen ≥ 4x as long", "mitogen", "contextree", 4, True)]
+    """A call and its answer: where the system puts the processes, and with all of them on one processor.
+
+    Which of the two the first one resembles depends on what else the machine does: two processes on an idle machine
+    wake each other's processor, which takes ten times as long as the rest of a raw round trip."""
+    rows = []
+    for one_cpu in (False, True):
+        pinned = {"one_cpu": True} if one_cpu else {}
+        entries = [(name, "round_trip", pinned) for name in ("raw", "contextree", "mitogen", "execnet")]
+        entries += [("multiprocessing/Pipe", "round_trip", pinned)]
+        if not one_cpu:
+            entries += [("multiprocessing/Pool", "round_trip", {"pool": True})]
+        title = "call round trip, local child" + (", all on one processor" if one_cpu else "")
+        row = Row("round-trip", title, "s", lab.turns(entries, lab.scale.calls))
+        row.compare("≤ 2x raw", "contextree", "raw", 2)
+        rows.append(row.compare("mitogen ≥ 4x as long", "mitogen", "contextree", 4, True))
+    return rows
 
 
 def pipelined(lab):
@@ -129,8 +142,10 @@ def pipelined(lab):
     rows = []
     for outstanding in (1, 8, 64, 1000, 0):
         options = {"outstanding": outstanding}
-        found = lab.turns([(name, "pipelined", options) for name in ("raw", "contextree", "mitogen", "execnet", "multiprocessing")],
-                          lab.scale.piped)
+        found = lab.turns(
+            [(name, "pipelined", options) for name in ("raw", "contextree", "mitogen", "execnet", "multiprocessing")],
+            lab.scale.piped,
+        )
         row = Row("pipelined", "pipelined calls, %s outstanding" % (outstanding or "all"), "/s", found)
         if outstanding in (1000, 0):
             row.compare("≥ 4x mitogen", "contextree", "mitogen", 4, True)
@@ -145,8 +160,11 @@ def bulk(lab):
     for direction in ("result", "argument"):
         options = {"direction": direction, "size": size}
         peers = [(name, "bulk", options, 1) for name in ("contextree", "mitogen", "execnet", "multiprocessing")]
-        raw = [("raw", "bulk", options, 1), ("raw/pipe", "bulk", {**options, "by": "pipe"}, 1),
-               ("raw/pipe, discarded", "bulk", {**options, "by": "pipe", "keep": False}, 1)]
+        raw = [
+            ("raw", "bulk", options, 1),
+            ("raw/pipe", "bulk", {**options, "by": "pipe"}, 1),
+            ("raw/pipe, discarded", "bulk", {**options, "by": "pipe", "keep": False}, 1),
+        ]
         if direction == "argument":
             del raw[-1]
         found = lab.turns(raw + peers, 1)
@@ -155,7 +173,9 @@ def bulk(lab):
         rows.append(row.compare("≥ 4x mitogen", "contextree", "mitogen", 4, True))
     for chunk, text in ((65536, "64 KiB"), (MB, "1 MiB")):
         options = {"chunk": chunk, "total": max(size, chunk)}
-        found = lab.turns([(name, "stream", options, 1) for name in ("raw", "contextree", "mitogen", "execnet", "multiprocessing")], 1)
+        found = lab.turns(
+            [(name, "stream", options, 1) for name in ("raw", "contextree", "mitogen", "execnet", "multiprocessing")], 1
+        )
         row = Row("bulk", "bulk, stream of %s" % text, "B/s", found)
         row.compare("≥ 0.7x raw", "contextree", "raw", 0.7, True)
         rows.append(row.compare("≥ 4x mitogen", "contextree", "mitogen", 4, True))
@@ -180,7 +200,9 @@ def ping(lab):
 
 def start_local(lab):
     """exec'd, until the first result."""
-    found = lab.turns([(name, "start_local", {}) for name in ("raw", "contextree", "mitogen", "execnet")], lab.scale.starts)
+    found = lab.turns(
+        [(name, "start_local", {}) for name in ("raw", "contextree", "mitogen", "execnet")], lab.scale.starts
+    )
     row = Row("start-local", "exec'd child, first result (raw: python -c pass)", "s", found)
     return [row.compare("≤ 1.3x raw", "contextree", "raw", 1.3)]
 
@@ -202,14 +224,22 @@ def start_fork(lab):
     rows = []
     for ballast in (0, 200_000_000):
         large = {"ballast": ballast}
-        found = lab.turns([
-            ("raw", "start_fork", large), ("contextree/raw fork", "start_fork", {**large, "raw": True}),
-            ("contextree", "start_fork", large), ("contextree/direct", "start_fork", {**large, "direct": True}),
-            ("multiprocessing", "start_fork", large), *([] if ballast else [("mitogen", "start_fork", {})]),
-        ], lab.scale.starts)
+        found = lab.turns(
+            [
+                ("raw", "start_fork", large),
+                ("contextree/raw fork", "start_fork", {**large, "raw": True}),
+                ("contextree", "start_fork", large),
+                ("contextree/direct", "start_fork", {**large, "direct": True}),
+                ("multiprocessing", "start_fork", large),
+                *([] if ballast else [("mitogen", "start_fork", {})]),
+            ],
+            lab.scale.starts,
+        )
         row = Row("start-fork", "fork, first result" + (", heap of 200 MB" if ballast else ""), "s", found)
         row.require("template ≤ 3 ms", median(found["contextree"]) * 1000, 3)
-        rows.append(row.compare("direct ≤ 1.5x raw fork of that process", "contextree/direct", "contextree/raw fork", 1.5))
+        rows.append(
+            row.compare("direct ≤ 1.5x raw fork of that process", "contextree/direct", "contextree/raw fork", 1.5)
+        )
     return rows
 
 
@@ -222,10 +252,17 @@ def bundle(lab):
 
 def memory(lab):
     """Of a child that has answered one call and waits."""
-    found = lab.turns([
-        ("raw", "idle_child", {}), ("contextree", "idle_child", {}), ("contextree/fork", "idle_child", {"fork": True}),
-        ("mitogen", "idle_child", {}), ("execnet", "idle_child", {}),
-    ], 1, rounds=min(3, lab.scale.turns))
+    found = lab.turns(
+        [
+            ("raw", "idle_child", {}),
+            ("contextree", "idle_child", {}),
+            ("contextree/fork", "idle_child", {"fork": True}),
+            ("mitogen", "idle_child", {}),
+            ("execnet", "idle_child", {}),
+        ],
+        1,
+        rounds=min(3, lab.scale.turns),
+    )
     row = Row("memory", "idle child, PSS (raw: an idle interpreter)", "B", pick(found, "pss"))
     row.compare("≤ 0.6x mitogen", "contextree", "mitogen", 0.6)
     return [row, Row("memory", "idle child, private memory", "B", pick(found, "private"))]
@@ -246,7 +283,7 @@ def crowd(lab):
 
 
 def far_import(lab):
-    """A line of 50 ms: the start, and a package of 60 modules, in round trips (what the same costs without delay taken away)."""
+    """A line of 50 ms: the start, and a package of 60 modules, in round trips; the cost without delay is taken away."""
     script = str(Path(__file__).with_name("delay.py"))
     trip = 0.05 if lab.scale.turns > 1 else 0.01
     with tempfile.TemporaryDirectory() as folder:
@@ -255,15 +292,22 @@ def far_import(lab):
         for side in ("contextree", "mitogen"):
             for delay in (0, trip / 2):
                 label = side if delay else side + "/near"
-                entries.append((label, "far_import", {"delay": delay, "script": script, "folder": folder, "module": module}))
+                entries.append(
+                    (label, "far_import", {"delay": delay, "script": script, "folder": folder, "module": module})
+                )
         found = lab.turns(entries, 1, rounds=min(5, lab.scale.turns), warm=False)
     rows = []
-    for title, key, extra in (("round trips until the first result, exec'd child", "start", 0),
-                              ("round trips of importing a package of 60 modules, beyond those of a call", "import", 1)):
+    for title, key, extra in (
+        ("round trips until the first result, exec'd child", "start", 0),
+        ("round trips of importing a package of 60 modules, beyond those of a call", "import", 1),
+    ):
         values = {}
         for side in ("contextree", "mitogen"):
             if side in found and side + "/near" in found:
-                values[side] = [(far[key] - near[key]) / trip - extra for far, near in zip(found[side], found[side + "/near"])]
+                values[side] = [
+                    (far[key] - near[key]) / trip - extra
+                    for far, near in zip(found[side], found[side + "/near"], strict=True)
+                ]
         row = Row("far-import", title, "trips", values)
         if key == "import":
             row.require("≤ 2", median(values["contextree"]), 2.5)
@@ -274,7 +318,7 @@ def far_import(lab):
 
 
 def package(folder, count):
-    """Write a package of ``count`` modules that import each other in a chain; the name of the module whose ``work`` needs all."""
+    """Write a package of ``count`` modules, each importing the next; the name of the one whose ``work`` needs all."""
     root = folder / "benchpackage"
     root.mkdir()
     (root / "__init__.py").write_text("")
@@ -290,22 +334,48 @@ def slow_reader(lab):
     total = lab.scale.slow
     pause = (5.0 if lab.scale.turns > 1 else 0.2) / (total / 65536 / 16)
     smaller = min(total, 100 * MB)
-    found = lab.turns([("contextree", "slow_reader", {"total": total, "pause": pause}),
-                       ("mitogen", "slow_reader", {"total": smaller, "pause": pause})], 1, rounds=1, fresh=True)
+    found = lab.turns(
+        [
+            ("contextree", "slow_reader", {"total": total, "pause": pause}),
+            ("mitogen", "slow_reader", {"total": smaller, "pause": pause}),
+        ],
+        1,
+        rounds=1,
+        fresh=True,
+    )
     samples = found["contextree"]
-    values = {"contextree": pick(found, "here")["contextree"], "contextree/the child": pick(found, "there")["contextree"]}
+    values = {
+        "contextree": pick(found, "here")["contextree"],
+        "contextree/the child": pick(found, "there")["contextree"],
+    }
     if "mitogen" in found:
         values["mitogen/of %d MiB" % (smaller // MB)] = pick(found, "here")["mitogen"]
     row = Row("slow-reader", "stream of %d MiB to a slow reader: memory above base" % (total // MB), "B", values)
     row.require("both ends ≤ 16 MiB", max(sample[end] for sample in samples for end in ("here", "there")) / MB, 16)
     rows = [row]
-    for name, title in (("another", "call to another context meanwhile"), ("same", "call to the same context, threads=1, meanwhile")):
-        values = {"contextree": pick(found, name + " busy")["contextree"], "contextree/idle": pick(found, name + " idle")["contextree"]}
+    for name, title in (
+        ("another", "call to another context meanwhile"),
+        ("same", "call to the same context, threads=1, meanwhile"),
+    ):
+        values = {
+            "contextree": pick(found, name + " busy")["contextree"],
+            "contextree/idle": pick(found, name + " idle")["contextree"],
+        }
         rows.append(Row("slow-reader", title, "s", values).compare("≤ 5x idle", "contextree", "contextree/idle", 5))
     return rows
 
 
 ROWS: "dict[str, Any]" = {
-    "round-trip": round_trip, "pipelined": pipelined, "bulk": bulk, "ping": ping, "start-local": start_local, "start-ssh": start_ssh,
-    "start-fork": start_fork, "bundle": bundle, "memory": memory, "crowd": crowd, "far-import": far_import, "slow-reader": slow_reader,
+    "round-trip": round_trip,
+    "pipelined": pipelined,
+    "bulk": bulk,
+    "ping": ping,
+    "start-local": start_local,
+    "start-ssh": start_ssh,
+    "start-fork": start_fork,
+    "bundle": bundle,
+    "memory": memory,
+    "crowd": crowd,
+    "far-import": far_import,
+    "slow-reader": slow_reader,
 }

@@ -4,11 +4,14 @@
 {"close": NUMBER} nothing. Answers are {"value": ...}, or {"error": text}, also when the side's library is not there.
 """
 
+import contextlib
 import importlib
 import json
 import os
 import sys
 import traceback
+
+from tests.bench import measure
 
 
 def main(name):
@@ -27,19 +30,22 @@ def main(name):
             if side is None:
                 side = importlib.import_module("tests.bench.sides." + name).Side()
             if "open" in request:
-                manager = getattr(side, request["open"])(**request["options"])
-                opened[number] = manager, manager.__enter__()
+                options = request["options"]
+                stack = contextlib.ExitStack()
+                if options.pop("one_cpu", False):
+                    stack.enter_context(measure.one_cpu())
+                opened[number] = stack, stack.enter_context(getattr(side, request["open"])(**options))
                 value = number
             elif "run" in request:
                 value = opened[request["run"]][1](request["count"])
             else:
-                value = opened.pop(request["close"])[0].__exit__(None, None, None)
+                value = opened.pop(request["close"])[0].close()
             answer = {"value": value}
-        except Exception:  # noqa: BLE001 - it is told
+        except Exception:  # told to the other end
             answer = {"error": traceback.format_exc()}
         out.write(json.dumps(answer) + "\n")
-    for manager, _ in opened.values():
-        manager.__exit__(None, None, None)
+    for stack, _ in opened.values():
+        stack.close()
     if side is not None:
         side.close()
 

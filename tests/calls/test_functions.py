@@ -2,12 +2,14 @@
 
 import functools
 import os
+import pickle
 import platform
 import sys
 
 import pytest
 
 import contextree
+from contextree.parent.pickling import Parts, pack_call
 from tests.calls import functions as f
 
 
@@ -94,3 +96,17 @@ def test_p_26_contexts_as_arguments_come_back_as_the_same_object(router, local):
     other = router.local()
     assert local.call(f.identity, [other, local]) == [other, local]
     assert local.call(f.identity, other) is other
+
+
+def test_large_bytes_arrive_as_they_were_and_are_not_copied_here(place):
+    one, other = os.urandom(200_000), b"x" * (1 << 20)
+    assert place.call(max, one, b"", other) == max(one, other)
+    assert place.call(f.size, other) == ("bytes", 1 << 20)
+    assert place.call(f.identity, value=other) == other
+    parts, _, _ = pack_call(f.size, (other,), {}, sys.version_info, None)
+    assert any(part is other for part in parts)
+    kept = bytearray(200_000)
+    parts = Parts()
+    pickle.Pickler(parts, 5).dump(kept)
+    kept[:] = b"1" * 200_000
+    assert pickle.loads(b"".join(parts)) == bytes(200_000)

@@ -46,14 +46,18 @@ class Side:
         with self.local() as context:
             submit = context.submit
             self.pids = [context.pid]
-            yield lambda count: windowed(lambda: submit(far.echo, 1), lambda future: future.result(), count, outstanding)
+            yield lambda count: windowed(
+                lambda: submit(far.echo, 1), lambda future: future.result(), count, outstanding
+            )
 
     @contextlib.contextmanager
     def bulk(self, direction, size):
         """A call with that many bytes as its result or its argument."""
         with self.local() as context:
             data = b"\x5a" * size
-            go = {"result": lambda: context.call(far.blob, size), "argument": lambda: context.call(far.size_of, data)}[direction]
+            go = {"result": lambda: context.call(far.blob, size), "argument": lambda: context.call(far.size_of, data)}[
+                direction
+            ]
             go()
             yield lambda count: rate(lambda: [go() for _ in range(count)], size * count)
 
@@ -61,6 +65,7 @@ class Side:
     def stream(self, chunk, total):
         """A generator there, iterated over here."""
         with self.local() as context:
+
             def go():
                 for _ in context.stream(far.stream, chunk, total // chunk):
                     pass
@@ -94,8 +99,12 @@ class Side:
                 busy = each(one, count)
                 stop.set()
                 thread.join()
-                return {"idle": quantile(idle, 0.99), "busy": quantile(busy, 0.99),
-                        "idle p50": median(idle), "busy p50": median(busy)}
+                return {
+                    "idle": quantile(idle, 0.99),
+                    "busy": quantile(busy, 0.99),
+                    "idle p50": median(idle),
+                    "busy p50": median(busy),
+                }
 
             yield run
 
@@ -118,7 +127,9 @@ class Side:
     @contextlib.contextmanager
     def start_ssh(self, host, config):
         """By the system's ssh."""
-        yield lambda count: median([self.first_result(lambda: self.router.ssh(host, ssh_config=config)) for _ in range(count)])
+        yield lambda count: median(
+            [self.first_result(lambda: self.router.ssh(host, ssh_config=config)) for _ in range(count)]
+        )
 
     @contextlib.contextmanager
     def start_fork(self, direct=False, ballast=0, raw=False):
@@ -128,12 +139,14 @@ class Side:
             yield lambda count: median([forked_byte() for _ in range(count)])
         else:
             self.first_result(lambda: self.router.fork(direct=direct))
-            yield lambda count: median([self.first_result(lambda: self.router.fork(direct=direct)) for _ in range(count)])
+            yield lambda count: median(
+                [self.first_result(lambda: self.router.fork(direct=direct)) for _ in range(count)]
+            )
         del kept
 
     @contextlib.contextmanager
     def far_import(self, delay, script, folder, module):
-        """Seconds until the first result behind a line with that delay each way, and of a call that imports a package."""
+        """Seconds until the first result behind a line with that delay, and of a call that imports a package."""
         sys.path.insert(0, folder)
 
         def run(count):
@@ -159,7 +172,7 @@ class Side:
     @contextlib.contextmanager
     def idle_child(self, fork=False):
         """The memory of a child that has answered one call."""
-        with (self.router.fork() if fork else self.router.local()) as context:
+        with self.router.fork() if fork else self.router.local() as context:
             context.call(far.echo, 1)
             yield lambda count: pss(context.pid)
 
@@ -184,7 +197,13 @@ class Side:
             gc.collect()
             after = held()
             left = {name: after[name] - before[name] for name in after}
-            return {**left, "created": created, "all": took, "grown": far.status("VmRSS") - memory, "at its height": top - memory}
+            return {
+                **left,
+                "created": created,
+                "all": took,
+                "grown": far.status("VmRSS") - memory,
+                "at its height": top - memory,
+            }
 
         yield run
 
@@ -206,9 +225,10 @@ class Side:
                     for number in itertools.count():
                         item = next(items, None)
                         if item is None:
-                            return done.set()
+                            break
                         if number % 16 == 0:
                             time.sleep(pause)  # sleeps: it is a slow reader
+                    done.set()
 
                 items = context.stream(far.stream, 65536, total // 65536)
                 thread = threading.Thread(target=take)

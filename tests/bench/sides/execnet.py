@@ -53,6 +53,7 @@ class Side:
     def round_trip(self):
         """A message there and back."""
         with self.gateway() as channel:
+
             def one():
                 channel.send(("echo", 1))
                 channel.receive()
@@ -63,7 +64,9 @@ class Side:
     def pipelined(self, outstanding):
         """Messages there and back."""
         with self.gateway() as channel:
-            yield lambda count: windowed(lambda: channel.send(("echo", 1)), lambda _: channel.receive(), count, outstanding)
+            yield lambda count: windowed(
+                lambda: channel.send(("echo", 1)), lambda _: channel.receive(), count, outstanding
+            )
 
     @contextlib.contextmanager
     def bulk(self, direction, size):
@@ -81,6 +84,7 @@ class Side:
     def stream(self, chunk, total):
         """Messages of that size."""
         with self.gateway() as channel:
+
             def go():
                 channel.send(("stream", (chunk, total // chunk)))
                 for _ in range(total // chunk):
@@ -91,6 +95,7 @@ class Side:
     @contextlib.contextmanager
     def start_local(self):
         """A popen gateway until its first answer."""
+
         def one():
             start = clock()
             gateway = execnet.makegateway("popen//python=%s" % sys.executable)

@@ -46,21 +46,25 @@ class Side:
     def pipelined(self, outstanding):
         """call_async()."""
         with self.local() as context:
-            yield lambda count: windowed(lambda: context.call_async(far.echo, 1), lambda receiver: receiver.get().unpickle(),
-                                         count, outstanding)
+            yield lambda count: windowed(
+                lambda: context.call_async(far.echo, 1), lambda receiver: receiver.get().unpickle(), count, outstanding
+            )
 
     @contextlib.contextmanager
     def bulk(self, direction, size):
         """A call with that many bytes as its result or its argument."""
         with self.local() as context:
             data = b"\x5a" * size
-            go = {"result": lambda: context.call(far.blob, size), "argument": lambda: context.call(far.size_of, data)}[direction]
+            go = {"result": lambda: context.call(far.blob, size), "argument": lambda: context.call(far.size_of, data)}[
+                direction
+            ]
             yield lambda count: rate(lambda: [go() for _ in range(count)], size * count)
 
     @contextlib.contextmanager
     def stream(self, chunk, total):
         """A Sender there and a Receiver here."""
         with self.local() as context:
+
             def go():
                 receiver = mitogen.core.Receiver(self.router)
                 answer = context.call_async(far.send_to, receiver.to_sender(), chunk, total // chunk)
@@ -74,6 +78,7 @@ class Side:
     def ping(self, what):
         """Calls with the link idle and with messages of 64 KiB on it, which a thread there sends. It has no ping."""
         with self.local() as context:
+
             def run(count):
                 idle = each(lambda: context.call(far.echo, 1), count)
                 receiver = mitogen.core.Receiver(self.router)
@@ -92,8 +97,12 @@ class Side:
                 while len(busy) < count and not done.is_set():
                     busy += each(lambda: context.call(far.echo, 1), 1)
                 thread.join()
-                return {"idle": quantile(idle, 0.99), "busy": quantile(busy, 0.99),
-                        "idle p50": median(idle), "busy p50": median(busy)}
+                return {
+                    "idle": quantile(idle, 0.99),
+                    "busy": quantile(busy, 0.99),
+                    "idle p50": median(idle),
+                    "busy p50": median(busy),
+                }
 
             yield run
 
@@ -109,20 +118,25 @@ class Side:
     @contextlib.contextmanager
     def start_local(self):
         """exec'd."""
-        yield lambda count: median([self.first_result(lambda: self.router.local(python_path=sys.executable))
-                                    for _ in range(count)])
+        yield lambda count: median(
+            [self.first_result(lambda: self.router.local(python_path=sys.executable)) for _ in range(count)]
+        )
 
     @contextlib.contextmanager
     def start_ssh(self, host, config):
         """By the system's ssh."""
+
         def grow():
-            return self.router.ssh(hostname=host, ssh_args=["-F", config], check_host_keys="ignore", python_path="python3")
+            return self.router.ssh(
+                hostname=host, ssh_args=["-F", config], check_host_keys="ignore", python_path="python3"
+            )
 
         yield lambda count: median([self.first_result(grow) for _ in range(count)])
 
     @contextlib.contextmanager
     def start_fork(self):
         """From its fork parent."""
+
         def grow():
             return self.router.fork()
 
@@ -166,6 +180,7 @@ class Side:
     def slow_reader(self, total, pause):
         """Peak memory of this end with a Receiver that is read slowly."""
         with self.local() as context:
+
             def run(count):
                 here = far.reset_peak()
                 receiver = mitogen.core.Receiver(self.router)

@@ -63,6 +63,7 @@ class Side:
                 yield lambda count: median(each(lambda: workers.apply(far.echo, (1,)), count))
             return
         with self.pipe() as connection:
+
             def one():
                 connection.send(("echo", 1))
                 connection.recv()
@@ -74,8 +75,9 @@ class Side:
         """apply_async; all at once: imap."""
         with forking.Pool(1) as workers:
             if outstanding:
-                yield lambda count: windowed(lambda: workers.apply_async(far.echo, (1,)), lambda result: result.get(), count,
-                                             outstanding)
+                yield lambda count: windowed(
+                    lambda: workers.apply_async(far.echo, (1,)), lambda result: result.get(), count, outstanding
+                )
             else:
                 yield lambda count: rate(lambda: list(workers.imap(far.echo, [1] * count)), count)
 
@@ -99,6 +101,7 @@ class Side:
     def stream(self, chunk, total):
         """send_bytes of each chunk."""
         with self.pipe() as connection:
+
             def go():
                 connection.send(("stream", (chunk, total // chunk)))
                 for _ in range(total // chunk):

@@ -58,7 +58,7 @@ def read_all(fd, buffer):
 
 
 def serve_bulk(sock, up, down):
-    """(size, direction) in, bytes out; or bytes in, one out. ``up``, ``down``: descriptors of the bytes, from here and to here."""
+    """(size, direction) in, bytes out; or bytes in, one out. ``up``, ``down``: where bytes go to and come from."""
     data = {}
     while True:
         head = sock.recv(16)
@@ -66,10 +66,11 @@ def serve_bulk(sock, up, down):
             return
         size, outwards = struct.unpack("!QQ", head)
         if outwards:
-            data.setdefault(size, b"\x5a" * size)
+            if size not in data:
+                data[size] = b"\x5a" * size
             view = memoryview(data[size])
             while view:
-                view = view[os.write(up, view):]
+                view = view[os.write(up, view) :]
         else:
             sock.send(b"g")
             read_all(down, bytearray(size))
@@ -85,6 +86,7 @@ class Side:
     @contextlib.contextmanager
     def round_trip(self):
         """A pickle there and back on a socket pair."""
+
         def serve(sock):
             while True:
                 data = sock.recv(65536)
@@ -94,6 +96,7 @@ class Side:
                 sock.send(pickle.dumps(args[0], 5))
 
         with other(serve) as sock:
+
             def one():
                 sock.send(pickle.dumps(("tests.bench.far.echo", (1,), {}), 5))
                 pickle.loads(sock.recv(65536))
@@ -103,6 +106,7 @@ class Side:
     @contextlib.contextmanager
     def pipelined(self, outstanding):
         """Groups of pickles: one system call for as many as may be on their way (1,000 at most)."""
+
         def frames(sock, rest, count=None):
             """At least one message (or ``count``), and what is left over."""
             found = []
@@ -112,7 +116,7 @@ class Side:
                     end = at + 8 + LENGTH.unpack_from(rest, at)[0]
                     if end > len(rest):
                         break
-                    found.append(rest[at + 8:end])
+                    found.append(rest[at + 8 : end])
                     at = end
                 rest = rest[at:]
                 if found and (count is None or len(found) >= count):
@@ -136,6 +140,7 @@ class Side:
 
         group = min(outstanding or 1000, 1000)
         with other(serve) as sock:
+
             def go(count):
                 rest = b""
                 for start in range(0, count, group):
@@ -178,7 +183,7 @@ class Side:
                 sock.recv(1)
                 view = memoryview(data)
                 while view:
-                    view = view[os.write(sink, view):]
+                    view = view[os.write(sink, view) :]
                 sock.recv(1)
 
             go = argument if direction == "argument" else result
@@ -189,6 +194,7 @@ class Side:
     @contextlib.contextmanager
     def stream(self, chunk, total):
         """Bytes a second: messages of ``chunk`` bytes, each an object of its own for a moment."""
+
         def serve(sock):
             data = b"\x5a" * chunk
             while sock.recv(1):
@@ -196,6 +202,7 @@ class Side:
                     sock.sendall(data)
 
         with other(serve) as sock:
+
             def go():
                 sock.send(b"g")
                 for _ in range(total // chunk):
@@ -224,8 +231,11 @@ class Side:
     @contextlib.contextmanager
     def idle_child(self):
         """The memory of an interpreter that does nothing."""
-        with subprocess.Popen([sys.executable, "-c", "import sys; print(1, flush=True); sys.stdin.read()"],
-                              stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        with subprocess.Popen(
+            [sys.executable, "-c", "import sys; print(1, flush=True); sys.stdin.read()"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as child:
             child.stdout.readline()
             yield lambda count: pss(child.pid)
             child.stdin.close()
