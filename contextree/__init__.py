@@ -7,8 +7,8 @@ from contextree.connect.plan import Plan, Secret
 from contextree.core.wire.errors import (
     AuthenticationError, CallCancelled, CallTimeout, Closed, ConnectError, ConnectTimeout, ContextDied, ContextreeError,
     DecodeError, ForkedError, HostKeyError, InternalError, NotOurChild, NotSendable, Overflow, PeerError, ProcessExited,
-    ProtocolError, Refused, RemoteError, UncleanExit, UnsupportedPlatform, UsageError, VersionError, WorldError, WouldBlockLoop,
-    WrongThread,
+    ProtocolError, Refused, RemoteError, UncleanExit, UnsupportedPlatform, UsageError, VersionError, WorldError,
+    WouldBlockLoop, WrongThread,
 )
 from contextree.core.wire.values import register as register_type
 from contextree.master.router import Router
@@ -19,9 +19,9 @@ from contextree.parent.router import current_router
 __version__ = "0.1.0"
 
 __all__ = [
-    "AuthenticationError", "CallCancelled", "CallFuture", "CallTimeout", "Closed", "ConnectError", "ConnectTimeout", "Context",
-    "ContextDied", "ContextreeError", "DecodeError", "ForkedError", "HostKeyError", "InternalError", "NotOurChild", "NotSendable",
-    "Overflow", "PeerError", "Plan", "ProcessExited", "ProtocolError", "Refused", "RemoteError", "Router", "Secret", "Stream",
-    "UncleanExit", "UnsupportedPlatform", "UsageError", "VersionError", "WorldError", "WouldBlockLoop", "WrongThread",
-    "current_router", "register_exception", "register_type",
+    "AuthenticationError", "CallCancelled", "CallFuture", "CallTimeout", "Closed", "ConnectError", "ConnectTimeout",
+    "Context", "ContextDied", "ContextreeError", "DecodeError", "ForkedError", "HostKeyError", "InternalError",
+    "NotOurChild", "NotSendable", "Overflow", "PeerError", "Plan", "ProcessExited", "ProtocolError", "Refused",
+    "RemoteError", "Router", "Secret", "Stream", "UncleanExit", "UnsupportedPlatform", "UsageError", "VersionError",
+    "WorldError", "WouldBlockLoop", "WrongThread", "current_router", "register_exception", "register_type",
 ]

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from contextree.core import process
 from contextree.core.wire.errors import NotOurChild, ProcessExited, UncleanExit, UsageError
 from contextree.parent.child_state import CONTINUED, DUMPED, EXITED, KILLED, LOST, STOPPED, TRAPPED, ChildState
-from contextree.parent.popen import popen as popen_class
 from contextree.parent.loop import Loop
+from contextree.parent.popen import popen as popen_class
 from contextree.parent.reaper import Child, Reaper
 
 __all__ = [

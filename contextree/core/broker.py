@@ -1,7 +1,8 @@
 """The loop: readiness of descriptors, timers, and functions deferred to it by other threads.
 
-One thread runs it (``start``), or the program itself drives it (``Loop.poll_once``); either way everything below happens on
-that one thread, so nothing here is locked but the hand-over queue. It runs no user code and nothing that can block.
+One thread runs it (``start``), or the program itself drives it (``Loop.poll_once``); either way everything below
+happens on that one thread, so nothing here is locked but the hand-over queue. It runs no user code and nothing that can
+block.
 
 Order in one turn: a slice of deferred functions, poll, callbacks of ready descriptors, timers that are due. A slice is
 cut by the clock every 64 functions, so that a flood of deferred work cannot keep descriptors waiting. Events of a
@@ -116,8 +117,8 @@ class Broker:
     # -- any thread
 
     def defer_nowait(self, function, *args) -> None:
-        """Have ``function(*args)`` called on the loop thread, in order. Any thread; never waits, so also for those who hold
-        a lock that the loop may want. Raises ``Closed`` after the end, ``ForkedError`` in a forked child."""
+        """Have ``function(*args)`` called on the loop thread, in order. Any thread; never waits, so also for those who
+        hold a lock that the loop may want. Raises ``Closed`` after the end, ``ForkedError`` in a forked child."""
         if self.closed or self.generation != process.generation:
             self._refuse()
         queue = self._deferred

@@ -1,15 +1,15 @@
 """Functions called in this context.
 
-The loop thread only puts a call into a mailbox; the main thread takes them one after the other. Calls that ask for threads
-go to a pool of as many, and those that build the tree (SERVICE) to a pool of their own, so that a busy function cannot keep
-a grandchild from starting. Whatever a function does (raises, exits, interrupts itself, returns what cannot be sent) is the
-answer to that one call.
+The loop thread only puts a call into a mailbox; the main thread takes them one after the other. Calls that ask for
+threads go to a pool of as many, and those that build the tree (SERVICE) to a pool of their own, so that a busy function
+cannot keep a grandchild from starting. Whatever a function does (raises, exits, interrupts itself, returns what cannot
+be sent) is the answer to that one call.
 
 A generator that is streamed gives its thread back while its reader has not taken what it made: it is put back into the
 mailbox when there is room.
 
-The first byte of an answer says what follows: see the constants. Values go upward in the strict codec (wire/values.py), or
-as pickles where the asker said so, because it trusts this context.
+The first byte of an answer says what follows: see the constants. Values go upward in the strict codec (wire/values.py),
+or as pickles where the asker said so, because it trusts this context.
 """
 
 import sys
@@ -135,7 +135,8 @@ class Call:
         try:
             data = pack_error(error, self.service.router.name, self.options & PICKLE)
         except BaseException as second:
-            data = pack_error(NotSendable("%s, and that cannot be sent: %s" % (type(error).__name__, type(second).__name__)),
+            data = pack_error(NotSendable("%s, and that cannot be sent: %s"
+                                          % (type(error).__name__, type(second).__name__)),
                               self.service.router.name, False)
         if not self.cancelled:
             try:
@@ -214,7 +215,8 @@ def pack(value, pickles):
     if not buffers:
         return b"\1" + data if len(data) < 65536 else [b"\1", data]
     raw = [buffer.raw() for buffer in buffers]
-    return [b"\3" + NUMBER.pack(len(raw)) + b"".join(LENGTH.pack(part.nbytes) for part in [memoryview(data)] + raw), data] + raw
+    return [b"\3" + NUMBER.pack(len(raw)) + b"".join(LENGTH.pack(part.nbytes) for part in [memoryview(data)] + raw),
+            data] + raw
 
 
 def unpack(data):
@@ -284,5 +286,5 @@ def pack_error(error, context, pickles):
             fields[key] = value
         except Exception:
             fields[key] = str(value)
-    return b"\4" + values.encode([kind.__module__, kind.__qualname__, args, shorten(text), shorten(lines), context, pickled,
-                                  fields])
+    return b"\4" + values.encode([kind.__module__, kind.__qualname__, args, shorten(text), shorten(lines), context,
+                                  pickled, fields])

@@ -1,16 +1,16 @@
 """What `python -c` gets: text that every Python can parse, that refuses an old one politely and loads the bundle.
 
-One line without single quote, backslash, exclamation mark or newline, so that every login shell can quote it. It reads from
-descriptor 0: a length and the bundle (zlib of marshal, a list of module name and source or code); what follows belongs to
-``contextree.core.main.boot``. It ends when the input ends early, and waits when the input is not blocking.
+One line without single quote, backslash, exclamation mark or newline, so that every login shell can quote it. It reads
+from descriptor 0: a length and the bundle (zlib of marshal, a list of module name and source or code); what follows
+belongs to ``contextree.core.main.boot``. It ends when the input ends early, and waits when the input is not blocking.
 
 The first thing that it does is to take the directory that it runs in off ``sys.path``, where ``python -c`` put it: a
-``zlib.py`` that lies there must not be run. From 3.13 on that is too late: ``-c`` itself imports ``linecache`` first, hence
-``SAFE`` in the environment, which 3.11+ heeds; it is removed for those that the child starts. Core's modules have no
-``__spec__`` rather than one of None, which Python 3.15 warns of in every traceback.
+``zlib.py`` that lies there must not be run. From 3.13 on that is too late: ``-c`` itself imports ``linecache`` first,
+hence ``SAFE`` in the environment, which 3.11+ heeds; it is removed for those that the child starts. Core's modules have
+no ``__spec__`` rather than one of None, which Python 3.15 warns of in every traceback.
 
-The package ``contextree`` itself is a ``Door`` there: its public names come from ``contextree.parent.door``, once somebody
-asks for one.
+The package ``contextree`` itself is a ``Door`` there: its public names come from ``contextree.parent.door``, once
+somebody asks for one.
 
 This file is not in the bundle: a child asks for it when it has children of its own.
 """

@@ -1,12 +1,12 @@
 """Imports in a child: what the target does not have comes from the parent, in memory; no file is written.
 
-The finder stands twice on ``sys.meta_path``. First, for names that the master has said to share (the modules of a function
-that is about to be called, and all that they import): the master's version wins, because the caller was written against it.
-Last, for every other name that nothing on the target knows. The target's own standard library is never asked for: the master
-never shares it.
+The finder stands twice on ``sys.meta_path``. First, for names that the master has said to share (the modules of a
+function that is about to be called, and all that they import): the master's version wins, because the caller was
+written against it. Last, for every other name that nothing on the target knows. The target's own standard library is
+never asked for: the master never shares it.
 
-One request names all shared modules that are still missing, so a package of sixty modules costs one round trip. ``records``
-is the cache, also for children of this context.
+One request names all shared modules that are still missing, so a package of sixty modules costs one round trip.
+``records`` is the cache, also for children of this context.
 """
 
 import sys

@@ -1,8 +1,8 @@
 """What a child has to say: log records, and lines that something writes to its standard output.
 
-A record goes up as plain data in the class of logs, whose queue drops the oldest, so that a chatty child costs its own lines
-and nothing else. ``logging`` is expensive to import (16 ms), so nothing here imports it: a finder waits until somebody does
-and then puts the handler in place, before that somebody can log.
+A record goes up as plain data in the class of logs, whose queue drops the oldest, so that a chatty child costs its own
+lines and nothing else. ``logging`` is expensive to import (16 ms), so nothing here imports it: a finder waits until
+somebody does and then puts the handler in place, before that somebody can log.
 """
 
 import os
@@ -53,10 +53,12 @@ class Output:
         router.broker.watch(self.fd, self.read)
 
     def read(self) -> None:
-        """Forward what was printed, as fast as the link takes it: whoever prints waits, as for any pipe. Loop thread."""
+        """Forward what was printed, as fast as the link takes it: whoever prints waits, as for any pipe. Loop
+        thread."""
         broker = self.router.broker
+        link = self.router.upstream
         try:
-            data = self.router.upstream.out.log_bytes < LOG_LIMIT >> 1 and os.read(self.fd, 65536)
+            data = (link.closed or link.out.log_bytes < LOG_LIMIT >> 1) and os.read(self.fd, 65536)
         except BlockingIOError:
             return
         if data:
@@ -120,7 +122,8 @@ class Hook:
                 try:
                     text = record.getMessage()
                     trace = record.exc_info and self.format_exception(record)
-                    router.log(values.encode([RECORD, record.name[:128], record.levelno, text[:LINE], record.pathname[-512:],
+                    router.log(values.encode([RECORD, record.name[:128], record.levelno, text[:LINE],
+                                              record.pathname[-512:],
                                               record.lineno, record.funcName, record.created, trace and trace[-LINE:]]))
                 except Exception:
                     self.handleError(record)

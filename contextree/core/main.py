@@ -1,9 +1,9 @@
 """The life of a child, from the end of the first stage to its exit.
 
-The main thread runs calls; the loop thread does the rest. The end comes by GOAWAY from above (with a grace in seconds) or by
-the loss of the link to the parent. Either way: children first, then what runs is given the grace, then the process leaves by
-``os._exit``, with what was printed and logged sent before. A process that was exec'd runs its ``atexit`` functions; a forked
-one does not, they belong to the process that it was forked from.
+The main thread runs calls; the loop thread does the rest. The end comes by GOAWAY from above (with a grace in seconds)
+or by the loss of the link to the parent. Either way: children first, then what runs is given the grace, then the
+process leaves by ``os._exit``, with what was printed and logged sent before. A process that was exec'd runs its
+``atexit`` functions; a forked one does not, they belong to the process that it was forked from.
 """
 
 import os
@@ -28,7 +28,8 @@ old_stdio = []
 
 
 class Child:
-    """Everything that this context has: ``broker``, ``router``, ``importer``, ``calls``, ``bundle`` (for its own children)."""
+    """Everything that this context has: ``broker``, ``router``, ``importer``, ``calls``, ``bundle`` (for its own
+    children)."""
 
     def __init__(self, config: dict, rfd: int, wfd: int, bundle: bytes, forked: bool) -> None:
         global child
@@ -41,7 +42,8 @@ class Child:
         self.broker = broker = Broker(name=config["name"])
         self.router = router = Router(broker, config["id"], config["name"])
         router.max_message = config["max_message"]
-        self.link = link = router.upstream = Link(broker, process.own(rfd), process.own(wfd), router.receive, self.lost, router.id,
+        self.link = link = router.upstream = Link(broker, process.own(rfd), process.own(wfd), router.receive, self.lost,
+                                                  router.id,
                                                 config["window"])
         router.on_goaway = self.goaway
         self.importer = Importer.of(router, config["parent"], config.get("records", ()))
@@ -52,8 +54,8 @@ class Child:
         Hook(router, config["level"])
         link.peer = config["parent"]
         link.send(CONTROL, config["nonce"] + frame(HELLO, 0, CONTROL, 0, link.peer, router.id, values.encode({
-            "pid": os.getpid(), "version": list(sys.version_info[:3]), "magic": MAGIC, "executable": sys.executable or "",
-            "uid": os.getuid(), "platform": sys.platform})))
+            "pid": os.getpid(), "version": list(sys.version_info[:3]), "magic": MAGIC,
+            "executable": sys.executable or "", "uid": os.getuid(), "platform": sys.platform})))
         link.start()
 
     def run(self) -> None:
@@ -129,7 +131,8 @@ class Child:
 
 
 def stdio(owner: Child) -> None:
-    """Descriptors 0 to 2 open and blocking, 1 a pipe to the log, fresh ``sys.std*``; the old objects are kept, unflushed."""
+    """Descriptors 0 to 2 open and blocking, 1 a pipe to the log, fresh ``sys.std*``; the old objects are kept,
+    unflushed."""
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 0)
     try:

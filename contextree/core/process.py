@@ -14,7 +14,7 @@ import os
 import sys
 
 try:
-    from _pickle import dumps, loads  # noqa: F401  the C half alone: pickle.py costs 5 ms more to import
+    from _pickle import dumps, loads  # the C half alone: pickle.py costs 5 ms more to import
 except ImportError:
     from pickle import dumps, loads  # noqa: F401
 from time import monotonic

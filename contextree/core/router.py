@@ -1,12 +1,13 @@
 """Channels, and the router that delivers frames to them.
 
-A channel is a two-way flow of messages between two contexts. Sending never blocks: what has no credit waits in the channel's
-own ``out`` (the sender looks at ``full`` or asks for ``on_room`` before it produces more). Sending state is guarded by the
-link's lock; receiving state belongs to the loop thread. ``on_message(channel, data, fin, cost)`` runs on the loop thread and
-must only hand over; whoever uses the message up calls ``taken(cost)``, from any thread, and so the other end gets credit back.
+A channel is a two-way flow of messages between two contexts. Sending never blocks: what has no credit waits in the
+channel's own ``out`` (the sender looks at ``full`` or asks for ``on_room`` before it produces more). Sending state is
+guarded by the link's lock; receiving state belongs to the loop thread. ``on_message(channel, data, fin, cost)`` runs on
+the loop thread and must only hand over; whoever uses the message up calls ``taken(cost)``, from any thread, and so the
+other end gets credit back.
 
-This router knows one link, the one to the parent, and trusts what comes on it. Frames for other contexts and frames from
-children are the business of ``engine`` (contextree.parent), which is only there in contexts that have children.
+This router knows one link, the one to the parent, and trusts what comes on it. Frames for other contexts and frames
+from children are the business of ``engine`` (contextree.parent), which is only there in contexts that have children.
 """
 
 from _io import BytesIO
@@ -20,8 +21,8 @@ from contextree.core.wire.errors import (
 )
 from contextree.core.wire.flow import BUDGET, CREDIT_START, Receiving, growing
 from contextree.core.wire.frames import (
-    BROKEN, BULK, CALLS, CANCEL, CONTROL, CREDIT, DATA, DIED, FIN, GOAWAY, HEADER, IDS, LOG, LOGS, MAX_PAYLOAD, MORE, NO_CHANNEL, NO_CONTEXT,
-    NUMBER, OPEN, OPEN_HEAD, OPENER, PING, PONG, RAW, REFUSED, RESET, ROUTE_DEL,
+    BROKEN, BULK, CALLS, CANCEL, CONTROL, CREDIT, DATA, DIED, FIN, GOAWAY, HEADER, IDS, LOG, LOGS, MAX_PAYLOAD, MORE,
+    NO_CHANNEL, NO_CONTEXT, NUMBER, OPEN, OPEN_HEAD, OPENER, PING, PONG, RAW, REFUSED, RESET, ROUTE_DEL,
     SIZE, TOO_BIG, VERSION, frame,
 )
 
@@ -37,8 +38,9 @@ ERRORS = {CANCEL: CallCancelled, NO_CHANNEL: PeerError, NO_CONTEXT: ContextDied,
 class Channel:
     """One end of a channel; made by ``Router.open`` and by the router for what others open."""
 
-    __slots__ = ("router", "peer", "number", "mine", "link", "credit", "out", "ringed", "first", "flow", "parts", "size",
-                 "held", "waiting", "window", "on_message", "on_end", "on_room", "sent_fin", "got_fin", "ended", "pickles", "broken", "tag")
+    __slots__ = ("router", "peer", "number", "mine", "link", "credit", "out", "ringed", "first", "flow", "parts",
+                 "size", "held", "waiting", "window", "on_message", "on_end", "on_room", "sent_fin", "got_fin", "ended",
+                 "pickles", "broken", "tag")
 
     def __init__(self, router, peer, number, mine, link, credit, window=CREDIT_START):
         self.router = router
@@ -79,8 +81,8 @@ class Channel:
                 if size <= SMALL and size + SIZE <= self.credit and not self.out:
                     self.credit -= size + SIZE
                     kind, self.first = self.first, DATA
-                    link.send_locked(CALLS, HEADER.pack(VERSION | kind, flags, CALLS, 0, self.number, self.peer, self.router.id,
-                                                        size) + data, flush)
+                    link.send_locked(CALLS, HEADER.pack(VERSION | kind, flags, CALLS, 0, self.number, self.peer,
+                                                        self.router.id, size) + data, flush)
                     data = None
                 else:
                     data = [data]
@@ -128,7 +130,8 @@ class Channel:
         return len(self.out) > 8 or bool(self.out) and self.link.unsent >= AHEAD
 
     def cancel(self, code: int = CANCEL, text: str = "cancelled") -> None:
-        """Reset the channel: the other end is told, this end ends with the error of ``code``. Any thread; idempotent."""
+        """Reset the channel: the other end is told, this end ends with the error of ``code``. Any thread;
+        idempotent."""
         if self.ended or self.over:
             return
         with self.link.lock:
@@ -156,7 +159,8 @@ class Channel:
                 return
             grown = self.router.grown
             window = flow.window
-            grant = flow.taken(cost, starved and (self in grown or len(grown) < growing(BUDGET, len(self.router.channels))))
+            grant = flow.taken(cost, starved
+                               and (self in grown or len(grown) < growing(BUDGET, len(self.router.channels))))
             if flow.window > window:
                 grown.add(self)
             if grant:
@@ -168,7 +172,8 @@ class Channel:
     def receive(self, flags, view):
         size = len(view)
         if self.flow is None:
-            if flags & (MORE | FIN) == FIN and self.sent_fin and not self.out and not self.ended:  # an answer in one frame
+            if flags & (MORE | FIN) == FIN and self.sent_fin and not self.out and not self.ended:
+                # an answer in one frame
                 self.got_fin = True
                 self.router.forget(self)
                 data = bytes(view)
@@ -222,7 +227,8 @@ class Channel:
 
 
 class Router:
-    """Delivers frames of this context. ``openers[kind](channel, options, threads, deadline, data, fin)`` serve OPENs."""
+    """Delivers frames of this context. ``openers[kind](channel, options, threads, deadline, data, fin)`` serve
+    OPENs."""
 
     def __init__(self, broker, number: int, name: str) -> None:
         self.broker = broker
@@ -254,7 +260,8 @@ class Router:
              on_message=None, on_end=None, flush=True, pickles=False) -> Channel:
         """Open a channel to ``peer`` with a first message (bytes or a list of buffers). Never blocks.
 
-        ``on_message`` and ``on_end`` are called on the loop thread. Raises ContextDied when there is no way to ``peer``."""
+        ``on_message`` and ``on_end`` are called on the loop thread. Raises ContextDied when there is no way to
+        ``peer``."""
         link = self.link_to(peer)
         if link is None or link.closed or self.closed:
             raise self.closed or self.no_way(peer)
@@ -285,8 +292,8 @@ class Router:
             channel.link.open_count -= 1
 
     def reset(self, link, channel, code, text) -> None:
-        """Tell the other end of ``channel`` that it is over; not before what was sent, so that a call is not found cancelled
-        before it is there."""
+        """Tell the other end of ``channel`` that it is over; not before what was sent, so that a call is not found
+        cancelled before it is there."""
         self.count["resets"] += 1
         link.send(CALLS, frame(RESET, channel.mine, CALLS, channel.number, channel.peer, self.id,
                                  bytes([code]) + text.encode("utf-8", "replace")[:4096]))
@@ -346,7 +353,8 @@ class Router:
         kind, options, threads, window, deadline = OPEN_HEAD.unpack_from(view)
         opener = self.openers.get(kind)
         if opener is None:
-            return self.refuse(link, src, number, flags, REFUSED, "%s does not serve channels of kind %d" % (self.name, kind))
+            return self.refuse(link, src, number, flags, REFUSED,
+                               "%s does not serve channels of kind %d" % (self.name, kind))
         channel = Channel(self, src, number, 0, link, min(window, 1 << 30))
         self.channels[src, number, 0] = channel
         if self.engine:
@@ -365,7 +373,8 @@ class Router:
 
     def refuse(self, link, dst, number, flags, code, text, src=None) -> None:
         """Answer a frame that cannot be delivered, so that its sender does not wait for ever."""
-        link.send(CONTROL, frame(RESET, (flags & OPENER) ^ OPENER, CONTROL, number, dst, self.id if src is None else src,
+        link.send(CONTROL, frame(RESET, (flags & OPENER) ^ OPENER, CONTROL, number, dst,
+                                 self.id if src is None else src,
                                  bytes([code]) + text.encode("utf-8", "replace")[:4096]))
 
     def _stray(self, link, kind, flags, number, src):

@@ -1,18 +1,19 @@
 """A link: the pair of descriptors to a neighbour in the tree, its write queue and its read loop.
 
-Any thread may send. When nothing waits, the sender's own thread writes its one small frame to the descriptor, so that a call
-costs no wake-up on the way out; all else is queued and written by the loop thread. ``lock`` guards the outbox and the write
-side, and the sending state of every channel on this link; nothing that blocks happens under it. Ctrl-C can hit the main
-thread anywhere: it finds no batch there that it could lose, and where it hits the one write, the link is closed rather
-than left with a hole in what it carries.
+Any thread may send. When nothing waits, the sender's own thread writes its one small frame to the descriptor, so that a
+call costs no wake-up on the way out; all else is queued and written by the loop thread. ``lock`` guards the outbox and
+the write side, and the sending state of every channel on this link; nothing that blocks happens under it. Ctrl-C can
+hit the main thread anywhere: it finds no batch there that it could lose, and where it hits the one write, the link is
+closed rather than left with a hole in what it carries.
 
-Reading happens on the loop thread alone, into one large buffer shared by all links of the loop; frames are handed on as views
-of it. What is incomplete stays in ``tail``. Reading never waits for writing.
+Reading happens on the loop thread alone, into one large buffer shared by all links of the loop; frames are handed on as
+views of it. What is incomplete stays in ``tail``. Reading never waits for writing.
 
-The link window: ``received`` counts what the other end wrote and we have dealt with; half a window of it is acknowledged at a
-time. While bytes keep coming, a PROBE measures the round trip, and how much arrived during it; when that fills most of the
-window the window doubles (the bandwidth-delay estimate that gRPC uses, https://grpc.io/blog/grpc-go-perf-improvements/). A link that is a
-socket or pipe of this machine starts with the largest window: there the kernel's buffer is all that lies below us.
+The link window: ``received`` counts what the other end wrote and we have dealt with; half a window of it is
+acknowledged at a time. While bytes keep coming, a PROBE measures the round trip, and how much arrived during it; when
+that fills most of the window the window doubles (the bandwidth-delay estimate that gRPC uses,
+https://grpc.io/blog/grpc-go-perf-improvements/). A link that is a socket or pipe of this machine starts with the
+largest window: there the kernel's buffer is all that lies below us.
 
 Closed exactly once, on the loop thread, by ``close``; then ``on_lost(link, reason)``.
 """
@@ -39,9 +40,11 @@ def larger(broker, room):
 
 
 class Link:
-    """One neighbour. ``receive(link, kind, flags, cls, channel, dst, src, view, raw)`` gets every frame, on the loop thread."""
+    """One neighbour. ``receive(link, kind, flags, cls, channel, dst, src, view, raw)`` gets every frame, on the loop
+    thread."""
 
-    def __init__(self, broker, rfd: int, wfd: int, receive, on_lost, own_id: int = 0, window: int = WINDOW_START) -> None:
+    def __init__(self, broker, rfd: int, wfd: int, receive, on_lost, own_id: int = 0,
+                 window: int = WINDOW_START) -> None:
         self.broker = broker
         self.rfd = rfd
         self.wfd = wfd
@@ -313,5 +316,5 @@ class Link:
         """Counters of this link."""
         out = self.out
         return {"bytes_in": self.bytes_in, "bytes_out": self.bytes_out, "frames_in": self.frames_in,
-                "queued": out.queued + out.log_bytes + out.control_bytes + self.unsent, "dropped_logs": out.dropped, "window": self.window,
-                "send_window": out.window, "rtt": self.rtt, "sent": tuple(out.sent)}
+                "queued": out.queued + out.log_bytes + out.control_bytes + self.unsent, "dropped_logs": out.dropped,
+                "window": self.window, "send_window": out.window, "rtt": self.rtt, "sent": tuple(out.sent)}

@@ -144,7 +144,8 @@ class RootEngine(Engine):
         return self.logs.level
 
     def end(self, grace: float, then: Callable[[], object]) -> None:
-        """End all children: they have ``grace`` seconds, and are killed two seconds later; then call ``then``. Loop thread."""
+        """End all children: they have ``grace`` seconds, and are killed two seconds later; then call ``then``. Loop
+        thread."""
         boot.end_all(self, grace, then)
 
     # -- what children say

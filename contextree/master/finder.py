@@ -323,7 +323,8 @@ class Finder:
             if tell:
                 self._logged.add(what)
         if tell:
-            _log.log(logging.WARNING if self._is_here(what) else logging.DEBUG, "a child asked for %r: %s", what, reason)
+            _log.log(logging.WARNING if self._is_here(what) else logging.DEBUG, "a child asked for %r: %s", what,
+                     reason)
 
     def _is_here(self, what: str) -> bool:
         """Whether there is something to get. The standard library itself tries names that nobody has, Jython's say."""

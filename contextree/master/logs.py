@@ -1,10 +1,10 @@
 """The tree's words in the root's ``logging``.
 
-One logger for each context, ``contextree.<name>``, and below it ``.stdout``, ``.stderr`` and ``.login`` (what came before the
-context was up); never one that a child names. All
+One logger for each context, ``contextree.<name>``, and below it ``.stdout``, ``.stderr`` and ``.login`` (what came
+before the context was up); never one that a child names. All
 that came from below is data: the message is an argument, control characters are escaped, the level is clamped, and each
-context has a token bucket. Records are handled by a thread of their own, since a handler may block and the loop must not;
-what that thread cannot keep up with is dropped and counted.
+context has a token bucket. Records are handled by a thread of their own, since a handler may block and the loop must
+not; what that thread cannot keep up with is dropped and counted.
 """
 
 import logging
@@ -26,15 +26,18 @@ INDENTED = "\n    "  # so that no line but the first begins where a formatter pu
 
 
 def escape(text: str, newline: str = "\\n") -> str:
-    """``text`` with everything escaped that could fake another line or drive a terminal; ``newline`` stands for each newline."""
+    """``text`` with everything escaped that could fake another line or drive a terminal; ``newline`` stands for each
+    newline."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or c == "\t" else newline if c == "\n" else c.encode("unicode_escape").decode("ascii")
+    return "".join(c if c.isprintable() or c == "\t"
+                   else newline if c == "\n" else c.encode("unicode_escape").decode("ascii")
                    for c in text)
 
 
 class Logs:
-    """Takes payloads from the loop thread and gives them to ``logging``. ``level`` is what children need not go below."""
+    """Takes payloads from the loop thread and gives them to ``logging``. ``level`` is what children need not go
+    below."""
 
     def __init__(self, engine: Any, level: int | None) -> None:
         self.engine = engine
@@ -51,24 +54,30 @@ class Logs:
         """What a context sent."""
         try:
             data = self.engine.decode(bytes(view))
-            kind = data[0]
+            kind = data[0] if type(data) is list else None
             if kind == RECORD:
                 _, name, level, text, path, line, function, created, trace = data
                 if not 0 <= created < 1 << 33:
                     raise ValueError("a time that no formatter can show")
                 record = {
-                    "name": f"contextree.{info.name}", "levelno": min(max(int(level), 0), 50), "pathname": escape(str(path)[:512]),
-                    "lineno": min(int(line), 1 << 31), "msg": "%s", "args": (escape(str(text)[:LINE], INDENTED),), "funcName": escape(str(function)[:128]),
+                    "name": f"contextree.{info.name}", "levelno": min(max(int(level), 0), 50),
+                    "pathname": escape(str(path)[:512]),
+                    "lineno": min(int(line), 1 << 31), "msg": "%s", "args": (escape(str(text)[:LINE], INDENTED),),
+                    "funcName": escape(str(function)[:128]),
                     "created": float(created), "exc_text": escape(str(trace)[:LINE], INDENTED) if trace else None,
                     "remote_name": escape(str(name)[:128]), "context": info.name, "context_id": info.id,
                 }
                 return self.put(info.id, record)
+            if kind is None or type(data[-1]) is not bytes:  # bytes() of a number would make as many
+                raise ValueError("no line")
             if kind == STDOUT:
-                return self.line(info.id, "stdout", bytes(data[1]))
+                return self.line(info.id, "stdout", data[1])
             if kind == STDERR:
                 below = self.engine.infos.get(data[1])
-                if below is not None and below.link is info.link and data[2] in (*LEVELS, "security"):
-                    return self.line(below.id, data[2], bytes(data[3]))
+                if below is not None and below.link is info.link and data[2] == "security":
+                    return self.security(below.id, data[3].decode("utf-8", "replace"), info.id)
+                if below is not None and below.link is info.link and data[2] in LEVELS:
+                    return self.line(below.id, data[2], data[3])
         except (ContextreeError, TypeError, ValueError, IndexError, OverflowError):
             pass
         self.dropped += 1
@@ -79,14 +88,15 @@ class Logs:
         name = self.engine.name_of(number) or str(number)
         level = LEVELS.get(stream, logging.ERROR)
         self.put(number, {
-            "name": f"contextree.{name}" if stream == "warning" else f"contextree.{name}.{stream}", "levelno": level, "msg": "%s", "context": name, "context_id": number,
+            "name": f"contextree.{name}" if stream == "warning" else f"contextree.{name}.{stream}", "levelno": level,
+            "msg": "%s", "context": name, "context_id": number,
             "args": (escape(line.decode("utf-8", "replace")),), "exc_text": None,
         })
 
-    def security(self, number: int, what: str) -> None:
-        """A child broke a rule."""
+    def security(self, number: int, what: str, bucket: int = 0) -> None:
+        """A context broke a rule. What an intermediate reports of its subtree is paid for from its own ``bucket``."""
         name = self.engine.name_of(number) or str(number)
-        self.put(0, {"name": SECURITY, "levelno": logging.ERROR, "msg": "%s: %s", "args": (name, escape(what)),
+        self.put(bucket, {"name": SECURITY, "levelno": logging.ERROR, "msg": "%s: %s", "args": (name, escape(what)),
                      "context": name, "context_id": number, "exc_text": None})
 
     def put(self, number: int, record: dict[str, Any]) -> None:
@@ -120,8 +130,8 @@ class Logs:
     def make(self, fields: dict[str, Any]) -> logging.LogRecord:
         """A LogRecord by the program's own factory, so that a custom one works for forwarded records too."""
         record = logging.getLogRecordFactory()(
-            fields["name"], fields["levelno"], fields.get("pathname", ""), fields.get("lineno", 0), fields["msg"], fields["args"],
-            None, fields.get("funcName"), None)
+            fields["name"], fields["levelno"], fields.get("pathname", ""), fields.get("lineno", 0), fields["msg"],
+            fields["args"], None, fields.get("funcName"), None)
         for key in ("exc_text", "context", "context_id", "remote_name"):
             setattr(record, key, fields.get(key))
         if "created" in fields:

@@ -1,8 +1,6 @@
 """The root of a tree: ``contextree.Router``."""
 
-import atexit
 import logging
-import sys
 import threading
 import weakref
 from collections.abc import Iterable
@@ -14,8 +12,8 @@ from contextree.core.router import Router as Core
 from contextree.core.wire.errors import Closed, ForkedError
 from contextree.master.engine import RootEngine
 from contextree.master.finder import Finder
-from contextree.parent.reaper import Reaper
 from contextree.parent.loop import Loop
+from contextree.parent.reaper import Reaper
 from contextree.parent.router import Router as ParentRouter
 
 _open: "weakref.WeakSet[Router]" = weakref.WeakSet()
@@ -38,7 +36,8 @@ class Router(ParentRouter):
 
     Any thread may use it. In a process forked from this one it raises ForkedError."""
 
-    def __init__(self, name: str = "master", *, share: Iterable[str] = (), block: Iterable[str] = (), preload: Iterable[str] = (),
+    def __init__(self, name: str = "master", *, share: Iterable[str] = (), block: Iterable[str] = (),
+                 preload: Iterable[str] = (),
                  log_level: int | None = None, max_message: int = MAX_MESSAGE, grace: float = 3.0) -> None:
         self.broker = Loop(name=name)
         core = Core(self.broker, 0, name)
@@ -111,7 +110,8 @@ class Router(ParentRouter):
             broker.stop()
 
     def _log_error(self, function: Any) -> None:
-        logging.getLogger("contextree").error("error in %s", getattr(function, "__qualname__", function), exc_info=True)
+        logging.getLogger("contextree").error("error in %s", getattr(function, "__qualname__", function),
+                                                exc_info=True)  # noqa: LOG014  the loop calls this in its handler
 
 
 def _close_all() -> None:
@@ -120,7 +120,4 @@ def _close_all() -> None:
             router.close(0.5)
 
 
-if sys.version_info >= (3, 9):
-    threading._register_atexit(_close_all)  # type: ignore[attr-defined]
-else:
-    atexit.register(_close_all)
+threading._register_atexit(_close_all)  # type: ignore[attr-defined]  # before threads are joined; atexit is too late

@@ -80,7 +80,7 @@ class Shared:
     def add_package_of(self, name: str, root: str) -> None:
         """Share ``root``, the package that ``name`` is in; without one, ``name`` is a namespace and but a passage."""
         if name == "__main__":
-            return  # what imports it (dill does) wants the __main__ of the process that it is in; ours is given by name only
+            return  # what imports it (dill does) wants the __main__ of its own process; ours is given by name only
         if root:
             self.add_root(root)
         else:

@@ -61,7 +61,7 @@ def decode(
     state = Reader(ext, limits)
     try:
         return _read(state, data, limits.depth, 0)
-    except Exception as error:  # noqa: BLE001 - hooks and registered types may raise anything
+    except Exception as error:  # hooks and registered types may raise anything
         raise DecodeError(f"bad value: {str(error) or type(error).__name__:.200}") from None
 
 

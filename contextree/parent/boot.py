@@ -4,13 +4,13 @@ A ``Branch`` owns the process handle, the link, stderr and the terminal of a chi
 
     start -> connect -> login -> boot -> up -> dying -> dead
 
-Everything that the child needs is written behind the command at once: bundle, configuration, and whatever frames are sent
-meanwhile. What comes back before the nonce is login noise; it is logged and kept for the error text. After the nonce come
-frames, HELLO first. The phases have a limit each. All of this happens on the loop thread but ``launch``, which starts
-processes and waits.
+Everything that the child needs is written behind the command at once: bundle, configuration, and whatever frames are
+sent meanwhile. What comes back before the nonce is login noise; it is logged and kept for the error text. After the
+nonce come frames, HELLO first. The phases have a limit each. All of this happens on the loop thread but ``launch``,
+which starts processes and waits.
 
-At the end three things come together in any order: end of file on the link, the exit status, the last lines of stderr. The
-branch waits a second for those that are missing before it tells the waiters.
+At the end three things come together in any order: end of file on the link, the exit status, the last lines of stderr.
+The branch waits a second for those that are missing before it tells the waiters.
 """
 
 import os
@@ -35,7 +35,8 @@ NEWS = 1.0  # seconds to wait for exit status and last lines once the link is go
 LEFT = 0.5  # seconds for the link to end once the process has
 NOISE_KEPT = 4096
 MOVES = {
-    "start": ("connect", "dead"), "connect": ("login", "boot", "up", "dying", "dead"), "login": ("boot", "up", "dying", "dead"),
+    "start": ("connect", "dead"), "connect": ("login", "boot", "up", "dying", "dead"),
+    "login": ("boot", "up", "dying", "dead"),
     "boot": ("up", "dying", "dead"), "up": ("dying", "dead"), "dying": ("dead",), "dead": (),
 }
 
@@ -89,7 +90,8 @@ class Branch:
     def begin(self, fd, first) -> None:
         """Attach to the child's descriptor ``fd`` and write ``first`` ahead of all frames."""
         engine = self.engine
-        self.link = link = ChildLink(self.broker, fd, fd, self.first_frame, self.lost, engine.core.id, window(self.plan))
+        self.link = link = ChildLink(self.broker, fd, fd, self.first_frame, self.lost, engine.core.id,
+                                     window(self.plan))
         link.peer = self.id
         link.blocks.add(self.id, self.id + 1)
         link.scan = self.scan
@@ -118,8 +120,8 @@ class Branch:
     def watch_terminal(self, fd, slave) -> None:
         """Have the dialogue of the plan on the terminal whose master is ``fd``.
 
-        Its ``slave`` stays open until the child has ended, which shows elsewhere: ssh opens /dev/tty anew for each question,
-        and while nobody has the slave open the master reads as if all were over."""
+        Its ``slave`` stays open until the child has ended, which shows elsewhere: ssh opens /dev/tty anew for each
+        question, and while nobody has the slave open the master reads as if all were over."""
         self.terminal = fd
         self.slave = slave
         self.broker.watch(fd, self.read_terminal)
@@ -244,8 +246,8 @@ class Branch:
         self.note(line.rstrip(b"\r"), "stderr")
 
     def note(self, line, stream) -> None:
-        """Keep a line for the error text, and log it, at a bounded rate; what comes before HELLO (banners, what ssh complains
-        of) as login."""
+        """Keep a line for the error text, and log it, at a bounded rate; what comes before HELLO (banners, what ssh
+        complains of) as login."""
         if not self.lines.take(self.broker.clock()):
             return
         if self.took is None:
@@ -301,8 +303,8 @@ class Branch:
 
     def settle(self, late=False) -> None:
         """Tell everybody, once all the news are in (or it is too late to wait for them)."""
-        if self.state != "dying" or not (late or (self.status is not None or self.process is None and not self.awaited)
-                                             and self.errors is None):
+        ended = self.status is not None or (self.process is None and not self.awaited)
+        if self.state != "dying" or not (late or (ended and self.errors is None)):
             return
         self.move("dead")
         self.close_stderr()
@@ -343,7 +345,8 @@ class Branch:
         elif self.process is not None:
             text = "the connection was lost (%s), its process has not ended yet" % text
         if self.plan.silence and self.quiet and self.quiet > self.plan.silence * 0.6:  # it says something each second
-            text += "; nothing had come from there for %.0f s: the host or the network to it does not answer" % self.quiet
+            text += ("; nothing had come from there for %.0f s: the host or the network to it does not answer"
+                     % self.quiet)
         if self.output and (self.status is None or not self.status.clean() or self.early):
             text += "; its last lines were:\n  " + "\n  ".join(list(self.output)[-10:])
         return text
@@ -356,7 +359,8 @@ class Branch:
                 self.output.append(printable(line))
         output = self.last_lines()
         if "contextree: Python 3.6 or newer is needed" in output:
-            return self.make_error("VersionError", output[output.rindex("Python 3.6 or"):].split("\n")[0], "boot", returncode)
+            return self.make_error("VersionError", output[output.rindex("Python 3.6 or"):].split("\n")[0], "boot",
+                                   returncode)
         if self.seen_alive:
             return self.make_error("ConnectError", "%s started, but: %s" % (self.name, text), "boot", returncode)
         name, message, phase = self.plan.explain(returncode, output)
@@ -366,7 +370,8 @@ class Branch:
         """An error of a class of the tree, by name, with the fields of a ConnectError."""
         kind = getattr(errors, name, ConnectError)
         command = " ".join(word if len(word) < 200 else word[:60] + "..." for word in self.command or ())
-        return kind("%s: %s" % (self.name, message), phase=phase, command=command, status=status, output=self.last_lines())
+        return kind("%s: %s" % (self.name, message), phase=phase, command=command, status=status,
+                    output=self.last_lines())
 
     def timed_out(self, phase, limit) -> None:
         """A phase took too long."""
@@ -454,8 +459,8 @@ def wait_up(branch) -> None:
 
 
 def end_all(engine, grace, then, patience=2.0) -> None:
-    """Shut all children of ``engine`` down, then its template, then call ``then()``: all have been reaped by then, or it is
-    too late. Loop thread."""
+    """Shut all children of ``engine`` down, then its template, then call ``then()``: all have been reaped by then, or
+    it is too late. Loop thread."""
     engine.ending = True
     state = {"done": False}
 

@@ -1,8 +1,8 @@
 """The caller's side: sending calls to a context and taking their answers.
 
-``Reply`` is one awaited answer, ``CallFuture`` the same as a ``concurrent.futures.Future``, ``Stream`` the iterator over a
-generator there. Answers are decoded on the thread that asks for them, never on the loop thread: decoding may run code of the
-user's types. Futures with callbacks are finished by a thread of the tree that is kept for that.
+``Reply`` is one awaited answer, ``CallFuture`` the same as a ``concurrent.futures.Future``, ``Stream`` the iterator
+over a generator there. Answers are decoded on the thread that asks for them, never on the loop thread: decoding may run
+code of the user's types. Futures with callbacks are finished by a thread of the tree that is kept for that.
 """
 
 import builtins
@@ -40,7 +40,8 @@ def register_exception(kind: type) -> type:
     """Let exceptions of exactly the class ``kind`` be re-raised as themselves, also from contexts that are not trusted:
     made by ``kind(*args)`` of plain ``args`` that come from there. Returns ``kind``, so that it can decorate a class.
 
-    Here, where the exception arrives; there nothing need be done. UsageError unless ``kind`` is an Exception. Any thread.
+    Here, where the exception arrives; there nothing need be done. UsageError unless ``kind`` is an Exception. Any
+    thread.
 
     >>> @contextree.register_exception
     ... class OutOfPaper(Exception):
@@ -69,12 +70,21 @@ def unpack(engine, pickles, data):
     return calls.unpack(data)
 
 
+def visible(text):
+    """``text`` shortened, with all that could drive a terminal escaped: it is going to be printed."""
+    text = calls.shorten(text)
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
 def make_error(record, pickles):
     """The exception that an error record stands for, chained to a RemoteError with the remote text."""
     try:
         module, name, args, text, trace, context, pickled, fields = record
-        remote = RemoteError("%s in %s: %s" % (name, context, text), type_name="%s.%s" % (module, name), text=str(text),
-                             traceback=str(trace), context=str(context))
+        where, kind, text, trace = (visible(str(part)) for part in (context, name, text, trace))
+        remote = RemoteError("%s in %s: %s" % (kind[:200], where[:200], text), type_name=visible("%s.%s" % (module, name))[:400],
+                             text=text, traceback=trace, context=where[:200])
     except (TypeError, ValueError):
         return ProtocolError("an exception record that is not one")
     error = None
@@ -179,16 +189,17 @@ class CallFuture(futures.Future if futures else object):
     >>> future.result(timeout=10)
     1024
 
-    A Condition and two lists for every future are most of what a Future costs, and nearly none is ever waited for twice or
-    has callbacks; so they are made when somebody first needs them. ``making`` guards that, and the end of those without."""
+    A Condition and two lists for every future are most of what a Future costs, and nearly none is ever waited for twice
+    or has callbacks; so they are made when somebody first needs them. ``making`` guards that, and the end of those
+    without."""
 
     _state = futures and futures._base.PENDING
     _result = _exception = channel = _raw = _made = _timer = _own = None
 
     def __init__(self, engine) -> None:
         if futures is None:
-            raise UnsupportedPlatform("submit() needs concurrent.futures, which the Python of %s does not have: use call()"
-                                      % engine.core.name)
+            raise UnsupportedPlatform("submit() needs concurrent.futures, which the Python of %s does not have: "
+                                      "use call()" % engine.core.name)
         self.engine = engine
 
     @property
@@ -258,7 +269,7 @@ class CallFuture(futures.Future if futures else object):
             try:
                 raise error
             finally:
-                self = None
+                self = None  # noqa: PLW0642  the traceback holds this frame: no cycle of the two
         return value
 
     def exception(self, timeout=None):
@@ -298,7 +309,8 @@ def submit(context, function, args, kwargs, options):
     engine = context.engine
     wait_for_room(context)
     future = CallFuture(engine)
-    future.channel = context.open_call(calls.CALL, function, args, kwargs, options, future.message, future.end, flush=False)
+    future.channel = context.open_call(calls.CALL, function, args, kwargs, options, future.message, future.end,
+                                       flush=False)
     timeout = options.get("timeout")
     if timeout is not None:
         error = CallTimeout("%s did not answer %s within %s s" % (context.name, describe(function), timeout))
@@ -360,7 +372,8 @@ class Stream:
                 self.channel.taken(cost)
 
     def close(self) -> None:
-        """Take no more; the generator there is closed. Idempotent; from any thread. In a forked process it does nothing."""
+        """Take no more; the generator there is closed. Idempotent; from any thread. In a forked process it does
+        nothing."""
         if not self.done and self.engine.core.generation == process.generation:
             self.done = True
             self.channel.cancel()

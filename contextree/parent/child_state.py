@@ -94,8 +94,8 @@ def lost(pid: int, command: str = "", reason: str = TAKEN) -> ChildState:
 def from_fields(fields) -> "ChildState | None":
     """The state that another context told of, as a list of fields; None where it told nothing that makes sense."""
     try:
-        pid, uid, code, status, command, reason = fields
-        if code in DEATHS and (type(status) is int and 0 <= status < 256 or code == LOST):
+        pid, _, code, status, command, reason = fields
+        if code in DEATHS and ((type(status) is int and 0 <= status < 256) or code == LOST):
             return ChildState(int(pid), None, code, status, str(command)[:300], str(reason)[:300])
     except (TypeError, ValueError):
         pass

@@ -13,12 +13,13 @@ from contextree.parent.template import fork_plan
 
 
 class Grower:
-    """``fork``, ``local``, ``ssh``: children of this context. Each blocks until the child is up and returns its Context;
-    each raises ConnectError (phase, command, status, last lines in its fields). From any thread but the loop's.
+    """``fork``, ``local``, ``ssh``: children of this context. Each blocks until the child is up and returns its
+    Context; each raises ConnectError (phase, command, status, last lines in its fields). From any thread but the
+    loop's.
 
-    Common to all of them: ``name`` (its part of the full name), ``via`` (the context whose child it becomes; this one if
-    not given), ``on_start`` (functions to run there before the first call), ``threads`` (how many calls may run there at
-    once; 0: one at a time, on the main thread)."""
+    Common to all of them: ``name`` (its part of the full name), ``via`` (the context whose child it becomes; this one
+    if not given), ``on_start`` (functions to run there before the first call), ``threads`` (how many calls may run
+    there at once; 0: one at a time, on the main thread)."""
 
     def grow(self, plan, via=None, **options) -> "Context":
         """Start a child by any ``contextree.connect.plan.Plan``: for connection methods of your own."""
@@ -77,8 +78,8 @@ class Context(Grower):
         """Run ``function(*args, **kwargs)`` there and return its result.
 
         Exceptions are re-raised as themselves where they are builtin, registered, or this context is trusted, with a
-        RemoteError as cause; as RemoteError otherwise. ContextDied when the context ends, CallTimeout after the timeout of
-        ``with_options``, NotSendable when something cannot be sent."""
+        RemoteError as cause; as RemoteError otherwise. ContextDied when the context ends, CallTimeout after the timeout
+        of ``with_options``, NotSendable when something cannot be sent."""
         return calls.call(self, __function, args, kwargs, self.options)
 
     def submit(self, __function, *args, **kwargs):
@@ -90,8 +91,9 @@ class Context(Grower):
         return calls.Stream(self, __function, args, kwargs, self.options)
 
     def with_options(self, **options) -> "Context":
-        """The same context with other options for its calls: ``timeout`` in seconds for each, ``threads``: run them there on
-        a pool of up to as many threads instead of one by one on its main thread. What is not given stays as it is."""
+        """The same context with other options for its calls: ``timeout`` in seconds for each, ``threads``: run them
+        there on a pool of up to as many threads instead of one by one on its main thread. What is not given stays as it
+        is."""
         for name in options:
             if name not in ("timeout", "threads"):
                 raise TypeError("with_options() has no option %r; there are timeout and threads" % name)
@@ -112,9 +114,10 @@ class Context(Grower):
             engine.share(self, modules, flags & MAIN)
         trusted = self.id in engine.above or (info is not None and info.trusted)
         timeout = options.get("timeout")
-        return engine.core.open(self.id, kind, data, flags | service | (PICKLE if trusted else 0), options.get("threads") or 0,
-                                max(1, int(timeout * 1000)) if timeout else 0, True, on_message=message, on_end=end, flush=flush,
-                                pickles=trusted)
+        return engine.core.open(self.id, kind, data, flags | service | (PICKLE if trusted else 0),
+                                options.get("threads") or 0,
+                                max(1, int(timeout * 1000)) if timeout else 0, True, on_message=message, on_end=end,
+                                flush=flush, pickles=trusted)
 
     def service(self, function, *args, timeout=None):
         """Run a function of contextree itself there, on a thread of its own."""
@@ -149,8 +152,8 @@ class Context(Grower):
     def shutdown(self, timeout: float = 3.0, force: bool = False) -> None:
         """End this context and its subtree; returns when it is gone and reaped. Siblings are untouched.
 
-        It has ``timeout`` seconds to finish the running call (``force``: none); then it is terminated, and killed 2 seconds
-        later. Idempotent."""
+        It has ``timeout`` seconds to finish the running call (``force``: none); then it is terminated, and killed 2
+        seconds later. Idempotent."""
         engine = self.engine
         if self.id == engine.core.id:
             raise UsageError("a context cannot shut itself down")
@@ -164,16 +167,18 @@ class Context(Grower):
             control.shutdown_here(engine, self.id, 0.0 if force else timeout, 0.0 if force else 2.0)
         else:
             try:
-                engine.context(info.parent).service(control.shutdown, self.id, 0.0 if force else timeout, 0.0 if force else 2.0)
+                engine.context(info.parent).service(control.shutdown, self.id, 0.0 if force else timeout,
+                                                    0.0 if force else 2.0)
             except ContextDied:
                 pass  # its parent ended, and it with it
         engine.wait_gone(self.id, 5.0)
 
     def detach(self) -> None:
-        """Let it survive the loss of its parent: whatever becomes of that, it ends when the call that runs there then ends.
+        """Let it survive the loss of its parent: whatever becomes of that, it ends when the call that runs there then
+        ends.
 
-        Until then nothing changes; ``shutdown`` and ``kill`` still end it. Returns when it knows. A terminal that its command
-        runs on (``sudo``, passwords for ``ssh``) is hung up all the same."""
+        Until then nothing changes; ``shutdown`` and ``kill`` still end it. Returns when it knows. A terminal that its
+        command runs on (``sudo``, passwords for ``ssh``) is hung up all the same."""
         engine = self.engine
         engine.check_fork()
         from contextree.parent import control
@@ -208,7 +213,8 @@ class Context(Grower):
 
     @property
     def facts(self) -> dict:
-        """What it said of itself: pid, version, executable, uid, platform, method, started (seconds until it was up)."""
+        """What it said of itself: pid, version, executable, uid, platform, method, started (seconds until it was
+        up)."""
         info = self.engine.infos.get(self.id)
         return {key: value for key, value in info.facts.items() if key != "main"} if info else {}
 
@@ -267,7 +273,8 @@ class Context(Grower):
 
 
 def restore(number: int, name: str) -> Context:
-    """The handle for a context that was passed in a message: the same object as before, in the router that is unpickling."""
+    """The handle for a context that was passed in a message: the same object as before, in the router that is
+    unpickling."""
     core = core_calls.here.router
     from contextree.parent.engine import engine_of
 

@@ -107,4 +107,5 @@ def dump() -> str:
     return "\n".join(parts)
 
 
-__all__ = ["boot", "detach", "detach_here", "detach_self", "dump", "grant", "grow", "grow_here", "shutdown", "shutdown_here"]
+__all__ = ["boot", "detach", "detach_here", "detach_self", "dump", "grant", "grow", "grow_here", "shutdown",
+           "shutdown_here"]

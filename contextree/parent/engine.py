@@ -149,7 +149,8 @@ class Engine(Routing):
         """See that ``context`` may import contextree's own parent half: it may always."""
 
     def main_by_name(self, value=None) -> bool:
-        """May functions of ``__main__`` such as ``value`` go by name? Here only where it is the root's script, imported."""
+        """May functions of ``__main__`` such as ``value`` go by name? Here only where it is the root's script,
+        imported."""
         return life.child.importer.main is not None
 
     def code_bundle(self) -> bytes:
@@ -157,7 +158,8 @@ class Engine(Routing):
         if self._code is None:
             modules = marshal.loads(zlib.decompress(self.bundle))
             self._code = zlib.compress(marshal.dumps([
-                (name, marshal.dumps(compile(source, "contextree:" + name.replace(".", "/")[11:] + ".py", "exec", dont_inherit=True))
+                (name, marshal.dumps(compile(source, "contextree:" + name.replace(".", "/")[11:] + ".py", "exec",
+                                             dont_inherit=True))
                  if source else source) for name, source in modules]), 1)
         return self._code
 
@@ -206,6 +208,7 @@ class Engine(Routing):
     def end(self, grace, then) -> None:
         """End all children, then call ``then``. Loop thread.
 
-        This process leaves in ``grace`` seconds at the latest: who does not end below it must have been killed by then."""
+        This process leaves in ``grace`` seconds at the latest: who does not end below it must have been killed by
+        then."""
         below = max(grace - 0.5, grace / 2)
         boot.end_all(self, below, then, (grace - below) / 2)

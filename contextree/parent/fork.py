@@ -1,12 +1,12 @@
 """Forked children: from the template, or from this very process.
 
-The template is a process of its own with one thread: exec'd, so that nothing of this process is in it (no lock that somebody
-holds, no secret, no descriptor), with the modules preloaded that children need and its heap frozen. It gets requests on a unix
-socket, each with the descriptors of a new child's link and stderr, forks, and reaps: it tells us pids and statuses. It ends
-when the socket does.
+The template is a process of its own with one thread: exec'd, so that nothing of this process is in it (no lock that
+somebody holds, no secret, no descriptor), with the modules preloaded that children need and its heap frozen. It gets
+requests on a unix socket, each with the descriptors of a new child's link and stderr, forks, and reaps: it tells us
+pids and statuses. It ends when the socket does.
 
-``direct`` forks the calling thread of this process. The child never returns into the code that called: it becomes a context,
-after the order of steps in ``reset``, and leaves by ``os._exit``.
+``direct`` forks the calling thread of this process. The child never returns into the code that called: it becomes a
+context, after the order of steps in ``reset``, and leaves by ``os._exit``.
 """
 
 import _signal
@@ -22,7 +22,6 @@ from contextree.core import process
 from contextree.core.importer import Importer
 from contextree.core.wire.frames import NUMBER
 
-
 IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
 room = None
 
@@ -30,8 +29,8 @@ room = None
 def reset() -> None:
     """Make a forked child clean, before anything of contextree runs in it: signals first, then its own session.
 
-    Every disposition is the default, also those of handlers that Python knows nothing of (faulthandler, libev), but for the
-    signals that Python itself ignores, and HUP where nohup did."""
+    Every disposition is the default, also those of handlers that Python knows nothing of (faulthandler, libev), but for
+    the signals that Python itself ignores, and HUP where nohup did."""
     signal.set_wakeup_fd(-1)
     for number in range(1, _signal.NSIG):  # not signal's functions, which make an enum member of each: 0.3 ms in all
         ignored = number in IGNORED or (number == _signal.SIGHUP and _signal.getsignal(number) == _signal.SIG_IGN)
@@ -59,8 +58,8 @@ def forget_imports() -> None:
 
 
 def forget_loops() -> None:
-    """Leave event loops of the parent alone: never run, never closed. Closing asyncio's would take its descriptors out of the
-    epoll object that both processes share."""
+    """Leave event loops of the parent alone: never run, never closed. Closing asyncio's would take its descriptors out
+    of the epoll object that both processes share."""
     if "asyncio" in sys.modules:
         sys.modules["asyncio"]._set_running_loop(None)
         events = sys.modules["asyncio.events"]

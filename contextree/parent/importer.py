@@ -4,9 +4,9 @@ Requests are served by a few threads of this service, never by the loop, because
 """
 
 from contextree.core import process
-from contextree.core.process import dumps, loads
 from contextree.core.importer import ABSENT, CODE, MAGIC
 from contextree.core.mailbox import Mailbox
+from contextree.core.process import dumps, loads
 from contextree.core.wire import values
 from contextree.core.wire.errors import Closed, ContextreeError
 from contextree.core.wire.frames import BROKEN, MODULES, RESOURCE

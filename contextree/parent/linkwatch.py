@@ -1,15 +1,15 @@
 """In a child that was reached over a network: notice that the network to its parent is gone.
 
-The parent's ssh asks every second and notices within seconds. The other end does not: sshd, and so this process, wait for
-data that never comes, for hours. A heartbeat that the parent must answer would be simple, but a parent that is stopped, or
-busy in C code, does not answer either, and its children must not die of that. The kernel knows the difference: data for a
-host that is alive is acknowledged by its TCP, whatever its processes do; data for one that cannot be reached is sent again
-and again. So:
+The parent's ssh asks every second and notices within seconds. The other end does not: sshd, and so this process, wait
+for data that never comes, for hours. A heartbeat that the parent must answer would be simple, but a parent that is
+stopped, or busy in C code, does not answer either, and its children must not die of that. The kernel knows the
+difference: data for a host that is alive is acknowledged by its TCP, whatever its processes do; data for one that
+cannot be reached is sent again and again. So:
 
 * when nothing was read from the parent for a second, a PROBE is sent, which makes the TCP connection carry something;
 * when nothing was read for ``silence`` seconds, and the kernel has sent something three times again without an
-  acknowledgement, the link is closed. The connection is the one of SSH_CONNECTION; its line in ``/proc/net/tcp`` is looked up
-  only then, as reading that file takes long on a host with many connections.
+  acknowledgement, the link is closed. The connection is the one of SSH_CONNECTION; its line in ``/proc/net/tcp`` is
+  looked up only then, as reading that file takes long on a host with many connections.
 
 Where the connection cannot be found (another network namespace, no /proc, a session without SSH_CONNECTION) nothing is
 ever closed.

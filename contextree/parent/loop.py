@@ -1,7 +1,8 @@
 """The whole loop: what a root or a parent wants of it besides what every child has (``contextree.core.broker``).
 
-Bounded deferring for foreign threads, calls onto the loop, driving it from outside, and its figures. The loop of a child that
-gets children of its own becomes one of these in place (``Loop.upgrade``): it runs already and cannot be exchanged.
+Bounded deferring for foreign threads, calls onto the loop, driving it from outside, and its figures. The loop of a
+child that gets children of its own becomes one of these in place (``Loop.upgrade``): it runs already and cannot be
+exchanged.
 """
 
 from collections import deque
@@ -37,8 +38,9 @@ class Loop(Broker):
     def defer(self, function, *args, wait: bool = True) -> None:
         """Have ``function(*args)`` called on the loop thread, in order. Any thread; on the loop thread it never blocks.
 
-        With more than ``limit`` waiting a foreign thread waits for room, or gets ``Overflow`` with ``wait=False`` or while
-        nobody drives the loop. Raises ``Closed`` after the end, ``ForkedError`` in a forked child; what was accepted runs."""
+        With more than ``limit`` waiting a foreign thread waits for room, or gets ``Overflow`` with ``wait=False`` or
+        while nobody drives the loop. Raises ``Closed`` after the end, ``ForkedError`` in a forked child; what was
+        accepted runs."""
         if len(self._deferred) >= self.limit and process.get_ident() != self.thread and not self.closed:
             self._wait_for_room(wait)
         self.defer_nowait(function, *args)
@@ -121,7 +123,7 @@ class Loop(Broker):
 
     def _wait_for_room(self, wait):
         self.count["overflows"] += 1
-        if not wait or self.thread is None and not self.running:
+        if not wait or (self.thread is None and not self.running):
             raise Overflow("%d functions wait for the loop of %s already" % (len(self._deferred), self.name))
         waiter = process.Waiter()
         while len(self._deferred) >= self.limit and not self.closed:

@@ -1,7 +1,7 @@
 """Calls as bytes: pickle protocol 5 where the target has it, functions that cannot be imported by name by dill.
 
-Who pickles learns which modules the bytes name, so that the master can share those and nothing else, and whether the target
-needs the master's ``__main__``.
+Who pickles learns which modules the bytes name, so that the master can share those and nothing else, and whether the
+target needs the master's ``__main__``.
 """
 
 import io
@@ -77,7 +77,8 @@ def find_by_name(value):
 
 
 class CallPickler(Pickler):
-    """Notes the modules of functions and classes. ``main_by_name(value)``: may those of ``__main__`` be sent by name?"""
+    """Notes the modules of functions and classes. ``main_by_name(value)``: may those of ``__main__`` be sent by
+    name?"""
 
     def __init__(self, file, protocol, buffer_callback=None, main_by_name=None, version=None) -> None:
         if buffer_callback is None:
@@ -109,8 +110,8 @@ class CallPickler(Pickler):
         """Reduce ``value`` to bytes of dill."""
         if self.version and tuple(self.version[:2]) != sys.version_info[:2]:
             raise NotSendable(
-                "%r cannot be sent by name, and its code means nothing to Python %d.%d there (here it is %d.%d): put it into a "
-                "module, or guard the script with if __name__ == '__main__'"
+                "%r cannot be sent by name, and its code means nothing to Python %d.%d there (here it is %d.%d): put "
+                "it into a module, or guard the script with if __name__ == '__main__'"
                 % ((value,) + tuple(self.version[:2]) + sys.version_info[:2]))
         data, names = by_dill(value)
         self.modules |= names
@@ -148,7 +149,8 @@ def pack_function(function, version, main_by_name):
     pickler = CallPickler(file, 4, None, main_by_name, version)
     pickler.dump(function)
     data = file.getvalue()
-    if "dill" in pickler.modules or len(data) > 65535 or (pickler.needs_main and main_by_name.__name__ != "main_by_name"):
+    if ("dill" in pickler.modules or len(data) > 65535
+            or (pickler.needs_main and main_by_name.__name__ != "main_by_name")):
         return None
     if len(known) >= KNOWN:
         known.clear()
@@ -168,12 +170,13 @@ class Parts(list):
 def pack_call(function, args, kwargs, version, main_by_name):
     """Encode a call for Python ``version`` (None: not known yet): (bytes or buffers, options, names of modules).
 
-    ``main_by_name``: a function that says whether ``__main__`` may go by name. Raises NotSendable, naming what cannot be
-    sent."""
+    ``main_by_name``: a function that says whether ``__main__`` may go by name. Raises NotSendable, naming what cannot
+    be sent."""
     if PROTOCOL < 5:
         return pack_old(function, args, kwargs)
     types = list(map(type, args))
-    if type(function) in FUNCTIONS and SCALARS.issuperset(types) and SCALARS.issuperset(map(type, kwargs.values())):
+    if (type(function) in FUNCTIONS and SCALARS.issuperset(types)
+            and SCALARS.issuperset(map(type, kwargs.values()))):
         head = known.get(function) or pack_function(function, version, main_by_name)
         if head is not None:
             if bytes in types and max(map(len, [arg for arg in args if type(arg) is bytes])) >= LARGE:
@@ -218,7 +221,8 @@ def failure(function, args, kwargs, error) -> NotSendable:
 
 def culprit(args, kwargs) -> str:
     """Which argument it was, for the error text."""
-    for name, value in [("argument %d" % (number + 1), value) for number, value in enumerate(args)] + sorted(kwargs.items()):
+    numbered = [("argument %d" % (number + 1), value) for number, value in enumerate(args)]
+    for name, value in numbered + sorted(kwargs.items()):
         try:
             loads(dumps(value, 4))
         except Exception:

@@ -16,11 +16,11 @@ import errno
 import signal
 
 from contextree.core import process
-from contextree.parent.loop import Loop
 from contextree.core.wire.errors import Closed, ForkedError, NotOurChild
 from contextree.parent import pidfd
 from contextree.parent.child import Child, RemoteChild, Ticket
 from contextree.parent.child_state import TAKEN, describe
+from contextree.parent.loop import Loop
 from contextree.parent.watched import Phase
 
 TYPE_CHECKING = False

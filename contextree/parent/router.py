@@ -8,8 +8,8 @@ from contextree.parent.context import Context, Grower
 class Router(Grower):
     """The tree from one context downward: grows children, finds contexts by id, shows itself.
 
-    In the root, ``contextree.Router``; elsewhere ``contextree.current_router()``. Everything may be called from any thread but
-    the loop's."""
+    In the root, ``contextree.Router``; elsewhere ``contextree.current_router()``. Everything may be called from any
+    thread but the loop's."""
 
     def __init__(self, engine) -> None:
         self.engine = engine
@@ -23,7 +23,8 @@ class Router(Grower):
         return Context._grow(self.engine.context(self.id, self.name), plan, options)
 
     def context_by_id(self, number: int) -> Context:
-        """The context ``number``, named as everywhere else; the same object each time. UsageError when there is none."""
+        """The context ``number``, named as everywhere else; the same object each time. UsageError when there is
+        none."""
         self.engine.check_fork()
         return self.engine.context(number)
 
@@ -62,7 +63,8 @@ class Router(Grower):
         return path
 
     def tree(self) -> str:
-        """The tree as text: names, ids, pids, how each was reached, state, Python, seconds to start, round trip, traffic."""
+        """The tree as text: names, ids, pids, how each was reached, state, Python, seconds to start, round trip,
+        traffic."""
         self.engine.check_fork()
         rows = [("context", "id", "pid", "by", "state", "python", "start", "rtt", "in", "out")]
         infos = list(self.engine.infos.values())
@@ -71,8 +73,8 @@ class Router(Grower):
             facts = info.facts
             link = info.link if info.id == info.link.peer else None
             rows.append((
-                "  " * depth + info.name, str(info.id), str(facts.get("pid", "?")), str(facts.get("method", "?")), info.state,
-                ".".join(str(part) for part in facts.get("version", ("?",))),
+                "  " * depth + info.name, str(info.id), str(facts.get("pid", "?")), str(facts.get("method", "?")),
+                info.state, ".".join(str(part) for part in facts.get("version", ("?",))),
                 "%.1f ms" % (1000 * facts["started"]) if "started" in facts else "?",
                 "%.2f ms" % (1000 * link.rtt) if link and link.rtt is not None else "",
                 size(link.bytes_in) if link else "", size(link.bytes_out) if link else ""))

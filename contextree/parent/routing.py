@@ -1,13 +1,13 @@
 """What a context needs once it has children: routes, police, ids, names, grants.
 
-Everything that comes from a child is hostile. Its authority is that of the link it came in on: its source must be a context
-whose route is that link; it may answer channels that were opened to it, log, report its own subtree, ask its direct parent for
-modules and ids, and open channels to contexts for which a grant says so. All else is counted, dropped, and answered only
-where a sender would wait for ever. Who keeps breaking the rules is disconnected.
+Everything that comes from a child is hostile. Its authority is that of the link it came in on: its source must be a
+context whose route is that link; it may answer channels that were opened to it, log, report its own subtree, ask its
+direct parent for modules and ids, and open channels to contexts for which a grant says so. All else is counted,
+dropped, and answered only where a sender would wait for ever. Who keeps breaking the rules is disconnected.
 
 Frames are forwarded as they come, never reassembled. What is forwarded waits in the queue of the outgoing link; up to
-``RELAY`` bytes of it are acknowledged to the incoming link at once, so that a child that does not read holds up nobody but
-itself, and beyond that only when they have left, so that memory stays bounded.
+``RELAY`` bytes of it are acknowledged to the incoming link at once, so that a child that does not read holds up nobody
+but itself, and beyond that only when they have left, so that memory stays bounded.
 
 Tables and links belong to the loop thread; ``link_to`` and the look-ups read them from any thread.
 """
@@ -20,8 +20,8 @@ from contextree.core.process import dumps
 from contextree.core.wire import values
 from contextree.core.wire.errors import ContextDied, ContextreeError, PeerError, UsageError
 from contextree.core.wire.frames import (
-    BROKEN, BULK, CALLS, CONTROL, CREDIT, DATA, GOAWAY, IDS, LOG, LOGS, MAX_HOPS, MODULES, MORE, NO_CONTEXT, NUMBER, OPEN, OPEN_HEAD,
-    OPENER, PING, PONG, REFUSED, RESET, RESOURCE, ROUTE_ADD, ROUTE_DEL, SIZE, frame,
+    BROKEN, BULK, CALLS, CONTROL, CREDIT, DATA, GOAWAY, IDS, LOG, LOGS, MAX_HOPS, MODULES, MORE, NO_CONTEXT, NUMBER,
+    OPEN, OPEN_HEAD, OPENER, PING, PONG, REFUSED, RESET, RESOURCE, ROUTE_ADD, ROUTE_DEL, SIZE, frame,
 )
 from contextree.core.wire.flow import CONTROL_LIMIT
 from contextree.core.wire.routes import Blocks, valid_name
@@ -45,7 +45,8 @@ INFO_FIELDS = {"method": str, "pid": int, "version": tuple, "executable": str, "
 
 
 def clean(facts):
-    """What a context says of itself, without what is not of the kind that it should be: it is shown, formatted, compared."""
+    """What a context says of itself, without what is not of the kind that it should be: it is shown, formatted,
+    compared."""
     kept = {}
     for key, kind in INFO_FIELDS.items():
         value = facts.get(key)
@@ -127,8 +128,11 @@ class Routing:
         self.waiting_ids = []
         self.watchers = {}  # id -> waiters for its end
         self.children = {}  # id of direct child -> Boot
-        self.count = {"late": 0, "spoofed": 0, "refused": 0, "forwarded": 0, "dropped": 0, "violations": 0, "disconnected": 0}
+        self.count = {"late": 0, "spoofed": 0, "refused": 0, "forwarded": 0, "dropped": 0, "violations": 0,
+                      "disconnected": 0}
         self.ending = None
+        if core.upstream is not None:
+            core.upstream.relayed = 0
 
     # -- look-ups, any thread
 
@@ -143,7 +147,7 @@ class Routing:
 
     def no_way(self, peer):
         """The error for a context that is gone or was never there."""
-        name, error = self.gone.get(peer, (None, None))
+        _, error = self.gone.get(peer, (None, None))
         if error is not None:
             return type(error)(str(error), **error.__dict__)
         return ContextDied("there is no context %d in the tree below %s" % (peer, self.core.name))
@@ -161,7 +165,7 @@ class Routing:
 
     # -- frames, loop thread
 
-    def receive(self, link, kind, flags, cls, number, dst, src, view, raw):
+    def receive(self, link, kind, flags, cls, number, dst, src, view, raw):  # noqa: C901  a table of cases, in order
         """A frame from a child, or one from above for somebody else."""
         core = self.core
         if kind == DATA and dst == core.id:
@@ -248,8 +252,8 @@ class Routing:
             channel.cancel(BROKEN, "the request did not end")
 
     def forward(self, out, cls, kind, flags, number, dst, src, raw, origin):
-        """Pass one frame on. Small ones go through the queue of calls while that is short, and unless earlier ones of their
-        channel wait in a Relay."""
+        """Pass one frame on. Small ones go through the queue of calls while that is short, and unless earlier ones of
+        their channel wait in a Relay."""
         self.count["forwarded"] += 1
         data = bytes(raw)
         key = out, dst, src, number, flags & OPENER
@@ -260,7 +264,7 @@ class Routing:
             if out.closed:
                 return
             relay = self.relays.get(key)
-            if cls == CONTROL or cls == LOGS or cls == CALLS and relay is None and out.out.queued < QUEUE:
+            if cls in (CONTROL, LOGS) or (cls == CALLS and relay is None and out.out.queued < QUEUE):
                 out.send_locked(cls, data)
                 return
             held = None
@@ -376,7 +380,8 @@ class Routing:
         if upstream is not None:
             facts = {key: info.facts[key] for key in INFO_FIELDS if key in info.facts}
             upstream.send(CONTROL, frame(ROUTE_ADD, 0, CONTROL, 0, upstream.peer, self.core.id,
-                                         values.encode([info.id, info.parent, info.name, info.trusted, info.state, facts])))
+                                         values.encode([info.id, info.parent, info.name, info.trusted, info.state,
+                                                        facts])))
 
     def report(self, link, kind, view):
         """A direct child speaks of its own subtree, or wants ids for it."""
@@ -400,7 +405,8 @@ class Routing:
         old = self.infos.get(number)
         above = self.infos.get(parent)
         if (type(number) is not int or number not in link.blocks or number == link.peer or not valid_name(name)
-                or above is None or above.link is not link or type(facts) is not dict or state not in ("connecting", "up")
+                or above is None or above.link is not link or type(facts) is not dict
+                or state not in ("connecting", "up")
                 or not name.startswith(above.name + ".") or number in self.gone
                 or (old is not None and (old.link is not link or old.name != name or old.parent != parent))):
             return self.strike(link, "reported context %.40r as %.200r" % (number, name))

@@ -47,7 +47,7 @@ def launch(engine, plan, options, wait=True):
         if pty is not None:
             pty.close()
         raise ConnectError("%s: cannot start %s: %s" % (branch.name, argv[0], error.strerror or error), phase="start",
-                           command=" ".join(argv)[:300])
+                           command=" ".join(argv)[:300]) from error
     process.close(fds[1])
     process.close(fds[3])
     handle = reaper.monitor(child.pid, argv[0], spawned=True)
@@ -76,7 +76,8 @@ def launch(engine, plan, options, wait=True):
 
 
 def watch_link(engine, plan, options) -> None:
-    """Have the child notice itself that the network is gone: the module and the call that starts it go with the bundle."""
+    """Have the child notice itself that the network is gone: the module and the call that starts it go with the
+    bundle."""
     from contextree.parent import linkwatch
 
     options["records"] = engine.records(("contextree.parent", linkwatch.__name__))
@@ -99,8 +100,8 @@ def learn(plan) -> None:
     """Run the plan's probe, whose output the dialogue wants; its failure is no error."""
     if plan.probe and plan.dialogue is not None:
         try:
-            done = subprocess.run(plan.probe, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                                  timeout=10)
+            done = subprocess.run(plan.probe, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                  stderr=subprocess.DEVNULL, timeout=10)
         except (OSError, subprocess.SubprocessError):
             return
         plan.dialogue.learn(done.stdout)

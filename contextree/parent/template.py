@@ -127,7 +127,8 @@ class Template:
         elif "failed" in message:
             branch = self.branches.pop(message["failed"])
             branch.awaited = False
-            branch.fail(ConnectError("%s: the template cannot fork: %s" % (branch.name, message["error"]), phase="start"))
+            branch.fail(ConnectError("%s: the template cannot fork: %s" % (branch.name, message["error"]),
+                                     phase="start"))
 
     def line(self, line) -> None:
         """A line that it wrote to stderr."""
@@ -181,7 +182,8 @@ class Template:
         for branch in list(self.forks.values()):
             handle = branch.process
             if handle is not None:
-                state = child_state.lost(handle.pid, handle.command, "the template process that would reap it has ended")
+                state = child_state.lost(handle.pid, handle.command,
+                                         "the template process that would reap it has ended")
                 branch.orphaned(state)
                 handle.report(state)
 

@@ -128,7 +128,7 @@ def _pair(*fds):
     out = []
     try:
         for fd in fds:
-            out.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3))
+            out.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3))  # noqa: PERF401  half a list is closed below
     except OSError:
         for fd in out:
             os.close(fd)

@@ -1,18 +1,21 @@
-"""The half of the strict codec that reads: what children sent. The format and its rules are told in ``core.wire.values``.
+"""The half of the strict codec that reads: what children sent. The format and its rules are told in
+``core.wire.values``.
 
-A child is hostile, so every length is checked against what is there before anything is made of it, and whatever is wrong with
-the bytes is a DecodeError. This reader is pure Python; the root has a faster one beside it (``contextree.master.values``).
+A child is hostile, so every length is checked against what is there before anything is made of it, and whatever is
+wrong with the bytes is a DecodeError. This reader is pure Python; the root has a faster one beside it
+(``contextree.master.values``).
 """
 
 from struct import Struct, unpack
 
 from contextree.core.wire.errors import DecodeError
 from contextree.core.wire.values import (
-    _BY_NAME, _CLOCKS, _NAMES, _TEXTS, COMPLEX, DEFAULT_LIMITS, FROZENSET, INT, NAMED, SET, TEXT, TUPLE, Limits, State, encode, register,
+    _BY_NAME, _CLOCKS, _NAMES, _TEXTS, COMPLEX, DEFAULT_LIMITS, FROZENSET, INT, NAMED, SET, TEXT, TUPLE, Limits, State,
+    encode, register,
 )
 
-__all__ = ["COMPLEX", "DEFAULT_LIMITS", "FROZENSET", "INT", "NAMED", "SET", "TEXT", "TUPLE", "Limits", "Reader", "decode",
-           "encode", "register"]
+__all__ = ["COMPLEX", "DEFAULT_LIMITS", "FROZENSET", "INT", "NAMED", "SET", "TEXT", "TUPLE", "Limits", "Reader",
+           "decode", "encode", "register"]
 
 _VALUES = {0xC0: None, 0xC2: False, 0xC3: True}
 _HEADS = {}

@@ -1,8 +1,8 @@
 """A child whose every byte the test chooses: what a hostile, broken or dead context looks like to its parent.
 
-A real process is started by a real Plan, anywhere in the tree. It hands its end of the link to the test over a Unix socket
-and then does nothing, so the test reads what the parent sent and writes whatever it wants, from its own thread and with no
-protocol in between, while spawning, reaping and the loss of the link are the real thing.
+A real process is started by a real Plan, anywhere in the tree. It hands its end of the link to the test over a Unix
+socket and then does nothing, so the test reads what the parent sent and writes whatever it wants, from its own thread
+and with no protocol in between, while spawning, reaping and the loss of the link are the real thing.
 """
 
 import array
@@ -20,8 +20,8 @@ from contextree.core import process
 from contextree.core.first_stage import ALIVE
 from contextree.core.wire import frames, values
 
-# Passes descriptor 0, the link, to the socket named by the first argument; lives until that is closed. What it is told there is
-# written to its stderr.
+# Passes descriptor 0, the link, to the socket named by the first argument; lives until that is closed. What it is told
+# there is written to its stderr.
 BRIDGE = """
 import array, os, socket, sys
 s = socket.socket(socket.AF_UNIX)
@@ -59,12 +59,12 @@ class ScriptedChild:
     ``trusted``  whether the parent may take it for the same user's.
     ``options``  of the Plan: ``phases`` (limits), ``tty``, ``dialogue`` ...
 
-    ``id``, ``name``, ``parent``, ``nonce`` and ``config`` are what the parent gave it. ``context`` is the handle, once it is up
-    (``result()`` waits for that, and raises the parent's error otherwise). Not thread-safe: one test thread plays it, but a
-    second one may read while the first writes."""
+    ``id``, ``name``, ``parent``, ``nonce`` and ``config`` are what the parent gave it. ``context`` is the handle, once
+    it is up (``result()`` waits for that, and raises the parent's error otherwise). Not thread-safe: one test thread
+    plays it, but a second one may read while the first writes."""
 
-    def __init__(self, router: Any, name: str = "scripted", *, via: Any = None, boot: bool = True, trusted: bool = False,
-                 timeout: float = 10.0, **options: Any) -> None:
+    def __init__(self, router: Any, name: str = "scripted", *, via: Any = None, boot: bool = True,
+                 trusted: bool = False, timeout: float = 10.0, **options: Any) -> None:
         self.timeout = timeout
         self._rest = b""
         self._grown: list[Any] = []
@@ -76,7 +76,8 @@ class ScriptedChild:
             door.settimeout(timeout)
             plan = Plan([sys.executable, "-I", "-S", "-c", BRIDGE, os.path.join(folder, "door")], name, "scripted",
                         trusted=trusted, **options)
-            self._thread = threading.Thread(target=self._grow, args=(router, plan, via), name="scripted child", daemon=True)
+            self._thread = threading.Thread(target=self._grow, args=(router, plan, via), name="scripted child",
+                                            daemon=True)
             self._thread.start()
             self.side, _ = door.accept()
         self.side.settimeout(timeout)
@@ -85,7 +86,7 @@ class ScriptedChild:
         self.sock.settimeout(timeout)
         bundle = self.read(frames.NUMBER.unpack(self.read(4))[0])
         self.bundle = bundle
-        self.config: dict[str, Any] = pickle.loads(self.read(frames.NUMBER.unpack(self.read(4))[0]))  # noqa: S301 - our own
+        self.config: dict[str, Any] = pickle.loads(self.read(frames.NUMBER.unpack(self.read(4))[0]))  # our own
         self.id: int = self.config["id"]
         self.name: str = self.config["name"]
         self.parent: int = self.config["parent"]
@@ -108,7 +109,8 @@ class ScriptedChild:
         return process.high(fds[0])
 
     def result(self) -> Any:
-        """The Context that the parent made of this child; raises the error that growing it ended with, or TimeoutError."""
+        """The Context that the parent made of this child; raises the error that growing it ended with, or
+        TimeoutError."""
         self._thread.join(self.timeout)
         if self._thread.is_alive():
             raise TimeoutError("the parent neither took this child nor refused it")
@@ -135,7 +137,8 @@ class ScriptedChild:
                           + self.frame(frames.HELLO, values.encode(fields), dst=self.parent, src=src))
 
     def frame(self, kind: int, payload: bytes = b"", *, flags: int = 0, cls: int = frames.CONTROL, channel: int = 0,
-              dst: int | None = None, src: int | None = None, length: int | None = None, version: int = frames.VERSION) -> bytes:
+              dst: int | None = None, src: int | None = None, length: int | None = None,
+              version: int = frames.VERSION) -> bytes:
         """The bytes of a frame; its fields may be anything that fits. By default from this child to its parent."""
         return frames.HEADER.pack(version | kind, flags, cls, 0, channel, self.parent if dst is None else dst,
                                   self.id if src is None else src, len(payload) if length is None else length) + payload
@@ -144,7 +147,8 @@ class ScriptedChild:
         """Write one frame, see ``frame``; False when the parent has closed the link."""
         return self.write(self.frame(kind, payload, **fields))
 
-    def open(self, kind: int, data: bytes = b"", *, channel: int = 1, flags: int = frames.FIN, options: int = 0, threads: int = 0,
+    def open(self, kind: int, data: bytes = b"", *, channel: int = 1, flags: int = frames.FIN, options: int = 0,
+             threads: int = 0,
              window: int = 1 << 18, deadline: int = 0, cls: int = frames.CALLS, **fields: Any) -> bool:
         """Write an OPEN."""
         head = frames.OPEN_HEAD.pack(kind, options, threads, window, deadline)
@@ -193,7 +197,8 @@ class ScriptedChild:
                 return
 
     def wait_for(self, kind: int, test: Callable[[Frame], bool] = lambda frame: True) -> Frame:
-        """The next frame of ``kind`` for which ``test`` holds; others are dropped. EOFError when the link was closed before."""
+        """The next frame of ``kind`` for which ``test`` holds; others are dropped. EOFError when the link was closed
+        before."""
         while True:
             frame = self.receive()
             if frame.kind == kind and test(frame):

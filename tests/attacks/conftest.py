@@ -1,7 +1,7 @@
 """A tree under attack: a root, an honest sibling, a hostile child, and what the root noticed.
 
-The tree of a module is shared; the hostile child is a new one for each test, and after each the root must be well: its sibling
-answers, no error came out of the loop's callbacks, no channel is left."""
+The tree of a module is shared; the hostile child is a new one for each test, and after each the root must be well: its
+sibling answers, no error came out of the loop's callbacks, no channel is left."""
 
 import logging
 import threading
@@ -47,9 +47,11 @@ class Tree:
         self.warm_up()
 
     def warm_up(self):
-        """Have every thread that the engine starts when it is first needed started now: the guard looks at each test."""
+        """Have every thread that the engine starts when it is first needed started now: the guard looks at each
+        test."""
         self.engine.on_security(self.sibling.id, "nothing, this is only to start the thread that logs")
         self.engine.later(lambda: None)
+        self.router.fork().shutdown()  # the template
         modules = self.engine.modules
         while modules.threads < THREADS:
             modules.threads += 1

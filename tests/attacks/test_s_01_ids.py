@@ -24,7 +24,8 @@ def snapshot(tree):
     return {number: (info.name, info.parent, info.link, info.state) for number, info in tree.engine.infos.items()}
 
 
-@pytest.mark.parametrize("claim", ["root", "itself", "sibling", "unallocated", "another's block", "a string", "negative"])
+@pytest.mark.parametrize("claim",
+                         ["root", "itself", "sibling", "unallocated", "another's block", "a string", "negative"])
 def test_s_01_claimed_ids_are_refused(tree, hostile, claim):
     with tree.hostile(name="other") as other:
         first, _ = block(other)
@@ -68,8 +69,8 @@ def test_s_02_frames_in_the_name_of_the_root_reach_nobody(tree, hostile, tmp_pat
 
 
 @pytest.mark.parametrize("name", [
-    "hostile.a\nb", "hostile.\x1b[2J", "hostile.]", "hostile." + "x" * 65000, "hostile.\u202eabc", "", 7, None, "hostile./x",
-    "sibling.x", "sibling", "other", "hostile", "hostilex", b"hostile.x",
+    "hostile.a\nb", "hostile.\x1b[2J", "hostile.]", "hostile." + "x" * 65000, "hostile.\u202eabc", "", 7, None,
+    "hostile./x", "sibling.x", "sibling", "other", "hostile", "hostilex", b"hostile.x",
 ])
 def test_s_03_names_are_checked(tree, hostile, name):
     first, _ = block(hostile)
@@ -100,8 +101,10 @@ def test_mt_07_a_name_is_given_once_and_by_the_parent_that_made_it(tree, hostile
 
 
 @pytest.mark.parametrize("facts", [
-    {"version": 5}, {"version": "x" * 200}, {"started": "soon"}, {"pid": [1]}, {"method": 1}, {"version": [3, "x"]}, {"via": {}},
-    {"started": float("nan")}, {"platform": "\x1b[2J"}, {"executable": "a\nb"}, {"pid": 10 ** 200}, {"uid": "root"}, {1: 2}, [1],
+    {"version": 5}, {"version": "x" * 200}, {"started": "soon"}, {"pid": [1]}, {"method": 1}, {"version": [3, "x"]},
+    {"via": {}},
+    {"started": float("nan")}, {"platform": "\x1b[2J"}, {"executable": "a\nb"}, {"pid": 10 ** 200}, {"uid": "root"},
+    {1: 2}, [1],
 ])
 def test_s_03_facts_of_a_subtree_cannot_break_the_tree_view(tree, hostile, facts):
     first, _ = block(hostile)
@@ -113,7 +116,7 @@ def test_s_03_facts_of_a_subtree_cannot_break_the_tree_view(tree, hostile, facts
 
 
 def test_s_03_a_chain_of_contexts_has_an_end(tree, hostile):
-    first, end = block(hostile, 256)
+    first, _ = block(hostile, 256)
     parent = hostile.id
     name = "hostile"
     for number in range(first, first + 60):
@@ -230,7 +233,8 @@ def test_s_07_a_child_can_neither_call_upward_nor_end_anybody(tree, hostile):
 
 def test_s_08_route_del_of_others_changes_nothing(tree, hostile):
     before = snapshot(tree)
-    for numbers in ([tree.sibling.id], [0], [hostile.id], [99999], [0, tree.sibling.id, hostile.id], ["x"], [None], [[]]):
+    for numbers in ([tree.sibling.id], [0], [hostile.id], [99999], [0, tree.sibling.id, hostile.id], ["x"], [None],
+                    [[]]):
         hostile.send(ROUTE_DEL, values.encode([numbers, "gone"]))
     tree.barrier(hostile)
     assert snapshot(tree) == before
@@ -239,8 +243,9 @@ def test_s_08_route_del_of_others_changes_nothing(tree, hostile):
 
 
 @pytest.mark.parametrize("payload", [
-    b"", b"\xc1", values.encode([]), values.encode(5), values.encode({}), values.encode([1, 2, 3]), values.encode([5, "x"]),
-    values.encode([[1], "x", 3]), values.encode([None, None]), values.encode("xx"), values.encode([[1.5], float("inf")]),
+    b"", b"\xc1", values.encode([]), values.encode(5), values.encode({}), values.encode([1, 2, 3]),
+    values.encode([5, "x"]), values.encode([[1], "x", 3]), values.encode([None, None]), values.encode("xx"),
+    values.encode([[1.5], float("inf")]),
     values.encode([1, {}, "n", [], {}, ()]), values.encode([[], [], [], [], [], []]),
 ], ids=repr)
 @pytest.mark.parametrize("kind", [ROUTE_ADD, ROUTE_DEL, IDS])

@@ -10,7 +10,8 @@ from contextree.core.wire import values
 from contextree.core.wire.errors import ConnectError, PeerError, RemoteError
 from contextree.core.wire.flow import CREDIT_START, WINDOW_START
 from contextree.core.wire.frames import (
-    ACK, BULK, CALL, CALLS, CONTROL, CREDIT, DATA, ECHO, FIN, GOAWAY, HEADER, HELLO, IDS, LOG, LOGS, MAX_PAYLOAD, MODULES, MORE,
+    ACK, BULK, CALL, CALLS, CONTROL, CREDIT, DATA, ECHO, FIN, GOAWAY, HEADER, HELLO, IDS, LOG, LOGS, MAX_PAYLOAD,
+    MODULES, MORE,
     NUMBER, OPEN, OPEN_HEAD, OPENER, PING, PONG, PROBE, RESET, RESOURCE, ROUTE_ADD, ROUTE_DEL, SIZE, STREAM,
 )
 from tests.attacks import functions
@@ -23,7 +24,8 @@ def rss():
 
 
 def flood(child, data, bytes_total):
-    """Write ``data`` again and again; how many bytes went out before the parent closed the link. A second thread reads."""
+    """Write ``data`` again and again; how many bytes went out before the parent closed the link. A second thread
+    reads."""
     def read():
         try:
             while child.sock.recv(1 << 20):
@@ -52,19 +54,22 @@ def call(child, function=functions.echo, *args):
 
 REQUESTS = {
     "modules": lambda child: b"".join(
-        child.frame(OPEN, OPEN_HEAD.pack(MODULES, 0, 0, 1 << 18, 0) + b"\0\0\0\0secretmod%d" % n, flags=FIN | OPENER, cls=CALLS,
-                    channel=n) for n in range(1, 5000)),
+        child.frame(OPEN, OPEN_HEAD.pack(MODULES, 0, 0, 1 << 18, 0) + b"\0\0\0\0secretmod%d" % n, flags=FIN | OPENER,
+                    cls=CALLS, channel=n) for n in range(1, 5000)),
     "many names": lambda child: b"".join(
-        child.frame(OPEN, OPEN_HEAD.pack(MODULES, 0, 0, 1 << 18, 0) + b"\0\0\0\0" + b"\n".join(b"m%d" % k for k in range(5000)),
+        child.frame(OPEN, OPEN_HEAD.pack(MODULES, 0, 0, 1 << 18, 0) + b"\0\0\0\0"
+                    + b"\n".join(b"m%d" % k for k in range(5000)),
                     flags=FIN | OPENER, cls=CALLS, channel=n) for n in range(1, 200)),
     "resources": lambda child: b"".join(
-        child.frame(OPEN, OPEN_HEAD.pack(RESOURCE, 0, 0, 1 << 18, 0) + values.encode(["name", n]), flags=FIN | OPENER, cls=CALLS,
-                    channel=n) for n in range(1, 5000)),
+        child.frame(OPEN, OPEN_HEAD.pack(RESOURCE, 0, 0, 1 << 18, 0) + values.encode(["name", n]), flags=FIN | OPENER,
+                    cls=CALLS, channel=n) for n in range(1, 5000)),
     "calls": lambda child: b"".join(
-        child.frame(OPEN, OPEN_HEAD.pack(CALL, 0, 0, 1 << 18, 0), flags=FIN | OPENER, cls=CALLS, channel=n) for n in range(1, 5000)),
+        child.frame(OPEN, OPEN_HEAD.pack(CALL, 0, 0, 1 << 18, 0), flags=FIN | OPENER, cls=CALLS, channel=n)
+        for n in range(1, 5000)),
     "ids": lambda child: child.frame(IDS, NUMBER.pack(1)) * 5000,
     "routes": lambda child: b"".join(
-        child.frame(ROUTE_ADD, values.encode([n, child.id, "hostile.x", False, "up", {}])) for n in range(10000, 15000)),
+        child.frame(ROUTE_ADD, values.encode([n, child.id, "hostile.x", False, "up", {}]))
+        for n in range(10000, 15000)),
     "pings": lambda child: child.frame(PING) * 5000,
     "pongs of nobody's pings": lambda child: child.frame(HELLO) * 5000,
     "goaways": lambda child: child.frame(GOAWAY) * 5000,
@@ -145,7 +150,8 @@ def test_s_11_a_length_beyond_the_limit_closes_the_link_at_once(tree, hostile, l
     assert "broke the protocol" in until_closed(tree, hostile)
 
 
-@pytest.mark.parametrize("fields", [{"version": 0}, {"version": 0x20}, {"version": 0xf0}, {"cls": 4}, {"cls": 255}], ids=repr)
+@pytest.mark.parametrize("fields", [{"version": 0}, {"version": 0x20}, {"version": 0xf0}, {"cls": 4}, {"cls": 255}],
+                         ids=repr)
 def test_s_11_a_frame_of_another_version_or_class_closes_the_link(tree, hostile, fields):
     hostile.send(DATA, b"x", **fields)
     assert hostile.closed()
@@ -280,8 +286,10 @@ def test_s_12_a_child_that_never_reads_is_closed_when_its_control_frames_pile_up
 
 def test_s_38_hello_is_checked(tree):
     bad = [
-        {"pid": None}, {"version": None}, {"pid": "x"}, {"pid": float("inf")}, {"pid": -1}, {"version": []}, {"version": [3]},
-        {"version": [3, 6]}, {"version": "3.6"}, {"version": [float("inf")] * 3}, {"version": [3, -6, 1]}, {"version": 3},
+        {"pid": None}, {"version": None}, {"pid": "x"}, {"pid": float("inf")}, {"pid": -1}, {"version": []},
+        {"version": [3]},
+        {"version": [3, 6]}, {"version": "3.6"}, {"version": [float("inf")] * 3}, {"version": [3, -6, 1]},
+        {"version": 3},
         {"version": list(range(1000))}, {"uid": []}, {"platform": "\x1b[2J"}, {"platform": 5}, {"pid": 1 << 80},
     ]
     for fields in bad:
@@ -293,7 +301,8 @@ def test_s_38_hello_is_checked(tree):
             assert child.closed()
 
 
-@pytest.mark.parametrize("payload", [b"", b"\xc1", values.encode([]), values.encode("x"), values.encode(7), b"\x80\x04K\x01."],
+@pytest.mark.parametrize("payload",
+                         [b"", b"\xc1", values.encode([]), values.encode("x"), values.encode(7), b"\x80\x04K\x01."],
                          ids=repr)
 def test_s_38_a_hello_that_is_none(tree, payload):
     with tree.hostile(boot=False) as child:
@@ -368,11 +377,13 @@ def mutated(random_, child, good):
             continue
         payload = random_.randbytes(random_.choice((0, 1, 4, 8, 13, 40, 300)))
         if choice < 0.5:
-            payload = values.encode([random_.choice([1, 0, child.id, 7, "x", None, [], 1.5, b"x"]) for _ in range(random_.randrange(8))])
+            payload = values.encode([random_.choice([1, 0, child.id, 7, "x", None, [], 1.5, b"x"])
+                                     for _ in range(random_.randrange(8))])
         out.append(child.frame(random_.choice(kinds), payload, flags=random_.randrange(256), cls=random_.randrange(4),
                                channel=random_.choice((0, 1, 2, 3, 50, random_.getrandbits(32))),
                                dst=random_.choice((0, 0, 0, child.id, 1, random_.getrandbits(32))),
-                               src=random_.choice((child.id, child.id, child.id, child.id, 0, 1, random_.getrandbits(32)))))
+                               src=random_.choice((child.id, child.id, child.id, child.id, 0, 1,
+                                                   random_.getrandbits(32)))))
     return b"".join(out)
 
 
@@ -393,10 +404,12 @@ def fuzz(tree, frames, seed):
             good = [child.frame(DATA, b"\0\x01", dst=0, channel=frame.channel, flags=flags, cls=cls)
                     for frame in opened for flags in (0, MORE, FIN) for cls in (CALLS, BULK)]
             good += [child.frame(CREDIT, NUMBER.pack(70), channel=opened[0].channel), child.frame(IDS, NUMBER.pack(3)),
-                     child.frame(ROUTE_DEL, values.encode([[5], "x"])), child.frame(LOG, values.encode([1, b"line"]), cls=LOGS),
+                     child.frame(ROUTE_DEL, values.encode([[5], "x"])),
+                     child.frame(LOG, values.encode([1, b"line"]), cls=LOGS),
                      child.frame(LOG, values.encode([0, "n", 20, "t", "p", 1, "f", 1.0, None]), cls=LOGS),
                      child.frame(ROUTE_ADD, values.encode([5, child.id, "hostile.x", False, "up", {}])),
-                     child.frame(OPEN, OPEN_HEAD.pack(RESOURCE, 0, 0, 9, 0) + values.encode(["name", 1]), flags=FIN | OPENER)]
+                     child.frame(OPEN, OPEN_HEAD.pack(RESOURCE, 0, 0, 9, 0) + values.encode(["name", 1]),
+                                 flags=FIN | OPENER)]
             sink = threading.Thread(target=drain, args=(child,))
             sink.start()
             while sent < frames and child.write(mutated(random_, child, good)):

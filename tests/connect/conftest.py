@@ -35,7 +35,8 @@ def lab(sshd, tmp_path_factory):
     box = types.SimpleNamespace(
         folder=folder, key_user=sshd.key_user, password_user=sshd.password_user, password=sshd.password,
         passphrase=sshd.passphrase, plain_key=pathlib.Path(sshd.key), locked_key=pathlib.Path(sshd.passphrase_key),
-        one=Server(sshd, "pam"), two=Server(sshd, "plain"), known=pathlib.Path(sshd.known_hosts), config=folder / "config")
+        one=Server(sshd, "pam"), two=Server(sshd, "plain"), known=pathlib.Path(sshd.known_hosts),
+        config=folder / "config")
     box.config.write_text(
         f"Host jump\n  Port {box.one.port}\n  User {box.key_user}\n"
         f"Host final\n  Port {box.two.port}\n"

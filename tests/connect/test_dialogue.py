@@ -1,5 +1,6 @@
 """The dialogue machine: what counts as a prompt, who gets a secret and how often."""
 
+import itertools
 import pickle
 import tracemalloc
 
@@ -208,7 +209,7 @@ def test_p_69_any_cut_of_any_talk_gives_the_same_actions(before, after, cuts, en
         talk, actions = su(), []
         for part in (end.join([*before, b"Password: "]), end.join([b"***", *after, b"ready", b""])):
             edges = sorted({0, len(part), *(i for i in cuts if i < len(part))}) if cut else [0, len(part)]
-            actions += feed_in(talk, [part[i:j] for i, j in zip(edges, edges[1:], strict=False)])
+            actions += feed_in(talk, [part[i:j] for i, j in itertools.pairwise(edges)])
         return actions
     assert talk_it(True) == talk_it(False) == [REPLY, Ready()]
 

@@ -47,7 +47,7 @@ def test_s_28_hosts_that_ssh_understands_as_meant(given, user, host):
 
 def test_s_28_two_users_are_refused_unless_they_agree():
     assert ssh.plan("ann@web1", user="ann").argv.count("ann") == 1
-    with pytest.raises(errors.UsageError, match="ann.*bob"):
+    with pytest.raises(errors.UsageError, match=r"ann.*bob"):
         ssh.plan("ann@web1", user="bob")
 
 
@@ -194,7 +194,8 @@ def test_local_plan_and_command():
     (255, "ssh: Could not resolve hostname nohost: Name or service not known", "ConnectError", "connect",
      "no host named nohost"),
     (255, "ssh: connect to host web1 port 22: Connection refused", "ConnectError", "connect", "web1 port 22"),
-    (255, "ssh: connect to host web1 port 22: Connection timed out", "ConnectTimeout", "connect", "no answer from web1"),
+    (255, "ssh: connect to host web1 port 22: Connection timed out", "ConnectTimeout", "connect",
+     "no answer from web1"),
     (255, "ssh: connect to host web1 port 22: No route to host", "ConnectError", "connect", "No route to host"),
     (255, "ssh: connect to host web1 port 22: Network is unreachable", "ConnectError", "connect", "no way to web1"),
     (255, "Connection timed out during banner exchange", "ConnectTimeout", "connect", "said nothing"),

@@ -77,14 +77,14 @@ def poll_poll(fd):
 
 @pytest.mark.parametrize("wait", [poll_epoll, poll_poll, lambda fd: select.select([fd], [], [], LIMIT)[0]])
 def test_p_47_the_end_of_the_command_shows_at_the_master(wait):
-    with tty.open_pty() as pty:
-        with start(pty, "import os; f = os.open('/dev/tty', 2); os.write(f, b'up\\n'); input()") as child:
-            assert read_until(pty.master, b"\n") == b"up\n"
-            pty.close_slave()
-            child.stdin.write(b"\n")
-            child.stdin.close()
-            assert wait(pty.master)
-            assert tty.read(pty.master) == b"" and child.wait(LIMIT) == 0
+    program = "import os; f = os.open('/dev/tty', 2); os.write(f, b'up\\n'); input()"
+    with tty.open_pty() as pty, start(pty, program) as child:
+        assert read_until(pty.master, b"\n") == b"up\n"
+        pty.close_slave()
+        child.stdin.write(b"\n")
+        child.stdin.close()
+        assert wait(pty.master)
+        assert tty.read(pty.master) == b"" and child.wait(LIMIT) == 0
 
 
 def test_p_47_while_our_slave_is_open_the_command_may_close_and_open_again():

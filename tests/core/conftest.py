@@ -83,7 +83,8 @@ def run_script(text: str, *options: str, python: str = sys.executable, timeout: 
 
     There ``contextree`` is a bare package, as in a child: the door itself needs a newer Python than core does."""
     env = dict(os.environ, PYTHONPATH=str(ROOT), PYTHONWARNINGS="error")
-    door = f"import sys; d = sys.modules['contextree'] = type(sys)('contextree'); d.__path__ = [{str(ROOT / 'contextree')!r}]\n"
+    door = ("import sys; d = sys.modules['contextree'] = type(sys)('contextree'); "
+            f"d.__path__ = [{str(ROOT / 'contextree')!r}]\n")
     command = [python, *options, "-c", door + text]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=timeout, **more)
     assert done.returncode == 0 and not done.stderr, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"

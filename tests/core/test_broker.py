@@ -10,9 +10,9 @@ import pytest
 
 from contextree.core import process
 from contextree.core.broker import READ, WRITE
-from contextree.parent.loop import Loop as Broker
 from contextree.core.mailbox import Mailbox
 from contextree.core.wire.errors import CallTimeout, Closed, UsageError
+from contextree.parent.loop import Loop as Broker
 from contextree.testing import FaultyPoller, joined_pair
 
 from .conftest import in_thread
@@ -124,7 +124,7 @@ def test_no_descriptor_is_left_when_it_cannot_be_made(monkeypatch):
     try:
         for spare in range(3):
             resource.setrlimit(resource.RLIMIT_NOFILE, (probe + spare, limits[1]))
-            with pytest.raises(OSError):
+            with pytest.raises(OSError, match="Too many open files"):
                 Broker()
             assert not process._own and not process.keep
     finally:
@@ -170,7 +170,7 @@ def test_p_74_cancelled_timers_do_not_fire_and_equal_ones_keep_order(virtual):
 
 def test_p_74_a_timer_may_cancel_one_due_with_it(virtual):
     fired = []
-    virtual.timer(1, lambda: later.cancel())
+    virtual.timer(1, lambda: later.cancel())  # noqa: PLW0108  ``later`` comes later
     later = virtual.timer(1, fired.append, "cancelled")
     virtual.poll_once()
     assert not fired
@@ -315,7 +315,7 @@ def test_failed_watch_leaves_nothing(loop, tmp_path):
     with pytest.raises(PermissionError):
         loop.watch(fd, int)  # epoll does not take regular files
     os.close(fd)
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="Bad file descriptor"):
         loop.watch(fd, int)
     assert loop.stats()["watched"] == 1
     loop.forget(fd)

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from contextree.core import process
-from contextree.parent.loop import Loop as Broker
 from contextree.core.wire.errors import CallTimeout, Closed, Overflow
+from contextree.parent.loop import Loop as Broker
 from contextree.testing import VirtualClock
 
 from .conftest import in_thread, run_script, until

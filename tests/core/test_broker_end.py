@@ -7,9 +7,9 @@ import threading
 import pytest
 
 from contextree.core import process
-from contextree.parent.loop import Loop as Broker
 from contextree.core.mailbox import Mailbox
 from contextree.core.wire.errors import Closed
+from contextree.parent.loop import Loop as Broker
 from contextree.testing import FaultyPoller
 
 from .conftest import in_thread, settle, until
@@ -100,7 +100,7 @@ def test_a_late_wake_does_not_write_to_a_stranger(loop, monkeypatch):
 def test_mt_19_end_in_order_each_once_in_spite_of_errors():
     loop = Broker()
     told = []
-    loop.on_error = lambda function: told.append(function)
+    loop.on_error = told.append
     order = []
 
     def failing():
@@ -129,7 +129,7 @@ def test_stop_from_a_callback_of_a_driven_loop(loop, pair):
     loop.defer(loop.stop)
     for _ in range(100):
         loop.defer(late.append, 1)
-    loop.watch(near.fileno(), lambda: loop.stop())
+    loop.watch(near.fileno(), loop.stop)
     loop.timer(0, int)
     far.send(b"x")
     loop.poll_once(0)
@@ -149,7 +149,7 @@ def test_stop_from_a_stranger_ends_a_driven_loop_on_its_own_thread(loop):
 
 
 def test_listeners_may_use_the_loop_while_it_ends(pair):
-    near, far = pair
+    near, _ = pair
     loop = Broker()
     done = []
     loop.start()

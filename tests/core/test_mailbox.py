@@ -70,7 +70,7 @@ def storm(consumers, items, leave, close=True):
         worker.join(60)
         assert not worker.is_alive(), "a wake was lost"
     assert not box.waiters
-    return sorted(sum(out, []))
+    return sorted(itertools.chain.from_iterable(out))
 
 
 class Cancelled(BaseException):
@@ -451,7 +451,7 @@ class Interrupter:
         before = self.last.pop(frame, "")  # a call that raised is followed by "exception": no look for signals there
         if event == "opcode":
             self.last[frame] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
-        if event == "call" or event == "opcode" and before.startswith(("CALL", "JUMP_BACKWARD")):
+        if event == "call" or (event == "opcode" and before.startswith(("CALL", "JUMP_BACKWARD"))):
             self.seen += 1
             if self.seen == self.at:
                 raise KeyboardInterrupt

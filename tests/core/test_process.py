@@ -56,7 +56,7 @@ def test_own_close_disown():
     assert not os.get_blocking(read) and not os.get_blocking(write)
     process.close(read)
     process.close(read)
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(read)
     assert process.disown(write) == write
     process.close(write)

@@ -111,7 +111,7 @@ def api_threads(router):
 
 def api_closures(router):
     number = 41
-    if sys.version_info[1] < 8:  # dill wants 3.8; by name everything goes
+    if sys.version_info < (3, 8):  # dill wants 3.8; by name everything goes
         with router.fork(direct=True) as child:
             raises(contextree.NotSendable, child.call, lambda: number)
         return

@@ -150,6 +150,7 @@ def test_p_39_over_the_standard_library():
 
 
 def test_annotations_go_where_asked():
-    source = "def f(a: int, *b: 'x', c: dict[str,\n int] = 1, **d: 'y') -> 'z':\n    e: int = 2\n    return lambda q=3: q\n"
+    source = ("def f(a: int, *b: 'x', c: dict[str,\n int] = 1, **d: 'y') -> 'z':\n"
+              "    e: int = 2\n    return lambda q=3: q\n")
     small = minify(source, annotations=False)
     assert small == "def f(a,*b,c\n=1,**d):\n e:int=2\n return lambda q=3:q\n"

@@ -14,8 +14,8 @@ import pytest
 
 from contextree import processes
 from contextree.core import process
-from contextree.parent.loop import Loop as Broker
 from contextree.core.wire.errors import Closed, ForkedError
+from contextree.parent.loop import Loop as Broker
 from contextree.parent.reaper import Reaper
 from tests.parent.tools import LONG, ROOT, SUITE, Gate, descriptors, fork, gated, proc_state, until
 

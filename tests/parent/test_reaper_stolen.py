@@ -9,10 +9,10 @@ import threading
 import pytest
 
 from contextree import processes
-from contextree.parent.loop import Loop as Broker
 from contextree.core.wire.errors import InternalError, ProcessExited, UncleanExit
 from contextree.parent import pidfd
 from contextree.parent.child_state import EXITED, LOST
+from contextree.parent.loop import Loop as Broker
 from contextree.parent.reaper import Reaper
 from contextree.parent.watched import FINAL, MOVES, Phase
 from tests.parent.tools import LONG, Gate, fork, gated, proc_state, script, until

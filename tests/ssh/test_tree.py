@@ -161,6 +161,7 @@ sys.exit(child.wait())
 
 def test_nothing_waits_for_hello(router, tmp_path, caplog):
     """The program that stands for ssh starts no Python until bundle, configuration and the first call are there."""
+    caplog.set_level("DEBUG")
     program = tmp_path / "ssh.py"
     program.write_text(FAKE_SSH)
     web = router.ssh("host", ssh=[sys.executable, str(program)], python=sys.executable, wait=False)

@@ -33,7 +33,7 @@ def test_clock_goes_forward_only_and_counts_reads():
     clock = VirtualClock(5)
     clock.advance(2.5)
     assert (clock(), clock(), clock.reads) == (7.5, 7.5, 2)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="back"):
         clock.advance(-1)
 
 

@@ -9,8 +9,8 @@ import zoneinfo
 
 import pytest
 
-from contextree.parent import values
 from contextree.master import values as master
+from contextree.parent import values
 
 READERS = pytest.mark.parametrize("decode", [values.decode, master.decode], ids=["pure", "fast"])
 UTC = dt.timezone.utc

@@ -11,10 +11,10 @@ import uuid
 
 import pytest
 
-from contextree.parent import values
 from contextree.core.wire.errors import DecodeError, NotSendable
 from contextree.core.wire.values import encode, register
 from contextree.master import values as master
+from contextree.parent import values
 from tests.wire.samples import PAD, READERS, ext, nest
 
 

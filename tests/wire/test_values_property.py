@@ -7,10 +7,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from contextree.parent import values
 from contextree.core.wire.errors import DecodeError
 from contextree.core.wire.values import encode
 from contextree.master import values as master
+from contextree.parent import values
 from tests.wire.samples import INDIA, PAD, PARIS, UTC, canon
 
 TEXT = st.text(st.characters(exclude_categories=()), max_size=40)

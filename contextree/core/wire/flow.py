@@ -1,9 +1,10 @@
 """Who may send how much, and what goes next. Pure bookkeeping: whoever calls holds the link's lock.
 
 Three bounds hold every queue in check:
-* credit per channel, end to end: a sender spends it, the receiver gives it back when the *application* took the message;
-* a window per link: bytes given to the link but not yet acknowledged by the other end of it, so that what lies in pipes and
-  in ssh (which may hold 2 MiB that nothing can overtake) stays small;
+* credit per channel, end to end: a sender spends it, the receiver gives it back when the *application* took the
+  message;
+* a window per link: bytes given to the link but not yet acknowledged by the other end of it, so that what lies in pipes
+  and in ssh (which may hold 2 MiB that nothing can overtake) stays small;
 * limits on the control and log queues, because their frames need no credit.
 
 A frame costs its payload and its header, so that empty ones are not free.
@@ -24,7 +25,8 @@ QUANTUM = {CALLS: 1 << 18, BULK: 1 << 17, LOGS: 1 << 15}  # 8 : 4 : 1
 
 
 def growing(budget: int, channels: int) -> int:
-    """How many of a context's channels may have a larger window than the first, so that all together keep to ``budget``."""
+    """How many of a context's channels may have a larger window than the first, so that all together keep to
+    ``budget``."""
     return max(4, (budget - channels * CREDIT_START) // CREDIT_MAX)
 
 
@@ -44,7 +46,8 @@ class Receiving:
         return self.granted >= 0
 
     def taken(self, cost: int, starved: bool = False) -> int:
-        """The application took ``cost`` bytes: the credit to give back now, or 0 while it is less than half a window."""
+        """The application took ``cost`` bytes: the credit to give back now, or 0 while it is less than half a
+        window."""
         self.owed += cost
         if self.owed < self.window >> 1:
             return 0
@@ -60,11 +63,11 @@ class Receiving:
 class Outbox:
     """What waits to be written to one link, by class.
 
-    Control first; then calls, bulk and logs by weight (deficit round robin). Bulk is a ring of sources (channels with more
-    to send than one frame, queues of forwarded frames): each gives one frame a turn."""
+    Control first; then calls, bulk and logs by weight (deficit round robin). Bulk is a ring of sources (channels with
+    more to send than one frame, queues of forwarded frames): each gives one frame a turn."""
 
-    __slots__ = ("control", "calls", "ring", "logs", "window", "control_bytes", "log_bytes", "queued", "dropped", "deficit",
-                 "sent")
+    __slots__ = ("control", "calls", "ring", "logs", "window", "control_bytes", "log_bytes", "queued", "dropped",
+                 "deficit", "sent")
 
     def __init__(self, window: int = WINDOW_START) -> None:
         self.control = deque()

@@ -2,8 +2,8 @@
 
     u8 version and kind | u8 flags | u8 class | u8 hops | u32 channel | u32 dst | u32 src | u32 length   (big endian)
 
-A message is one or more DATA frames (the first one may be OPEN), all but the last flagged MORE. A channel is named by the
-two contexts, its number, and who opened it (flag OPENER on the opener's frames): both ends count for themselves.
+A message is one or more DATA frames (the first one may be OPEN), all but the last flagged MORE. A channel is named by
+the two contexts, its number, and who opened it (flag OPENER on the opener's frames): both ends count for themselves.
 """
 
 from _struct import Struct
@@ -28,7 +28,8 @@ CONTROL, CALLS, BULK, LOGS = 0, 1, 2, 3  # classes
 # milliseconds until the deadline (0: none)
 OPEN_HEAD = Struct("!BBHII")
 CALL, STREAM, CHANNEL, MODULES, RESOURCE, SHARE = 1, 2, 3, 4, 5, 6  # what is opened
-PICKLE, MAIN, SERVICE = 1, 2, 4  # options: the answer may be a pickle; needs the master's __main__; run on a service thread
+# options: the answer may be a pickle; needs the master's __main__; run on a service thread
+PICKLE, MAIN, SERVICE = 1, 2, 4
 
 # why a channel was reset; the text follows
 CANCEL, NO_CHANNEL, NO_CONTEXT, REFUSED, TOO_BIG, DIED, BROKEN = 0, 1, 2, 3, 4, 5, 6
