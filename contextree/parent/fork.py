@@ -9,7 +9,7 @@ pids and statuses. It ends when the socket does.
 context, after the order of steps in ``reset``, and leaves by ``os._exit``.
 """
 
-import _signal
+import _signal  # type: ignore[import-not-found]  # signal makes enums of what it returns
 import gc
 import os
 import pickle

@@ -65,7 +65,7 @@ class Node:
         self.package = package
         self.path = path
         self.folder = folder
-        self._names = None
+        self._names = None  # type: list | None
 
     @property
     def name(self) -> str:
