@@ -74,7 +74,9 @@ class Logs:
                 return self.line(info.id, "stdout", data[1])
             if kind == STDERR:
                 below = self.engine.infos.get(data[1])
-                if below is not None and below.link is info.link and data[2] in (*LEVELS, "security"):
+                if below is not None and below.link is info.link and data[2] == "security":
+                    return self.security(below.id, data[3].decode("utf-8", "replace"), info.id)
+                if below is not None and below.link is info.link and data[2] in LEVELS:
                     return self.line(below.id, data[2], data[3])
         except (ContextreeError, TypeError, ValueError, IndexError, OverflowError):
             pass
@@ -91,10 +93,10 @@ class Logs:
             "args": (escape(line.decode("utf-8", "replace")),), "exc_text": None,
         })
 
-    def security(self, number: int, what: str) -> None:
-        """A child broke a rule."""
+    def security(self, number: int, what: str, bucket: int = 0) -> None:
+        """A context broke a rule. What an intermediate reports of its subtree is paid for from its own ``bucket``."""
         name = self.engine.name_of(number) or str(number)
-        self.put(0, {"name": SECURITY, "levelno": logging.ERROR, "msg": "%s: %s", "args": (name, escape(what)),
+        self.put(bucket, {"name": SECURITY, "levelno": logging.ERROR, "msg": "%s: %s", "args": (name, escape(what)),
                      "context": name, "context_id": number, "exc_text": None})
 
     def put(self, number: int, record: dict[str, Any]) -> None:

@@ -51,6 +51,7 @@ class Tree:
         test."""
         self.engine.on_security(self.sibling.id, "nothing, this is only to start the thread that logs")
         self.engine.later(lambda: None)
+        self.router.fork().shutdown()  # the template
         modules = self.engine.modules
         while modules.threads < THREADS:
             modules.threads += 1

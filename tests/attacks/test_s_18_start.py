@@ -1,6 +1,5 @@
 """S-18, S-24 to S-26, S-33, S-37: noise and false handshakes while a child starts; secrets; what a fork inherits."""
 
-import gc
 import glob
 import os
 import re
@@ -49,7 +48,7 @@ def test_s_18_noise_before_the_handshake_is_only_noise(tree, noise):
         assert child.call(functions.echo, 5) == 5
         assert child.pid and child.state == "up"
     if "mail" in NOISE[noise]:
-        until(lambda: any("You have mail" in record.getMessage() for record in tree.log.of("contextree.noisy.stdout")), "the noise")
+        until(lambda: any("You have mail" in record.getMessage() for record in tree.log.of("contextree.noisy.login")), "the noise")
 
 
 def test_s_18_the_nonce_is_unguessable_and_new_each_time(tree):
@@ -121,20 +120,11 @@ def test_s_24_s_25_nothing_of_a_call_or_a_configuration_can_be_seen_from_outside
         seen = everything_visible(child.pid)
         assert CANARY.encode() not in b"".join(seen.values())
         if how != "direct":
-            words = seen["cmdline"].split(b"\0")
-            assert words[-2].startswith(b"contextree:") and len(words[-2]) < 30
+            word = seen["cmdline"].rstrip(b"\0").split(b"\0")[-1]
+            assert word.startswith(b"contextree:") and len(word) < 30
             assert b"master" not in seen["cmdline"] and os.uname().nodename.encode() not in seen["cmdline"].split(b"'")[-1]
     finally:
         child.shutdown()
-    if how != "local":
-        stop_template(tree)
-
-
-def stop_template(tree):
-    template = tree.engine.template
-    if template is not None:
-        tree.broker.call(template.end)
-        until(lambda: template.handle.state is not None, "the template to end")
 
 
 def test_s_24_secrets_are_masked_where_things_are_shown():
@@ -166,7 +156,10 @@ def test_s_33_a_fork_shares_no_descriptor_with_its_relatives(tree, direct):
     def identities(pid):
         found = {}
         for path in glob.glob("/proc/%d/fd/*" % pid):
-            target = os.readlink(path)
+            try:
+                target = os.readlink(path)
+            except FileNotFoundError:  # the listing's own
+                continue
             if int(os.path.basename(path)) > 2 and ("socket:" in target or "pipe:" in target or "anon_inode" in target):
                 found[target] = path
         return found
@@ -183,8 +176,6 @@ def test_s_33_a_fork_shares_no_descriptor_with_its_relatives(tree, direct):
         assert tree.sibling.call(functions.echo, 2) == 2
     finally:
         child.shutdown()
-        stop_template(tree)
-        gc.collect()
 
 
 def tree_fds(tree):

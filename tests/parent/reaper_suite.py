@@ -16,7 +16,9 @@ import subprocess
 import sys
 import threading
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
+# A bare package, as in a child: the door itself needs a newer Python than the reaper does.
+door = sys.modules["contextree"] = type(sys)("contextree")
+door.__path__ = [os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "contextree")]
 
 from contextree.core import process
 from contextree.core.wire import errors

@@ -66,7 +66,8 @@ def serve_bulk(sock, up, down):
             return
         size, outwards = struct.unpack("!QQ", head)
         if outwards:
-            data.setdefault(size, b"\x5a" * size)
+            if size not in data:
+                data[size] = b"\x5a" * size
             view = memoryview(data[size])
             while view:
                 view = view[os.write(up, view) :]
