@@ -16,6 +16,9 @@ the sleep that it ended, so a late note is about a former sleep and silences nob
 
 The end comes at the end of a turn, on the loop thread: the last deferred functions run, then the listeners. A function
 that another thread defers at that moment either still runs or is taken back, and that thread gets ``Closed``.
+
+Why this file is long: a third of it is words; waking, turning and ending share ``_turn`` and ``_woken``, and must be
+read together to be believed.
 """
 
 import os

@@ -172,6 +172,7 @@ class Channel:
     # -- receiving, loop thread
 
     def receive(self, flags, view):
+        """One DATA frame came: hand it on, or keep it until its message is whole. Loop thread."""
         size = len(view)
         if self.flow is None:
             if flags & (MORE | FIN) == FIN and self.sent_fin and not self.out and not self.ended:

@@ -207,7 +207,8 @@ class Branch:
             self.plan.dialogue.note(data)
         self.partial.feed(data)
 
-    def close_stderr(self):
+    def close_stderr(self) -> None:
+        """Read no more of stderr; the last, partial line is told. Idempotent. Loop thread."""
         fd, self.errors = self.errors, None
         if fd is not None:
             self.broker.forget(fd)

@@ -87,7 +87,8 @@ def make_error(record, pickles):
     try:
         module, name, args, text, trace, context, pickled, fields = record
         where, kind, text, trace = (visible(str(part)) for part in (context, name, text, trace))
-        remote = RemoteError("%s in %s: %s" % (kind[:200], where[:200], text), type_name=visible("%s.%s" % (module, name))[:400],
+        remote = RemoteError("%s in %s: %s" % (kind[:200], where[:200], text),
+                             type_name=visible("%s.%s" % (module, name))[:400],
                              text=text, traceback=trace, context=where[:200])
     except (TypeError, ValueError):
         return ProtocolError("an exception record that is not one")

@@ -341,6 +341,7 @@ class RemoteChild(Child):
         pass
 
     def is_ours(self) -> bool:
+        """Never: another process reaps it."""
         return False
 
     def _peek(self):

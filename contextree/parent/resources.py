@@ -124,7 +124,7 @@ class Node:
 
 def distributions(importer, context):
     """Distributions of the root for ``importlib.metadata``, those that it shares."""
-    from importlib.metadata import Distribution
+    from importlib.metadata import Distribution  # novm: asked by importlib.metadata itself, so it is there
 
     class Remote(Distribution):
         """Metadata of a distribution that is installed at the root."""

@@ -150,6 +150,7 @@ class Template:
         return bool(data)
 
     def close_errors(self) -> None:
+        """Read no more of its stderr; the last, partial line is told. Idempotent. Loop thread."""
         fd, self.errors = self.errors, None
         if fd is not None:
             self.lines.end()
