@@ -97,7 +97,7 @@ class Call:
         try:
             while not self.cancelled:
                 try:
-                    item = next(generator)
+                    item = next(generator)  # type: ignore[arg-type]  # ``run`` made it
                 except StopIteration:
                     return channel.send(b"", True)
                 self.answer(item, False)
@@ -114,7 +114,7 @@ class Call:
             if over:  # at once, whoever else still knows it
                 self.generator = None
                 if hasattr(generator, "close"):
-                    generator.close()
+                    generator.close()  # type: ignore[union-attr]  # has it
 
     def answer(self, result, fin):
         """Encode and send one value."""

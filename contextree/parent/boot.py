@@ -30,6 +30,10 @@ from contextree.core.wire.routes import Blocks
 from contextree.parent.reaper import Reaper
 from contextree.parent.routing import clean
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 STDERR = 2  # kind of a log payload; 0 and 1 are in core.logs
 NEWS = 1.0  # seconds to wait for exit status and last lines once the link is gone
 LEFT = 0.5  # seconds for the link to end once the process has
@@ -70,8 +74,8 @@ class Branch:
         self.trusted = trusted
         self.state = "start"
         self.nonce = b"\ncontextree:" + os.urandom(16).hex().encode() + b"\n"
-        self.link = self.process = self.timer = self.command = None
-        self.terminal = self.slave = self.errors = None
+        self.link = self.process = self.timer = self.command = None  # type: Any  # there is a link from ``begin`` on
+        self.terminal = self.slave = self.errors = None  # type: Any  # descriptors
         self.noise = b""
         self.seen_alive = self.detached = False
         self.awaited = False  # is there a process of which we have not been told yet?
@@ -79,7 +83,7 @@ class Branch:
         self.lines = Bucket(2000, 20000)
         self.partial = Lines(self.line)
         self.result = Mailbox()
-        self.reason = self.error = self.quiet = None
+        self.reason = self.error = self.quiet = None  # type: Any
         self.status = None
         self.started = self.broker.clock()
         self.took = None
@@ -94,7 +98,7 @@ class Branch:
                                      window(self.plan))
         link.peer = self.id
         link.blocks.add(self.id, self.id + 1)
-        link.scan = self.scan
+        link.scan = self.scan  # type: ignore[assignment]
         link.pending = [first] if first else []
         engine.children[self.id] = self
         engine.add(link, self.id, engine.core.id, self.name, self.trusted, {
@@ -203,7 +207,8 @@ class Branch:
             self.plan.dialogue.note(data)
         self.partial.feed(data)
 
-    def close_stderr(self):
+    def close_stderr(self) -> None:
+        """Read no more of stderr; the last, partial line is told. Idempotent. Loop thread."""
         fd, self.errors = self.errors, None
         if fd is not None:
             self.broker.forget(fd)

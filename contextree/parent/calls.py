@@ -11,7 +11,7 @@ import threading
 try:
     from concurrent import futures
 except ImportError:  # Debian's python3-minimal has none: such a context can grow children and call them all the same
-    futures = None
+    futures = None  # type: ignore[assignment]
 
 from contextree.core import calls, process
 from contextree.core.mailbox import Mailbox
@@ -21,6 +21,10 @@ from contextree.core.wire.errors import (
     CallCancelled, CallTimeout, Closed, ContextreeError, ProtocolError, RemoteError, UnsupportedPlatform, UsageError,
     WouldBlockLoop,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 OWN = errors.__name__
 BACKLOG = 1 << 24  # bytes that may wait for one context before who calls it has to wait too
@@ -83,7 +87,8 @@ def make_error(record, pickles):
     try:
         module, name, args, text, trace, context, pickled, fields = record
         where, kind, text, trace = (visible(str(part)) for part in (context, name, text, trace))
-        remote = RemoteError("%s in %s: %s" % (kind[:200], where[:200], text), type_name=visible("%s.%s" % (module, name))[:400],
+        remote = RemoteError("%s in %s: %s" % (kind[:200], where[:200], text),
+                             type_name=visible("%s.%s" % (module, name))[:400],
                              text=text, traceback=trace, context=where[:200])
     except (TypeError, ValueError):
         return ProtocolError("an exception record that is not one")
@@ -100,7 +105,7 @@ def make_error(record, pickles):
             error = process.loads(pickled)
         plain = type(args) is tuple and isinstance(kind, type) and issubclass(kind, Exception)
         if plain and not isinstance(error, Exception):
-            error = kind(*args)
+            error = kind(*args)  # type: ignore[misc]  # a class: ``plain``
     except Exception:
         error = None
     if not isinstance(error, Exception):
@@ -185,7 +190,7 @@ def describe(function) -> str:
     return getattr(function, "__qualname__", None) or repr(function)[:80]
 
 
-class CallFuture(futures.Future if futures else object):
+class CallFuture(futures.Future if futures else object):  # type: ignore[misc]  # not where there are none
     """The Future of one call. ``cancel`` also tells the other end: what has not started there will not.
 
     >>> future = web.submit(pow, 2, 10)
@@ -197,7 +202,7 @@ class CallFuture(futures.Future if futures else object):
     without."""
 
     _state = futures and futures._base.PENDING
-    _result = _exception = channel = _raw = _made = _timer = _own = None
+    _result = _exception = channel = _raw = _made = _timer = _own = None  # type: Any
 
     def __init__(self, engine) -> None:
         if futures is None:
@@ -272,7 +277,7 @@ class CallFuture(futures.Future if futures else object):
             try:
                 raise error
             finally:
-                self = None  # noqa: PLW0642  the traceback holds this frame: no cycle of the two
+                self = None  # type: ignore[assignment]  # noqa: PLW0642  no cycle with the traceback
         return value
 
     def exception(self, timeout=None):

@@ -11,6 +11,10 @@ from contextree.parent import calls
 from contextree.parent.pickling import pack_call
 from contextree.parent.template import fork_plan
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 class Grower:
     """``fork``, ``local``, ``ssh``: children of this context. Each blocks until the child is up and returns its
@@ -23,14 +27,14 @@ class Grower:
 
     def grow(self, plan, via=None, **options) -> "Context":
         """Start a child by any ``contextree.connect.plan.Plan``: for connection methods of your own."""
-        context = self if via is None else via
+        context = self if via is None else via  # type: Any  # a Context or a Router
         return context._grow(plan, options)
 
     def fork(self, direct: bool = False, name: "str | None" = None, via=None, **options) -> "Context":
         """A forked child: from a clean template process, or (``direct``) of this very process with its memory.
 
         ``direct`` is for the process that calls; other contexts fork from their template."""
-        context = self if via is None else via
+        context = self if via is None else via  # type: Any  # a Context or a Router
         return context._grow(fork_plan(name), dict(options, direct=direct))
 
     def local(self, python=None, env=None, name: "str | None" = None, via=None, **options) -> "Context":

@@ -24,6 +24,10 @@ from contextree.parent.routing import Routing
 from contextree.parent.template import Template
 from contextree.parent.values import decode
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 making = process.allocate_lock()
 
 
@@ -62,10 +66,10 @@ class Engine(Routing):
         Routing.__init__(self, core, ids, bundle, decode, trusted)
         self.above = frozenset()  # ids of the ancestors
         self.contexts = {}
-        self.reaper = self.template = self._code = self._later = None
+        self.reaper = self.template = self._code = self._later = None  # type: Any
         self.lock = process.allocate_lock()
         self.template_lock = process.allocate_lock()
-        self.preload = ()
+        self.preload = ()  # type: tuple
         self.modules = ModuleService(self)
 
     # -- handles

@@ -65,7 +65,7 @@ class Node:
         self.package = package
         self.path = path
         self.folder = folder
-        self._names = None
+        self._names = None  # type: list | None
 
     @property
     def name(self) -> str:
@@ -124,7 +124,7 @@ class Node:
 
 def distributions(importer, context):
     """Distributions of the root for ``importlib.metadata``, those that it shares."""
-    from importlib.metadata import Distribution
+    from importlib.metadata import Distribution  # novm: asked by importlib.metadata itself, so it is there
 
     class Remote(Distribution):
         """Metadata of a distribution that is installed at the root."""

@@ -301,7 +301,7 @@ class Routing:
         if core.upstream is not None:
             core.upstream.send(LOGS, bytes(raw))
         else:
-            self.on_log(info, view)
+            self.on_log(info, view)  # type: ignore[attr-defined]  # Engine has it
 
     # -- police
 
@@ -352,7 +352,7 @@ class Routing:
     def security(self, link, what):
         """Tell the log, at a bounded rate."""
         if link.complaints.take(self.broker.clock()):
-            self.on_security(link.peer, what)
+            self.on_security(link.peer, what)  # type: ignore[attr-defined]  # as well
 
     def granted(self, kind, src, dst) -> bool:
         """Whether contexts may talk sideways; who may open may be answered."""

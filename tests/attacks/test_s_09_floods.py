@@ -1,4 +1,7 @@
-"""S-10 to S-12, S-38, S-39 and what belongs to them: floods, frames that never end, credit, windows, fuzz."""
+"""S-10 to S-12, S-38, S-39 and what belongs to them: floods, frames that never end, credit, windows, fuzz.
+
+Why this file is long: one flood after the other against the same tree, which is built once.
+"""
 
 import random
 import threading

@@ -162,7 +162,7 @@ class Bucket:
     def __init__(self, rate: float, burst: float) -> None:
         self.rate = rate
         self.burst = self.level = burst
-        self.since = None
+        self.since = None  # type: float | None
 
     def take(self, now: float, count: float = 1) -> bool:
         """Take ``count`` tokens at time ``now`` (seconds); False when there are not enough."""
