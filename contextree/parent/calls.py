@@ -50,12 +50,17 @@ def unpack(engine, pickles, data):
         return data[1:]
     if form == calls.VALUE:
         return engine.decode(data[1:])
-    if form == calls.ERROR:
-        raise make_error(engine.decode(data[1:]), pickles)
-    if form not in (calls.PICKLED, calls.BUFFERS) or not pickles:
+    if form != calls.ERROR and (form not in (calls.PICKLED, calls.BUFFERS) or not pickles):
         raise ProtocolError("an answer of form %d, which this context may not send" % form)
-    calls.here.router = engine.core
-    return calls.unpack(data)
+    here = calls.here
+    before = getattr(here, "router", None)
+    here.router = engine.core  # for Contexts in it, and no longer: with two routers a later unpickling would take any
+    try:
+        if form == calls.ERROR:
+            raise make_error(engine.decode(data[1:]), pickles)
+        return calls.unpack(data)
+    finally:
+        here.router = before
 
 
 def visible(text):
