@@ -24,7 +24,7 @@ from contextree.core.wire.frames import (
     OPEN, OPEN_HEAD, OPENER, PING, PONG, REFUSED, RESET, RESOURCE, ROUTE_ADD, ROUTE_DEL, SIZE, frame,
 )
 from contextree.core.wire.flow import CONTROL_LIMIT
-from contextree.core.wire.routes import Blocks, valid_name
+from contextree.core.wire.routes import FULL_NAME, Blocks, valid_name
 from contextree.parent.values import decode
 from contextree.parent import child_state
 
@@ -404,7 +404,7 @@ class Routing:
         """Add or update a context below a child."""
         old = self.infos.get(number)
         above = self.infos.get(parent)
-        if (type(number) is not int or number not in link.blocks or number == link.peer or not valid_name(name)
+        if (type(number) is not int or number not in link.blocks or number == link.peer or not valid_name(name, FULL_NAME)
                 or above is None or above.link is not link or type(facts) is not dict
                 or state not in ("connecting", "up")
                 or not name.startswith(above.name + ".") or number in self.gone
