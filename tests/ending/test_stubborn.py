@@ -1,4 +1,4 @@
-"""MT-08 to MT-11: children that do not want to end, and what others notice of it: nothing; also on a machine that is busy."""
+"""MT-08 to MT-11: children that do not want to end, and what others notice of it: nothing; on a busy machine too."""
 
 import os
 import statistics
