@@ -4,7 +4,9 @@ import pytest
 
 import contextree
 from contextree.core.wire import values
-from contextree.core.wire.frames import CALL, CALLS, DATA, FIN, IDS, NUMBER, OPEN, PING, PONG, RESET, ROUTE_ADD, ROUTE_DEL
+from contextree.core.wire.frames import (
+    CALL, CALLS, DATA, FIN, IDS, NUMBER, OPEN, PING, PONG, RESET, ROUTE_ADD, ROUTE_DEL,
+)
 from contextree.testing import ScriptedChild
 from tests.attacks import functions
 from tests.lab.poll import until
@@ -42,7 +44,7 @@ def test_s_40_without_a_grant_siblings_are_refused_where_their_ways_meet(family)
 
 @pytest.mark.leaks("the family of this module starts its threads when they are first needed")
 def test_s_40_p_63_p_24_a_grant_binds_both_subtrees_in_one_direction(family):
-    router, a, b, middle, left, right = family
+    router, a, b, _middle, left, right = family
     router.grant(left, right)
     assert left.call(functions.call_other, right, 5) == (5, right.id)
     with pytest.raises(contextree.Refused):
@@ -66,7 +68,7 @@ def test_s_40_p_63_p_24_a_grant_binds_both_subtrees_in_one_direction(family):
 
 @pytest.mark.leaks("the family of this module starts its threads when they are first needed")
 def test_mt_06_a_name_is_the_same_in_every_ancestor(family):
-    router, a, _b, middle, left, _right = family
+    _router, _a, _b, middle, left, _right = family
     third = left.fork(name="third")
     try:
         assert third.name == "middle.left.third"
