@@ -10,6 +10,8 @@ Frames are forwarded as they come, never reassembled. What is forwarded waits in
 but itself, and beyond that only when they have left, so that memory stays bounded.
 
 Tables and links belong to the loop thread; ``link_to`` and the look-ups read them from any thread.
+
+Why this file is long: who may send what is decided in one place, beside the tables that it is decided by.
 """
 
 from collections import deque
