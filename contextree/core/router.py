@@ -129,9 +129,9 @@ class Channel:
 
     @property
     def full(self) -> bool:
-        """So much waits for credit or room that it is wise to produce no more. A few items more than none: the loop writes
-        them at once, where a producer that stopped after each would be woken for each."""
-        return len(self.out) > 8 or bool(self.out) and self.link.unsent >= AHEAD
+        """So much waits for credit or room that it is wise to produce no more. A few items more than none: the loop
+        writes them at once, where a producer that stopped after each would be woken for each."""
+        return len(self.out) > 8 or (bool(self.out) and self.link.unsent >= AHEAD)
 
     def cancel(self, code: int = CANCEL, text: str = "cancelled") -> None:
         """Reset the channel: the other end is told, this end ends with the error of ``code``. Any thread;
