@@ -142,8 +142,8 @@ def wait_for_room(context) -> None:
     """Wait while more than ``BACKLOG`` bytes are on their way to ``context``; never on the loop thread.
 
     What waits for other contexts behind the same link does not count: one that takes nothing must not hold up its
-    siblings.
-    It looks again every few milliseconds rather than be woken, so that sending, the hot path, has nobody to wake."""
+    siblings. It looks again every few milliseconds rather than be woken, so that sending, the hot path, has nobody to
+    wake."""
     link = context.engine.core.link_to(context.id)
     if link is None or process.get_ident() == context.engine.broker.thread:
         return
