@@ -14,7 +14,7 @@ from contextree.master import bundle
 from contextree.master.finder import Finder
 from contextree.master.logs import Logs
 from contextree.master.values import decode
-from contextree.parent import boot
+from contextree.parent import ends
 from contextree.parent.context import Context
 from contextree.parent.engine import Engine
 
@@ -154,7 +154,7 @@ class RootEngine(Engine):
     def end(self, grace: float, then: Callable[[], object]) -> None:
         """End all children: they have ``grace`` seconds, and are killed two seconds later; then call ``then``. Loop
         thread."""
-        boot.end_all(self, grace, then)
+        ends.end_all(self, grace, then)
 
     # -- what children say
 
