@@ -35,6 +35,10 @@ def median(values):
     return sorted(values)[len(values) // 2]
 
 
+def unread_bytes(stream):
+    return sum(cost for _, _, cost in list(stream.mailbox.items))
+
+
 def in_background(function, *args):
     future = futures.Future()
 
@@ -74,7 +78,7 @@ def test_b_05_one_unread_stream_of_fifty_holds_up_nobody(router):
     others = [child.stream(functions.chunks, 20) for _ in range(49)]
     assert sum(len(piece) for piece in itertools.chain(*others)) == 49 * 20 * 65536
     until(lambda: len(unread.mailbox), "the unread one to have something")
-    waiting = sum(cost for _, _, cost in list(unread.mailbox.items))
+    waiting = unread_bytes(unread)
     assert 0 < waiting <= CREDIT_START, "nobody reads it, so it has got its first window and no more"
     assert rss() - before < 64 * MB
     unread.close()
@@ -157,9 +161,8 @@ def test_b_10_many_senders_and_a_slow_reader_keep_to_the_budget(router):
     before = rss()
     streams = [child.stream(functions.endless) for child in children for _ in range(5)]
     full = CREDIT_START - 2 * 65536
-    until(lambda: all(sum(cost for _, _, cost in list(stream.mailbox.items)) >= full for stream in streams),
-          "all to be full", 30)
-    held = sum(cost for stream in streams for _, _, cost in list(stream.mailbox.items))
+    until(lambda: all(unread_bytes(stream) >= full for stream in streams), "all to be full", 30)
+    held = sum(unread_bytes(stream) for stream in streams)
     assert held <= len(streams) * CREDIT_START
     for _ in range(3):
         for stream in streams:
@@ -234,8 +237,7 @@ def test_b_05_small_and_large_items_of_one_stream_stay_in_order_through_a_relay(
 
 
 def test_b_08_a_defer_flood_of_other_threads_stops_no_sender(router):
-    """The queue of deferred functions is full: whoever holds a link's lock must not wait for the loop, which may want
-    it."""
+    """The queue of deferred functions is full: who holds a link's lock must not wait for the loop."""
     child = router.local()
     broker = router.broker
     gate = process.Waiter()
@@ -252,8 +254,7 @@ def test_b_08_a_defer_flood_of_other_threads_stops_no_sender(router):
 
 
 def test_b_06_who_submits_without_reading_waits_when_too_much_is_under_way(router):
-    """A child that does not run takes nothing: the outgoing queue stops at its limit, and goes on when the child
-    does."""
+    """A child that does not run takes nothing: the outgoing queue stops at its limit, and goes on with the child."""
     child = router.local()
     child.call(functions.echo, 1)
     link = router.engine.children[child.id].link
