@@ -210,6 +210,12 @@ class Importer:
 
         return resources.Reader(self, name)
 
+    def get_data(self, path):
+        """The bytes of a file in the folder of a package of ours, for ``pkgutil.get_data``."""
+        from contextree.parent import resources
+
+        return resources.data(self, path)
+
     def load_main(self) -> None:
         """Make the master's main script importable as ``__main__``, run under another name so that its guard holds."""
         acquire_lock()

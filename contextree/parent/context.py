@@ -78,6 +78,12 @@ class Context(Grower):
     def __reduce__(self):
         return restore, (self.id, self.name)
 
+    def __copy__(self) -> "Context":
+        return self
+
+    def __deepcopy__(self, memo) -> "Context":
+        return self
+
     # -- calls
 
     def call(self, __function, *args, **kwargs):
@@ -281,7 +287,11 @@ class Context(Grower):
 def restore(number: int, name: str) -> Context:
     """The handle for a context that was passed in a message: the same object as before, in the router that is
     unpickling."""
-    core = core_calls.here.router
+    from contextree.core import main as life
     from contextree.parent.engine import engine_of
 
+    core = getattr(core_calls.here, "router", None) or (life.child and life.child.router)
+    if core is None:
+        raise UsageError("<Context %d %s> means nothing here: a context is unpickled where it is an argument or a result of "
+                         "a call, or within a context" % (number, name))
     return engine_of(core).context(number, name)

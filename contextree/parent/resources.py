@@ -29,6 +29,18 @@ def source(importer, name):
     return decode_source(decompress(records[0][3]))
 
 
+def data(importer, path) -> bytes:
+    """The file ``path``, which is in the folder of a package as its ``__file__`` tells it; else FileNotFoundError.
+
+    The root decides what may be had: a path that leads out of the package is refused there."""
+    packages = [(record[2].rpartition("/")[0] + "/", name) for name, record in list(importer.records.items())
+                if record[4] is True and record[2]]
+    for folder, name in sorted(packages, reverse=True):  # the innermost first
+        if path.startswith(folder):
+            return Node(importer, name, path[len(folder):]).read_bytes()
+    raise FileNotFoundError(2, "in no package that came from the master", path)
+
+
 class Reader:
     """``importlib.resources`` for one package: the old ResourceReader protocol and ``files()``."""
 
