@@ -6,7 +6,7 @@ from contextree.core import calls as core_calls
 from contextree.core import process
 from contextree.core.wire.errors import CallTimeout, Closed, ContextDied, UsageError
 from contextree.core.wire.frames import CONTROL, MAIN, PICKLE, PICKLE5, PING, SERVICE, frame
-from contextree.core.wire.routes import valid_name
+from contextree.core.wire.routes import FULL_NAME, valid_name
 from contextree.parent import calls
 from contextree.parent.pickling import pack_call
 from contextree.parent.template import fork_plan
@@ -148,8 +148,12 @@ class Context(Grower):
         self.engine.check_fork()
         from contextree.parent import control
 
-        if not valid_name(plan.name.replace("{id}", "1")):
-            raise UsageError("%r cannot be a name: wanted 1 to 128 letters, digits and _.@:-" % plan.name)
+        last = isinstance(plan.name, str) and plan.name.replace("{id}", "1" * 10)
+        if not valid_name(last):
+            raise UsageError("%r cannot be a name: wanted 1 to 128 letters, digits and _.@:-" % (plan.name,))
+        if self.id and len(self.name) + 1 + len(last) > FULL_NAME:
+            raise UsageError("%s.%s is longer than %d characters: give shorter names by name="
+                             % (self.name, plan.name, FULL_NAME))
         if options.get("threads"):
             options = dict(options)
         threads = options.pop("threads", 0)

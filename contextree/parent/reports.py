@@ -16,7 +16,7 @@ from contextree.core.wire.errors import ContextDied, ContextreeError, PeerError,
 from contextree.core.wire.frames import (
     BROKEN, CONTROL, IDS, LOG, LOGS, MAX_HOPS, NUMBER, OPEN, REFUSED, ROUTE_ADD, ROUTE_DEL, frame,
 )
-from contextree.core.wire.routes import Blocks, valid_name
+from contextree.core.wire.routes import FULL_NAME, Blocks, valid_name
 from contextree.parent import child_state
 
 STRIKES = 20  # violations of the protocol proper, for which no honest child has a reason
@@ -220,7 +220,7 @@ class Subtree:
         """Add or update a context below a child."""
         old = self.infos.get(number)
         above = self.infos.get(parent)
-        if (type(number) is not int or number not in link.blocks or number == link.peer or not valid_name(name)
+        if (type(number) is not int or number not in link.blocks or number == link.peer or not valid_name(name, FULL_NAME)
                 or above is None or above.link is not link or type(facts) is not dict
                 or state not in ("connecting", "up")
                 or not name.startswith(above.name + ".") or number in self.gone

@@ -254,4 +254,4 @@ def launch(engine, plan, options, direct=False, wait=True):
 
 def fork_plan(name=None) -> Plan:
     """The Plan of a forked child: nothing to run, limits for its phases."""
-    return Plan([], name or "fork.{id}", "fork", trusted=True)
+    return Plan([], "fork.{id}" if name is None else name, "fork", trusted=True)

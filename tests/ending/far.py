@@ -44,3 +44,17 @@ def count_of_calls():
 
     frames = sys._current_frames().values()
     return sum(frame.f_code.co_name == "run" and "function" in frame.f_locals for frame in frames)
+
+
+def be_stubborn():
+    """Ignore signals, close the link, and go on: neither TERM nor the loss of the parent ends this process."""
+    import signal
+
+    from contextree.core import main as life
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    life.child.link.on_lost = lambda link, reason: None
+    hang_up()
+    while True:
+        signal.pause()

@@ -313,3 +313,29 @@ def test_warnings_are_filtered_as_before(router):
     child = router.fork(direct=True)
     assert [item[0] for item in warnings.filters] == before
     assert child.call(far.filters) == before
+
+
+def test_mt_17_sockets_of_the_user_on_0_1_and_2(tmp_path):
+    """Every kind of child starts with open standard descriptors; the sockets of the program stay what they are."""
+    script, result = tmp_path / "script.py", tmp_path / "result"
+    script.write_text(f"""
+import contextree, os, socket
+from tests.fork import far
+for fd in (0, 1, 2):
+    os.close(fd)
+one, two = socket.socketpair()
+three = socket.socket(socket.AF_UNIX)
+low = [one.fileno(), two.fileno(), three.fileno()]
+with contextree.Router() as router:
+    a, b, c = router.fork(), router.fork(direct=True), router.local()
+    ids = a.call(far.grow, "direct") + b.call(far.grow, "fork") + c.call(far.grow, "local")
+    all = [a, b, c] + [router.context_by_id(number) for number in ids]
+    good = [child.call(far.add, 2, 3) for child in all]
+    kinds = {{tuple(child.call(far.kinds_of_stdio)) for child in all}}
+    one.sendall(b"mine")
+    mine = two.recv(9)
+with open({str(result)!r}, "w") as file:
+    file.write(repr((low, good, kinds, mine)))
+""")
+    program(f"import os; os._exit(os.system('{sys.executable} {script}') >> 8)")
+    assert eval(result.read_text()) == ([0, 1, 2], [5] * 6, {("char", "pipe", "pipe")}, b"mine")  # noqa: S307

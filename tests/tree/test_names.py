@@ -1,5 +1,6 @@
 """Names, ids and handles: the same everywhere, and early; what the tree tells of itself."""
 
+import functools
 import logging
 import os
 import re
@@ -8,6 +9,8 @@ import sys
 import pytest
 
 import contextree
+from contextree.connect.plan import PYTHON, Plan
+from tests.lab import processes
 from tests.lab.poll import until
 from tests.tree import far
 
@@ -83,10 +86,51 @@ def test_a_child_grows_a_child_and_hands_it_up(router):
     assert "first.own" in first.call(far.tree_here)
 
 
-def test_names_that_are_not(router):
-    for name in ("a/b", "", "a b", "x" * 129, "a\n", 3):
-        with pytest.raises(contextree.UsageError):
-            router.local(name=name)
+def nothing_was_started(router, context):
+    """There is ``context`` and nothing else, and no id has been used up."""
+    assert router.contexts == [context] and not processes.descendants(context.pid)
+    assert [who[0] for who in processes.descendants(os.getpid()) if processes.alive(who)] == [context.pid]
+    assert router.local().id == context.id + 1
+
+
+@pytest.mark.parametrize("name", ["a/b", "", "a b", "x" * 129, "x" * 200, "a\n", 3, b"a", ["a"], "\x1b[31m"])
+def test_names_that_are_not(router, name):
+    """Nothing is started and no id is used up."""
+    context = router.local()
+    for grow in (router.local, router.fork, context.local, context.fork, functools.partial(router.fork, direct=True),
+                 functools.partial(router.ssh, "host"), functools.partial(context.ssh, "host")):
+        with pytest.raises(contextree.UsageError, match="name"):
+            grow(name=name)
+    with pytest.raises(contextree.UsageError, match="name"):
+        context.grow(Plan([PYTHON], name, "mine"))
+    nothing_was_started(router, context)
+
+
+def test_full_names_are_long_and_have_an_end(router):
+    """Each part has 128 characters, the whole 512: what would not be known above is not started."""
+    context = router.local(name="a" * 128)
+    for letter in "bc":
+        context = context.fork(name=letter * 128)
+    assert router.context_by_id(context.id).name == ".".join(letter * 128 for letter in "abc")
+    with pytest.raises(contextree.UsageError, match="longer than 512 characters: give shorter names by name="):
+        context.fork(name="d" * 128)
+    below = context.fork(name="d" * 125)
+    assert len(below.name) == 512 and below.call(len, "abc") == 3
+    with pytest.raises(contextree.UsageError, match="longer than 512"):
+        below.local()
+    assert len(router.contexts) == 4 and context.children == [below] and not below.children
+
+
+def test_unknown_keywords_are_named_and_start_nothing(router):
+    context = router.local(name="first")
+    for grow in (router.local, router.fork, context.local, context.fork, functools.partial(router.fork, direct=True),
+                 functools.partial(router.local, via=context), functools.partial(router.ssh, "host"),
+                 functools.partial(context.ssh, "host")):
+        with pytest.raises((contextree.UsageError, TypeError), match="bogus"):
+            grow(bogus=1)
+    with pytest.raises(contextree.UsageError, match="direct"):
+        context.fork(direct=True)
+    nothing_was_started(router, context)
 
 
 def test_tree_shows_what_there_is(router):

@@ -2,11 +2,12 @@
 
 MAX_ID = (1 << 32) - 1
 EXTRA = "_.@:-"
+FULL_NAME = 512  # characters of a name with those of all ancestors before it
 
 
-def valid_name(name) -> bool:
-    """1 to 128 letters, digits and ``_.@:-``: safe in logs, terminals and file names."""
-    return isinstance(name, str) and 0 < len(name) <= 128 and all(c.isalnum() or c in EXTRA for c in name)
+def valid_name(name, limit=128) -> bool:
+    """1 to ``limit`` letters, digits and ``_.@:-``: safe in logs, terminals and file names."""
+    return isinstance(name, str) and 0 < len(name) <= limit and all(c.isalnum() or c in EXTRA for c in name)
 
 
 class Blocks:
