@@ -12,8 +12,9 @@ from contextree.core.wire.errors import (
 )
 from contextree.core.wire.values import register as register_type
 from contextree.master.router import Router
-from contextree.parent.calls import CallFuture, Stream, register_exception
+from contextree.parent.calls import Stream, register_exception
 from contextree.parent.context import Context
+from contextree.parent.future import CallFuture
 from contextree.parent.router import current_router
 
 __version__ = "0.1.0"

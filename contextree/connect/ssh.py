@@ -37,8 +37,9 @@ from contextree.core.wire.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from os import PathLike
     from typing import Dict, Optional, Sequence, Tuple, Union
+
+    from _typeshed import StrPath
 
 HOST_KEYS = {"strict": "yes", "accept-new": "accept-new", "off": "no"}
 
@@ -48,14 +49,14 @@ _IPV6 = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[\w.-]+)?")
 
 
 def plan(host: str, user: "Optional[str]" = None, port: "Union[None, int, str]" = None,
-         identity_file: "Union[None, str, PathLike[str]]" = None, password: "Optional[str]" = None,
+         identity_file: "Optional[StrPath]" = None, password: "Optional[str]" = None,
          passphrase: "Optional[str]" = None, python: "Union[str, Sequence[str]]" = "python3",
-         ssh_config: "Union[None, str, PathLike[str]]" = None, jump: "Union[None, str, Sequence[str]]" = None,
-         host_keys: str = "strict", known_hosts: "Union[None, str, PathLike[str]]" = None,
+         ssh_config: "Optional[StrPath]" = None, jump: "Union[None, str, Sequence[str]]" = None,
+         host_keys: str = "strict", known_hosts: "Optional[StrPath]" = None,
          extra_args: "Sequence[str]" = (), ssh: "Union[str, Sequence[str]]" = "ssh",
          connect_timeout: "Union[float, Dict[str, float]]" = 30, keepalive: int = 1, keepalive_count: int = 3,
          compression: bool = False, forward_agent: bool = False,
-         control_path: "Union[None, str, PathLike[str]]" = None, plain_prompts: bool = False,
+         control_path: "Optional[StrPath]" = None, plain_prompts: bool = False,
          name: "Optional[str]" = None) -> Plan:
     """A Plan for an interpreter on `host`.
 

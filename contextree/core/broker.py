@@ -16,6 +16,9 @@ the sleep that it ended, so a late note is about a former sleep and silences nob
 
 The end comes at the end of a turn, on the loop thread: the last deferred functions run, then the listeners. A function
 that another thread defers at that moment either still runs or is taken back, and that thread gets ``Closed``.
+
+Why this file is long: a third of it is words; waking, turning and ending share ``_turn`` and ``_woken``, and must be
+read together to be believed.
 """
 
 import os
@@ -87,8 +90,8 @@ class Broker:
         self._inside = False
         self.thread = None  # identity of the thread that drives the loop
         self.running = False  # on a thread of its own
-        self._ending = None
-        self.closed = None  # None, or the exception that later users get
+        self._ending = None  # type: BaseException | None
+        self.closed = None  # type: BaseException | None  # the exception that later users get
         self._done = process.Waiter()
         self._listeners = []
         self.buffer = None
@@ -97,7 +100,7 @@ class Broker:
         self.slowest = (0.0, "")
         self._mark = 0  # when so many functions have run, those are done that were waiting ...
         self._marked = clock()  # ... at this time
-        self._wake = _WriteEnd()
+        self._wake = _WriteEnd()  # type: _WriteEnd | None
         self._wake_r, self._wake.fd = process.pipe()
         self.unit = 1
         self._poller = poller
@@ -204,12 +207,12 @@ class Broker:
         if entry is None:
             self._poller.register(fd, mask)
             entry = self._entries[fd] = _Entry()
-            entry.turn = self._turn
+            entry.turn = self._turn  # type: ignore[attr-defined]  # one of __slots__
         elif entry.mask != mask:
             self._poller.modify(fd, mask)
-        entry.mask = mask
-        entry.read = read
-        entry.write = write
+        entry.mask = mask  # type: ignore[union-attr]  # one of __slots__
+        entry.read = read  # type: ignore[union-attr]  # one of __slots__
+        entry.write = write  # type: ignore[union-attr]  # one of __slots__
 
     def forget(self, fd: int) -> None:
         """Stop watching; harmless when nothing is watched. Always before the descriptor is closed."""
@@ -279,7 +282,7 @@ class Broker:
             if entry.read and mask & ~WRITE:
                 start = self._call(start, entry.read, ())
             if entry.write and mask & (WRITE | TROUBLE) and entries.get(fd) is entry:
-                start = self._call(start, entry.write, ())
+                start = self._call(start, entry.write, ())  # type: ignore[union-attr]  # not None: see above
         if self._timers:
             self._run_timers(start)
 

@@ -166,7 +166,9 @@ class Importer:
         from _frozen_importlib import ModuleSpec
 
         name, form, path, data, package = record
-        spec = ModuleSpec(name, None if form == NAMESPACE else self, origin=path, is_package=package)
+        # the loader protocol, without its base class, which would cost an import
+        spec = ModuleSpec(name, None if form == NAMESPACE else self,  # type: ignore[arg-type]
+                          origin=path, is_package=package)
         spec.has_location = bool(path) and form != NAMESPACE
         return spec
 
@@ -208,6 +210,12 @@ class Importer:
 
         return resources.Reader(self, name)
 
+    def get_data(self, path):
+        """The bytes of a file in the folder of a package of ours, for ``pkgutil.get_data``."""
+        from contextree.parent import resources
+
+        return resources.data(self, path)
+
     def load_main(self) -> None:
         """Make the master's main script importable as ``__main__``, run under another name so that its guard holds."""
         acquire_lock()
@@ -220,7 +228,7 @@ class Importer:
             module = type(sys)("__mp_main__")
             module.__file__ = record[2]
             module.__package__ = record[4]  # of python -m
-            module.__loader__ = self
+            module.__loader__ = self  # type: ignore[assignment]  # as above
             self.main = sys.modules["__mp_main__"] = sys.modules["__main__"] = module
             try:
                 exec(self.get_code("__main__"), module.__dict__)

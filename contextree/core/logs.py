@@ -86,7 +86,7 @@ class Hook:
     def __init__(self, router, level) -> None:
         self.router = router
         self.level = level
-        self.installed = None
+        self.installed = None  # type: object
         if "logging" in sys.modules:
             self.install(sys.modules["logging"])
         else:
@@ -104,13 +104,13 @@ class Hook:
         else:
             return None
         loader = spec.loader
-        run = loader.exec_module
+        run = loader.exec_module  # type: ignore[union-attr]  # who finds logging has a loader for it
 
         def exec_module(module):
             run(module)
             self.install(module)
 
-        loader.exec_module = exec_module
+        loader.exec_module = exec_module  # type: ignore[method-assign, union-attr]  # for this one object
         return spec
 
     def install(self, logging) -> None:

@@ -31,7 +31,7 @@ class Mailbox:
         self.items = deque()
         self.waiters = deque()
         self.lock = process.allocate_rlock()
-        self.closed = None  # the exception that waiters get once the items are gone
+        self.closed = None  # type: BaseException | None  # the exception that waiters get once the items are gone
         self.on_take = on_take  # called with each item that was taken, without the lock; if it raises, the item stays
 
     def put(self, item) -> None:
@@ -80,7 +80,7 @@ class Mailbox:
                     raise _fresh(error)
                 if left is not None and left <= 0:
                     raise CallTimeout("nothing came within %s s" % timeout)
-                waiter.wait(left)
+                waiter.wait(left)  # type: ignore[union-attr]  # made above, as there was no error
             if self.on_take is not None:
                 self.on_take(item)
             return item

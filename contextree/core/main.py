@@ -8,7 +8,7 @@ process leaves by ``os._exit``, with what was printed and logged sent before. A 
 
 import os
 import sys
-from _signal import SIG_SETMASK, pthread_sigmask
+from _signal import SIG_SETMASK, pthread_sigmask  # type: ignore[import-not-found]  # signal imports enum
 
 from contextree.core import process
 from contextree.core.broker import Broker
@@ -23,7 +23,8 @@ from contextree.core.wire.errors import ContextDied
 from contextree.core.wire.frames import CONTROL, HELLO, NUMBER, SHARE, frame
 
 LOST_GRACE = 2.0  # seconds that a running call has to end in when the parent is gone
-child = None  # the Child of this process, if it is one
+# the Child of this process, if it is one; what asks for it runs in a child
+child = None  # type: Child  # type: ignore[assignment]
 old_stdio = []
 
 
@@ -37,14 +38,13 @@ class Child:
         self.config = config
         self.bundle = config.get("bundle") or bundle
         self.forked = forked
-        self.leaving = None
+        self.leaving = None  # type: object
         self.status = 0
         self.broker = broker = Broker(name=config["name"])
         self.router = router = Router(broker, config["id"], config["name"])
         router.max_message = config["max_message"]
         self.link = link = router.upstream = Link(broker, process.own(rfd), process.own(wfd), router.receive, self.lost,
-                                                  router.id,
-                                                config["window"])
+                                                  router.id, config["window"])
         router.on_goaway = self.goaway
         self.importer = Importer.of(router, config["parent"], config.get("records", ()))
         self.calls = Calls(router, self.importer)
@@ -117,7 +117,7 @@ class Child:
                 stream.flush()
             except Exception:
                 pass  # closed, or full: it was theirs
-        self.output.end()
+        self.output.end()  # type: ignore[attr-defined]  # see stdio
         self.flush(tries)
 
     def flush(self, tries):
@@ -141,11 +141,12 @@ def stdio(owner: Child) -> None:
         os.dup2(null, 2)
     if null > 2:
         os.close(null)
-    owner.output = Output(owner.router)
+    owner.output = Output(owner.router)  # type: ignore[attr-defined]  # not before there is a router
     old_stdio.extend((sys.stdin, sys.stdout, sys.stderr))
-    sys.stdin = sys.__stdin__ = open(0, closefd=False)
-    sys.stdout = sys.__stdout__ = open(1, "w", 1, "utf-8", "surrogateescape", closefd=False)
-    sys.stderr = sys.__stderr__ = open(2, "w", 1, "utf-8", "backslashreplace", closefd=False)
+    # typeshed has them Final, for everybody but a process that has got new descriptors
+    sys.stdin = sys.__stdin__ = open(0, closefd=False)  # type: ignore[misc]
+    sys.stdout = sys.__stdout__ = open(1, "w", 1, "utf-8", "surrogateescape", closefd=False)  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = open(2, "w", 1, "utf-8", "backslashreplace", closefd=False)  # type: ignore[misc]
 
 
 def boot(read, bundle: bytes) -> None:

@@ -16,7 +16,7 @@ import sys
 try:
     from _pickle import dumps, loads  # the C half alone: pickle.py costs 5 ms more to import
 except ImportError:
-    from pickle import dumps, loads  # noqa: F401
+    from pickle import dumps, loads
 from time import monotonic
 
 FOREVER = float("inf")
@@ -144,4 +144,4 @@ def forked() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=forked)
+    os.register_at_fork(after_in_child=forked)  # novm

@@ -26,9 +26,14 @@ from contextree.core.wire.frames import (
     SIZE, TOO_BIG, VERSION, frame,
 )
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 CHUNK = MAX_PAYLOAD
 IDS_PAIR = Struct("!II")
 SMALL = 16384  # a message up to this travels in the class of calls, a larger one as bulk
+AHEAD = 1 << 18  # bytes that wait on a link for one context before who produces more for it waits too
 MAX_MESSAGE = 1 << 30
 ERRORS = {CANCEL: CallCancelled, NO_CHANNEL: PeerError, NO_CONTEXT: ContextDied, REFUSED: Refused, TOO_BIG: NotSendable,
           DIED: ContextDied, BROKEN: ProtocolError}
@@ -50,12 +55,12 @@ class Channel:
         self.credit = credit
         self.out = []  # [view, flags of its last frame], oldest first
         self.ringed = self.sent_fin = self.got_fin = False
-        self.first = DATA
+        self.first = DATA  # the kind of the next frame
         self.window = window
         self.flow = None  # a Receiving, once more than one frame comes in
         self.parts = None  # a BytesIO while a message of several frames comes in: it grows in place
         self.size = self.held = self.waiting = 0
-        self.on_message = self.on_end = self.on_room = self.ended = self.tag = None
+        self.on_message = self.on_end = self.on_room = self.ended = self.tag = None  # type: Any
         self.broken = False  # the other end sent more than it had credit for
         self.pickles = False  # may what comes be unpickled?
 
@@ -79,7 +84,7 @@ class Channel:
                 size = len(data)
                 if size <= SMALL and size + SIZE <= self.credit and not self.out:
                     self.credit -= size + SIZE
-                    kind, self.first = self.first, DATA
+                    kind, self.first = self.first, DATA  # type: ignore[assignment]  # from now on of the frame
                     link.send_locked(CALLS, HEADER.pack(VERSION | kind, flags, CALLS, 0, self.number, self.peer,
                                                         self.router.id, size) + data, flush)
                     data = None
@@ -124,8 +129,9 @@ class Channel:
 
     @property
     def full(self) -> bool:
-        """Something waits for credit or room, so it is wise to produce no more."""
-        return bool(self.out)
+        """So much waits for credit or room that it is wise to produce no more. A few items more than none: the loop
+        writes them at once, where a producer that stopped after each would be woken for each."""
+        return len(self.out) > 8 or (bool(self.out) and self.link.unsent.get(self.peer, 0) >= AHEAD)
 
     def cancel(self, code: int = CANCEL, text: str = "cancelled") -> None:
         """Reset the channel: the other end is told, this end ends with the error of ``code``. Any thread;
@@ -172,6 +178,7 @@ class Channel:
     # -- receiving, loop thread
 
     def receive(self, flags, view):
+        """One DATA frame came: hand it on, or keep it until its message is whole. Loop thread."""
         size = len(view)
         if self.flow is None:
             if flags & (MORE | FIN) == FIN and self.sent_fin and not self.out and not self.ended:
@@ -238,16 +245,16 @@ class Router:
         self.name = name
         self.names = {number: name}
         self.generation = process.generation
-        self.upstream = None
-        self.engine = None  # contextree.parent's half, once there are children
+        self.upstream = None  # type: Any
+        self.engine = None  # type: Any  # contextree.parent's half, once there are children
         self.channels = {}
         self.grown = set()  # those with a larger window than the first
         self.openers = {}
         self.numbers = count(1)
         self.max_message = MAX_MESSAGE
-        self.on_goaway = self.on_log = None
+        self.on_goaway = self.on_log = None  # type: Any
         self.pings = {}
-        self.closed = None
+        self.closed = None  # type: ContextreeError | None
         self.count = {"late": 0, "unknown": 0, "violations": 0, "opened": 0, "resets": 0}
 
     # -- any thread

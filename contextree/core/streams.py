@@ -28,6 +28,10 @@ from contextree.core.wire.frames import (
     ACK, CONTROL, ECHO, HEADER, LOGS, MAX_PAYLOAD, NUMBER, PROBE, SIZE, VERSION, frame,
 )
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 BATCH = 1 << 18  # bytes for one writev
 FIRST = 1 << 16  # bytes for one read, until one was full: a child that idles need not have more
 TURN = 1 << 20  # bytes read from one link before the others get their turn, or a thousand frames
@@ -51,13 +55,13 @@ class Link:
         self.receive = receive
         self.on_lost = on_lost
         self.own_id = own_id
-        self.peer = None  # id of the neighbour
+        self.peer = None  # type: Any  # id of the neighbour
         self.lock = process.allocate_lock()
         self.out = Outbox(window)
         self.pending = []  # buffers of which a part may be written already
         self.blocked = False  # the descriptor had no room; the loop watches it
         self.due = False  # a flush has been deferred to the loop
-        self.closed = None
+        self.closed = None  # type: str | None
         self.tail = b""
         self.scan = None  # until the handshake: gets raw bytes, returns what follows it, or None
         self.window = window
@@ -303,7 +307,7 @@ class Link:
         with self.lock:
             self.closed = self.closed or reason
             rfd, wfd = self.rfd, self.wfd
-            self.rfd = self.wfd = None
+            self.rfd = self.wfd = None  # type: ignore[assignment]  # nobody reads or writes any more
             self.pending = []
         if rfd is None:
             return

@@ -14,7 +14,7 @@ from contextree.master import bundle
 from contextree.master.finder import Finder
 from contextree.master.logs import Logs
 from contextree.master.values import decode
-from contextree.parent import boot
+from contextree.parent import ends
 from contextree.parent.context import Context
 from contextree.parent.engine import Engine
 
@@ -54,13 +54,18 @@ class RootEngine(Engine):
         return name, SOURCE, record.path, record.compressed(), package
 
     def lookup(self, names: Iterable[str], magic: bytes) -> Iterator[Row]:
+        """The rows of ``names``, one by one, for a child whose Python has ``magic``. On a service thread."""
         for name in names:
             yield self.row(name, magic)
 
     def records(self, names: Iterable[str]) -> list[Row]:
+        """The rows of ``names`` as source, for a child that cannot ask. Any thread."""
         return [self.row(name, b"") for name in names]
 
     def answer(self, question: Any) -> Any:
+        """The answer to a question of a child about data files, sources, metadata; None to one that nobody knows.
+
+        The finder decides what it may see. On a service thread."""
         match question:
             case ["source", *names]:
                 return [self.row(str(name), b"") for name in names]
@@ -77,6 +82,7 @@ class RootEngine(Engine):
         return None
 
     def allow(self, modules: Iterable[str]) -> None:
+        """Let children import ``modules`` from now on. Any thread."""
         for name in modules:
             self.finder.allow(name)
 
@@ -133,6 +139,7 @@ class RootEngine(Engine):
             pass  # the call that this is for will say it
 
     def main_by_name(self, value: Any = None) -> bool:
+        """May functions of ``__main__`` go by name? Where it is a script that children can import. Any thread."""
         if self._main is None:
             self.finder.allow("__main__")
             self._main = self.finder.main_source().found
@@ -141,20 +148,24 @@ class RootEngine(Engine):
         return self._main
 
     def log_level(self) -> int:
+        """The level below which children need not send log records."""
         return self.logs.level
 
     def end(self, grace: float, then: Callable[[], object]) -> None:
         """End all children: they have ``grace`` seconds, and are killed two seconds later; then call ``then``. Loop
         thread."""
-        boot.end_all(self, grace, then)
+        ends.end_all(self, grace, then)
 
     # -- what children say
 
     def child_line(self, number: int, stream: str, line: bytes) -> None:
+        """Log a line that a direct child wrote outside its link. Loop thread."""
         self.logs.line(number, stream, line)
 
     def on_log(self, info: Any, view: memoryview) -> None:
+        """Log what came from below as a record. Loop thread."""
         self.logs.payload(info, view)
 
     def on_security(self, number: int, what: str) -> None:
+        """Log that child ``number`` broke a rule. Loop thread."""
         self.logs.security(number, what)

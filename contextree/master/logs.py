@@ -1,18 +1,18 @@
 """The tree's words in the root's ``logging``.
 
 One logger for each context, ``contextree.<name>``, and below it ``.stdout``, ``.stderr`` and ``.login`` (what came
-before the context was up); never one that a child names. All
-that came from below is data: the message is an argument, control characters are escaped, the level is clamped, and each
-context has a token bucket. Records are handled by a thread of their own, since a handler may block and the loop must
-not; what that thread cannot keep up with is dropped and counted.
+before the context was up); never one that a child names. All that came from below is data: the message is an argument,
+control characters are escaped, the level is clamped, and each context has a token bucket. Records are handled by a
+thread of their own, since a handler may block and the loop must not; what that thread cannot keep up with is dropped
+and counted.
 """
 
 import logging
-import queue
 from typing import Any
 
 from contextree.core import process
 from contextree.core.logs import LINE, RECORD, STDOUT
+from contextree.core.mailbox import Mailbox
 from contextree.core.wire.errors import ContextreeError
 from contextree.core.wire.flow import Bucket
 from contextree.parent.boot import STDERR
@@ -42,7 +42,7 @@ class Logs:
     def __init__(self, engine: Any, level: int | None) -> None:
         self.engine = engine
         self.level = logging.getLogger().getEffectiveLevel() if level is None else level
-        self.waiting: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.waiting = Mailbox()
         self.buckets: dict[int, Bucket] = {}
         self.dropped = 0
         self.started = False
@@ -106,7 +106,7 @@ class Logs:
             if len(self.buckets) > 10000:
                 self.buckets.clear()
             bucket = self.buckets[number] = Bucket(RATE, BURST)
-        if not bucket.take(self.engine.broker.clock()) or self.waiting.qsize() > WAITING:
+        if not bucket.take(self.engine.broker.clock()) or len(self.waiting) > WAITING:
             self.dropped += 1
             return
         if not self.started:

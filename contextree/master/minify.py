@@ -125,9 +125,10 @@ def _annotations(tree: ast.Module, lines: list[str], tokens: list[_Token]) -> se
     for node in ast.walk(tree):
         note = node.annotation if isinstance(node, ast.arg) else getattr(node, "returns", None)
         if note is not None:
-            row, end_row = lines[note.lineno - 1], lines[note.end_lineno - 1]
+            end = note.end_lineno or note.lineno
+            row, end_row = lines[note.lineno - 1], lines[end - 1]
             first = starts[note.lineno, len(row.encode()[: note.col_offset].decode())]
-            last = ends[note.end_lineno, len(end_row.encode()[: note.end_col_offset].decode())]
+            last = ends[end, len(end_row.encode()[: note.end_col_offset].decode())]
             dropped.update(range(first - 1, last + 1))
     return dropped
 

@@ -1,38 +1,26 @@
 """The caller's side: sending calls to a context and taking their answers.
 
-``Reply`` is one awaited answer, ``CallFuture`` the same as a ``concurrent.futures.Future``, ``Stream`` the iterator
-over a generator there. Answers are decoded on the thread that asks for them, never on the loop thread: decoding may run
-code of the user's types. Futures with callbacks are finished by a thread of the tree that is kept for that.
+``Reply`` is one awaited answer, ``Stream`` the iterator over a generator there; ``CallFuture`` is in ``future``, which
+is imported when somebody submits. Answers are decoded on the thread that asks for them, never on the loop thread:
+decoding may run code of the user's types.
 """
 
 import builtins
-import threading
-
-try:
-    from concurrent import futures
-except ImportError:  # Debian's python3-minimal has none: such a context can grow children and call them all the same
-    futures = None
 
 from contextree.core import calls, process
 from contextree.core.mailbox import Mailbox
 from contextree.core.wire import errors
 from contextree.core.wire.frames import BROKEN
 from contextree.core.wire.errors import (
-    CallCancelled, CallTimeout, Closed, ContextreeError, ProtocolError, RemoteError, UnsupportedPlatform, UsageError,
-    WouldBlockLoop,
+    CallCancelled, CallTimeout, Closed, ContextreeError, ProtocolError, RemoteError, UsageError, WouldBlockLoop,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 OWN = errors.__name__
 BACKLOG = 1 << 24  # bytes that may wait for one context before who calls it has to wait too
-making = process.allocate_lock()
-
-
-def _forked() -> None:
-    global making
-    making = process.allocate_lock()  # another thread of the parent may have held it
-
-
-process.after_fork.append(_forked)
 exception_types = {}  # (module, qualname) -> class: what may be re-raised as itself, besides builtins and our own
 
 
@@ -62,12 +50,17 @@ def unpack(engine, pickles, data):
         return data[1:]
     if form == calls.VALUE:
         return engine.decode(data[1:])
-    if form == calls.ERROR:
-        raise make_error(engine.decode(data[1:]), pickles)
-    if form not in (calls.PICKLED, calls.BUFFERS) or not pickles:
+    if form != calls.ERROR and (form not in (calls.PICKLED, calls.BUFFERS) or not pickles):
         raise ProtocolError("an answer of form %d, which this context may not send" % form)
-    calls.here.router = engine.core
-    return calls.unpack(data)
+    here = calls.here
+    before = getattr(here, "router", None)
+    here.router = engine.core  # for Contexts in it, and no longer: with two routers a later unpickling would take any
+    try:
+        if form == calls.ERROR:
+            raise make_error(engine.decode(data[1:]), pickles)
+        return calls.unpack(data)
+    finally:
+        here.router = before
 
 
 def visible(text):
@@ -100,7 +93,7 @@ def make_error(record, pickles):
             error = process.loads(pickled)
         plain = type(args) is tuple and isinstance(kind, type) and issubclass(kind, Exception)
         if plain and not isinstance(error, Exception):
-            error = kind(*args)
+            error = kind(*args)  # type: ignore[misc]  # a class: ``plain``
     except Exception:
         error = None
     if not isinstance(error, Exception):
@@ -138,8 +131,8 @@ def wait_for_room(context) -> None:
     """Wait while more than ``BACKLOG`` bytes are on their way to ``context``; never on the loop thread.
 
     What waits for other contexts behind the same link does not count: one that takes nothing must not hold up its
-    siblings.
-    It looks again every few milliseconds rather than be woken, so that sending, the hot path, has nobody to wake."""
+    siblings. It looks again every few milliseconds rather than be woken, so that sending, the hot path, has nobody to
+    wake."""
     link = context.engine.core.link_to(context.id)
     if link is None or process.get_ident() == context.engine.broker.thread:
         return
@@ -186,130 +179,10 @@ def describe(function) -> str:
     return getattr(function, "__qualname__", None) or repr(function)[:80]
 
 
-class CallFuture(futures.Future if futures else object):
-    """The Future of one call. ``cancel`` also tells the other end: what has not started there will not.
-
-    >>> future = web.submit(pow, 2, 10)
-    >>> future.result(timeout=10)
-    1024
-
-    A Condition and two lists for every future are most of what a Future costs, and nearly none is ever waited for twice
-    or has callbacks; so they are made when somebody first needs them. ``making`` guards that, and the end of those
-    without."""
-
-    _state = futures and futures._base.PENDING
-    _result = _exception = channel = _raw = _made = _timer = _own = None
-
-    def __init__(self, engine) -> None:
-        if futures is None:
-            raise UnsupportedPlatform("submit() needs concurrent.futures, which the Python of %s does not have: "
-                                      "use call()" % engine.core.name)
-        self.engine = engine
-
-    @property
-    def _condition(self):
-        with making:
-            if self._own is None:
-                self._waiters = []
-                self._done_callbacks = []
-                self._own = threading.Condition()
-            return self._own
-
-    def message(self, channel, data, fin, cost):
-        """The answer came. Loop thread."""
-        if self._raw is None:
-            self._raw = data
-            self._finish()
-        if not fin:
-            channel.cancel(BROKEN, "an answer is one message")
-
-    def end(self, channel, error):
-        """No answer will come."""
-        if self._raw is None and self._made is None:
-            self._made = None, error
-            self._finish()
-
-    def limit(self, timeout, error) -> None:
-        """Wait no longer than ``timeout`` seconds from now. Loop thread."""
-        if self._raw is None and self._made is None:
-            self._timer = self.engine.broker.timer(timeout, self._expire, error)
-
-    def _expire(self, error):
-        self.end(None, error)
-        self.channel.cancel()
-
-    def _finish(self):
-        if self._timer:
-            self._timer.cancel()
-        with making:
-            if self._own is None:
-                self._state = futures._base.FINISHED
-                return
-        with self._own:
-            if self._state not in (futures._base.PENDING, futures._base.RUNNING):
-                return
-            self._state = futures._base.FINISHED
-            for waiter in self._waiters:
-                waiter.add_result(self)
-            self._own.notify_all()
-            callbacks = self._done_callbacks
-        if callbacks:
-            self.engine.later(self._invoke_callbacks)
-
-    def _make(self):
-        if self._made is None:
-            try:
-                self._made = unpack(self.engine, self.channel.pickles, self._raw), None
-            except BaseException as error:
-                self._made = None, error
-            self._raw = b""
-        return self._made
-
-    def result(self, timeout=None):
-        """The value, or the exception raised; waits up to ``timeout`` seconds, then raises TimeoutError."""
-        self._wait(timeout)
-        value, error = self._make()
-        if error is not None:
-            try:
-                raise error
-            finally:
-                self = None  # noqa: PLW0642  the traceback holds this frame: no cycle of the two
-        return value
-
-    def exception(self, timeout=None):
-        """The exception, or None."""
-        self._wait(timeout)
-        return self._make()[1]
-
-    def _wait(self, timeout):
-        if self._state != futures._base.FINISHED:
-            self.engine.check_fork()
-            if process.get_ident() == self.engine.broker.thread:
-                raise WouldBlockLoop("result() on the loop thread would wait for itself")
-            futures.Future.exception(self, timeout)
-
-    def cancel(self) -> bool:
-        """Give the answer up: True unless it is there already. The function there is told, not killed."""
-        self.engine.check_fork()
-        with self._condition:
-            if self._state == futures._base.FINISHED:
-                return False
-            if self._state == futures._base.PENDING:
-                self._state = futures._base.CANCELLED
-                self._condition.notify_all()
-                fresh = True
-            else:
-                fresh = False
-        if fresh:
-            self.set_running_or_notify_cancel()  # nobody else would tell wait() and as_completed()
-            self._invoke_callbacks()
-        if self.channel is not None:
-            self.channel.cancel()
-        return True
-
-
 def submit(context, function, args, kwargs, options):
     """Call without waiting for the answer: a CallFuture. Waits only while too much is on its way there already."""
+    from contextree.parent.future import CallFuture
+
     engine = context.engine
     wait_for_room(context)
     future = CallFuture(engine)

@@ -13,7 +13,8 @@ from contextree.parent.watched import FINAL, Phase, Watched
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable, Iterable, Optional, Union
+    from typing import Any, Callable, Iterable, Optional, Union
+
 
 class Ticket:
     """One waiter's claim on the next state that it wants: made by ``Child.begin_wait``; ``wake()`` is called once it
@@ -24,7 +25,7 @@ class Ticket:
     def __init__(self, stops, wake):
         self.stops = stops
         self.wake = wake
-        self.state = self.error = None
+        self.state = self.error = None  # type: Any
 
     def result(self) -> "Optional[ChildState]":
         """The state; None while there is none; raises where there will never be one. Any thread."""
@@ -77,7 +78,7 @@ class Child(Watched):
             if ticket in self._tickets:
                 self._tickets.remove(ticket)
                 raise CallTimeout("%s has not ended within %s s" % (describe(self.pid, self.command), timeout))
-        return ticket.result()
+        return ticket.result()  # type: ignore[return-value]  # there is one by now
 
     def check(self, timeout: "Optional[float]" = None) -> ChildState:
         """Wait for the end; return a clean state, raise ``UncleanExit`` for any other.
@@ -240,7 +241,7 @@ class Child(Watched):
         self._check_generation()
         with self._lock:
             if self.phase == Phase.RELEASED:
-                raise self._error
+                raise self._error  # type: ignore[misc]  # released with one
             state = self._state if self.phase in FINAL else None
             dead = state is not None or self._peek() != "alive"
             if not dead:
@@ -340,6 +341,7 @@ class RemoteChild(Child):
         pass
 
     def is_ours(self) -> bool:
+        """Never: another process reaps it."""
         return False
 
     def _peek(self):

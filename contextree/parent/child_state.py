@@ -13,10 +13,17 @@ NAMES = {EXITED: "EXITED", KILLED: "KILLED", DUMPED: "DUMPED", TRAPPED: "TRAPPED
 DEATHS = frozenset((EXITED, KILLED, DUMPED, LOST))
 TAKEN = "its status was taken by other code in this process"
 
-_FIELDS = "pid uid code status command reason"
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing costs a child milliseconds
+    from typing import Any, NamedTuple
+
+    _Base = NamedTuple("_Base", [("pid", int), ("uid", Any), ("code", int), ("status", Any), ("command", str),
+                                 ("reason", str)])
+else:
+    _Base = namedtuple("ChildState", "pid uid code status command reason")
 
 
-class ChildState(namedtuple("ChildState", _FIELDS)):
+class ChildState(_Base):
     """One change of a child. Immutable, comparable, can be pickled.
 
     ``pid``; ``uid`` (real user id, None where the kernel did not tell); ``code`` (EXITED, KILLED, DUMPED, TRAPPED,

@@ -5,11 +5,17 @@ from contextree.connect import ssh as ssh_method
 from contextree.core import calls as core_calls
 from contextree.core import process
 from contextree.core.wire.errors import CallTimeout, Closed, ContextDied, UsageError
-from contextree.core.wire.frames import CONTROL, MAIN, PICKLE, PING, SERVICE, frame
+from contextree.core.wire.frames import CONTROL, MAIN, PICKLE, PICKLE5, PING, SERVICE, frame
 from contextree.core.wire.routes import valid_name
 from contextree.parent import calls
 from contextree.parent.pickling import pack_call
 from contextree.parent.template import fork_plan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+PICKLES = PICKLE | (PICKLE5 if core_calls.PROTOCOL == 5 else 0)  # what answers may be
 
 
 class Grower:
@@ -23,14 +29,14 @@ class Grower:
 
     def grow(self, plan, via=None, **options) -> "Context":
         """Start a child by any ``contextree.connect.plan.Plan``: for connection methods of your own."""
-        context = self if via is None else via
+        context = self if via is None else via  # type: Any  # a Context or a Router
         return context._grow(plan, options)
 
     def fork(self, direct: bool = False, name: "str | None" = None, via=None, **options) -> "Context":
         """A forked child: from a clean template process, or (``direct``) of this very process with its memory.
 
         ``direct`` is for the process that calls; other contexts fork from their template."""
-        context = self if via is None else via
+        context = self if via is None else via  # type: Any  # a Context or a Router
         return context._grow(fork_plan(name), dict(options, direct=direct))
 
     def local(self, python=None, env=None, name: "str | None" = None, via=None, **options) -> "Context":
@@ -71,6 +77,12 @@ class Context(Grower):
 
     def __reduce__(self):
         return restore, (self.id, self.name)
+
+    def __copy__(self) -> "Context":
+        return self
+
+    def __deepcopy__(self, memo) -> "Context":
+        return self
 
     # -- calls
 
@@ -114,7 +126,7 @@ class Context(Grower):
             engine.share(self, modules, flags & MAIN)
         trusted = self.id in engine.above or (info is not None and info.trusted)
         timeout = options.get("timeout")
-        return engine.core.open(self.id, kind, data, flags | service | (PICKLE if trusted else 0),
+        return engine.core.open(self.id, kind, data, flags | service | (PICKLES if trusted else 0),
                                 options.get("threads") or 0,
                                 max(1, int(timeout * 1000)) if timeout else 0, True, on_message=message, on_end=end,
                                 flush=flush, pickles=trusted)
@@ -275,7 +287,11 @@ class Context(Grower):
 def restore(number: int, name: str) -> Context:
     """The handle for a context that was passed in a message: the same object as before, in the router that is
     unpickling."""
-    core = core_calls.here.router
+    from contextree.core import main as life
     from contextree.parent.engine import engine_of
 
+    core = getattr(core_calls.here, "router", None) or (life.child and life.child.router)
+    if core is None:
+        raise UsageError("<Context %d %s> means nothing here: a context is unpickled where it is an argument or a result of "
+                         "a call, or within a context" % (number, name))
     return engine_of(core).context(number, name)

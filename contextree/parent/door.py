@@ -4,6 +4,8 @@ The first stage makes an empty package ``contextree``; the first name that someb
 child forked directly from the root's process has the package itself.
 """
 
+import sys
+
 from contextree.connect.plan import Plan, Secret
 from contextree.core.wire.errors import (
     AuthenticationError,
@@ -36,7 +38,7 @@ from contextree.core.wire.errors import (
 )
 from contextree.core.wire.values import register as register_type
 from contextree.parent import router as _router
-from contextree.parent.calls import CallFuture, Stream, register_exception
+from contextree.parent.calls import Stream, register_exception
 from contextree.parent.context import Context
 from contextree.parent.router import current_router
 
@@ -54,3 +56,17 @@ class Router(_router.Router):
 
     def __init__(self, *args: object, **options: object) -> None:
         raise UsageError("a child context has a router already: contextree.current_router()")
+
+
+class _Lazy(type(sys)):
+    """The class of this module (3.6 knows no ``__getattr__`` of modules): who names ``CallFuture`` has it imported."""
+
+    def __getattr__(self, name: str) -> object:
+        if name != "CallFuture":
+            raise AttributeError("module 'contextree' has no attribute %r" % name)
+        from contextree.parent.future import CallFuture
+
+        return CallFuture
+
+
+sys.modules[__name__].__class__ = _Lazy

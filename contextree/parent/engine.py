@@ -15,7 +15,7 @@ from contextree.core.logs import LINE
 from contextree.core.mailbox import Mailbox
 from contextree.core.wire import values
 from contextree.core.wire.errors import CallTimeout, ForkedError, UsageError
-from contextree.parent import boot
+from contextree.parent import boot, ends
 from contextree.parent.context import Context
 from contextree.parent.importer import ModuleService
 from contextree.parent.loop import Loop
@@ -23,6 +23,10 @@ from contextree.parent.pickling import pack_call
 from contextree.parent.routing import Routing
 from contextree.parent.template import Template
 from contextree.parent.values import decode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 making = process.allocate_lock()
 
@@ -62,10 +66,10 @@ class Engine(Routing):
         Routing.__init__(self, core, ids, bundle, decode, trusted)
         self.above = frozenset()  # ids of the ancestors
         self.contexts = {}
-        self.reaper = self.template = self._code = self._later = None
+        self.reaper = self.template = self._code = self._later = None  # type: Any
         self.lock = process.allocate_lock()
         self.template_lock = process.allocate_lock()
-        self.preload = ()
+        self.preload = ()  # type: tuple
         self.modules = ModuleService(self)
 
     # -- handles
@@ -211,4 +215,4 @@ class Engine(Routing):
         This process leaves in ``grace`` seconds at the latest: who does not end below it must have been killed by
         then."""
         below = max(grace - 0.5, grace / 2)
-        boot.end_all(self, below, then, (grace - below) / 2)
+        ends.end_all(self, below, then, (grace - below) / 2)

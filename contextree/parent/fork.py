@@ -9,7 +9,7 @@ pids and statuses. It ends when the socket does.
 context, after the order of steps in ``reset``, and leaves by ``os._exit``.
 """
 
-import _signal
+import _signal  # type: ignore[import-not-found]  # signal makes enums of what it returns
 import gc
 import os
 import pickle
@@ -70,7 +70,8 @@ def forget_loops() -> None:
 
 
 def title_room() -> "tuple[int, int]":
-    """Where this process, and whatever is forked from it, has the words that ``ps`` shows: (first address, behind the last).
+    """Where this process, and whatever is forked from it, has the words that ``ps`` shows: (first address, behind the
+    last).
 
     Looked up once, and ahead of the fork where the forking process can: reading stat costs 0.1 ms in each child."""
     global room
@@ -85,7 +86,8 @@ def title_room() -> "tuple[int, int]":
 
 
 def entitle(title) -> None:
-    """Let ``ps`` show ``title`` in place of the words that the forking process was started with. Linux; else nothing."""
+    """Let ``ps`` show ``title`` in place of the words that the forking process was started with. Linux; else
+    nothing."""
     start, end = title_room()
     if start:
         try:
@@ -254,5 +256,5 @@ def main(config, rfd, wfd, bundle) -> None:
     title_room()
     gc.collect()
     if hasattr(gc, "freeze"):
-        gc.freeze()
+        gc.freeze()  # novm
     server.serve()

@@ -22,16 +22,16 @@ class Loop(Broker):
 
     def __init__(self, clock=monotonic, poller=None, limit: int = LIMIT, name: str = "contextree") -> None:
         self.limit = limit
-        self._room = deque()  # waiters for room in _deferred
+        self._room = deque()  # type: ignore[assignment]  # waiters for room in _deferred
         Broker.__init__(self, clock, poller, name)
 
     @classmethod
     def upgrade(cls, broker: Broker) -> "Loop":
         """Make a loop that runs already into a whole one; it is the same object. Any thread."""
         if type(broker) is Broker:
-            broker._room = deque()
+            broker._room = deque()  # type: ignore[assignment]  # a Loop has it
             broker.__class__ = cls
-        return broker
+        return broker  # type: ignore[return-value]  # it is one now
 
     # -- any thread
 
@@ -52,7 +52,7 @@ class Loop(Broker):
         what ``defer`` raises."""
         if process.get_ident() == self.thread and self.generation == process.generation:
             return function(*args)
-        box = []
+        box = []  # type: list[tuple]
         waiter = process.Waiter()
 
         def run():
@@ -127,7 +127,7 @@ class Loop(Broker):
             raise Overflow("%d functions wait for the loop of %s already" % (len(self._deferred), self.name))
         waiter = process.Waiter()
         while len(self._deferred) >= self.limit and not self.closed:
-            self._room.append(waiter)
+            self._room.append(waiter)  # type: ignore[attr-defined]  # see __init__
             self.wake()
             if len(self._deferred) < self.limit or self.closed:
                 break

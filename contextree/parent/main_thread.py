@@ -5,11 +5,16 @@ asyncio, signal and many others ask for it."""
 import os
 import threading
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 def tell(ident: int) -> None:
     """Make ``ident`` the main thread, in a process where nobody had imported ``threading`` before. Any thread."""
-    main = threading.main_thread()
+    module = threading  # type: Any  # what is set here is private
+    main = module.main_thread()
     if main.ident != ident:
-        threading._active[ident] = threading._active.pop(main.ident, main)
+        module._active[ident] = module._active.pop(main.ident, main)
         main._ident = ident
         main._native_id = os.getpid()

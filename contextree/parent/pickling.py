@@ -14,6 +14,10 @@ from contextree.core.process import dumps, loads
 from contextree.core.wire.errors import NotSendable
 from contextree.core.wire.frames import MAIN, NUMBER
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 try:
     from _pickle import Pickler
 except ImportError:
@@ -125,7 +129,8 @@ def modules_in(data):
 
     found = set()
     memo = []
-    recent = [None, None]  # the last two things pushed, where they are strings
+    argument = None  # type: Any  # what it is depends on the opcode
+    recent = [None, None]  # type: list[str | None]  # the last two things pushed, where they are strings
     for opcode, argument, _ in pickletools.genops(data):
         name = opcode.name
         if name == "GLOBAL":

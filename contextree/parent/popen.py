@@ -9,7 +9,11 @@ import sys
 
 from contextree.core import process
 
-copy = None
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+copy = None  # type: Any
 
 
 def popen():
@@ -22,10 +26,10 @@ def popen():
     if copy is None:
         from importlib.util import find_spec, module_from_spec
 
-        spec = find_spec("subprocess")
+        spec = find_spec("subprocess")  # type: Any
         module = module_from_spec(spec)
         spec.loader.exec_module(module)
-        module.os = type(sys)("os")
-        module.os.__dict__.update({name: process.unpatched("os", name) for name in dir(os)})
+        plain = module.__dict__["os"] = type(sys)("os")
+        plain.__dict__.update({name: process.unpatched("os", name) for name in dir(os)})
         copy = module
     return copy.Popen

@@ -25,7 +25,7 @@ from contextree.parent.watched import Phase
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable, Iterator, Optional
+    from typing import Any, Callable, Iterator, Optional
 
 __all__ = ["Child", "Phase", "Reaper", "RemoteChild", "Ticket"]
 
@@ -48,9 +48,9 @@ class Reaper:
         self._open = open_pidfd
         self._children = set()
         self._polled = set()
-        self._sweep_timer = None
+        self._sweep_timer = None  # type: Any
         self._lock = process.allocate_lock()
-        self._ended = None
+        self._ended = None  # type: Optional[BaseException]
         broker.on_end(self._end)
 
     # -- any thread

@@ -29,6 +29,18 @@ def source(importer, name):
     return decode_source(decompress(records[0][3]))
 
 
+def data(importer, path) -> bytes:
+    """The file ``path``, which is in the folder of a package as its ``__file__`` tells it; else FileNotFoundError.
+
+    The root decides what may be had: a path that leads out of the package is refused there."""
+    packages = [(record[2].rpartition("/")[0] + "/", name) for name, record in list(importer.records.items())
+                if record[4] is True and record[2]]
+    for folder, name in sorted(packages, reverse=True):  # the innermost first
+        if path.startswith(folder):
+            return Node(importer, name, path[len(folder):]).read_bytes()
+    raise FileNotFoundError(2, "in no package that came from the master", path)
+
+
 class Reader:
     """``importlib.resources`` for one package: the old ResourceReader protocol and ``files()``."""
 
@@ -65,7 +77,7 @@ class Node:
         self.package = package
         self.path = path
         self.folder = folder
-        self._names = None
+        self._names = None  # type: list | None
 
     @property
     def name(self) -> str:
@@ -124,7 +136,7 @@ class Node:
 
 def distributions(importer, context):
     """Distributions of the root for ``importlib.metadata``, those that it shares."""
-    from importlib.metadata import Distribution
+    from importlib.metadata import Distribution  # novm: asked by importlib.metadata itself, so it is there
 
     class Remote(Distribution):
         """Metadata of a distribution that is installed at the root."""

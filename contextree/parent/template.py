@@ -44,7 +44,7 @@ class Template:
         finally:
             theirs.close()
             process.close_fd(error_w)
-        self.errors = process.own(error_r)
+        self.errors = process.own(error_r)  # type: int | None
         os.set_blocking(self.errors, False)
         self.fd = process.own(ours.detach())
         self.socket = _socket.socket(fileno=self.fd)
@@ -68,15 +68,15 @@ class Template:
     def fork(self, branch, config, fds) -> None:
         """Have a child forked that gets ``fds`` (link, stderr); ``branch`` is told of its process."""
         data = pickle.dumps({"config": config}, 4)
-        data = memoryview(NUMBER.pack(len(data)) + data)
+        view = memoryview(NUMBER.pack(len(data)) + data)
         self.branches[branch.id] = branch
         with self.lock:
             dead = self.dead
             try:
                 if not dead:
                     rights = b"".join(fd.to_bytes(4, sys.byteorder) for fd in fds)
-                    sent = self.socket.sendmsg([data], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
-                    self.socket.sendall(data[sent:])
+                    sent = self.socket.sendmsg([view], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
+                    self.socket.sendall(view[sent:])
             except OSError:
                 dead = True
         if dead:
@@ -150,6 +150,7 @@ class Template:
         return bool(data)
 
     def close_errors(self) -> None:
+        """Read no more of its stderr; the last, partial line is told. Idempotent. Loop thread."""
         fd, self.errors = self.errors, None
         if fd is not None:
             self.lines.end()

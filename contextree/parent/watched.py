@@ -64,7 +64,7 @@ class Watched:
         self._callbacks = []
         self._delay = SHORT
         self._timer = self._stop_timer = None
-        self._end_timers = ()
+        self._end_timers = ()  # type: list | tuple
         self._recoveries = 0
 
     def __repr__(self):

@@ -301,3 +301,17 @@ def fail_with_pickles(path):
         return honest(error, context, True)
 
     calls.pack_error = pack_error
+
+
+def grow_and_submit():
+    """(which of two modules are here once this context has a child, and after a submit; is it a CallFuture; result)."""
+    import contextree
+
+    def there():
+        return [name for name in ("concurrent.futures", "logging") if name in sys.modules]
+
+    with contextree.current_router().local() as child:
+        child.call(abs, -1)
+        before = there()
+        future = child.submit(abs, -3)
+        return before, there(), isinstance(future, contextree.CallFuture), future.result(20)

@@ -1,6 +1,7 @@
 """Calls without waiting, timeouts, threads."""
 
 import concurrent.futures
+import sys
 import threading
 
 import pytest
@@ -167,3 +168,9 @@ def test_threads_run_calls_at_once(router, local):
     assert born == born.with_options(timeout=1) and len({born, born.with_options(timeout=1)}) == 1
     with pytest.raises(TypeError, match="no option 'treads'"):
         local.with_options(treads=3)
+
+
+def test_futures_are_imported_when_somebody_submits(router):
+    """``concurrent.futures`` brings ``logging`` along, 1 MB: not for a context that merely has children."""
+    parent = router.local(python=[sys.executable])
+    assert parent.call(f.grow_and_submit) == ([], ["concurrent.futures", "logging"], True, 3)

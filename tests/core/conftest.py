@@ -13,6 +13,7 @@ import pytest
 from contextree.core import process
 from contextree.parent.loop import Loop as Broker
 from contextree.testing import VirtualClock, joined_pair
+from tests.lab import poll
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,10 +38,8 @@ def nothing_leaks():
     before, threads_before = descriptors(), threads()
     yield
     gc.collect()
-    end = time.monotonic() + 5  # a thread's last breath is after it has told that it ended
-    while threads() - threads_before and time.monotonic() < end:
-        time.sleep(0.001)
-    assert not threads() - threads_before, "a thread was left behind"
+    # a thread's last breath is after it has told that it ended
+    poll.until(lambda: not threads() - threads_before, "the end of a thread that was left behind", 5, 0.001)
     assert descriptors() == before, "a descriptor was left behind"
     assert not process._own and not process.keep
 

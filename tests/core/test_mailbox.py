@@ -1,4 +1,7 @@
-"""The mailbox: whatever is cancelled, interrupted or closed when, each item comes out exactly once."""
+"""The mailbox: whatever is cancelled, interrupted or closed when, each item comes out exactly once.
+
+Why this file is long: one small class, and every way to be torn in the middle of it: threads, signals, cancellation.
+"""
 
 import dis
 import gc

@@ -1,4 +1,7 @@
-"""What a process owns: descriptors by identity, a generation, real primitives; and what a fork leaves of that."""
+"""What a process owns: descriptors by identity, a generation, real primitives; and what a fork leaves of that.
+
+Why this file is long: each promise of ``core.process`` is asked of this process, of its fork, and of a fork of that.
+"""
 
 import errno
 import fcntl

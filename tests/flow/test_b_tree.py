@@ -162,8 +162,9 @@ def test_b_10_many_senders_and_a_slow_reader_keep_to_the_budget(router):
     before = rss()
     streams = [child.stream(functions.endless) for child in children for _ in range(5)]
     full = CREDIT_START - 2 * 65536
-    until(lambda: all(unread_bytes(stream) >= full for stream in streams), "all to be full", 30)
-    held = sum(unread_bytes(stream) for stream in streams)
+    until(lambda: all(sum(cost for _, _, cost in list(stream.mailbox.items)) >= full for stream in streams),
+          "all to be full", 30)
+    held = sum(cost for stream in streams for _, _, cost in list(stream.mailbox.items))
     assert held <= len(streams) * CREDIT_START
     for _ in range(3):
         for stream in streams:
@@ -238,7 +239,8 @@ def test_b_05_small_and_large_items_of_one_stream_stay_in_order_through_a_relay(
 
 
 def test_b_08_a_defer_flood_of_other_threads_stops_no_sender(router):
-    """The queue of deferred functions is full: who holds a link's lock must not wait for the loop."""
+    """The queue of deferred functions is full: whoever holds a link's lock must not wait for the loop, which may want
+    it."""
     child = router.local()
     broker = router.broker
     gate = process.Waiter()
@@ -255,7 +257,8 @@ def test_b_08_a_defer_flood_of_other_threads_stops_no_sender(router):
 
 
 def test_b_06_who_submits_without_reading_waits_when_too_much_is_under_way(router):
-    """A child that does not run takes nothing: the outgoing queue stops at its limit, and goes on with the child."""
+    """A child that does not run takes nothing: the outgoing queue stops at its limit, and goes on when the child
+    does."""
     child = router.local()
     child.call(functions.echo, 1)
     link = router.engine.children[child.id].link

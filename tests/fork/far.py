@@ -114,7 +114,7 @@ def fail():
 
 
 def sleep(seconds=60.0):
-    time.sleep(seconds)
+    time.sleep(seconds)  # sleeps: it is what it is for
 
 
 def busy_until(path):
@@ -122,7 +122,7 @@ def busy_until(path):
     end = time.monotonic() + 60
     open(path + ".begun", "w").close()
     while not os.path.exists(path) and time.monotonic() < end:
-        time.sleep(0.01)
+        time.sleep(0.01)  # sleeps: this file runs where tests.lab is not
     print("to whom it may concern", flush=True)
     print("and an error", file=sys.stderr, flush=True)
     with open(path + ".done", "w") as file:
@@ -261,7 +261,7 @@ class Slow:
     def exec_module(self, module):
         self.begun.set()
         if os.getpid() == self.pid:
-            time.sleep(3)
+            time.sleep(3)  # sleeps: an import that takes its time
 
 
 def fork_while_importing():
@@ -321,7 +321,7 @@ def use_asyncio():
         loop = "no loop"
 
     async def work():
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0.001)  # sleeps: so that the loop has something to wait for
         return 43
 
     return loop, asyncio.run(work())

@@ -118,3 +118,23 @@ def version_of(name):
 def files_written(folder):
     """Files below a folder, but not what belongs to others."""
     return sorted(os.path.join(path, name) for path, _, names in os.walk(folder) for name in names)
+
+
+def by_pkgutil(package):
+    """What pkgutil.get_data gives for files of a package, one that is missing, two outside."""
+    import pkgutil
+
+    found = []
+    for name in ("data.txt", "sub/deep.bin", "__init__.py", "missing.txt", "../secret.txt", "sub/../../secret.txt"):
+        try:
+            found.append(pkgutil.get_data(package, name))
+        except OSError as error:
+            found.append(type(error).__name__)
+    loader = importlib.import_module(package).__loader__
+    for path in ("/etc/passwd", "data.txt", ""):
+        try:
+            loader.get_data(path)
+        except FileNotFoundError:
+            continue
+        raise AssertionError(path)
+    return found

@@ -28,6 +28,28 @@ def test_p_38_data_files_near_and_two_hops_away(master):
     master(FILES, GOOD, "3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
 
 
+PKGUTIL = """
+router.finder.allow("app")
+expected = ["text \\u00fc\\n".encode(), b"\\0\\1\\2", b"", "FileNotFoundError", "FileNotFoundError", "FileNotFoundError"]
+for version in pythons:
+    near = router.local(python=alone(pythons[version]))
+    far = router.local(via=router.local(via=near, python=alone()), python=alone(pythons[version]))
+    for child in near, far:
+        assert child.call(probe.by_pkgutil, "app") == expected, child.call(probe.by_pkgutil, "app")
+"""
+
+
+def test_pkgutil_reads_data_files(master):
+    master(FILES, PKGUTIL, "3.6", "3.8", "3.12")
+
+
+def test_pkgutil_reads_data_files_of_a_zip(master, tmp_path):
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for name, text in FILES.items():
+            archive.writestr(name, text)
+    master({}, "sys.path.insert(0, 'all.zip')\n" + PKGUTIL, "3.6", "3.12")
+
+
 def test_data_files_of_a_zip_on_the_masters_path(master, tmp_path):
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
         for name, text in FILES.items():

@@ -1,4 +1,8 @@
-"""What the master answers to children's module requests: rows P-29 to P-38 and S-09."""
+"""What the master answers to children's module requests: rows P-29 to P-38 and S-09.
+
+Why this file is long: it is a table of the kinds of modules that there are (namespaces, zips, frozen, extensions,
+scripts, lazy ones, broken ones), each with the few lines that make one.
+"""
 
 import importlib
 import importlib.machinery

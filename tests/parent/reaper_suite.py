@@ -6,7 +6,7 @@ Prints the name of each check that held and ends with "all held"; the first that
 Run by test_reaper_pythons.py under every Python here, under strace, and with SIGCHLD in other hands.
 """
 
-# ruff: noqa: PT017  (no pytest here: it runs on Pythons that have none)
+# ruff: noqa: PT017, E402  (no pytest here: it runs on Pythons that have none; the package is made before its modules)
 import argparse
 import errno
 import os

@@ -156,7 +156,7 @@ def test_rm_19_tasks_and_threads_wait_for_the_same_child(reaper):
             tasks = [asyncio.ensure_future(asyncio_check(child)) for _ in range(5)]
             threads = [asyncio.ensure_future(asyncio.to_thread(child.check, LONG)) for _ in range(5)]
             while len(child._tickets) < 10:
-                await asyncio.sleep(0.001)
+                await asyncio.sleep(0.001)  # sleeps: until polls, but asyncio must go on meanwhile
             gate.open()
             return await asyncio.wait_for(asyncio.gather(*tasks, *threads), LONG)
 

@@ -5,8 +5,9 @@ import re
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
+
+from tests.lab import poll
 
 ROOT = Path(__file__).resolve().parents[2]
 SUITE = Path(__file__).with_name("reaper_suite.py")
@@ -70,10 +71,7 @@ def gated(reaper, gate, code=0):
 
 def until(condition, what="it"):
     """Poll for something that nobody can wait for (another process's state in /proc)."""
-    end = time.monotonic() + LONG
-    while not condition():
-        assert time.monotonic() < end, "%s did not come about" % what
-        time.sleep(0.002)
+    poll.until(condition, what, LONG, 0.002)
 
 
 def proc_state(pid):

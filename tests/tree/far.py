@@ -50,3 +50,26 @@ def tree_here():
 def busy_in_a_function_with_a_telling_name():
     """Never returns."""
     select.select([], [], [])
+
+
+def give_back(value):
+    """The value itself."""
+    return value
+
+
+def through_pickle(value):
+    """The value, pickled and unpickled here by the user's own hand."""
+    import pickle
+
+    found = pickle.loads(pickle.dumps(value))
+    assert found is value
+    return found
+
+
+class About(Exception):
+    """An exception about a value."""
+
+
+def fail_about(value):
+    """Raise it."""
+    raise About(value)

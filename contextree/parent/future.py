@@ -1,0 +1,150 @@
+"""``CallFuture``: one call as a ``concurrent.futures.Future``.
+
+A module of its own, because ``concurrent.futures`` brings ``logging`` and ``threading`` with it (1 MB): most contexts
+that have children, or are handed a context, never submit. Futures with callbacks are finished by a thread of the tree
+that is kept for that.
+"""
+
+import threading
+
+try:
+    from concurrent import futures
+except ImportError:  # Debian's python3-minimal has none: such a context can grow children and call them all the same
+    futures = None  # type: ignore[assignment]
+
+from contextree.core import process
+from contextree.core.wire.errors import UnsupportedPlatform, WouldBlockLoop
+from contextree.core.wire.frames import BROKEN
+from contextree.parent.calls import unpack
+
+making = process.allocate_lock()
+
+
+def _forked() -> None:
+    global making
+    making = process.allocate_lock()  # another thread of the parent may have held it
+
+
+process.after_fork.append(_forked)
+
+
+class CallFuture(futures.Future if futures else object):  # type: ignore[misc]  # not where there are none
+    """The Future of one call. ``cancel`` also tells the other end: what has not started there will not.
+
+    >>> future = web.submit(pow, 2, 10)
+    >>> future.result(timeout=10)
+    1024
+
+    A Condition and two lists for every future are most of what a Future costs, and nearly none is ever waited for twice
+    or has callbacks; so they are made when somebody first needs them. ``making`` guards that, and the end of those
+    without."""
+
+    _state = futures and futures._base.PENDING
+    _result = _exception = channel = _raw = _made = _timer = _own = None  # type: Any
+
+    def __init__(self, engine) -> None:
+        if futures is None:
+            raise UnsupportedPlatform("submit() needs concurrent.futures, which the Python of %s does not have: "
+                                      "use call()" % engine.core.name)
+        self.engine = engine
+
+    @property
+    def _condition(self):
+        with making:
+            if self._own is None:
+                self._waiters = []
+                self._done_callbacks = []
+                self._own = threading.Condition()
+            return self._own
+
+    def message(self, channel, data, fin, cost):
+        """The answer came. Loop thread."""
+        if self._raw is None:
+            self._raw = data
+            self._finish()
+        if not fin:
+            channel.cancel(BROKEN, "an answer is one message")
+
+    def end(self, channel, error):
+        """No answer will come."""
+        if self._raw is None and self._made is None:
+            self._made = None, error
+            self._finish()
+
+    def limit(self, timeout, error) -> None:
+        """Wait no longer than ``timeout`` seconds from now. Loop thread."""
+        if self._raw is None and self._made is None:
+            self._timer = self.engine.broker.timer(timeout, self._expire, error)
+
+    def _expire(self, error):
+        self.end(None, error)
+        self.channel.cancel()
+
+    def _finish(self):
+        if self._timer:
+            self._timer.cancel()
+        with making:
+            if self._own is None:
+                self._state = futures._base.FINISHED
+                return
+        with self._own:
+            if self._state not in (futures._base.PENDING, futures._base.RUNNING):
+                return
+            self._state = futures._base.FINISHED
+            for waiter in self._waiters:
+                waiter.add_result(self)
+            self._own.notify_all()
+            callbacks = self._done_callbacks
+        if callbacks:
+            self.engine.later(self._invoke_callbacks)
+
+    def _make(self):
+        if self._made is None:
+            try:
+                self._made = unpack(self.engine, self.channel.pickles, self._raw), None
+            except BaseException as error:
+                self._made = None, error
+            self._raw = b""
+        return self._made
+
+    def result(self, timeout=None):
+        """The value, or the exception raised; waits up to ``timeout`` seconds, then raises TimeoutError."""
+        self._wait(timeout)
+        value, error = self._make()
+        if error is not None:
+            try:
+                raise error
+            finally:
+                self = None  # type: ignore[assignment]  # noqa: PLW0642  no cycle with the traceback
+        return value
+
+    def exception(self, timeout=None):
+        """The exception, or None."""
+        self._wait(timeout)
+        return self._make()[1]
+
+    def _wait(self, timeout):
+        if self._state != futures._base.FINISHED:
+            self.engine.check_fork()
+            if process.get_ident() == self.engine.broker.thread:
+                raise WouldBlockLoop("result() on the loop thread would wait for itself")
+            futures.Future.exception(self, timeout)
+
+    def cancel(self) -> bool:
+        """Give the answer up: True unless it is there already. The function there is told, not killed."""
+        self.engine.check_fork()
+        with self._condition:
+            if self._state == futures._base.FINISHED:
+                return False
+            if self._state == futures._base.PENDING:
+                self._state = futures._base.CANCELLED
+                self._condition.notify_all()
+                fresh = True
+            else:
+                fresh = False
+        if fresh:
+            self.set_running_or_notify_cancel()  # nobody else would tell wait() and as_completed()
+            self._invoke_callbacks()
+        if self.channel is not None:
+            self.channel.cancel()
+        return True
