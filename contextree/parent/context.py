@@ -292,6 +292,6 @@ def restore(number: int, name: str) -> Context:
 
     core = getattr(core_calls.here, "router", None) or (life.child and life.child.router)
     if core is None:
-        raise UsageError("<Context %d %s> means nothing here: a context is unpickled where it is an argument or a result of "
-                         "a call, or within a context" % (number, name))
+        raise UsageError("<Context %d %s> means nothing here: a context is unpickled where it is an argument or a "
+                         "result of a call, or within a context" % (number, name))
     return engine_of(core).context(number, name)

@@ -42,7 +42,7 @@ from contextree.parent.calls import Stream, register_exception
 from contextree.parent.context import Context
 from contextree.parent.router import current_router
 
-__all__ = [
+__all__ = [  # noqa: F822  CallFuture is lazy
     "AuthenticationError", "CallCancelled", "CallFuture", "CallTimeout", "Closed", "ConnectError", "ConnectTimeout",
     "Context", "ContextDied", "ContextreeError", "DecodeError", "ForkedError", "HostKeyError", "InternalError",
     "NotOurChild", "NotSendable", "Overflow", "PeerError", "Plan", "ProcessExited", "ProtocolError", "Refused",
@@ -58,7 +58,7 @@ class Router(_router.Router):
         raise UsageError("a child context has a router already: contextree.current_router()")
 
 
-class _Lazy(type(sys)):
+class _Lazy(type(sys)):  # type: ignore[misc]  # types.ModuleType, without an import
     """The class of this module (3.6 knows no ``__getattr__`` of modules): who names ``CallFuture`` has it imported."""
 
     def __getattr__(self, name: str) -> object:

@@ -17,6 +17,10 @@ from contextree.core.wire.errors import UnsupportedPlatform, WouldBlockLoop
 from contextree.core.wire.frames import BROKEN
 from contextree.parent.calls import unpack
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 making = process.allocate_lock()
 
 

@@ -30,7 +30,7 @@ def test_p_38_data_files_near_and_two_hops_away(master):
 
 PKGUTIL = """
 router.finder.allow("app")
-expected = ["text \\u00fc\\n".encode(), b"\\0\\1\\2", b"", "FileNotFoundError", "FileNotFoundError", "FileNotFoundError"]
+expected = ["text \\u00fc\\n".encode(), b"\\0\\1\\2", b"", *["FileNotFoundError"] * 3]
 for version in pythons:
     near = router.local(python=alone(pythons[version]))
     far = router.local(via=router.local(via=near, python=alone()), python=alone(pythons[version]))
