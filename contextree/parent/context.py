@@ -148,7 +148,7 @@ class Context(Grower):
         self.engine.check_fork()
         from contextree.parent import control
 
-        last = isinstance(plan.name, str) and plan.name.replace("{id}", "1" * 10)
+        last = plan.name.replace("{id}", "1" * 10) if isinstance(plan.name, str) else ""
         if not valid_name(last):
             raise UsageError("%r cannot be a name: wanted 1 to 128 letters, digits and _.@:-" % (plan.name,))
         if self.id and len(self.name) + 1 + len(last) > FULL_NAME:

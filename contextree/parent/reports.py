@@ -220,8 +220,8 @@ class Subtree:
         """Add or update a context below a child."""
         old = self.infos.get(number)
         above = self.infos.get(parent)
-        if (type(number) is not int or number not in link.blocks or number == link.peer or not valid_name(name, FULL_NAME)
-                or above is None or above.link is not link or type(facts) is not dict
+        if (type(number) is not int or number not in link.blocks or number == link.peer
+                or not valid_name(name, FULL_NAME) or above is None or above.link is not link or type(facts) is not dict
                 or state not in ("connecting", "up")
                 or not name.startswith(above.name + ".") or number in self.gone
                 or (old is not None and (old.link is not link or old.name != name or old.parent != parent))):

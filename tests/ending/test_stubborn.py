@@ -1,4 +1,4 @@
-"""MT-08 to MT-11: children that do not want to end, and what others notice of it: nothing; also on a machine that is busy."""
+"""Children that do not want to end, and what the others notice of it (MT-08 to MT-11, MT-13, MT-17)."""
 
 import os
 import statistics

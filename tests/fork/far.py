@@ -344,7 +344,7 @@ def kinds_of_stdio():
 
     os.write(1, b"to one\n")
     os.write(2, b"to two\n")
-    done = subprocess.run("echo one; echo two >&2; read line; exit 7", shell=True)  # noqa: S602
+    done = subprocess.run("echo one; echo two >&2; read line; exit 7", shell=True)
     assert done.returncode == 7, done
     kinds = {stat.S_IFCHR: "char", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
     return [kinds.get(stat.S_IFMT(os.fstat(fd).st_mode)) for fd in (0, 1, 2)]
