@@ -179,7 +179,7 @@ class Branch:
         except ContextreeError as error:
             return link.close("a bad hello: %s" % error)
         self.move("up")
-        link.receive = core.receive
+        link.receive = self.engine.receive
         self.took = self.broker.clock() - self.started
         facts["started"] = self.took
         info = self.engine.infos[self.id]
