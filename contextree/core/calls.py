@@ -21,7 +21,7 @@ from contextree.core.mailbox import Mailbox
 from contextree.core.process import dumps, loads
 from contextree.core.wire import values
 from contextree.core.wire.errors import CallCancelled, CallTimeout, ContextreeError, NotSendable
-from contextree.core.wire.frames import CALL, MAIN, NUMBER, PICKLE, SERVICE, STREAM
+from contextree.core.wire.frames import CALL, MAIN, NUMBER, PICKLE, PICKLE5, SERVICE, STREAM
 
 VALUE, PICKLED, RAW, BUFFERS, ERROR, SPLIT = 0, 1, 2, 3, 4, 5
 LENGTH = Struct("!Q")
@@ -38,6 +38,8 @@ class Call:
         self.channel = channel
         self.kind = kind
         self.options = options
+        # the protocol of pickled answers, that both ends know; 0: no pickles
+        self.pickles = options & PICKLE and (PROTOCOL if options & PICKLE5 else 4)
         self.deadline = deadline and service.router.broker.clock() + deadline / 1000
         self.data = data
         self.work = work
@@ -119,7 +121,7 @@ class Call:
     def answer(self, result, fin):
         """Encode and send one value."""
         try:
-            data = pack(result, self.options & PICKLE)
+            data = pack(result, self.pickles)
         except NotSendable:
             raise
         except Exception as error:
@@ -133,7 +135,7 @@ class Call:
         if self.cancelled:
             return
         try:
-            data = pack_error(error, self.service.router.name, self.options & PICKLE)
+            data = pack_error(error, self.service.router.name, self.pickles)
         except BaseException as second:
             data = pack_error(NotSendable("%s, and that cannot be sent: %s"
                                           % (type(error).__name__, type(second).__name__)),
@@ -203,12 +205,12 @@ class Calls:
 
 
 def pack(value, pickles):
-    """Encode a result as a message for ``Channel.send``."""
+    """Encode a result as a message for ``Channel.send``. ``pickles``: the protocol for a pickle, or 0."""
     if type(value) is bytes:
         return memoryview(value) if len(value) > 4096 else b"\2" + value
     if not pickles:
         return b"\0" + values.encode(value)
-    if PROTOCOL < 5:
+    if pickles < 5:
         return b"\1" + dumps(value, 4)
     buffers = []
     data = dumps(value, 5, buffer_callback=buffers.append)
@@ -275,7 +277,7 @@ def pack_error(error, context, pickles):
     pickled = None
     if pickles:
         try:
-            pickled = dumps(error, PROTOCOL)
+            pickled = dumps(error, pickles)
             loads(pickled)
         except Exception:
             pickled = None

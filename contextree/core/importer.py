@@ -92,10 +92,12 @@ class Importer:
     # -- records
 
     def on_share(self, channel, options, threads, deadline, data, fin) -> None:
-        """The master says what it shares, with some records. Loop thread."""
-        names, records = loads(data)
+        """The master says what it shares, and which of it comes without asking (or brings that). Loop thread."""
+        names, coming, records = loads(data)
         self.shared.update(names)
         with self.lock:
+            for name in coming:
+                self.pending.setdefault(name, [])
             for name in names:  # what was refused before may be had now
                 if self.records.get(name, "  ")[1] == ABSENT:
                     del self.records[name]

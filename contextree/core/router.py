@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 CHUNK = MAX_PAYLOAD
 IDS_PAIR = Struct("!II")
 SMALL = 16384  # a message up to this travels in the class of calls, a larger one as bulk
-AHEAD = 1 << 18  # bytes that wait on a link before who produces more waits too
+AHEAD = 1 << 18  # bytes that wait on a link for one context before who produces more for it waits too
 MAX_MESSAGE = 1 << 30
 ERRORS = {CANCEL: CallCancelled, NO_CHANNEL: PeerError, NO_CONTEXT: ContextDied, REFUSED: Refused, TOO_BIG: NotSendable,
           DIED: ContextDied, BROKEN: ProtocolError}
@@ -129,9 +129,9 @@ class Channel:
 
     @property
     def full(self) -> bool:
-        """So much waits for credit or room that it is wise to produce no more. A few items more than none: the loop writes
-        them at once, where a producer that stopped after each would be woken for each."""
-        return len(self.out) > 8 or bool(self.out) and self.link.unsent >= AHEAD
+        """So much waits for credit or room that it is wise to produce no more. A few items more than none: the loop
+        writes them at once, where a producer that stopped after each would be woken for each."""
+        return len(self.out) > 8 or (bool(self.out) and self.link.unsent.get(self.peer, 0) >= AHEAD)
 
     def cancel(self, code: int = CANCEL, text: str = "cancelled") -> None:
         """Reset the channel: the other end is told, this end ends with the error of ``code``. Any thread;

@@ -321,4 +321,5 @@ class Link:
         out = self.out
         return {"bytes_in": self.bytes_in, "bytes_out": self.bytes_out, "frames_in": self.frames_in,
                 "queued": out.queued + out.log_bytes + out.control_bytes + sum(list(self.unsent.values())),
-                "dropped_logs": out.dropped, "window": self.window, "send_window": out.window, "rtt": self.rtt, "sent": tuple(out.sent)}
+                "dropped_logs": out.dropped, "window": self.window, "send_window": out.window, "rtt": self.rtt,
+                "sent": tuple(out.sent)}

@@ -14,10 +14,11 @@ from contextree.master import bundle
 from contextree.master.finder import Finder
 from contextree.master.logs import Logs
 from contextree.master.values import decode
-from contextree.parent import boot
+from contextree.parent import ends
 from contextree.parent.context import Context
 from contextree.parent.engine import Engine
 
+NAMES = 100  # of modules in one message
 PUSH = 1 << 19  # bytes of modules that are sent ahead of a call
 
 Row = tuple[str, int, str, bytes | str, bool | str]
@@ -121,7 +122,10 @@ class RootEngine(Engine):
         return False
 
     def push(self, context: Context, names: list[str]) -> None:
-        """Tell ``context`` what it may import; a direct child gets the modules with it."""
+        """Tell ``context`` what it may import; a direct child gets the modules too.
+
+        Names go in small messages, which the call that they are for cannot overtake; modules, as bulk, it may overtake,
+        so the names say which are coming and need not be asked for."""
         rows: list[Row] = []
         info = self.infos.get(context.id)
         if info is not None and info.parent == self.core.id:
@@ -133,8 +137,13 @@ class RootEngine(Engine):
                 if total > PUSH:
                     break
                 rows.append(row)
+        coming = {row[0] for row in rows}
+        parts = [names[at:at + NAMES] for at in range(0, len(names), NAMES)]
+        messages: list[tuple[list[str], list[str], list[Row]]] = [
+            (part, [name for name in part if name in coming], []) for part in parts]
         try:
-            self.core.open(context.id, SHARE, dumps((names, rows), 4), fin=True, on_message=lambda *args: None)
+            for message in [*messages, ([], [], rows)] if rows else messages:
+                self.core.open(context.id, SHARE, dumps(message, 4), fin=True, on_message=lambda *args: None)
         except ContextreeError:
             pass  # the call that this is for will say it
 
@@ -154,7 +163,7 @@ class RootEngine(Engine):
     def end(self, grace: float, then: Callable[[], object]) -> None:
         """End all children: they have ``grace`` seconds, and are killed two seconds later; then call ``then``. Loop
         thread."""
-        boot.end_all(self, grace, then)
+        ends.end_all(self, grace, then)
 
     # -- what children say
 

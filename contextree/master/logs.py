@@ -68,7 +68,8 @@ class Logs:
                     "remote_name": escape(str(name)[:128]), "context": info.name, "context_id": info.id,
                 }
                 return self.put(info.id, record)
-            if kind is None or type(data[-1]) is not bytes:  # bytes() of a number would make as many
+            # nothing is converted: bytes() of a number would make as many
+            if kind is None or len(data) != {STDOUT: 2, STDERR: 4}.get(kind) or type(data[-1]) is not bytes:
                 raise ValueError("no line")
             if kind == STDOUT:
                 return self.line(info.id, "stdout", data[1])

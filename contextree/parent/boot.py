@@ -10,7 +10,7 @@ nonce come frames, HELLO first. The phases have a limit each. All of this happen
 which starts processes and waits.
 
 At the end three things come together in any order: end of file on the link, the exit status, the last lines of stderr.
-The branch waits a second for those that are missing before it tells the waiters.
+The branch waits a second for those that are missing before it tells the waiters; ``ends`` has the words for it.
 """
 
 import os
@@ -23,12 +23,13 @@ from contextree.core.logs import LINE, Lines
 from contextree.core.mailbox import Mailbox
 from contextree.core.streams import Link
 from contextree.core.wire import errors
-from contextree.core.wire.errors import ConnectError, ConnectTimeout, ContextDied, ContextreeError
+from contextree.core.wire.errors import ConnectTimeout, ContextDied, ContextreeError
 from contextree.core.wire.flow import WINDOW_MAX, WINDOW_START, Bucket
 from contextree.core.wire.frames import CONTROL, GOAWAY, HELLO, MAX_PAYLOAD, NUMBER, SIZE, frame
 from contextree.core.wire.routes import Blocks
+from contextree.parent import ends
 from contextree.parent.reaper import Reaper
-from contextree.parent.routing import clean
+from contextree.parent.reports import clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ class Branch:
         except ContextreeError as error:
             return link.close("a bad hello: %s" % error)
         self.move("up")
-        link.receive = core.receive
+        link.receive = self.engine.receive
         self.took = self.broker.clock() - self.started
         facts["started"] = self.took
         info = self.engine.infos[self.id]
@@ -235,7 +236,7 @@ class Branch:
                     self.move("login")
                 os.write(self.terminal, action.data)
             elif kind == "Failed":
-                self.fail(self.make_error(action.error, action.message, "login"))
+                self.fail(ends.make_error(self, action.error, action.message, "login"))
         return None
 
     def close_terminal(self) -> None:
@@ -257,21 +258,13 @@ class Branch:
             return
         if self.took is None:
             stream = "login"
-        self.output.append(printable(line))
+        self.output.append(ends.printable(line))
         self.engine.child_line(self.id, stream, line)
 
     def warn(self) -> None:
         """Log what the plan wants its user to know."""
         for warning in self.plan.warnings:
             self.engine.child_line(self.id, "warning", warning.encode("utf-8", "replace"))
-
-    def last_lines(self) -> str:
-        """What it said at last: on the terminal, then on stderr and stdout."""
-        lines = list(self.output)
-        dialogue = self.plan.dialogue
-        if dialogue is not None:
-            lines[:0] = [line for line in dialogue.explain().split("\n") if line.strip() and line not in lines]
-        return "\n".join(lines)
 
     # -- the end
 
@@ -318,9 +311,9 @@ class Branch:
             self.process.end(grace=0.5)
         engine = self.engine
         engine.children.pop(self.id, None)
-        text = self.explain()
+        text = ends.explain(self)
         if self.early and self.error is None:
-            self.error = self.early_error(text)
+            self.error = ends.early_error(self, text)
         error = ContextDied("%s ended: %s" % (self.name, text), context=self.name, reason=text, status=self.status,
                             output="\n".join(self.output))
         numbers = [number for number, info in engine.infos.items() if info.link is self.link]
@@ -340,48 +333,10 @@ class Branch:
         self.close_terminal()
         self.result.close(error)
 
-    def explain(self) -> str:
-        """How it ended, in words, with its last lines."""
-        text = self.reason or "it was closed"
-        if self.status is not None:
-            text = "its process (%s) %s" % (self.plan.method, self.status)
-            if self.reason not in (None, "end of file", "the process ended"):
-                text += "; " + self.reason
-        elif self.process is not None:
-            text = "the connection was lost (%s), its process has not ended yet" % text
-        if self.plan.silence and self.quiet and self.quiet > self.plan.silence * 0.6:  # it says something each second
-            text += ("; nothing had come from there for %.0f s: the host or the network to it does not answer"
-                     % self.quiet)
-        if self.output and (self.status is None or not self.status.clean() or self.early):
-            text += "; its last lines were:\n  " + "\n  ".join(list(self.output)[-10:])
-        return text
-
-    def early_error(self, text) -> ContextreeError:
-        """The error of a child that ended before HELLO."""
-        returncode = self.status.returncode if self.status is not None else None
-        for line in self.noise.split(b"\n"):
-            if line.strip() and line + b"\n" != ALIVE:
-                self.output.append(printable(line))
-        output = self.last_lines()
-        if "contextree: Python 3.6 or newer is needed" in output:
-            return self.make_error("VersionError", output[output.rindex("Python 3.6 or"):].split("\n")[0], "boot",
-                                   returncode)
-        if self.seen_alive:
-            return self.make_error("ConnectError", "%s started, but: %s" % (self.name, text), "boot", returncode)
-        name, message, phase = self.plan.explain(returncode, output)
-        return self.make_error(name, message, phase, returncode)
-
-    def make_error(self, name, message, phase, status=None):
-        """An error of a class of the tree, by name, with the fields of a ConnectError."""
-        kind = getattr(errors, name, ConnectError)
-        command = " ".join(word if len(word) < 200 else word[:60] + "..." for word in self.command or ())
-        return kind("%s: %s" % (self.name, message), phase=phase, command=command, status=status,
-                    output=self.last_lines())
-
     def timed_out(self, phase, limit) -> None:
         """A phase took too long."""
         self.fail(ConnectTimeout("%s: phase %s took more than %s s" % (self.name, phase, limit), phase=phase,
-                                 output=self.last_lines(), command=" ".join(self.command or ())[:300]))
+                                 output=ends.last_lines(self), command=" ".join(self.command or ())[:300]))
 
     def fail(self, error) -> None:
         """Give up on a child that is not up."""
@@ -420,12 +375,6 @@ class Branch:
             self.link.close("it did not end in time")
 
 
-def printable(line) -> str:
-    """A line of a stranger for an error text: cut, and nothing in it that could drive a terminal."""
-    text = line[:500].decode("utf-8", "replace")
-    return text if text.isprintable() else "".join(c if c.isprintable() or c == "\t" else "?" for c in text)
-
-
 def name_for(engine, plan, number) -> str:
     """The full name of a new child: its parent's, and its own last part."""
     last = plan.name if "{id}" not in plan.name else plan.name.replace("{id}", str(number))
@@ -461,31 +410,6 @@ def wait_up(branch) -> None:
             branch.broker.defer(branch.fail, errors.CallCancelled("starting %s was cancelled" % branch.name))
             raise
         raise error from None
-
-
-def end_all(engine, grace, then, patience=2.0) -> None:
-    """Shut all children of ``engine`` down, then its template, then call ``then()``: all have been reaped by then, or
-    it is too late. Loop thread."""
-    engine.ending = True
-    state = {"done": False}
-
-    def finish(late=False):
-        if state["done"] or (engine.children and not late):
-            return
-        state["done"] = True
-        if engine.template is not None:
-            engine.template.end(then)
-        else:
-            then()
-
-    for branch in list(engine.children.values()):
-        branch.on_dead.append(finish)
-        if branch.detached:
-            branch.release()
-        else:
-            branch.shutdown(grace, patience)
-    engine.broker.timer(grace + patience + 3.0, finish, True)
-    finish()
 
 
 def reaper(engine) -> Reaper:

@@ -72,9 +72,8 @@ def make_error(record, pickles):
     try:
         module, name, args, text, trace, context, pickled, fields = record
         where, kind, text, trace = (visible(str(part)) for part in (context, name, text, trace))
-        remote = RemoteError("%s in %s: %s" % (kind[:200], where[:200], text),
-                             type_name=visible("%s.%s" % (module, name))[:400],
-                             text=text, traceback=trace, context=where[:200])
+        remote = RemoteError("%s in %s: %s" % (kind[:200], where[:200], text), text=text, traceback=trace,
+                             type_name=visible("%s.%s" % (module, name))[:400], context=where[:200])
     except (TypeError, ValueError):
         return ProtocolError("an exception record that is not one")
     error = None
@@ -127,8 +126,9 @@ class Reply:
 def wait_for_room(context) -> None:
     """Wait while more than ``BACKLOG`` bytes are on their way to ``context``; never on the loop thread.
 
-    What waits for other contexts behind the same link does not count: one that takes nothing must not hold up its siblings.
-    It looks again every few milliseconds rather than be woken, so that sending, the hot path, has nobody to wake."""
+    What waits for other contexts behind the same link does not count: one that takes nothing must not hold up its
+    siblings. It looks again every few milliseconds rather than be woken, so that sending, the hot path, has nobody to
+    wake."""
     link = context.engine.core.link_to(context.id)
     if link is None or process.get_ident() == context.engine.broker.thread:
         return

@@ -5,7 +5,7 @@ from contextree.connect import ssh as ssh_method
 from contextree.core import calls as core_calls
 from contextree.core import process
 from contextree.core.wire.errors import CallTimeout, Closed, ContextDied, UsageError
-from contextree.core.wire.frames import CONTROL, MAIN, PICKLE, PING, SERVICE, frame
+from contextree.core.wire.frames import CONTROL, MAIN, PICKLE, PICKLE5, PING, SERVICE, frame
 from contextree.core.wire.routes import FULL_NAME, valid_name
 from contextree.parent import calls
 from contextree.parent.pickling import pack_call
@@ -14,6 +14,8 @@ from contextree.parent.template import fork_plan
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+PICKLES = PICKLE | (PICKLE5 if core_calls.PROTOCOL == 5 else 0)  # what answers may be
 
 
 class Grower:
@@ -132,7 +134,7 @@ class Context(Grower):
             engine.share(self, modules, flags & MAIN)
         trusted = self.id in engine.above or (info is not None and info.trusted)
         timeout = options.get("timeout")
-        return engine.core.open(self.id, kind, data, flags | service | (PICKLE if trusted else 0),
+        return engine.core.open(self.id, kind, data, flags | service | (PICKLES if trusted else 0),
                                 options.get("threads") or 0,
                                 max(1, int(timeout * 1000)) if timeout else 0, True, on_message=message, on_end=end,
                                 flush=flush, pickles=trusted)

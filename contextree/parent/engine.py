@@ -15,7 +15,7 @@ from contextree.core.logs import LINE
 from contextree.core.mailbox import Mailbox
 from contextree.core.wire import values
 from contextree.core.wire.errors import CallTimeout, ForkedError, UsageError
-from contextree.parent import boot
+from contextree.parent import boot, ends
 from contextree.parent.context import Context
 from contextree.parent.importer import ModuleService
 from contextree.parent.loop import Loop
@@ -215,4 +215,4 @@ class Engine(Routing):
         This process leaves in ``grace`` seconds at the latest: who does not end below it must have been killed by
         then."""
         below = max(grace - 0.5, grace / 2)
-        boot.end_all(self, below, then, (grace - below) / 2)
+        ends.end_all(self, below, then, (grace - below) / 2)

@@ -50,13 +50,16 @@ class Tree:
         """Have every thread that the engine starts when it is first needed started now: the guard looks at each
         test."""
         self.engine.on_security(self.sibling.id, "nothing, this is only to start the thread that logs")
-        self.engine.later(lambda: None)
+        waiter = process.Waiter()
+        self.engine.later(waiter.wake)
+        assert waiter.wait(10)
         self.router.fork().shutdown()  # the template
         modules = self.engine.modules
         while modules.threads < THREADS:
             modules.threads += 1
             process.start_thread(modules.work, ())
         until(lambda: self.log.texts, "the first log line")
+        until(lambda: len(modules.jobs.waiters) == THREADS, "the threads to run")
 
     def hostile(self, **options):
         return ScriptedChild(self.router, options.pop("name", "hostile"), **options)

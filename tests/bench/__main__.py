@@ -24,7 +24,7 @@ def run(names, scale, sshd=None, say=print):
                 failed[name] = "private sshd: %s" % error
                 continue
             except SideFailed as error:
-                failed[name] = str(error)
+                failed[name] = str(error).strip().splitlines()[-1]
                 say("%s FAILED: %s" % (name, error))
                 continue
             rows += found
@@ -71,10 +71,11 @@ def main(words=None):
                 file,
                 indent=1,
             )
-    if not options.only:
+    broken = [name for name, why in failed.items() if name in ROWS and "sshd" not in why]
+    if not options.only and not broken:
         report.write(report.markdown(rows, mode, before, failed))
         print("written: %s" % report.PAGE.relative_to(report.ROOT))
-    return 1 if any(name in ROWS and "sshd" not in why for name, why in failed.items()) else 0
+    return 1 if broken else 0
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contextree.core.wire.flow import (
-    BUDGET, CONTROL_LIMIT, CREDIT_MAX, CREDIT_START, LOG_LIMIT, QUANTUM, WINDOW_START, Bucket, Outbox, Receiving, growing,
+    BUDGET, CONTROL_LIMIT, CREDIT_MAX, CREDIT_START, LOG_LIMIT, QUANTUM, WINDOW_START, Bucket, Outbox, Receiving,
+    growing,
 )
 from contextree.core.wire.frames import BULK, CALLS, CONTROL, DATA, LOGS, MAX_PAYLOAD, RESET, SIZE, frame
 
@@ -38,7 +39,8 @@ def total(buffers):
 # -- credit
 
 
-@given(st.lists(st.tuples(st.sampled_from(["send", "take", "take starved"]), st.integers(0, MAX_PAYLOAD)), max_size=300),
+@given(st.lists(st.tuples(st.sampled_from(["send", "take", "take starved"]), st.integers(0, MAX_PAYLOAD)),
+                max_size=300),
        st.integers(SIZE, CREDIT_START))
 def test_b_07_credit_is_neither_lost_nor_made(steps, window):
     """What the sender may still send, what is unread, and what is owed make up the window, at any time."""
@@ -71,7 +73,8 @@ def test_s_12_more_than_the_credit_is_noticed(window, size):
 def test_b_10_the_windows_of_all_channels_keep_to_the_budget(channels):
     large = growing(BUDGET, channels)
     assert large >= 4, "some may always grow, or far ones would crawl"
-    assert channels * CREDIT_START + large * CREDIT_MAX <= max(BUDGET, channels * CREDIT_START + 4 * CREDIT_MAX) + CREDIT_MAX
+    assert channels * CREDIT_START + large * CREDIT_MAX <= max(BUDGET,
+                                                               channels * CREDIT_START + 4 * CREDIT_MAX) + CREDIT_MAX
 
 
 # -- the outbox
@@ -135,7 +138,7 @@ def test_b_12_no_class_starves_another(busy):
         out.window = 1 << 22
         out.batch(1 << 18)
     shares = [out.sent[cls] / QUANTUM[cls] for cls in busy]
-    assert max(shares) < 1.3 * min(shares), dict(zip(busy, shares))
+    assert max(shares) < 1.3 * min(shares), dict(zip(busy, shares, strict=True))
 
 
 @pytest.mark.parametrize("cls", [CALLS, BULK, LOGS])
@@ -214,7 +217,7 @@ def test_b_09_a_peer_that_gives_little_credit_costs_linear_time():
         start = time.process_time()
         for _ in range(count - 1):
             channel.credit = SIZE + 1
-            head, payload = channel.pull()
+            _, payload = channel.pull()
             assert len(payload) == 1
         return time.process_time() - start
 

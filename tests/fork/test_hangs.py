@@ -144,9 +144,9 @@ NEED = far.import_slow
 OWN = """
 CONTROL = False
 def hold():
-    from contextree.parent import calls, engine
+    from contextree.parent import engine, future
     link = next(iter(router.engine.children.values())).link
-    locks = [engine.making, calls.making, router.engine.lock, router.engine.template_lock, link.lock]
+    locks = [engine.making, future.making, router.engine.lock, router.engine.template_lock, link.lock]
     now, taken, forked = threading.Event(), threading.Event(), threading.Event()
     def work():
         held.set()

@@ -236,7 +236,7 @@ with contextree.Router(grace=0.2) as router:
     child.detach()
     assert child.call(far.add, 2) == 2
     child.submit(far.busy_until, {str(mark)!r})
-    child.submit(far.busy_until, "never started")
+    child.submit(far.busy_until, {str(mark)!r} + " never started")
     until(lambda: os.path.exists({str(mark)!r} + ".begun"), "the call to begin")
     print(child.pid, flush=True)
     if {how!r} == "kill":

@@ -106,8 +106,8 @@ class Outbox:
         return True
 
     def batch(self, limit: int) -> "tuple[list, int]":
-        """The buffers to write next, ``limit`` bytes and up to one round more, and their size. Empty when there are none or the
-        window is used up.
+        """The buffers to write next, ``limit`` bytes and up to one round more, and their size. Empty when there are
+        none or the window is used up.
 
         A round gives each class its quantum, whatever is left of ``limit``: else the first class would have it all."""
         buffers = list(self.control)

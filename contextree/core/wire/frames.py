@@ -28,8 +28,8 @@ CONTROL, CALLS, BULK, LOGS = 0, 1, 2, 3  # classes
 # milliseconds until the deadline (0: none)
 OPEN_HEAD = Struct("!BBHII")
 CALL, STREAM, CHANNEL, MODULES, RESOURCE, SHARE = 1, 2, 3, 4, 5, 6  # what is opened
-# options: the answer may be a pickle; needs the master's __main__; run on a service thread
-PICKLE, MAIN, SERVICE = 1, 2, 4
+# options: the answer may be a pickle; needs the master's __main__; run on a service thread; a pickle of protocol 5
+PICKLE, MAIN, SERVICE, PICKLE5 = 1, 2, 4, 8
 
 # why a channel was reset; the text follows
 CANCEL, NO_CHANNEL, NO_CONTEXT, REFUSED, TOO_BIG, DIED, BROKEN = 0, 1, 2, 3, 4, 5, 6

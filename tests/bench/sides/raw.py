@@ -8,7 +8,7 @@ import struct
 import subprocess
 import sys
 
-from tests.bench.measure import clock, each, median, pss, rate
+from tests.bench.measure import clock, each, median, pin, pss, rate
 
 LENGTH = struct.Struct("!Q")
 
@@ -84,10 +84,13 @@ class Side:
         """Nothing is left open."""
 
     @contextlib.contextmanager
-    def round_trip(self):
-        """A pickle there and back on a socket pair."""
+    def round_trip(self, apart=False):
+        """A pickle there and back on a socket pair; ``apart``: between two processors."""
+        cpus = os.sched_getaffinity(0)
 
         def serve(sock):
+            if apart:
+                pin({max(cpus)})
             while True:
                 data = sock.recv(65536)
                 if not data:
@@ -101,7 +104,10 @@ class Side:
                 sock.send(pickle.dumps(("tests.bench.far.echo", (1,), {}), 5))
                 pickle.loads(sock.recv(65536))
 
+            if apart:
+                pin({min(cpus)})
             yield lambda count: median(each(one, count))
+            pin(cpus)
 
     @contextlib.contextmanager
     def pipelined(self, outstanding):

@@ -1,0 +1,90 @@
+"""How the end of a child is told: in words, as an error, with its last lines; and how all children are ended.
+
+The functions take a ``Branch`` (see ``boot``), read it, and change nothing but the list of its last lines. Loop thread.
+"""
+
+from contextree.core.first_stage import ALIVE
+from contextree.core.wire import errors
+from contextree.core.wire.errors import ConnectError, ContextreeError
+
+
+def printable(line) -> str:
+    """A line of a stranger for an error text: cut, and nothing in it that could drive a terminal."""
+    text = line[:500].decode("utf-8", "replace")
+    return text if text.isprintable() else "".join(c if c.isprintable() or c == "\t" else "?" for c in text)
+
+
+def last_lines(branch) -> str:
+    """What it said at last: on the terminal, then on stderr and stdout."""
+    lines = list(branch.output)
+    dialogue = branch.plan.dialogue
+    if dialogue is not None:
+        lines[:0] = [line for line in dialogue.explain().split("\n") if line.strip() and line not in lines]
+    return "\n".join(lines)
+
+
+def explain(branch) -> str:
+    """How it ended, in words, with its last lines."""
+    text = branch.reason or "it was closed"
+    if branch.status is not None:
+        text = "its process (%s) %s" % (branch.plan.method, branch.status)
+        if branch.reason not in (None, "end of file", "the process ended"):
+            text += "; " + branch.reason
+    elif branch.process is not None:
+        text = "the connection was lost (%s), its process has not ended yet" % text
+    # it says something each second
+    if branch.plan.silence and branch.quiet and branch.quiet > branch.plan.silence * 0.6:
+        text += ("; nothing had come from there for %.0f s: the host or the network to it does not answer"
+                 % branch.quiet)
+    if branch.output and (branch.status is None or not branch.status.clean() or branch.early):
+        text += "; its last lines were:\n  " + "\n  ".join(list(branch.output)[-10:])
+    return text
+
+
+def early_error(branch, text) -> ContextreeError:
+    """The error of a child that ended before HELLO."""
+    returncode = branch.status.returncode if branch.status is not None else None
+    for line in branch.noise.split(b"\n"):
+        if line.strip() and line + b"\n" != ALIVE:
+            branch.output.append(printable(line))
+    output = last_lines(branch)
+    if "contextree: Python 3.6 or newer is needed" in output:
+        return make_error(branch, "VersionError", output[output.rindex("Python 3.6 or"):].split("\n")[0], "boot",
+                          returncode)
+    if branch.seen_alive:
+        return make_error(branch, "ConnectError", "%s started, but: %s" % (branch.name, text), "boot", returncode)
+    name, message, phase = branch.plan.explain(returncode, output)
+    return make_error(branch, name, message, phase, returncode)
+
+
+def make_error(branch, name, message, phase, status=None):
+    """An error of a class of the tree, by name, with the fields of a ConnectError."""
+    kind = getattr(errors, name, ConnectError)
+    command = " ".join(word if len(word) < 200 else word[:60] + "..." for word in branch.command or ())
+    return kind("%s: %s" % (branch.name, message), phase=phase, command=command, status=status,
+                output=last_lines(branch))
+
+
+def end_all(engine, grace, then, patience=2.0) -> None:
+    """Shut all children of ``engine`` down, then its template, then call ``then()``: all have been reaped by then, or
+    it is too late. Loop thread."""
+    engine.ending = True
+    state = {"done": False}
+
+    def finish(late=False):
+        if state["done"] or (engine.children and not late):
+            return
+        state["done"] = True
+        if engine.template is not None:
+            engine.template.end(then)
+        else:
+            then()
+
+    for branch in list(engine.children.values()):
+        branch.on_dead.append(finish)
+        if branch.detached:
+            branch.release()
+        else:
+            branch.shutdown(grace, patience)
+    engine.broker.timer(grace + patience + 3.0, finish, True)
+    finish()
