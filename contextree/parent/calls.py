@@ -15,10 +15,6 @@ from contextree.core.wire.errors import (
     CallCancelled, CallTimeout, Closed, ContextreeError, ProtocolError, RemoteError, UsageError, WouldBlockLoop,
 )
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
 OWN = errors.__name__
 BACKLOG = 1 << 24  # bytes that may wait for one context before who calls it has to wait too
 exception_types = {}  # (module, qualname) -> class: what may be re-raised as itself, besides builtins and our own

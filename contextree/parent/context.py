@@ -27,17 +27,25 @@ class Grower:
     if not given), ``on_start`` (functions to run there before the first call), ``threads`` (how many calls may run
     there at once; 0: one at a time, on the main thread)."""
 
+    engine = None  # type: Any  # that of the tree
+
     def grow(self, plan, via=None, **options) -> "Context":
         """Start a child by any ``contextree.connect.plan.Plan``: for connection methods of your own."""
-        context = self if via is None else via  # type: Any  # a Context or a Router
-        return context._grow(plan, options)
+        return self._parent(via)._grow(plan, options)
+
+    def _parent(self, via) -> "Any":
+        """Where a child is to grow: ``via``, a Context or a Router of this tree, or here."""
+        if via is None:
+            return self
+        if not isinstance(via, Grower) or via.engine is not self.engine:
+            raise UsageError("via= wants a context of this tree, not %r" % (via,))
+        return via
 
     def fork(self, direct: bool = False, name: "str | None" = None, via=None, **options) -> "Context":
         """A forked child: from a clean template process, or (``direct``) of this very process with its memory.
 
         ``direct`` is for the process that calls; other contexts fork from their template."""
-        context = self if via is None else via  # type: Any  # a Context or a Router
-        return context._grow(fork_plan(name), dict(options, direct=direct))
+        return self._parent(via)._grow(fork_plan(name), dict(options, direct=direct))
 
     def local(self, python=None, env=None, name: "str | None" = None, via=None, **options) -> "Context":
         """A new interpreter on the machine of this context: ``python`` is its command, this interpreter by default."""
@@ -298,4 +306,7 @@ def restore(number: int, name: str) -> Context:
     if core is None:
         raise UsageError("<Context %d %s> means nothing here: a context is unpickled where it is an argument or a "
                          "result of a call, or within a context" % (number, name))
-    return engine_of(core).context(number, name)
+    context = engine_of(core).context(number, name)
+    if context.name != name:  # names are given once, and are the same everywhere
+        raise UsageError("<Context %d %s> is of another tree: here %d is %s" % (number, name, number, context.name))
+    return context

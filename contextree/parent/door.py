@@ -5,6 +5,7 @@ child forked directly from the root's process has the package itself.
 """
 
 import sys
+import types
 
 from contextree.connect.plan import Plan, Secret
 from contextree.core.wire.errors import (
@@ -42,8 +43,9 @@ from contextree.parent.calls import Stream, register_exception
 from contextree.parent.context import Context
 from contextree.parent.router import current_router
 
-__all__ = [  # noqa: F822  CallFuture is lazy
-    "AuthenticationError", "CallCancelled", "CallFuture", "CallTimeout", "Closed", "ConnectError", "ConnectTimeout",
+__all__ = [
+    "AuthenticationError", "CallCancelled", "CallFuture", "CallTimeout",  # noqa: F822  see below
+    "Closed", "ConnectError", "ConnectTimeout",
     "Context", "ContextDied", "ContextreeError", "DecodeError", "ForkedError", "HostKeyError", "InternalError",
     "NotOurChild", "NotSendable", "Overflow", "PeerError", "Plan", "ProcessExited", "ProtocolError", "Refused",
     "RemoteError", "Router", "Secret", "Stream", "UncleanExit", "UnsupportedPlatform", "UsageError", "VersionError",
@@ -58,7 +60,7 @@ class Router(_router.Router):
         raise UsageError("a child context has a router already: contextree.current_router()")
 
 
-class _Lazy(type(sys)):  # type: ignore[misc]  # types.ModuleType, without an import
+class _Lazy(types.ModuleType):
     """The class of this module (3.6 knows no ``__getattr__`` of modules): who names ``CallFuture`` has it imported."""
 
     def __getattr__(self, name: str) -> object:

@@ -42,6 +42,8 @@ class Router(Grower):
 
         engine = self.engine
         engine.check_fork()
+        if first.engine is not engine or second.engine is not engine:  # ids mean something in their own tree alone
+            raise UsageError("%r and %r must both be of this tree" % (first, second))
         common = self.id
         for number in self._path(first.id):
             if number in self._path(second.id):

@@ -1,4 +1,4 @@
-"""Children that do not want to end, and what the others notice of it (MT-08 to MT-11, MT-13, MT-17)."""
+"""MT-08 to MT-11: children that do not want to end, and what others notice of it: nothing; on a busy machine too."""
 
 import os
 import statistics
