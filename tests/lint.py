@@ -27,7 +27,7 @@ QUEUES = ("LifoQueue", "PriorityQueue", "Queue", "SimpleQueue")
 WAITS = {
     "contextree/core/process.py": ("acquire",),  # Waiter: what every waiting in the product comes down to
     "contextree/core/broker.py": ("select",),  # the loop's poller
-    "contextree/parent/future.py": ("event",),  # concurrent.futures.Future promises a Condition to as_completed and wait
+    "contextree/parent/future.py": ("event",),  # a Future has a Condition, which as_completed() takes
     "contextree/parent/fork.py": ("select",),  # the template: a process of one thread, without a broker
     "contextree/loops/": ("select", "acquire", "event", "queue"),  # the loops' own ways to wait
     "contextree/testing/": ("select", "acquire", "event", "queue"),  # tools of a test, which runs on its own thread
