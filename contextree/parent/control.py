@@ -40,11 +40,13 @@ def shutdown_here(engine, number, grace, patience) -> None:
             waiter.wake()
         else:
             branch.on_dead.append(waiter.wake)
+            engine.watchers.setdefault(number, []).append(waiter)  # for the end of the loop
             branch.shutdown(grace, patience)
 
     engine.broker.call(begin)
     if not waiter.wait(grace + patience + 10):
         raise CallTimeout("context %d has not ended, even by KILL" % number)
+    engine.check_end(number)
 
 
 def shutdown(number, grace, patience) -> None:

@@ -14,7 +14,7 @@ from contextree.core import process
 from contextree.core.logs import LINE
 from contextree.core.mailbox import Mailbox
 from contextree.core.wire import values
-from contextree.core.wire.errors import CallTimeout, ForkedError, UsageError
+from contextree.core.wire.errors import CallTimeout, Closed, ForkedError, UsageError
 from contextree.parent import boot, ends
 from contextree.parent.context import Context
 from contextree.parent.importer import ModuleService
@@ -71,6 +71,7 @@ class Engine(Routing):
         self.template_lock = process.allocate_lock()
         self.preload = ()  # type: tuple
         self.modules = ModuleService(self)
+        self.broker.on_end(self._release)
 
     # -- handles
 
@@ -108,9 +109,26 @@ class Engine(Routing):
                 waiter.wake()
 
         self.broker.call(begin)
+        def leave():
+            if waiter in self.watchers.get(number, ()):
+                self.watchers[number].remove(waiter)
+
         if not waiter.wait(timeout):
+            self.broker.defer(leave)
             raise CallTimeout("%s has not ended within %s s" % (self.name_of(number), timeout))
+        self.check_end(number)
         return self.no_way(number)
+
+    def check_end(self, number) -> None:
+        """Raise Closed when the loop ended before context ``number`` did: nobody will hear of its end."""
+        if self.broker.closed and number in self.infos:
+            raise Closed("the router %s was closed: %s" % (self.core.name, self.broker.closed))
+
+    def _release(self):
+        """The loop ends: wake all who wait for the end of a context. Loop thread."""
+        for waiters in list(self.watchers.values()):
+            for waiter in waiters:
+                waiter.wake()
 
     # -- what children are given
 
@@ -190,13 +208,21 @@ class Engine(Routing):
     # -- threads
 
     def later(self, function, *args) -> None:
-        """Run ``function`` on a thread that is kept for callbacks of the user."""
-        with self.lock:
-            if self._later is None:
-                self._later = Mailbox()
-                process.start_thread(self._run_later, (self._later,))
-                self.broker.on_end(self._later.close)
-        self._later.put((function, args))
+        """Run ``function`` on a thread that is kept for callbacks of the user; on one of its own after the end of the
+        loop, which is when the last futures are told."""
+        try:
+            with self.lock:
+                if self._later is None:
+                    mailbox = Mailbox()
+                    self.broker.on_end(mailbox.close)
+                    process.start_thread(self._run_later, (mailbox,))
+                    self._later = mailbox
+            self._later.put((function, args))
+        except Closed:
+            mailbox = Mailbox()
+            mailbox.put((function, args))
+            mailbox.close()
+            process.start_thread(self._run_later, (mailbox,))
 
     def _run_later(self, mailbox):
         while True:

@@ -138,15 +138,16 @@ def test_b_05_a_large_stream_takes_little_memory(router):
 
 def test_p_11_what_was_sent_before_the_end_comes_first(place):
     """The generator there has ended, or failed, or its context has, before anything is taken here."""
-    for stop, fail_at, items in ((3, None, 3), (9, 4, 4), (0, None, 0)):
+    for stop, fail_at, count in ((3, None, 3), (9, 4, 4), (0, None, 0)):
         stream = place.stream(f.count, stop, fail_at)
-        until(lambda: stream.mailbox.items and stream.mailbox.items[-1][1], "the end")
+        items = stream.mailbox.items
+        until(lambda items=items: items and items[-1][1], "the end")
         got, error = [], None
         try:
             got.extend(stream)
         except LookupError as caught:
             error = caught
-        assert got == list(range(items)) and (error is None) == (fail_at is None)
+        assert got == list(range(count)) and (error is None) == (fail_at is None)
         assert list(stream) == [], "it has ended, and stays so"
 
 

@@ -266,3 +266,70 @@ def test_p_75_ctrl_c_while_waiting(router, what):
     assert mid.call(sum, [1, 2]) == 3
     until(lambda: router.stats()["router"]["channels"] <= 1, "its channel to be forgotten")
     assert router.local().call(sum, [1, 3]) == 4
+
+
+def test_a_callback_of_a_future_is_called_at_the_end_of_the_loop(router):
+    """The first callback of all: the thread for callbacks was refused then, and so were all who waited behind it."""
+    context = router.local()
+    futures = [context.submit(select.select, [], [], []) for _ in range(3)]
+    told, threads = [], []
+    for future in futures:
+        future.add_done_callback(lambda future: (threads.append(threading.get_ident()), told.append(future)))
+    loop = router.broker.thread
+    router.broker.stop()
+    until(lambda: len(told) == 3, "the callbacks")
+    assert set(told) == set(futures) and loop not in threads
+    assert all(type(each.exception(1)) is contextree.Closed for each in futures)
+
+
+def test_p_06_the_end_of_the_loop_aborts_all_who_wait(router):
+    """Callers of every kind wait here, for contexts near and far, when the loop ends; each is told, none is left."""
+    near = router.local(name="near")
+    far_away = near.local(name="far")
+    never = [sys.executable, "-c", "import sys; sys.stdin.read()"]
+    frozen, stopped = router.local(name="frozen"), near.local(name="stopped")
+    for context in (frozen, stopped):
+        os.kill(context.pid, signal.SIGSTOP)
+    caught, threads = {}, []
+    futures = [each.submit(select.select, [], [], []) for each in (near, far_away)]
+    called = threading.Event()
+    futures[0].add_done_callback(lambda future: called.set())
+    stream = far_away.with_options(threads=2).stream(far.one_then_wait)
+    assert next(stream) == 1
+
+    def wait(name, function):
+        try:
+            caught[name] = function()
+        except BaseException as error:
+            caught[name] = error
+
+    waits = {
+        "call": lambda: near.call(select.select, [], [], []), "below": lambda: far_away.call(select.select, [], [], []),
+        "result": futures[0].result, "as completed": lambda: futures[1].exception(30), "stream": lambda: next(stream),
+        "grow": lambda: router.local(python=never), "grow below": lambda: near.local(python=never),
+        "wait": near.wait, "wait below": far_away.wait, "shutdown": lambda: frozen.shutdown(30), "ping": frozen.ping,
+        "ping below": stopped.ping,
+        "threaded": lambda: far_away.with_options(threads=9).call(select.select, [], [], []),
+    }
+    for item in waits.items():
+        threads.append(threading.Thread(target=wait, args=item))
+        threads[-1].start()
+    until(lambda: len(router.contexts) == 6 and len(router.engine.core.channels) >= 7
+          and len(router.engine.core.pings) == 2 and len(router.engine.watchers) == 3, "all of them to wait")
+    router.broker.stop()
+    for thread in threads:
+        thread.join(20)
+    assert set(caught) == set(waits)
+    wrong = {name: error for name, error in caught.items() if not isinstance(error, contextree.ContextreeError)}
+    assert not wrong
+    assert all(type(each.exception(1)) is contextree.Closed for each in futures) and called.wait(10)
+
+
+def test_who_waits_in_vain_leaves_nothing_behind(router):
+    context = router.fork()
+    for _ in range(50):
+        with pytest.raises(contextree.CallTimeout):
+            context.wait(0.001)
+    until(lambda: not router.engine.watchers.get(context.id), "the waiters to leave")
+    context.kill()
+    assert "it was shut down" in str(context.wait(1))

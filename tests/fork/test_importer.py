@@ -1,6 +1,9 @@
 """The importer in forks of children: its cache is inherited, new modules come from the new parent."""
 
+import importlib
 import sys
+
+import pytest
 
 from tests.fork import far
 
@@ -67,3 +70,17 @@ def test_mt_23_two_routers_in_one_process():
         assert [x.call(far.add, 1) for x in (a, b, c, d)] == [1] * 4
         one.close()
         assert [x.call(far.add, 1) for x in (b, d)] == [1] * 2
+
+
+@pytest.mark.parametrize("direct", [False, True])
+def test_mt_24_growing_needs_no_importer(router, direct):
+    """The router knows of none; where the finders are gone, contexts grow all the same of what is in memory."""
+    assert not hasattr(router.engine.core, "importer")
+    child = router.fork(direct=direct)
+    child.fork().shutdown()  # so that the parent's half is in the memory of a child of the template too
+    assert child.call(far.lose_the_importer) == 2
+    for grow in (child.fork, child.local):
+        below = grow()
+        assert below.call(abs, -3) == 3 and below.name.startswith(child.name)
+    with pytest.raises(ModuleNotFoundError):
+        child.call(importlib.import_module, "tests.fork.nowhere")

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import stat
 import subprocess
 import sys
 
@@ -75,3 +76,23 @@ def flood(count):
     log = logging.getLogger("flood")
     for number in range(count):
         log.warning("line %d", number)
+
+
+def print_lines(count):
+    """So many lines of 100 bytes."""
+    for number in range(count):
+        print("%099d" % number)
+    sys.stdout.flush()
+    return count
+
+
+def peak():
+    """The most MiB that this process ever had in memory."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+
+
+def is_pipe(fd):
+    """Is it one?"""
+    return stat.S_ISFIFO(os.fstat(fd).st_mode)

@@ -1,10 +1,14 @@
 """What children log and print comes to the master's logging: whole, named, harmless, in order."""
 
 import logging
+import os
+import sys
+import threading
 
 import pytest
 
 import contextree
+from contextree.connect.plan import PYTHON
 from tests.lab.poll import until
 from tests.logs import far
 
@@ -164,3 +168,53 @@ def test_p_43_a_secret_is_masked_and_usable(router):
     assert secret == "the Canary" and secret.reveal() == "the Canary"
     assert router.local().call(len, secret) == 10
     assert router.local().call(str.upper, secret) == "THE CANARY"
+
+
+def test_b_09_ten_megabytes_on_stdout_while_the_log_is_slow(router):
+    """The program's handler takes one record, then none until the call is over: nobody waits, nothing piles up."""
+    gate, begun = threading.Event(), threading.Event()
+
+    class Slow(logging.Handler):
+        def emit(self, record):
+            begun.set()
+            gate.wait(50)
+
+    logger = logging.getLogger("contextree.loud.stdout")
+    handler = Slow()
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        loud, quiet = router.local(name="loud"), router.local(name="quiet")
+        loud.call(far.print_lines, 10)
+        there, here = loud.call(far.peak), memory()
+        assert loud.call(far.print_lines, 100_000) == 100_000  # of 100 bytes
+        assert begun.is_set() and not gate.is_set(), "the call came back while the log stood still"
+        assert quiet.call(sum, [1, 2]) == loud.call(sum, [3]) == 3
+        assert loud.call(far.peak) - there < 8, "MiB, there"
+        assert memory() - here < 32, "MiB, here"
+    finally:
+        gate.set()
+        router.close()
+        logger.removeHandler(handler)
+        logger.propagate = True
+
+
+def memory():
+    """MiB that this process has in memory now."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
+
+
+@pytest.mark.parametrize("kind", ["local", "fork", "direct", "terminal"])
+def test_p_45_stderr_is_a_pipe_to_the_parent(router, caplog, kind):
+    """By every method, also where the command has a terminal: that is for its dialogue alone."""
+    if kind == "terminal":
+        context = router.grow(contextree.Plan([PYTHON], "web", "test", tty=True, python=[sys.executable], trusted=True))
+    elif kind == "direct":
+        context = router.fork(direct=True, name="web")
+    else:
+        context = getattr(router, kind)(name="web")
+    assert context.call(far.is_pipe, 2) and context.call(far.is_pipe, 1)
+    context.call(far.write, 2, b"to stderr\n")
+    record = wait_for(caplog, "to stderr")[0]
+    assert (record.name, record.levelno) == ("contextree.web.stderr", logging.WARNING)
