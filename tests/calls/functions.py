@@ -173,6 +173,13 @@ def fail_noted():
     raise error
 
 
+def fail_with_notes(notes):
+    error = ValueError("noted")
+    for note in notes:
+        error.add_note(note)
+    raise error
+
+
 def fail_chained():
     try:
         {}["first"]
@@ -315,3 +322,9 @@ def grow_and_submit():
         before = there()
         future = child.submit(abs, -3)
         return before, there(), isinstance(future, contextree.CallFuture), future.result(20)
+
+
+def count_and_stay(stop):
+    """A generator that yields numbers, then never again."""
+    yield from range(stop)
+    threading.Event().wait()

@@ -4,6 +4,7 @@ import importlib
 import os
 import signal
 import sys
+import traceback
 
 import pytest
 
@@ -48,6 +49,22 @@ def test_attributes_notes_and_groups_come_from_a_trusted_context(local):
         error = caught(local, f.fail_group)
         assert [type(each) for each in error.exceptions] == [ValueError, FileNotFoundError]
         assert error.exceptions[1].filename == "file"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="exceptions have notes since 3.11")
+def test_notes_are_in_the_remote_text_and_on_the_exception_of_who_is_trusted(local, stranger):
+    notes = ["first note", "second \u00fc"]
+    error = caught(local, f.fail_with_notes, notes)
+    assert type(error) is ValueError and error.args == ("noted",) and error.__notes__ == notes
+    with pytest.raises(ValueError, match="noted") as info:
+        local.submit(f.fail_with_notes, notes).result(20)
+    assert info.value.__notes__ == notes
+    distant = caught(stranger, f.fail_with_notes, notes)
+    assert type(distant) is ValueError and not hasattr(distant, "__notes__"), "what a stranger says stays in the text"
+    for each in (error, distant):
+        assert "ValueError: noted\nfirst note\nsecond \u00fc\n" in each.__cause__.traceback
+    shown = "".join(traceback.format_exception(error))
+    assert shown.count("first note") >= 2 and "second \u00fc" in shown, "here, and in the remote text"
 
 
 def test_types_of_modules_are_themselves_from_a_trusted_context(local, stranger):

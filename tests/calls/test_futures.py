@@ -174,3 +174,36 @@ def test_futures_are_imported_when_somebody_submits(router):
     """``concurrent.futures`` brings ``logging`` along, 1 MB: not for a context that merely has children."""
     parent = router.local(python=[sys.executable])
     assert parent.call(f.grow_and_submit) == ([], ["concurrent.futures", "logging"], True, 3)
+
+
+def test_p_28_pipelined_failures_stay_what_they_were_and_concern_nobody_else(router, local):
+    """Every third call fails; others, before, between and behind it, there and in another context, go on."""
+    other = router.fork()
+    futures = []
+    for number in range(90):
+        failing = number % 3 == 1
+        futures.append((number, failing, local.submit(f.fail, ValueError, number) if failing else
+                        local.submit(f.add, number)))
+        futures.append((number, False, other.submit(f.add, number)))
+    for number, failing, future in futures:
+        if not failing:
+            assert future.result(20) == future.result(20) == number + 1
+            continue
+        errors = [future.exception(20)]
+        for _ in range(2):
+            with pytest.raises(ValueError) as caught:  # noqa: PT011  its arguments are looked at below
+                future.result()
+            errors.append(caught.value)
+        assert errors[0].args == (number,) and all(error is errors[0] for error in errors)
+
+
+def test_p_28_all_that_were_under_way_get_the_first_reason(router):
+    first, second = router.local(name="first"), router.local(name="second")
+    kept = second.submit(f.add, 1)
+    first.submit(f.die, 9)
+    futures = [first.submit(f.add, number) for number in range(50)]
+    texts = {str(future.exception(20)) for future in futures}
+    assert len(texts) == 1 and "exited with status 9" in texts.pop()
+    with pytest.raises(contextree.ContextDied, match="exited with status 9"):
+        first.call(f.add, 1)
+    assert kept.result(20) == 2 and second.call(f.add, 2) == 3

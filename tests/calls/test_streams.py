@@ -134,3 +134,29 @@ def test_b_05_a_large_stream_takes_little_memory(router):
     assert total == 200 * MIB
     assert place.call(f.peak) - there < 64
     assert f.peak() - here < 64
+
+
+def test_p_11_what_was_sent_before_the_end_comes_first(place):
+    """The generator there has ended, or failed, or its context has, before anything is taken here."""
+    for stop, fail_at, items in ((3, None, 3), (9, 4, 4), (0, None, 0)):
+        stream = place.stream(f.count, stop, fail_at)
+        until(lambda: stream.mailbox.items and stream.mailbox.items[-1][1], "the end")
+        got, error = [], None
+        try:
+            got.extend(stream)
+        except LookupError as caught:
+            error = caught
+        assert got == list(range(items)) and (error is None) == (fail_at is None)
+        assert list(stream) == [], "it has ended, and stays so"
+
+
+def test_p_11_what_was_sent_before_the_death_comes_first(router):
+    place = router.local()
+    stream = place.stream(f.count_and_stay, 5)
+    until(lambda: len(stream.mailbox) == 5, "the items")
+    place.kill()
+    for number in range(5):
+        assert next(stream) == number
+    with pytest.raises(contextree.ContextDied):
+        next(stream)
+    assert list(stream) == []
