@@ -107,7 +107,7 @@ def plain(point):
 
 
 def register_point():
-    values.register(Point, "tests.Point", plain, lambda found: Point(*found))
+    values.register(Point, "tests.FarPoint", plain, lambda found: Point(*found))
 
 
 def point():
@@ -117,11 +117,11 @@ def point():
 def test_registered_types_travel_upward(stranger):
     with pytest.raises(contextree.NotSendable):
         stranger.call(point)
-    contextree.register_type(Point, "tests.Point", plain, lambda found: Point(*found))
+    contextree.register_type(Point, "tests.FarPoint", plain, lambda found: Point(*found))
     try:
         stranger.call(register_point)
         (found,) = stranger.call(point)
         assert type(found) is Point and plain(found) == [1, 2]
     finally:
         values._BY_TYPE.pop(Point)
-        values._BY_NAME.pop("tests.Point")
+        values._BY_NAME.pop("tests.FarPoint")

@@ -94,7 +94,7 @@ class Side:
                 thread = threading.Thread(target=take)
                 thread.start()
                 busy = []
-                while len(busy) < count and not done.is_set():
+                while not busy or (len(busy) < count and not done.is_set()):
                     busy += each(lambda: context.call(far.echo, 1), 1)
                 thread.join()
                 return {
