@@ -253,6 +253,7 @@ with contextree.Router(grace=0.2) as router:
     finally:
         processes.end([who])
     assert (tmp_path / "go.done").read_text() == done.stdout.strip()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["go", "go.begun", "go.done"], "the second call began"
 
 
 def test_p_57_shutdown_still_ends_a_detached_child(router):
