@@ -150,6 +150,9 @@ class Call:
 class Calls:
     """The service that runs calls of this context; ``run`` is the main thread's loop."""
 
+    waiting = 0  # calls of the main thread's function that wait elsewhere; see parent.calls
+    nested = staticmethod(lambda channel: False)  # may the call be one that such a function waits for?
+
     def __init__(self, router, importer) -> None:
         self.router = router
         self.importer = importer
@@ -162,7 +165,7 @@ class Calls:
     def opened(self, kind, channel, options, threads, deadline, data, fin) -> None:
         """A call has come. Loop thread."""
         work = self.work
-        if options & SERVICE or threads:
+        if options & SERVICE or threads or self.nested(channel):
             pool = self.pool(options & SERVICE, threads or 64)
             work = pool[0]
         call = Call(self, channel, kind, options, deadline, data, work)

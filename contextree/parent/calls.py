@@ -140,7 +140,25 @@ def wait_for_room(context) -> None:
 
 
 def call(context, function, args, kwargs, options):
-    """Call and wait."""
+    """Call and wait.
+
+    While the function that occupies the main thread of a context waits so, calls from contexts beside it run on the
+    pool: one of them may be what it waits for, when two contexts call each other in turn. Those of ancestors keep their
+    order."""
+    running = getattr(calls.here, "call", None)
+    if running is None or running.work is not running.service.work:
+        return ask(context, function, args, kwargs, options)
+    service, above = running.service, context.engine.above
+    service.waiting += 1
+    service.nested = lambda channel: service.waiting and channel.peer not in above
+    try:
+        return ask(context, function, args, kwargs, options)
+    finally:
+        service.waiting -= 1
+
+
+def ask(context, function, args, kwargs, options):
+    """Send a call and wait for its answer."""
     engine = context.engine
     if process.get_ident() == engine.broker.thread:
         raise WouldBlockLoop("call() on the loop thread would wait for itself; use submit()")
