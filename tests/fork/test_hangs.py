@@ -17,6 +17,8 @@ from tests.fork.far import kept
 
 held, over = threading.Event(), threading.Event()
 
+DIRECT = (True, False)
+
 def thread(function):
     worker = threading.Thread(target=function, daemon=True)
     worker.start()
@@ -50,7 +52,7 @@ with contextree.Router() as router:
     state = %s()
     if CONTROL:
         print("control:", through(need))
-    for direct in (True, False):
+    for direct in DIRECT:
         child = router.fork(direct=direct).with_options(timeout=20)
         print("direct:" if direct else "template:", child.call(NEED) or "through")
     over.set()
@@ -176,8 +178,10 @@ def need():
 NEED = far.own_pool
 """
 
+# A direct fork has what libc's resolver held in another thread: rarely a lock, and then for ever (docs/forking.md).
 RESOLVER = """
 CONTROL = False
+DIRECT = (False,)
 import socket
 def hold():
     def work():
@@ -198,7 +202,7 @@ def test_f_01_no_hang(case):
     lines = program(text).splitlines()
     if case not in ("OWN", "RESOLVER"):
         assert lines.pop(0) == "control: False"
-    assert lines == ["direct: through", "template: through"]
+    assert lines == ["direct: through", "template: through"][case == "RESOLVER":]
 
 
 def test_f_01_a_busy_program():
