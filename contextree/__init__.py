@@ -11,7 +11,9 @@ from contextree.core.wire.errors import (
     WouldBlockLoop, WrongThread,
 )
 from contextree.core.wire.values import register as register_type
+from contextree.master.executor import Executor
 from contextree.master.router import Router
+from contextree.master.worker import WorkerDied
 from contextree.parent.calls import Stream, register_exception
 from contextree.parent.context import Context
 from contextree.parent.future import CallFuture
@@ -21,8 +23,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AuthenticationError", "CallCancelled", "CallFuture", "CallTimeout", "Closed", "ConnectError", "ConnectTimeout",
-    "Context", "ContextDied", "ContextreeError", "DecodeError", "ForkedError", "HostKeyError", "InternalError",
+    "Context", "ContextDied", "ContextreeError", "DecodeError", "Executor", "ForkedError", "HostKeyError", "InternalError",
     "NotOurChild", "NotSendable", "Overflow", "PeerError", "Plan", "ProcessExited", "ProtocolError", "Refused",
     "RemoteError", "Router", "Secret", "Stream", "UncleanExit", "UnsupportedPlatform", "UsageError", "VersionError",
-    "WorldError", "WouldBlockLoop", "WrongThread", "current_router", "register_exception", "register_type",
+    "WorkerDied", "WorldError", "WouldBlockLoop", "WrongThread", "current_router", "register_exception", "register_type",
 ]
