@@ -118,6 +118,10 @@ class Executor(futures.Executor):
     def _max_workers(self) -> int:  # dask and joblib ask for it
         return self._count * self._pool.slots
 
+    @property
+    def _broken(self) -> "str | bool":  # as the standard executors have it
+        return str(self._pool.broken or "") or False
+
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "futures.Future[T]":
         """Have ``fn(*args, **kwargs)`` called by the next idle worker: its Future.
 

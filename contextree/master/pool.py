@@ -289,6 +289,7 @@ class Pool:
         else:
             name = worker.context.name
             reason = f"the initializer failed: {type(error).__name__}: {error}"
+            logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=error)
             self.break_down(WorkerDied(f"{name} cannot be used: {reason}", context=name, reason=reason), error)
 
     def ready(self, worker: Worker) -> None:

@@ -13,6 +13,7 @@ except ImportError:  # Debian's python3-minimal has none: such a context can gro
     futures = None  # type: ignore[assignment]
 
 from contextree.core import process
+from contextree.core.calls import ERROR
 from contextree.core.wire.errors import UnsupportedPlatform, WouldBlockLoop
 from contextree.core.wire.frames import BROKEN
 from contextree.parent.calls import unpack
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 making = process.allocate_lock()
+FAILED = bytes((ERROR,))
 
 
 def _forked() -> None:
@@ -95,8 +97,9 @@ class CallFuture(futures.Future if futures else object):  # type: ignore[misc]  
             if self._state not in (futures._base.PENDING, futures._base.RUNNING):
                 return
             self._state = futures._base.FINISHED
+            failed = self._made is not None if self._raw is None else self._raw[:1] == FAILED
             for waiter in self._waiters:
-                waiter.add_result(self)
+                waiter.add_exception(self) if failed else waiter.add_result(self)
             self._own.notify_all()
             callbacks = self._done_callbacks
         if callbacks:
