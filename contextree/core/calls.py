@@ -183,11 +183,12 @@ class Calls:
     def run(self, work=None) -> None:
         """Run calls on this thread until ``stop``."""
         here.router = self.router
-        if work and "threading" not in sys.modules:
+        if work is None:  # one of a pool may be empty, and then it is false
+            work = self.work
+        elif "threading" not in sys.modules:
             from contextree.parent import main_thread
 
             main_thread.tell(self.main)
-        work = work or self.work
         get = work.get
         while True:
             try:
