@@ -313,7 +313,7 @@ def select(sources, timeout: "float | None" = None) -> list:
     Each call begins with another one, so that whoever takes from the first alone starves nobody. Any thread but the
     loop's.
 
-    >>> channels = [web.channel(), db.channel()]
+    >>> channels = [web.channel(), web.channel()]
     >>> contextree.select(channels, timeout=0)
     []
     """
