@@ -3,12 +3,19 @@
 The names below are the whole public interface; everything else is how it works.
 """
 
+import sys
+
+from contextree.core.wire.errors import UnsupportedPlatform
+
+if sys.platform == "win32":  # before anything is imported that is not there
+    raise UnsupportedPlatform("contextree does not run on Windows (docs/decisions/0013-no-windows.md), but in WSL it does")
+
 from contextree.connect.plan import Plan, Secret
 from contextree.core.wire.errors import (
     AuthenticationError, CallCancelled, CallTimeout, Closed, ConnectError, ConnectTimeout, ContextDied, ContextreeError,
     DecodeError, ForkedError, HostKeyError, InternalError, NotOurChild, NotSendable, Overflow, PeerError, ProcessExited,
-    ProtocolError, Refused, RemoteError, UncleanExit, UnsupportedPlatform, UsageError, VersionError, WorldError,
-    WouldBlockLoop, WrongThread,
+    ProtocolError, Refused, RemoteError, UncleanExit, UsageError, VersionError, WorldError, WouldBlockLoop,
+    WrongThread,
 )
 from contextree.core.wire.values import register as register_type
 from contextree.master.router import Router
@@ -22,9 +29,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AuthenticationError", "CallCancelled", "CallFuture", "CallTimeout", "Channel", "Closed", "ConnectError",
-    "ConnectTimeout",
-    "Context", "ContextDied", "ContextreeError", "DecodeError", "ForkedError", "HostKeyError", "InternalError",
-    "NotOurChild", "NotSendable", "Overflow", "PeerError", "Plan", "ProcessExited", "ProtocolError", "Refused",
+    "ConnectTimeout", "Context", "ContextDied", "ContextreeError", "DecodeError", "ForkedError", "HostKeyError",
+    "InternalError", "NotOurChild", "NotSendable", "Overflow", "PeerError", "Plan", "ProcessExited", "ProtocolError", "Refused",
     "RemoteError", "Router", "Secret", "Stream", "UncleanExit", "UnsupportedPlatform", "UsageError", "VersionError",
     "WorldError", "WouldBlockLoop", "WrongThread", "current_router", "register_exception", "register_type",
     "select",
