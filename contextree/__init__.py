@@ -8,7 +8,7 @@ import sys
 from contextree.core.wire.errors import UnsupportedPlatform
 
 if sys.platform == "win32":  # before anything is imported that is not there
-    raise UnsupportedPlatform("contextree does not run on Windows (docs/decisions/0013-no-windows.md), but in WSL it does")
+    raise UnsupportedPlatform("contextree does not run on Windows, but in WSL it does: docs/decisions/0013-no-windows.md")
 
 from contextree.connect.plan import Plan, Secret
 from contextree.core.wire.errors import (
@@ -27,11 +27,43 @@ from contextree.parent.router import current_router
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "AuthenticationError", "CallCancelled", "CallFuture", "CallTimeout", "Channel", "Closed", "ConnectError",
-    "ConnectTimeout", "Context", "ContextDied", "ContextreeError", "DecodeError", "ForkedError", "HostKeyError",
-    "InternalError", "NotOurChild", "NotSendable", "Overflow", "PeerError", "Plan", "ProcessExited", "ProtocolError", "Refused",
-    "RemoteError", "Router", "Secret", "Stream", "UncleanExit", "UnsupportedPlatform", "UsageError", "VersionError",
-    "WorldError", "WouldBlockLoop", "WrongThread", "current_router", "register_exception", "register_type",
+__all__ = [  # one a line: branches add to it
+    "AuthenticationError",
+    "CallCancelled",
+    "CallFuture",
+    "CallTimeout",
+    "Channel",
+    "Closed",
+    "ConnectError",
+    "ConnectTimeout",
+    "Context",
+    "ContextDied",
+    "ContextreeError",
+    "DecodeError",
+    "ForkedError",
+    "HostKeyError",
+    "InternalError",
+    "NotOurChild",
+    "NotSendable",
+    "Overflow",
+    "PeerError",
+    "Plan",
+    "ProcessExited",
+    "ProtocolError",
+    "Refused",
+    "RemoteError",
+    "Router",
+    "Secret",
+    "Stream",
+    "UncleanExit",
+    "UnsupportedPlatform",
+    "UsageError",
+    "VersionError",
+    "WorldError",
+    "WouldBlockLoop",
+    "WrongThread",
+    "current_router",
+    "register_exception",
+    "register_type",
     "select",
 ]
