@@ -61,12 +61,14 @@ def minify(source: str, annotations: bool = True) -> str:
     for index, token in enumerate(tokens):
         if index in replaced:
             token = token._replace(kind=tokenize.NAME, text="pass")
-        elif token.kind == tokenize.COMMENT and token.start[0] > _KEPT_COMMENT_ROWS:
-            continue
-        elif index in dropped and token.kind not in _SILENT:
+        elif (index in dropped and token.kind not in _SILENT) or _is_gone(token):
             continue
         writer.add(token)
     return writer.finish(text.count("\n"))
+
+
+def _is_gone(token: _Token) -> bool:
+    return token.kind == tokenize.COMMENT and token.start[0] > _KEPT_COMMENT_ROWS
 
 
 def _tokens(text: str) -> Iterator[_Token]:
