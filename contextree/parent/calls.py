@@ -15,12 +15,29 @@ from contextree.core.wire.errors import (
     CallCancelled, CallTimeout, Closed, ContextreeError, ProtocolError, RemoteError, UsageError, WouldBlockLoop,
 )
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Iterator, TypeVar
+
+    from contextree.core.router import Channel
+    from contextree.parent.context import Context
+    from contextree.parent.engine import Engine
+    from contextree.parent.future import CallFuture
+
+    T = TypeVar("T")
+    X = TypeVar("X", bound=BaseException)
+    ExceptionClass = TypeVar("ExceptionClass", bound=type[Exception])
+else:
+    T = None
+    Iterator = {T: object}  # the base of Stream: a subscript that needs no typing
+
 OWN = errors.__name__
 BACKLOG = 1 << 24  # bytes that may wait for one context before who calls it has to wait too
-exception_types = {}  # (module, qualname) -> class: what may be re-raised as itself, besides builtins and our own
+#: (module, qualname) -> class: what may be re-raised as itself, besides builtins and our own
+exception_types = {}  # type: dict[tuple[str, str], type[Exception]]
 
 
-def register_exception(kind: type) -> type:
+def register_exception(kind: "ExceptionClass") -> "ExceptionClass":
     """Let exceptions of exactly the class ``kind`` be re-raised as themselves, also from contexts that are not trusted:
     made by ``kind(*args)`` of plain ``args`` that come from there. Returns ``kind``, so that it can decorate a class.
 
@@ -37,7 +54,7 @@ def register_exception(kind: type) -> type:
     return kind
 
 
-def unpack(engine, pickles, data, sender):
+def unpack(engine: "Engine", pickles: bool, data: "Any", sender: int) -> "Any":
     """The value of an answer of context ``sender``, or its exception raised. On any thread but the loop's."""
     if type(data) is memoryview:
         return data.obj
@@ -61,7 +78,7 @@ def unpack(engine, pickles, data, sender):
         here.sender = None
 
 
-def visible(text):
+def visible(text: str) -> str:
     """``text`` shortened, with all that could drive a terminal escaped: it is going to be printed."""
     text = calls.shorten(text)
     if text.replace("\n", "").isprintable():
@@ -69,17 +86,17 @@ def visible(text):
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
-def make_error(record, pickles):
+def make_error(record: "Any", pickles: bool) -> "Exception":
     """The exception that an error record stands for, chained to a RemoteError with the remote text."""
     try:
         module, name, args, text, trace, context, pickled, fields = record
-        where, kind, text, trace = (visible(str(part)) for part in (context, name, text, trace))
-        remote = RemoteError("%s in %s: %s" % (kind[:200], where[:200], text), text=text, traceback=trace,
+        where, what, text, trace = (visible(str(part)) for part in (context, name, text, trace))
+        remote = RemoteError("%s in %s: %s" % (what[:200], where[:200], text), text=text, traceback=trace,
                              type_name=visible("%s.%s" % (module, name))[:400], context=where[:200])
     except (TypeError, ValueError):
         return ProtocolError("an exception record that is not one")
     error = None
-    kind = exception_types.get((module, name))
+    kind = exception_types.get((module, name))  # type: Any
     if kind is None and module == "builtins" and isinstance(name, str):
         kind = getattr(builtins, name, None)
     if module == OWN and isinstance(name, str) and name != "RemoteError":
@@ -91,7 +108,7 @@ def make_error(record, pickles):
             error = process.loads(pickled)
         plain = type(args) is tuple and isinstance(kind, type) and issubclass(kind, Exception)
         if plain and not isinstance(error, Exception):
-            error = kind(*args)  # type: ignore[misc]  # a class: ``plain``
+            error = kind(*args)
     except Exception:
         error = None
     if not isinstance(error, Exception):
@@ -108,9 +125,9 @@ class Reply:
 
     def __init__(self) -> None:
         self.waiter = process.Waiter()
-        self.data = self.error = None
+        self.data = self.error = None  # type: Any
 
-    def message(self, channel, data, fin, cost):
+    def message(self, channel: "Channel", data: "Any", fin: bool, cost: int) -> None:
         """It came. Loop thread."""
         if self.data is None:
             self.data = data
@@ -118,14 +135,14 @@ class Reply:
         if not fin:
             channel.cancel(BROKEN, "an answer is one message")
 
-    def end(self, channel, error):
+    def end(self, channel: "Channel", error: "BaseException") -> None:
         """It will not come."""
         if self.data is None:
             self.error = error
             self.waiter.wake()
 
 
-def wait_for_room(context) -> None:
+def wait_for_room(context: "Context") -> None:
     """Wait while more than ``BACKLOG`` bytes are on their way to ``context``; never on the loop thread.
 
     What waits for other contexts behind the same link does not count: one that takes nothing must not hold up its
@@ -141,7 +158,8 @@ def wait_for_room(context) -> None:
         waiter.wait(0.005)
 
 
-def call(context, function, args, kwargs, options):
+def call(context: "Context", function: "Callable[..., Any]", args: "tuple[Any, ...]", kwargs: "dict[str, Any]",
+         options: "dict[str, Any]") -> "Any":
     """Call and wait.
 
     While the function that occupies the main thread of a context waits so, calls from contexts beside it run on the
@@ -159,7 +177,8 @@ def call(context, function, args, kwargs, options):
         service.waiting -= 1
 
 
-def ask(context, function, args, kwargs, options):
+def ask(context: "Context", function: "Callable[..., Any]", args: "tuple[Any, ...]", kwargs: "dict[str, Any]",
+        options: "dict[str, Any]") -> "Any":
     """Send a call and wait for its answer."""
     engine = context.engine
     if process.get_ident() == engine.broker.thread:
@@ -180,7 +199,7 @@ def ask(context, function, args, kwargs, options):
     return unpack(engine, channel.pickles, reply.data, channel.peer)
 
 
-def copied(error):
+def copied(error: "X") -> "X":
     """An exception of our own for each who waits, because raising one changes it."""
     if isinstance(error, ContextreeError):
         twin = type(error)(str(error), **error.__dict__)
@@ -189,13 +208,14 @@ def copied(error):
     return error
 
 
-def describe(function) -> str:
+def describe(function: "Any") -> str:
     """A function's name for messages."""
     function = getattr(function, "func", function)
     return getattr(function, "__qualname__", None) or repr(function)[:80]
 
 
-def submit(context, function, args, kwargs, options):
+def submit(context: "Context", function: "Callable[..., Any]", args: "tuple[Any, ...]", kwargs: "dict[str, Any]",
+           options: "dict[str, Any]") -> "CallFuture[Any]":
     """Call without waiting for the answer: a CallFuture. Waits only while too much is on its way there already."""
     from contextree.parent.future import CallFuture
 
@@ -211,7 +231,7 @@ def submit(context, function, args, kwargs, options):
     return future
 
 
-class Stream:
+class Stream(Iterator[T]):
     """Iterator over what a generator yields in another context. ``close`` closes the generator there; as a context
     manager it does so at the end of the block. It is paced: the generator waits while we do not take.
 
@@ -221,27 +241,34 @@ class Stream:
     (7, 8)
     """
 
-    def __init__(self, context, function, args, kwargs, options) -> None:
+    if not TYPE_CHECKING:
+        @classmethod
+        def __class_getitem__(cls, item):  # ``Stream[int]`` is an annotation, nothing more
+            return cls
+
+    def __init__(self, context: "Context", function: "Callable[..., Any]", args: "tuple[Any, ...]",
+                 kwargs: "dict[str, Any]", options: "dict[str, Any]") -> None:
         self.engine = context.engine
         wait_for_room(context)
         self.timeout = options.get("timeout")
         self.mailbox = mailbox = Mailbox()
         self.done = True
 
-        def message(channel, data, fin, cost):  # no methods: the channel must not keep a stream alive that nobody has
+        # no methods: the channel must not keep a stream alive that nobody has
+        def message(channel: "Channel", data: "Any", fin: bool, cost: int) -> None:
             if not mailbox.closed:
                 mailbox.put((data, fin, cost))
 
-        def end(channel, error):
+        def end(channel: "Channel", error: "BaseException") -> None:
             mailbox.close(error)
 
         self.channel = context.open_call(calls.STREAM, function, args, kwargs, options, message, end)
         self.done = False
 
-    def __iter__(self):
+    def __iter__(self) -> "Stream[T]":
         return self
 
-    def __next__(self):
+    def __next__(self) -> "T":
         if self.done:
             raise StopIteration
         self.engine.check_fork()
@@ -259,7 +286,7 @@ class Stream:
         if fin and not data:
             raise StopIteration
         try:
-            return unpack(self.engine, self.channel.pickles, data, self.channel.peer)
+            return unpack(self.engine, self.channel.pickles, data, self.channel.peer)  # type: ignore[no-any-return]  # a T
         finally:
             if not fin:
                 self.channel.taken(cost)
@@ -272,10 +299,10 @@ class Stream:
             self.channel.cancel()
             self.mailbox.close(Closed("the stream was closed"))
 
-    def __enter__(self):
+    def __enter__(self) -> "Stream[T]":
         return self
 
-    def __exit__(self, *exc_info) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     def __del__(self) -> None:
