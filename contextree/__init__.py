@@ -14,6 +14,7 @@ from contextree.core.wire.values import register as register_type
 from contextree.master.router import Router
 from contextree.parent.calls import Stream, register_exception
 from contextree.parent.context import Context
+from contextree.parent.current import RunningCall, current_call
 from contextree.parent.future import CallFuture
 from contextree.parent.router import current_router
 
@@ -23,6 +24,7 @@ __all__ = [
     "AuthenticationError", "CallCancelled", "CallFuture", "CallTimeout", "Closed", "ConnectError", "ConnectTimeout",
     "Context", "ContextDied", "ContextreeError", "DecodeError", "ForkedError", "HostKeyError", "InternalError",
     "NotOurChild", "NotSendable", "Overflow", "PeerError", "Plan", "ProcessExited", "ProtocolError", "Refused",
-    "RemoteError", "Router", "Secret", "Stream", "UncleanExit", "UnsupportedPlatform", "UsageError", "VersionError",
-    "WorldError", "WouldBlockLoop", "WrongThread", "current_router", "register_exception", "register_type",
+    "RemoteError", "Router", "RunningCall", "Secret", "Stream", "UncleanExit", "UnsupportedPlatform", "UsageError",
+    "VersionError", "WorldError", "WouldBlockLoop", "WrongThread", "current_call", "current_router",
+    "register_exception", "register_type",
 ]

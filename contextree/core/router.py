@@ -17,13 +17,13 @@ from itertools import count
 from contextree.core import process
 from contextree.core.process import loads
 from contextree.core.wire.errors import (
-    CallCancelled, Closed, ContextDied, ContextreeError, NotSendable, PeerError, ProtocolError, Refused,
+    CallCancelled, CallTimeout, Closed, ContextDied, ContextreeError, NotSendable, PeerError, ProtocolError, Refused,
 )
 from contextree.core.wire.flow import BUDGET, CREDIT_START, Receiving, growing
 from contextree.core.wire.frames import (
     BROKEN, BULK, CALLS, CANCEL, CONTROL, CREDIT, DATA, DIED, FIN, GOAWAY, HEADER, IDS, LOG, LOGS, MAX_PAYLOAD, MORE,
     NO_CHANNEL, NO_CONTEXT, NUMBER, OPEN, OPEN_HEAD, OPENER, PING, PONG, RAW, REFUSED, RESET, ROUTE_DEL,
-    SIZE, TOO_BIG, VERSION, frame,
+    SIZE, TIMEOUT, TOO_BIG, VERSION, frame,
 )
 
 TYPE_CHECKING = False
@@ -36,7 +36,7 @@ SMALL = 16384  # a message up to this travels in the class of calls, a larger on
 AHEAD = 1 << 18  # bytes that wait on a link for one context before who produces more for it waits too
 MAX_MESSAGE = 1 << 30
 ERRORS = {CANCEL: CallCancelled, NO_CHANNEL: PeerError, NO_CONTEXT: ContextDied, REFUSED: Refused, TOO_BIG: NotSendable,
-          DIED: ContextDied, BROKEN: ProtocolError}
+          DIED: ContextDied, BROKEN: ProtocolError, TIMEOUT: CallTimeout}
 
 
 class Channel:

@@ -5,7 +5,7 @@ from contextree.connect import ssh as ssh_method
 from contextree.core import calls as core_calls
 from contextree.core import process
 from contextree.core.wire.errors import CallTimeout, Closed, ContextDied, UsageError
-from contextree.core.wire.frames import CONTROL, MAIN, PICKLE, PICKLE5, PING, SERVICE, frame
+from contextree.core.wire.frames import CONTROL, MAIN, PICKLE, PICKLE5, PING, SERVICE, STREAM, frame
 from contextree.core.wire.routes import FULL_NAME, valid_name
 from contextree.parent import calls
 from contextree.parent.pickling import pack_call
@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+FOREVER = 4e6  # seconds: what OPEN has room for
 PICKLES = PICKLE | (PICKLE5 if core_calls.PROTOCOL == 5 else 0)  # what answers may be
 
 
@@ -111,12 +112,16 @@ class Context(Grower):
         return calls.Stream(self, __function, args, kwargs, self.options)
 
     def with_options(self, **options) -> "Context":
-        """The same context with other options for its calls: ``timeout`` in seconds for each, ``threads``: run them
-        there on a pool of up to as many threads instead of one by one on its main thread. What is not given stays as it
-        is."""
+        """The same context with other options for its calls: ``timeout`` in seconds for each (for a stream: for each
+        item). ``threads``: run them there on a pool of up to as many threads instead of one by one on its main thread.
+        ``cancel``: what the end of a call by cancel or timeout does to its function: ``"tell"`` (the default: see
+        ``current_call``), ``"raise"`` CallCancelled or CallTimeout in it, ``"kill"`` the process, forked for it alone,
+        that it runs in. What is not given stays as it is."""
         for name in options:
-            if name not in ("timeout", "threads"):
-                raise TypeError("with_options() has no option %r; there are timeout and threads" % name)
+            if name not in ("timeout", "threads", "cancel"):
+                raise TypeError("with_options() has no option %r; there are timeout, threads and cancel" % name)
+        if options.get("cancel", "tell") not in ("tell", "raise", "kill"):
+            raise UsageError("cancel= wants 'tell', 'raise' or 'kill', not %r" % (options["cancel"],))
         twin = Context(self.engine, self.id, self.name)
         twin.shared = self.shared
         twin.options = dict(self.options, **options)
@@ -129,15 +134,25 @@ class Context(Grower):
         info = engine.infos.get(self.id)
         version = info and info.facts.get("version")
         by_name = (info and info.facts.get("main")) or engine.main_by_name
+        # the timeout of a stream is for each of its items; what contextree itself does is needed to clean up, too
+        timeout = None if service else calls.time_limit({} if kind == STREAM else options)
+        running = calls.running()
+        how = options.get("cancel", "tell")
+        if how != "tell":
+            from contextree.parent import cancelling
+
+            function, args = cancelling.wrapped(how, kind, function, args)
         data, flags, modules = pack_call(function, args, kwargs, version, by_name)
         if modules and not modules <= self.shared:
             engine.share(self, modules, flags & MAIN)
         trusted = self.id in engine.above or (info is not None and info.trusted)
-        timeout = options.get("timeout")
-        return engine.core.open(self.id, kind, data, flags | service | (PICKLES if trusted else 0),
-                                options.get("threads") or 0,
-                                max(1, int(timeout * 1000)) if timeout else 0, True, on_message=message, on_end=end,
-                                flush=flush, pickles=trusted)
+        channel = engine.core.open(self.id, kind, data, flags | service | (PICKLES if trusted else 0),
+                                   options.get("threads") or 0,
+                                   max(1, int(min(timeout, FOREVER) * 1000)) if timeout else 0, True,
+                                   on_message=message, on_end=end, flush=flush, pickles=trusted)
+        if running is not None and not service:
+            calls.opened(running, channel)
+        return channel
 
     def service(self, function, *args, timeout=None):
         """Run a function of contextree itself there, on a thread of its own."""
