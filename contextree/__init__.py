@@ -22,6 +22,7 @@ from contextree.master.router import Router
 from contextree.parent.calls import Stream, register_exception
 from contextree.parent.channel import Channel, select
 from contextree.parent.context import Context
+from contextree.parent.current import RunningCall, current_call
 from contextree.parent.future import CallFuture
 from contextree.parent.router import current_router
 
@@ -53,6 +54,7 @@ __all__ = [  # one a line: branches add to it
     "Refused",
     "RemoteError",
     "Router",
+    "RunningCall",
     "Secret",
     "Stream",
     "UncleanExit",
@@ -62,6 +64,7 @@ __all__ = [  # one a line: branches add to it
     "WorldError",
     "WouldBlockLoop",
     "WrongThread",
+    "current_call",
     "current_router",
     "register_exception",
     "register_type",

@@ -42,6 +42,7 @@ from contextree.parent import router as _router
 from contextree.parent.calls import Stream, register_exception
 from contextree.parent.channel import Channel, select
 from contextree.parent.context import Context
+from contextree.parent.current import RunningCall, current_call
 from contextree.parent.router import current_router
 
 __all__ = [
@@ -70,6 +71,7 @@ __all__ = [
     "Refused",
     "RemoteError",
     "Router",
+    "RunningCall",
     "Secret",
     "Stream",
     "UncleanExit",
@@ -79,6 +81,7 @@ __all__ = [
     "WorldError",
     "WouldBlockLoop",
     "WrongThread",
+    "current_call",
     "current_router",
     "register_exception",
     "register_type",
