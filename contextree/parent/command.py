@@ -1,11 +1,8 @@
-"""The caller's side of programs: ``run``, and the ``Session`` that it and ``contextree.parent.running`` talk through.
+"""``Context.run``: ``subprocess.run`` in another context.
 
-The loop thread takes the messages of the far side apart (``program`` has the table) and puts them where they are waited
-for: output into the mailbox of its reader, which is one for all in ``run``. It decodes nothing and calls nobody's
-code. What a hostile far side can do is to say nonsense (the channel is reset, ``ProtocolError``) or nothing (the
-deadline).
-
-``Session.close`` is for those who do not wait for the end: the channel is reset, and the far side ends the program.
+Everything that the program writes comes into one mailbox, and the thread that called hands it on: to memory, to a file
+object, to a function. What the program reads goes with the call where it is short; else a thread of its own writes it,
+since output must be taken meanwhile. Leaving early in any way closes the session, and the far side ends the program.
 """
 
 import io
@@ -13,25 +10,18 @@ import os
 import subprocess
 from time import monotonic
 
-from contextree.core import calls as core_calls
 from contextree.core import process
 from contextree.core.mailbox import Mailbox
-from contextree.core.wire.errors import (
-    CallTimeout, Closed, ContextreeError, PeerError, ProtocolError, UncleanExit, UsageError, WouldBlockLoop,
-)
-from contextree.core.wire.frames import BROKEN, SERVICE
-from contextree.parent import calls, program
-from contextree.parent.child_state import lost
-from contextree.parent.program import BUDGET, COUNT, GRACE, STATUS, TAKEN, WINDOW, WRITE, WRITES
+from contextree.core.wire.errors import CallTimeout, ContextreeError, PeerError, UsageError
+from contextree.parent.program import WRITE
+from contextree.parent.session import END, Session
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, Optional
+    from typing import Any, Callable, Dict
 
-SLACK = 1 << 17  # bytes by which an honest far side may go beyond a budget: what it had read already
 PATIENCE = 3.0  # seconds beyond the grace that the far side has to tell of an end that was asked for
 OUT, ERR = b"O", b"E"
-END = "end"  # the item that stands for the end of all
 POPEN_OPTIONS = ("shell", "cwd", "executable", "user", "group", "extra_groups", "umask")
 
 
@@ -45,185 +35,8 @@ class OutputTooLarge(PeerError):
     """
 
 
-class Session:
-    """One program somewhere, as a conversation. ``sinks``: the mailbox for each output, by its letter; items are
-    (letter, bytes), with b"" for the end of file. ``main`` gets (END, None) at last; both are closed then.
-
-    After the end: ``status`` (or ``reason``, why there is none), ``expired`` (the deadline ended it), ``error``."""
-
-    def __init__(self, context, spec, sinks, main: Mailbox) -> None:
-        engine = context.engine
-        engine.check_fork()
-        if process.get_ident() == engine.broker.thread:
-            raise WouldBlockLoop("a program cannot be run from the loop thread, which would wait for itself")
-        self.engine = engine
-        self.context = context
-        self.args = spec["args"]
-        self.sinks = sinks
-        self.main = main
-        self.came = dict.fromkeys(sinks, 0)  # bytes of each output; the loop's
-        self.taken = dict.fromkeys(sinks, 0)  # bytes that its reader took since they were last counted back
-        self.returned = dict.fromkeys(sinks, 0)  # bytes counted back; the reader's
-        self.writes = Mailbox()  # an item for each message that stdin may be sent, from the start on
-        self.early = []  # what is to be said once it was started: before, the far side is a call, which hears nothing
-        self.lock = process.allocate_lock()
-        self.started, self.exited = Mailbox(), Mailbox()  # closed when it is so
-        self.pid = self.status = self.reason = self.failure = None  # type: Any
-        self.error = None  # type: Optional[ContextreeError]
-        self.expired = self.over = False
-        engine.share_package(context)
-        self.channel = context.open_call(core_calls.CALL, program.start, (spec,), {}, {}, self.message, self.ended,
-                                         service=SERVICE, fin=False)
-
-    # -- the loop thread
-
-    def message(self, channel, data, fin, cost) -> None:
-        """The far side says something."""
-        if not fin:
-            channel.taken(cost)
-        try:
-            self.hear(bytes(data[:1]), data)
-        except (LookupError, ValueError, ContextreeError, program.struct.error) as error:
-            text = "%s said what no program says: %s" % (self.context.name, error or type(error).__name__)
-            if not fin:
-                channel.cancel(BROKEN, text)
-            self.ended(channel, ProtocolError(text))
-            return
-        if fin:
-            self.ended(channel, None)
-            if self.failure is not None:
-                channel.cancel()  # the far side is still the call that failed, and hears nothing
-                return
-            try:
-                channel.send(b"", True)
-            except ContextreeError:
-                pass  # it ended in that moment
-
-    def hear(self, letter, data) -> None:
-        """Put what was said where it is waited for. Raises what it must not be."""
-        if letter in self.sinks:
-            size = len(data) - 1
-            self.came[letter] += size
-            if self.came[letter] - self.returned[letter] > BUDGET + SLACK or not size:
-                raise ValueError("more output than it may send")
-            self.sinks[letter].put((letter, memoryview(data)[1:]))
-        elif letter.upper() in self.sinks and len(data) == 1:
-            self.sinks[letter.upper()].put((letter.upper(), b""))
-        elif letter == b"C":
-            count = COUNT.unpack(data[1:])[0]
-            if len(self.writes) + count > WRITES:
-                raise ValueError("it wrote more than it was sent")
-            if self.writes.closed is None:
-                for _ in range(count):
-                    self.writes.put(None)
-        elif letter == b"B":
-            self.writes.close(BrokenPipeError(32, "the program reads its stdin no more"))
-        elif letter == b"S" and self.pid is None:
-            with self.lock:
-                self.pid = COUNT.unpack(data[1:])[0]
-                early, self.early = self.early, []
-                for data in early:
-                    self.channel.send(data)
-            for _ in range(WRITES):
-                self.writes.put(None)
-            self.started.close()
-        elif letter == b"X":
-            self.status = STATUS.unpack(data[1:])[0]
-            self.exited.close()
-        elif letter == b"L":
-            self.reason = calls.visible(str(data[1:4096], "utf-8", "replace"))
-            self.exited.close()
-        elif letter == b"T":
-            self.expired = True
-        elif data[0] == core_calls.ERROR and self.pid is None:
-            self.failure = data
-        elif letter != b"D":
-            raise ValueError("%r" % letter)
-
-    def ended(self, channel, error) -> None:
-        """Nothing more comes: all is over, or ``error``."""
-        if self.over:
-            return
-        self.over = True
-        self.error = error
-        why = error or Closed("the program has ended")
-        self.writes.items.clear()
-        self.writes.close(error or BrokenPipeError(32, "the program has ended"))
-        self.main.put((END, None))
-        for mailbox in [self.started, self.exited, self.main] + list(self.sinks.values()):
-            mailbox.close(why)
-
-    # -- any thread
-
-    def check(self) -> None:
-        """Raise what went wrong, if it is over and something did."""
-        if self.failure is not None:
-            calls.unpack(self.engine, self.channel.pickles, self.failure)
-        if self.error is not None:
-            raise calls.copied(self.error)
-
-    def consumed(self, letter, size) -> None:
-        """The reader of an output has taken ``size`` bytes of it. For one thread at a time for each output."""
-        self.taken[letter] += size
-        if self.taken[letter] >= BUDGET >> 1:
-            count, self.taken[letter] = self.taken[letter], 0
-            self.returned[letter] += count
-            self.say(b"C" + TAKEN.pack(letter, count))
-
-    def unclean(self) -> UncleanExit:
-        """The error for an end without a status."""
-        reason = self.reason or "it could not be ended, even by KILL"
-        return UncleanExit("%r in %s: how it ended is lost: %s" % (self.args, self.context.name, reason),
-                           state=lost(self.pid or 0, str(self.args)[:300], reason), command=str(self.args)[:300])
-
-    def say(self, data) -> None:
-        """Tell the far side something, if it still listens."""
-        try:
-            with self.lock:
-                if self.pid is None:
-                    self.early.append(data)
-                else:
-                    self.channel.send(data)
-        except ContextreeError:
-            pass  # it is over
-
-    def write(self, data, timeout=None) -> None:
-        """Send ``data`` to stdin; wait while too much is on its way. BrokenPipeError when nobody reads it."""
-        view = memoryview(data).cast("B")
-        for at in range(0, len(view), WRITE):
-            self.engine.check_fork()
-            self.writes.get(timeout)
-            self.say(b"I" + view[at:at + WRITE])
-
-    def end_input(self) -> None:
-        """End of file for stdin."""
-        self.say(b"i")
-
-    def signal(self, number: int, group: bool) -> None:
-        """Signal the program or its group; nothing happens when it has ended."""
-        self.say(b"K" + bytes((number, group)))
-
-    def resize(self, rows: int, columns: int) -> None:
-        """Set the size of its terminal."""
-        self.say(b"W" + WINDOW.pack(rows, columns))
-
-    def end(self, grace: float) -> None:
-        """Have the program and its group ended; the news of it come as ever."""
-        self.say(b"E" + GRACE.pack(grace))
-
-    def discard(self, letter) -> None:
-        """Take no more of an output."""
-        if letter in self.sinks:
-            self.say(b"c" + letter)
-
-    def close(self) -> None:
-        """Leave: what still runs is ended there, and nobody waits for that. Idempotent; also in a forked child."""
-        if not self.over and self.engine.core.generation == process.generation:
-            self.channel.cancel()
-
-
 def specify(args, stdin=None, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=None, add_env=None, timeout=None,
-            grace=2.0, pty=False, until="eof", input=None, **options) -> dict:  # noqa: A002  what stdin gets at once
+            grace=2.0, pty=False, until="eof", input=None, **options) -> dict:
     """What the far side has to know, checked: plain data."""
     options = {name: value for name, value in options.items() if value is not None and value is not False}
     strange = set(options).difference(POPEN_OPTIONS)
@@ -254,36 +67,16 @@ def specify(args, stdin=None, stdout=subprocess.PIPE, stderr=subprocess.PIPE, en
 
 
 def run(context, args, input, stdin, stdout, stderr, capture_output, timeout, check, text, encoding, errors,
-        universal_newlines, max_output, **options):  # noqa: A002  as subprocess.run has it
+        universal_newlines, max_output, **options):
     """See ``Context.run``."""
-    text = bool(text or universal_newlines or encoding or errors)
-    encoding, errors = encoding or "utf-8", errors or "strict"
-    if input is not None and stdin is not None:
-        raise ValueError("stdin and input arguments may not both be used.")
+    text = (encoding or "utf-8", errors or "strict") if text or universal_newlines or encoding or errors else None
     if timeout is None:
         timeout = context.options.get("timeout")
-    source = input if input is not None else stdin
-    fed = source is not None and not constant(source)
-    if not fed and source not in (None, subprocess.DEVNULL):
-        raise UsageError("stdin=PIPE is for popen(): give run() what the program is to read")
-    first, rest = prepare(source, text, encoding, errors) if fed else (None, None)
-    default = subprocess.PIPE if capture_output else None
-    takers = {}  # type: Dict[bytes, Any]
-    files = {}
-    for letter, name, given in ((OUT, "stdout", stdout), (ERR, "stderr", stderr)):
-        if given is None:
-            given = default
-        if options.get("pty") and (letter == ERR or given in (None, subprocess.DEVNULL)):  # a terminal has one output
-            taker, given = (lambda data: None), None if letter == ERR else subprocess.PIPE
-        elif given is None or constant(given):
-            taker = Collected(max_output, name)
-        else:
-            taker, given = sink(given, text, encoding, errors), subprocess.PIPE
-        files[name] = given
-        if given == subprocess.PIPE:
-            takers[letter] = taker
-    spec = specify(args, stdin=subprocess.PIPE if fed else stdin, timeout=timeout, input=first,
-                   **dict(options, **files))
+    first, rest = prepare(input, stdin, text)
+    takers, files = prepare_outputs(stdout, stderr, subprocess.PIPE if capture_output else None, text, max_output,
+                                    options.get("pty"))
+    fed = subprocess.DEVNULL if first is None and rest is None else subprocess.PIPE
+    spec = specify(args, stdin=fed, timeout=timeout, input=first, **dict(options, **files))
     mailbox = Mailbox()
     session = Session(context, spec, dict.fromkeys(takers, mailbox), mailbox)
     try:
@@ -292,8 +85,7 @@ def run(context, args, input, stdin, stdout, stderr, capture_output, timeout, ch
         expired = collect(session, mailbox, takers, timeout, spec["grace"])
     except OutputTooLarge as error:
         error.args = ("%r in %s wrote more than %d bytes to its %s" % (args, context.name, max_output, error),)
-        error.cmd = args  # type: ignore[attr-defined]  # a field
-        error.stdout, error.stderr = (got(takers, letter) for letter in (OUT, ERR))  # type: ignore[attr-defined]
+        error.__dict__.update(cmd=args, stdout=got(takers, OUT), stderr=got(takers, ERR))
         raise
     finally:
         session.close()
@@ -301,13 +93,37 @@ def run(context, args, input, stdin, stdout, stderr, capture_output, timeout, ch
     if expired:
         raise subprocess.TimeoutExpired(args, timeout, output=out, stderr=err)
     if text:
-        out, err = (data if data is None else newlines(data.decode(encoding, errors)) for data in (out, err))
+        out, err = (data if data is None else newlines(data.decode(*text)) for data in (out, err))
     if session.status is None:
         raise session.unclean()
     done = subprocess.CompletedProcess(args, session.status, out, err)
     if check:
         done.check_returncode()
     return done
+
+
+def prepare_outputs(stdout, stderr, default, text, max_output, pty):
+    """What is to be done with the outputs: ({letter: a function that takes its bytes}, options for ``specify``)."""
+    takers = {}  # type: Dict[bytes, Any]
+    files = {}
+    for letter, name, given in ((OUT, "stdout", stdout), (ERR, "stderr", stderr)):
+        if given is None:
+            given = default
+        taker = Collected(max_output, name)  # type: Any
+        if pty and letter == ERR:  # a terminal has one output
+            given = None
+        elif pty and given in (None, subprocess.DEVNULL):
+            taker, given = ignore, subprocess.PIPE
+        elif given is not None and not constant(given):
+            taker, given = sink(given, text), subprocess.PIPE
+        files[name] = given
+        if given == subprocess.PIPE:
+            takers[letter] = taker
+    return takers, files
+
+
+def ignore(data) -> None:
+    """An output that nobody wants."""
 
 
 def constant(value) -> bool:
@@ -343,9 +159,9 @@ class Collected:
         self.parts.append(data)
 
 
-def sink(given, text, encoding, errors) -> "Callable[[Any], object]":
+def sink(given, text) -> "Callable[[Any], object]":
     """A function that takes the bytes of an output, for what the caller gave: a function, a file object or descriptor.
-    b"" is the end of file."""
+    b"" is the end of file. ``text``: (encoding, errors), or None for bytes."""
     if isinstance(given, int):
         def write(data):
             while len(data):
@@ -355,13 +171,14 @@ def sink(given, text, encoding, errors) -> "Callable[[Any], object]":
     function = given.write if hasattr(given, "write") else given
     if not callable(function):
         raise UsageError("an output goes to a file object, a descriptor or a function, not to %r" % (given,))
-    if function is not given:
-        text = isinstance(given, io.TextIOBase) or isinstance(getattr(given, "encoding", None), str)
+    if function is not given:  # a file: what it takes is its own business, as for subprocess
+        is_text = isinstance(given, io.TextIOBase) or isinstance(getattr(given, "encoding", None), str)
+        text = (text or ("utf-8", "strict")) if is_text else None
     if not text:
         return lambda data: function(bytes(data)) if len(data) else None
     import codecs
 
-    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(encoding)(errors), True)
+    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(text[0])(text[1]), True)
 
     def decode(data):
         piece = decoder.decode(bytes(data), not len(data))
@@ -371,13 +188,21 @@ def sink(given, text, encoding, errors) -> "Callable[[Any], object]":
     return decode
 
 
-def prepare(source, text, encoding, errors):
-    """What stdin is to get: (bytes that go with the call, None) or (None, an iterator of bytes)."""
+def prepare(input, stdin, text):
+    """What stdin is to get: (bytes that go with the call, None), (None, an iterator of bytes), or two Nones."""
+    if input is not None and stdin is not None:
+        raise ValueError("stdin and input arguments may not both be used.")
+    source = input if input is not None else stdin
+    if source is None or (constant(source) and source == subprocess.DEVNULL):
+        return None, None
+    if constant(source):
+        raise UsageError("stdin=PIPE is for popen(): give run() what the program is to read")
+
     def encoded(piece):
-        if isinstance(piece, str) != text:
+        if isinstance(piece, str) != bool(text):
             raise TypeError("input is %s, and with%s text=, encoding= or errors= it must be %s" % (
                 type(piece).__name__, "" if text else "out", "str" if text else "bytes"))
-        return piece.encode(encoding, errors) if text else piece
+        return piece.encode(*text) if text else piece
 
     if isinstance(source, (str, bytes, bytearray, memoryview)):
         data = encoded(source)
@@ -386,10 +211,10 @@ def prepare(source, text, encoding, errors):
         return None, iter(lambda: os.read(source, WRITE), b"")
     if not hasattr(source, "read"):
         return None, (encoded(piece) for piece in source)
-    return None, pieces(source, encoding, errors)
+    return None, pieces(source, text or ("utf-8", "strict"))
 
 
-def pieces(file, encoding, errors):
+def pieces(file, text):
     """What a file holds, as bytes; it may be a text file where bytes are wanted, as its descriptor would do for
     subprocess."""
     read = getattr(file, "read1", file.read)
@@ -397,7 +222,7 @@ def pieces(file, encoding, errors):
         piece = read(WRITE)
         if not piece:
             return
-        yield piece.encode(encoding, errors) if isinstance(piece, str) else piece
+        yield piece.encode(*text) if isinstance(piece, str) else piece
 
 
 def feed(session, source, mailbox) -> None:

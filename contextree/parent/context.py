@@ -141,15 +141,15 @@ class Context(Grower):
     def run(self, args, *, input=None, stdin=None, stdout=None, stderr=None, capture_output=True, shell=False, cwd=None,
             env=None, add_env=None, timeout=None, check=False, text=None, encoding=None, errors=None,
             universal_newlines=None, max_output=None, grace=2.0, until="eof", pty=False,
-            **others):  # noqa: A002  as subprocess.run has it
+            **others):
         """Run a program there, to its end: ``subprocess.run``, elsewhere. Returns a ``subprocess.CompletedProcess``.
 
         What differs: both outputs are collected, as there is no terminal to show them on; ``stdin`` is empty; in text
-        mode the encoding is UTF-8; the program leads a session and a process group of its own. ``stdout`` and ``stderr``
-        may also be a function or a file object here, which gets what comes as it comes, on this thread; ``input`` and
-        ``stdin`` an iterable or a file object, read on a thread of its own. With ``capture_output=False`` what it
-        writes goes to the log, as what the context prints. ``env`` replaces the environment of the context, ``add_env``
-        changes it (None removes a variable). ``max_output``: most bytes to collect of each output, then
+        mode the encoding is UTF-8; the program leads a session and a process group of its own. ``stdout`` and
+        ``stderr`` may also be a function or a file object here, which gets what comes as it comes, on this thread;
+        ``input`` and ``stdin`` an iterable or a file object, read on a thread of its own. With ``capture_output=False``
+        what it writes goes to the log, as what the context prints. ``env`` replaces the environment of the context,
+        ``add_env`` changes it (None removes a variable). ``max_output``: most bytes to collect of each output, then
         OutputTooLarge. ``until="exit"``: do not wait for those that it left behind to close its output. ``pty``: on a
         terminal of its own, True or (rows, columns). ``others``: executable, user, group, extra_groups, umask.
 
@@ -170,9 +170,9 @@ class Context(Grower):
         """Start a program there and do not wait: a ``Process``, with the look of ``subprocess.Popen``.
 
         All of stdin, stdout and stderr are pipes by default. Options: ``stdin``, ``stdout``, ``stderr`` (PIPE, DEVNULL,
-        STDOUT, None for the log), ``timeout`` (the program is ended then), and those of ``run`` that say how it is started:
-        shell, cwd, env, add_env, text, encoding, errors, grace, pty ... Returns once it was started; raises what ``run``
-        raises where it cannot be.
+        STDOUT, None for the log), ``timeout`` (the program is ended then), and those of ``run`` that say how it is
+        started: shell, cwd, env, add_env, text, encoding, errors, grace, pty ... Returns once it was started; raises
+        what ``run`` raises where it cannot be.
 
         >>> with web.popen(["sh", "-c", "echo one; echo two"], text=True) as process:
         ...     for line in process.stdout:

@@ -22,10 +22,10 @@ Each output has a budget of bytes that its reader has not taken, so one that is 
 pipe, as a full pipe does, and nobody else.
 
 The program leads a session and so a process group of its own, and what ends is the group: TERM (and CONT, for what is
-stopped), KILL after the grace, until nobody is left in it. That happens when somebody asks for it, at the deadline, when
-the channel ends (the caller, or the link to it, is gone) and when this context ends. What left the group by setsid
-is not seen. The group is signalled after the leader was reaped only while the leader's number is free: the kernel gives
-it to no new process while the group has members.
+stopped), KILL after the grace, until nobody is left in it. That happens when somebody asks for it, at the deadline,
+when the channel ends (the caller, or the link to it, is gone) and when this context ends. What left the group by setsid
+is not seen. The group is signalled after the leader was reaped only while the leader's number is free: the kernel
+gives it to no new process while the group has members.
 """
 
 import errno
@@ -34,7 +34,6 @@ import signal
 import struct
 import subprocess
 import sys
-from collections import deque
 
 from contextree.core import calls as core_calls
 from contextree.core import process
@@ -43,19 +42,18 @@ from contextree.core.wire.frames import BROKEN
 from contextree.parent import boot
 from contextree.parent.engine import engine_of
 from contextree.parent.popen import popen
+from contextree.parent.pumps import COUNT, Input, Output
 from contextree.parent.watched import FINAL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Optional
+    from typing import Any
 
-READ = 65535  # bytes of output at once: with its letter it is one frame
 WRITE = 65536  # most bytes of one input message
 WRITES = 32  # input messages on their way to the program
-BUDGET = 1 << 21  # bytes of one output on their way to its reader
 LAST = 1.0  # seconds that the dead have to go away
-COUNT, STATUS, WINDOW, GRACE = struct.Struct("!I"), struct.Struct("!i"), struct.Struct("!HH"), struct.Struct("!d")
-TAKEN, COUNT_HERE = struct.Struct("!cI"), struct.Struct("i")
+STATUS, WINDOW = struct.Struct("!i"), struct.Struct("!HH")
+GRACE, TAKEN = struct.Struct("!d"), struct.Struct("!cI")
 NEWER = {"user": (3, 9), "group": (3, 9), "extra_groups": (3, 9), "umask": (3, 9)}  # options of Popen that came later
 
 
@@ -72,138 +70,6 @@ def start(spec) -> None:
     except BaseException:  # the loop has ended
         job.signal_group(signal.SIGKILL)
         raise
-
-
-class Output:
-    """One pipe that the program writes to, or the master of its terminal."""
-
-    def __init__(self, job, fd: int, letter: bytes) -> None:
-        self.job = job
-        self.fd = fd
-        self.letter = letter
-        self.budget = BUDGET
-        self.paused = self.unwanted = False
-        self.last = None  # type: Optional[int]  # so many bytes are left to be read, whoever still holds the other end
-
-    def watch(self) -> None:
-        """Begin, or go on, to read."""
-        self.paused = False
-        if self.fd >= 0:
-            self.job.broker.watch(self.fd, self.readable)
-
-    def readable(self) -> None:
-        """Send what is there; pause where the reader has enough."""
-        job = self.job
-        channel = job.channel
-        if not self.unwanted and (self.budget <= 0 or channel.full):
-            self.pause()
-            return
-        try:
-            data = os.read(self.fd, READ if self.last is None else min(self.last, READ))
-        except BlockingIOError:
-            return
-        except OSError:  # EIO: the last one has closed the terminal
-            data = b""
-        if not data:
-            self.close()
-        elif not self.unwanted:
-            self.budget -= len(data)
-            job.send(self.letter + data)
-        if self.last is not None and data:
-            self.last -= len(data)
-            if not self.last:
-                self.close()
-
-    def pause(self) -> None:
-        """Read no more until there is credit and room."""
-        channel = self.job.channel
-        self.paused = True
-        self.job.broker.forget(self.fd)
-        channel.on_room = self.job.room
-        if self.budget > 0 and not channel.full:  # it has become empty meanwhile
-            self.watch()
-
-    def drain(self) -> None:
-        """What is in the pipe now is the last of it: whoever else holds its other end is not waited for."""
-        import fcntl
-        import termios
-
-        if self.fd >= 0 and self.last is None:
-            self.last = COUNT_HERE.unpack(fcntl.ioctl(self.fd, termios.FIONREAD, bytes(COUNT_HERE.size)))[0]
-            if not self.last:
-                self.close()
-
-    def close(self) -> None:
-        """No more of it. Idempotent."""
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
-            self.job.broker.forget(fd)
-            process.close(fd)
-            self.job.send(self.letter.lower())
-            self.job.settle()
-
-
-class Input:
-    """The pipe that the program reads from."""
-
-    def __init__(self, job, fd: int, terminal: bool) -> None:
-        self.job = job
-        self.fd = fd
-        self.terminal = terminal
-        self.waiting = deque()
-        self.ended = self.blocked = False
-
-    def add(self, data) -> None:
-        """Write ``data``, or have it written when there is room. None: end of file."""
-        if self.fd < 0:
-            if data is not None:
-                self.job.send(b"C" + COUNT.pack(1))
-            return
-        self.waiting.append(data)
-        if not self.blocked:
-            self.writable()
-
-    def writable(self) -> None:
-        """Write what waits, as far as it goes."""
-        written = 0
-        try:
-            while self.waiting:
-                data = self.waiting[0]
-                if data is None:
-                    if self.terminal:
-                        os.write(self.fd, b"\4")
-                    self.waiting.clear()
-                    return self.close()
-                count = os.write(self.fd, data)
-                if count < len(data):
-                    self.waiting[0] = data[count:]
-                    break
-                self.waiting.popleft()
-                written += 1
-        except BlockingIOError:
-            pass
-        except OSError:  # EPIPE: it has closed its end, or has ended
-            written += len([data for data in self.waiting if data is not None])
-            self.waiting.clear()
-            self.job.send(b"B")
-            return self.close()
-        finally:
-            if written:
-                self.job.send(b"C" + COUNT.pack(written))
-        self.watch(bool(self.waiting))
-
-    def watch(self, blocked) -> None:
-        """Wait for room in the pipe, or stop to."""
-        if blocked != self.blocked:
-            self.blocked = blocked
-            self.job.broker.watch(self.fd, None, self.writable if blocked else None)
-
-    def close(self) -> None:
-        """The program reads end of file. Idempotent."""
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
-            self.job.broker.forget(fd)
-            process.close(fd)
 
 
 class Job:

@@ -11,7 +11,8 @@ import subprocess
 from contextree.core import process
 from contextree.core.mailbox import Mailbox
 from contextree.core.wire.errors import CallTimeout, ContextreeError, UsageError
-from contextree.parent.command import END, ERR, OUT, PATIENCE, Session, constant, specify
+from contextree.parent.command import ERR, OUT, PATIENCE, constant, specify
+from contextree.parent.session import END, Session
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,12 +52,13 @@ class Reader(io.RawIOBase):
         return True
 
     def readinto(self, buffer):
-        """Fill ``buffer`` with what is there, at least one byte; 0: the end of file. Raises ContextDied and the like."""
+        """Fill ``buffer`` with what is there, at least one byte; 0: the end of file. Raises ContextDied and
+        the like."""
         session = self.owner.session
         while not len(self.rest) and not self.dry:
             session.engine.check_fork()
             try:
-                letter, data = self.mailbox.get()
+                _, data = self.mailbox.get()
             except ContextreeError:
                 self.dry = True
                 session.check()
@@ -186,12 +188,12 @@ class Process:
         try:
             session.exited.get(timeout)
         except CallTimeout:
-            raise subprocess.TimeoutExpired(self.args, timeout) from None
+            raise subprocess.TimeoutExpired(self.args, timeout or 0) from None
         except ContextreeError:
             if session.status is None and session.reason is None:
                 session.check()
         if session.expired:
-            raise subprocess.TimeoutExpired(self.args, self.timeout)
+            raise subprocess.TimeoutExpired(self.args, self.timeout or 0)
         if session.status is None:
             raise session.unclean()
         return session.status
