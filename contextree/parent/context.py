@@ -147,10 +147,58 @@ class Context(Grower):
         twin.options = dict(self.options, **options)
         return twin
 
+    # -- programs
+
+    def run(self, args, *, input=None, stdin=None, stdout=None, stderr=None, capture_output=True, shell=False, cwd=None,
+            env=None, add_env=None, timeout=None, check=False, text=None, encoding=None, errors=None,
+            universal_newlines=None, max_output=None, grace=2.0, until="eof", pty=False,
+            **others):
+        """Run a program there, to its end: ``subprocess.run``, elsewhere. Returns a ``subprocess.CompletedProcess``.
+
+        What differs: both outputs are collected, as there is no terminal to show them on; ``stdin`` is empty; in text
+        mode the encoding is UTF-8; the program leads a session and a process group of its own. ``stdout`` and
+        ``stderr`` may also be a function or a file object here, which gets what comes as it comes, on this thread;
+        ``input`` and ``stdin`` an iterable or a file object, read on a thread of its own. With ``capture_output=False``
+        what it writes goes to the log, as what the context prints. ``env`` replaces the environment of the context,
+        ``add_env`` changes it (None removes a variable). ``max_output``: most bytes to collect of each output, then
+        OutputTooLarge. ``until="exit"``: do not wait for those that it left behind to close its output. ``pty``: on a
+        terminal of its own, True or (rows, columns). ``others``: executable, user, group, extra_groups, umask.
+
+        After ``timeout`` seconds its process group gets TERM, ``grace`` seconds later KILL, and then TimeoutExpired is
+        raised, with what had come. The group is ended too when this wait is given up (Ctrl-C, an exception of a
+        function given), when the context ends and when the link to it is lost. FileNotFoundError, PermissionError and
+        the like where the program cannot be started; CalledProcessError with ``check``; ContextDied.
+
+        >>> web.run(["tr", "a-z", "A-Z"], input="shout", text=True).stdout
+        'SHOUT'
+        """
+        given = dict(locals())
+        from contextree.parent import command
+
+        return command.run(given.pop("self"), **dict(given.pop("others"), **given))
+
+    def popen(self, args, **options):
+        """Start a program there and do not wait: a ``Process``, with the look of ``subprocess.Popen``.
+
+        All of stdin, stdout and stderr are pipes by default. Options: ``stdin``, ``stdout``, ``stderr`` (PIPE, DEVNULL,
+        STDOUT, None for the log), ``timeout`` (the program is ended then), and those of ``run`` that say how it is
+        started: shell, cwd, env, add_env, text, encoding, errors, grace, pty ... Returns once it was started; raises
+        what ``run`` raises where it cannot be.
+
+        >>> with web.popen(["sh", "-c", "echo one; echo two"], text=True) as process:
+        ...     for line in process.stdout:
+        ...         print(line, end="")
+        one
+        two
+        """
+        from contextree.parent.running import Process
+
+        return Process(self, args, **options)
+
     def open_call(self, kind: int, function: "Callable[..., Any]", args: "tuple[Any, ...]", kwargs: "dict[str, Any]",
                   options: "dict[str, Any]", message: "Callable[..., object]", end: "Callable[..., object]",
-                  flush: bool = True, service: int = 0) -> "CoreChannel":
-        """Open a channel for a call; the modules that it needs are shared first."""
+                  flush: bool = True, service: int = 0, fin: bool = True) -> "CoreChannel":
+        """Open a channel for a call; the modules that it needs are shared first. ``fin``: all is said with it."""
         engine = self.engine
         engine.check_fork()
         info = engine.infos.get(self.id)
@@ -170,7 +218,7 @@ class Context(Grower):
         trusted = self.id in engine.above or (info is not None and info.trusted)
         channel = engine.core.open(self.id, kind, data, flags | service | (PICKLES if trusted else 0),
                                    options.get("threads") or 0,
-                                   max(1, int(min(timeout, FOREVER) * 1000)) if timeout else 0, True,
+                                   max(1, int(min(timeout, FOREVER) * 1000)) if timeout else 0, fin,
                                    on_message=message, on_end=end, flush=flush, pickles=trusted)
         if running is not None and not service:
             calls.opened(running, channel)

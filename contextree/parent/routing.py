@@ -74,6 +74,7 @@ class Routing(Subtree):
         self.links = {}  # link -> id of the direct child
         self.relays = {}
         self.children = {}  # id of direct child -> Branch
+        self.jobs = set()  # programs that run here: see program
         self.ending = None
 
     # -- frames, loop thread
