@@ -122,8 +122,9 @@ class Context(Grower):
         twin.options = dict(self.options, **options)
         return twin
 
-    def open_call(self, kind, function, args, kwargs, options, message, end, flush=True, service=0):
-        """Open a channel for a call; the modules that it needs are shared first."""
+    def open_call(self, kind, function, args, kwargs, options, message, end, flush=True, service=0, fin=True):
+        """Open a channel for a call; the modules that it needs are shared first. ``fin=False``: the call is not all
+        that will be sent on it."""
         engine = self.engine
         engine.check_fork()
         info = engine.infos.get(self.id)
@@ -136,7 +137,7 @@ class Context(Grower):
         timeout = options.get("timeout")
         return engine.core.open(self.id, kind, data, flags | service | (PICKLES if trusted else 0),
                                 options.get("threads") or 0,
-                                max(1, int(timeout * 1000)) if timeout else 0, True, on_message=message, on_end=end,
+                                max(1, int(timeout * 1000)) if timeout else 0, fin, on_message=message, on_end=end,
                                 flush=flush, pickles=trusted)
 
     def service(self, function, *args, timeout=None):
