@@ -17,6 +17,8 @@ from contextree.parent.channel import Channel, select
 from contextree.parent.context import Context
 from contextree.parent.future import CallFuture
 from contextree.parent.router import current_router
+from contextree.parent.spread import put_all
+from contextree.parent.transfer import Transferred, TransferError
 
 __version__ = "0.1.0"
 
@@ -25,7 +27,8 @@ __all__ = [
     "ConnectTimeout",
     "Context", "ContextDied", "ContextreeError", "DecodeError", "ForkedError", "HostKeyError", "InternalError",
     "NotOurChild", "NotSendable", "Overflow", "PeerError", "Plan", "ProcessExited", "ProtocolError", "Refused",
-    "RemoteError", "Router", "Secret", "Stream", "UncleanExit", "UnsupportedPlatform", "UsageError", "VersionError",
-    "WorldError", "WouldBlockLoop", "WrongThread", "current_router", "register_exception", "register_type",
+    "RemoteError", "Router", "Secret", "Stream", "TransferError", "Transferred", "UncleanExit",
+    "UnsupportedPlatform", "UsageError", "VersionError", "WorldError",
+    "WouldBlockLoop", "WrongThread", "current_router", "put_all", "register_exception", "register_type",
     "select",
 ]

@@ -49,8 +49,10 @@ __all__ = [
     "Channel", "Closed", "ConnectError", "ConnectTimeout",
     "Context", "ContextDied", "ContextreeError", "DecodeError", "ForkedError", "HostKeyError", "InternalError",
     "NotOurChild", "NotSendable", "Overflow", "PeerError", "Plan", "ProcessExited", "ProtocolError", "Refused",
-    "RemoteError", "Router", "Secret", "Stream", "UncleanExit", "UnsupportedPlatform", "UsageError", "VersionError",
-    "WorldError", "WouldBlockLoop", "WrongThread", "current_router", "register_exception", "register_type",
+    "RemoteError", "Router", "Secret", "Stream", "TransferError", "Transferred",  # noqa: F822
+    "UncleanExit", "UnsupportedPlatform", "UsageError", "VersionError",
+    "WorldError", "WouldBlockLoop", "WrongThread", "current_router", "put_all",  # noqa: F822
+    "register_exception", "register_type",
     "select",
 ]
 
@@ -62,15 +64,17 @@ class Router(_router.Router):
         raise UsageError("a child context has a router already: contextree.current_router()")
 
 
+LAZY = {"CallFuture": "future", "TransferError": "transfer", "Transferred": "transfer", "put_all": "spread"}
+
+
 class _Lazy(types.ModuleType):
     """The class of this module (3.6 knows no ``__getattr__`` of modules): who names ``CallFuture`` has it imported."""
 
     def __getattr__(self, name: str) -> object:
-        if name != "CallFuture":
+        if name not in LAZY:
             raise AttributeError("module 'contextree' has no attribute %r" % name)
-        from contextree.parent.future import CallFuture
-
-        return CallFuture
+        module = __import__("contextree.parent." + LAZY[name], fromlist=["*"])
+        return getattr(module, name)
 
 
 sys.modules[__name__].__class__ = _Lazy

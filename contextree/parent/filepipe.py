@@ -96,9 +96,11 @@ class Pipe:
             return False
         return True
 
-    def receive(self) -> "Any":
-        """The next message. Raises what the other end raised, and whatever ended the pipe."""
-        data, fin, cost = self.inbox.get(self.left())
+    def receive(self, stall: "float | None" = None) -> "Any":
+        """The next message. Raises what the other end raised, and whatever ended the pipe; CallTimeout if nothing came
+        for ``stall`` seconds, or until the deadline."""
+        left = self.left()
+        data, fin, cost = self.inbox.get(left if stall is None else min(stall, left or stall))
         if not fin:
             self.channel.taken(cost)
         return self.unpack(data)
@@ -131,11 +133,11 @@ class NearPipe(Pipe):
 
     def unpack(self, data):
         """The value of a message from there, checked; or its exception."""
-        return calls.unpack(self.engine, self.channel.pickles, data)
+        return calls.unpack(self.engine, self.channel.pickles, data, self.channel.peer)
 
-    def ready(self) -> "Any":
+    def ready(self, stall: "float | None" = None) -> "Any":
         """Wait until the function there listens; what it said with that."""
-        first = self.receive()
+        first = self.receive(stall)
         if type(first) not in (list, tuple) or len(first) != 2 or first[0] != READY:
             raise ProtocolError("%s is not ready but says %.80r" % (self.name(), first))
         return first[1]

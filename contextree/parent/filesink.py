@@ -30,6 +30,8 @@ def check(message: "Any") -> str:
     kind = message.get("is") if type(message) is dict else None
     if kind not in KINDS:
         raise ProtocolError("a transfer has no message %.80r" % (message,))
+    if not all(field in TYPES or field == "is" for field in message):
+        raise ProtocolError("a message with fields %.200r" % (sorted(map(str, message)),))
     for field, types in TYPES.items():
         if field in message:
             value = message[field]

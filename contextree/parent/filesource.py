@@ -31,9 +31,14 @@ def special(path, mode):
                          % (shown(path), KINDS.get(stat.S_IFMT(mode), "special file")))
 
 
-def has_holes(info: os.stat_result) -> bool:
-    """Whether a file takes up less than its length."""
-    return info.st_blocks * 512 < info.st_size
+def has_holes(fd: int, info: os.stat_result) -> bool:
+    """Whether a file has holes: it takes up less than its length, and not because it is compressed or no real file."""
+    if info.st_blocks * 512 >= info.st_size or not hasattr(os, "SEEK_HOLE"):
+        return False
+    try:
+        return os.lseek(fd, 0, os.SEEK_HOLE) < info.st_size
+    except OSError:
+        return False
 
 
 def pieces(fd: int, start: int, end: "int | None", sparse: bool):
@@ -74,7 +79,7 @@ class Opened:
         self.info = info = os.fstat(fd)
         # a file of /proc has no length and content all the same
         self.size = info.st_size or None
-        self.sparse = sparse and bool(self.size) and has_holes(info) and hasattr(os, "SEEK_DATA")
+        self.sparse = sparse and has_holes(fd, info)
         if hasattr(os, "posix_fadvise") and info.st_size > CHUNK:
             try:
                 os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)  # reads ahead twice as far

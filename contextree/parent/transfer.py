@@ -51,7 +51,13 @@ class TransferError(WorldError):
 
 class Transferred(namedtuple("Transferred", "files size resumed")):
     """What was transferred: how many ``files``, their ``size`` together, and how much of that was ``resumed``: there
-    already."""
+    already.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     web.put(b"Hello", folder + "/greeting")
+    Transferred(files=1, size=5, resumed=0)
+    """
 
     __slots__ = ()
 
