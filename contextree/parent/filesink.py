@@ -28,7 +28,7 @@ TYPES = {"path": list, "size": (int, type(None)), "target": bytes, "hash": bytes
 def check(message: "Any") -> str:
     """The kind of a message that is a dict of the right form; ProtocolError for all others."""
     kind = message.get("is") if type(message) is dict else None
-    if kind not in KINDS:
+    if type(kind) is not str or kind not in KINDS:
         raise ProtocolError("a transfer has no message %.80r" % (message,))
     if not all(field in TYPES or field == "is" for field in message):
         raise ProtocolError("a message with fields %.200r" % (sorted(map(str, message)),))
