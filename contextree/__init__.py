@@ -25,6 +25,8 @@ from contextree.parent.context import Context
 from contextree.parent.current import RunningCall, current_call
 from contextree.parent.future import CallFuture
 from contextree.parent.router import current_router
+from contextree.parent.spread import put_all
+from contextree.parent.transfer import Transferred, TransferError
 
 __version__ = "0.1.0"
 
@@ -57,6 +59,8 @@ __all__ = [  # one a line: branches add to it
     "RunningCall",
     "Secret",
     "Stream",
+    "TransferError",
+    "Transferred",
     "UncleanExit",
     "UnsupportedPlatform",
     "UsageError",
@@ -66,6 +70,7 @@ __all__ = [  # one a line: branches add to it
     "WrongThread",
     "current_call",
     "current_router",
+    "put_all",
     "register_exception",
     "register_type",
     "select",

@@ -165,6 +165,12 @@ class RootEngine(Engine):
         thread."""
         ends.end_all(self, grace, then)
 
+    def progress(self, title: str) -> Any:
+        """A bar for a transfer, or None where stderr is no terminal."""
+        from contextree.master.progress import bar
+
+        return bar(title)
+
     # -- what children say
 
     def child_line(self, number: int, stream: str, line: bytes) -> None:

@@ -8,6 +8,7 @@ from contextree.core.wire.frames import CONTROL, MAIN, PICKLE, PICKLE5, PING, SE
 from contextree.core.wire.routes import FULL_NAME, valid_name
 from contextree.parent import calls
 from contextree.parent.grower import Grower
+from contextree.parent.machine import Machine
 from contextree.parent.pickling import pack_call, pack_value
 
 TYPE_CHECKING = False
@@ -36,7 +37,7 @@ FOREVER = 4e6  # seconds: what OPEN has room for
 PICKLES = PICKLE | (PICKLE5 if core_calls.PROTOCOL == 5 else 0)  # what answers may be
 
 
-class Context(Grower):
+class Context(Grower, Machine):
     """One context of the tree, as seen from here. The same object for the same id, within one router.
 
     Handles may be passed to calls and come back as the same object.
@@ -146,54 +147,6 @@ class Context(Grower):
         twin.shared = self.shared
         twin.options = dict(self.options, **options)
         return twin
-
-    # -- programs
-
-    def run(self, args, *, input=None, stdin=None, stdout=None, stderr=None, capture_output=True, shell=False, cwd=None,
-            env=None, add_env=None, timeout=None, check=False, text=None, encoding=None, errors=None,
-            universal_newlines=None, max_output=None, grace=2.0, until="eof", pty=False,
-            **others):
-        """Run a program there, to its end: ``subprocess.run``, elsewhere. Returns a ``subprocess.CompletedProcess``.
-
-        What differs: both outputs are collected, as there is no terminal to show them on; ``stdin`` is empty; in text
-        mode the encoding is UTF-8; the program leads a session and a process group of its own. ``stdout`` and
-        ``stderr`` may also be a function or a file object here, which gets what comes as it comes, on this thread;
-        ``input`` and ``stdin`` an iterable or a file object, read on a thread of its own. With ``capture_output=False``
-        what it writes goes to the log, as what the context prints. ``env`` replaces the environment of the context,
-        ``add_env`` changes it (None removes a variable). ``max_output``: most bytes to collect of each output, then
-        OutputTooLarge. ``until="exit"``: do not wait for those that it left behind to close its output. ``pty``: on a
-        terminal of its own, True or (rows, columns). ``others``: executable, user, group, extra_groups, umask.
-
-        After ``timeout`` seconds its process group gets TERM, ``grace`` seconds later KILL, and then TimeoutExpired is
-        raised, with what had come. The group is ended too when this wait is given up (Ctrl-C, an exception of a
-        function given), when the context ends and when the link to it is lost. FileNotFoundError, PermissionError and
-        the like where the program cannot be started; CalledProcessError with ``check``; ContextDied.
-
-        >>> web.run(["tr", "a-z", "A-Z"], input="shout", text=True).stdout
-        'SHOUT'
-        """
-        given = dict(locals())
-        from contextree.parent import command
-
-        return command.run(given.pop("self"), **dict(given.pop("others"), **given))
-
-    def popen(self, args, **options):
-        """Start a program there and do not wait: a ``Process``, with the look of ``subprocess.Popen``.
-
-        All of stdin, stdout and stderr are pipes by default. Options: ``stdin``, ``stdout``, ``stderr`` (PIPE, DEVNULL,
-        STDOUT, None for the log), ``timeout`` (the program is ended then), and those of ``run`` that say how it is
-        started: shell, cwd, env, add_env, text, encoding, errors, grace, pty ... Returns once it was started; raises
-        what ``run`` raises where it cannot be.
-
-        >>> with web.popen(["sh", "-c", "echo one; echo two"], text=True) as process:
-        ...     for line in process.stdout:
-        ...         print(line, end="")
-        one
-        two
-        """
-        from contextree.parent.running import Process
-
-        return Process(self, args, **options)
 
     def open_call(self, kind: int, function: "Callable[..., Any]", args: "tuple[Any, ...]", kwargs: "dict[str, Any]",
                   options: "dict[str, Any]", message: "Callable[..., object]", end: "Callable[..., object]",

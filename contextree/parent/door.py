@@ -74,6 +74,8 @@ __all__ = [
     "RunningCall",
     "Secret",
     "Stream",
+    "TransferError",  # noqa: F822  see below
+    "Transferred",  # noqa: F822  see below
     "UncleanExit",
     "UnsupportedPlatform",
     "UsageError",
@@ -83,6 +85,7 @@ __all__ = [
     "WrongThread",
     "current_call",
     "current_router",
+    "put_all",  # noqa: F822  see below
     "register_exception",
     "register_type",
     "select",
@@ -96,15 +99,17 @@ class Router(_router.Router):
         raise UsageError("a child context has a router already: contextree.current_router()")
 
 
+LAZY = {"CallFuture": "future", "TransferError": "transfer", "Transferred": "transfer", "put_all": "spread"}
+
+
 class _Lazy(types.ModuleType):
     """The class of this module (3.6 knows no ``__getattr__`` of modules): who names ``CallFuture`` has it imported."""
 
     def __getattr__(self, name: str) -> object:
-        if name != "CallFuture":
+        if name not in LAZY:
             raise AttributeError("module 'contextree' has no attribute %r" % name)
-        from contextree.parent.future import CallFuture
-
-        return CallFuture
+        module = __import__("contextree.parent." + LAZY[name], fromlist=["*"])
+        return getattr(module, name)
 
 
 sys.modules[__name__].__class__ = _Lazy

@@ -192,6 +192,10 @@ class Engine(Routing):
                 self.template = Template(self, search_path(), self.preload)
             return self.template
 
+    def progress(self, title: str) -> "Any":
+        """Something with ``tell(done, total)`` and ``close()`` that shows progress here, or None: only the root has a
+        terminal."""
+
     # -- what children say
 
     def child_line(self, number, stream, line) -> None:
