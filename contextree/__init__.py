@@ -15,14 +15,18 @@ from contextree.master.router import Router
 from contextree.parent.calls import Stream, register_exception
 from contextree.parent.context import Context
 from contextree.parent.future import CallFuture
+from contextree.parent.join import Client, join
+from contextree.parent.listen import Invitation, Listener
 from contextree.parent.router import current_router
+from contextree.parent.service import Service, current_caller, expose
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "AuthenticationError", "CallCancelled", "CallFuture", "CallTimeout", "Closed", "ConnectError", "ConnectTimeout",
-    "Context", "ContextDied", "ContextreeError", "DecodeError", "ForkedError", "HostKeyError", "InternalError",
+    "AuthenticationError", "CallCancelled", "CallFuture", "CallTimeout", "Client", "Closed", "ConnectError", "ConnectTimeout",
+    "Context", "ContextDied", "ContextreeError", "DecodeError", "ForkedError", "HostKeyError", "InternalError", "Invitation", "Listener",
     "NotOurChild", "NotSendable", "Overflow", "PeerError", "Plan", "ProcessExited", "ProtocolError", "Refused",
-    "RemoteError", "Router", "Secret", "Stream", "UncleanExit", "UnsupportedPlatform", "UsageError", "VersionError",
-    "WorldError", "WouldBlockLoop", "WrongThread", "current_router", "register_exception", "register_type",
+    "RemoteError", "Router", "Secret", "Service", "Stream", "UncleanExit", "UnsupportedPlatform", "UsageError", "VersionError",
+    "WorldError", "WouldBlockLoop", "WrongThread", "current_caller", "current_router", "expose", "join", "register_exception",
+    "register_type",
 ]

@@ -49,6 +49,9 @@ MOVES = {
 class ChildLink(Link):
     """A link to a child, with what the police notes about it."""
 
+    rights = None  # type: Any  # of a client: what it may call; see ``listen``
+    partners = None  # type: Any  # and the contexts that it has opened channels to
+
     def __init__(self, *args):
         Link.__init__(self, *args)
         self.blocks = Blocks()
@@ -389,7 +392,8 @@ def window(plan) -> int:
 def configuration(branch, options) -> dict:
     """What a child is told."""
     core = branch.engine.core
-    config = {"id": branch.id, "name": branch.name, "parent": core.id, "nonce": branch.nonce, "trusted": branch.trusted,
+    config = {"id": branch.id, "name": branch.name, "parent": core.id, "nonce": branch.nonce,
+              "trusted": branch.trusted and branch.engine.trusted,
               "max_message": core.max_message, "window": window(branch.plan), "level": 0, "ids": []}
     config.update(options)
     return config

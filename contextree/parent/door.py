@@ -42,15 +42,20 @@ from contextree.parent import router as _router
 from contextree.parent.calls import Stream, register_exception
 from contextree.parent.context import Context
 from contextree.parent.router import current_router
+from contextree.parent.service import Service, current_caller, expose
 
 __all__ = [
-    "AuthenticationError", "CallCancelled", "CallFuture", "CallTimeout",  # noqa: F822  see below
+    "AuthenticationError", "CallCancelled", "CallFuture", "CallTimeout", "Client",  # noqa: F822  see below
     "Closed", "ConnectError", "ConnectTimeout",
     "Context", "ContextDied", "ContextreeError", "DecodeError", "ForkedError", "HostKeyError", "InternalError",
+    "Invitation", "Listener",  # noqa: F822
     "NotOurChild", "NotSendable", "Overflow", "PeerError", "Plan", "ProcessExited", "ProtocolError", "Refused",
-    "RemoteError", "Router", "Secret", "Stream", "UncleanExit", "UnsupportedPlatform", "UsageError", "VersionError",
-    "WorldError", "WouldBlockLoop", "WrongThread", "current_router", "register_exception", "register_type",
+    "RemoteError", "Router", "Secret", "Service", "Stream", "UncleanExit", "UnsupportedPlatform", "UsageError", "VersionError",
+    "WorldError", "WouldBlockLoop", "WrongThread", "current_caller", "current_router", "expose",
+    "join",  # noqa: F822
+    "register_exception", "register_type",
 ]
+LAZY = {"CallFuture": "future", "Client": "join", "Invitation": "listen", "Listener": "listen", "join": "join"}
 
 
 class Router(_router.Router):
@@ -61,14 +66,15 @@ class Router(_router.Router):
 
 
 class _Lazy(types.ModuleType):
-    """The class of this module (3.6 knows no ``__getattr__`` of modules): who names ``CallFuture`` has it imported."""
+    """The class of this module (3.6 knows no ``__getattr__`` of modules): who names what is in ``LAZY`` has it
+    imported."""
 
     def __getattr__(self, name: str) -> object:
-        if name != "CallFuture":
+        if name not in LAZY:
             raise AttributeError("module 'contextree' has no attribute %r" % name)
-        from contextree.parent.future import CallFuture
-
-        return CallFuture
+        module = "contextree.parent." + LAZY[name]
+        __import__(module)
+        return getattr(sys.modules[module], name)
 
 
 sys.modules[__name__].__class__ = _Lazy
