@@ -23,10 +23,10 @@ from contextree.parent.service import Service, current_caller, expose
 __version__ = "0.1.0"
 
 __all__ = [
-    "AuthenticationError", "CallCancelled", "CallFuture", "CallTimeout", "Client", "Closed", "ConnectError", "ConnectTimeout",
-    "Context", "ContextDied", "ContextreeError", "DecodeError", "ForkedError", "HostKeyError", "InternalError", "Invitation", "Listener",
-    "NotOurChild", "NotSendable", "Overflow", "PeerError", "Plan", "ProcessExited", "ProtocolError", "Refused",
-    "RemoteError", "Router", "Secret", "Service", "Stream", "UncleanExit", "UnsupportedPlatform", "UsageError", "VersionError",
-    "WorldError", "WouldBlockLoop", "WrongThread", "current_caller", "current_router", "expose", "join", "register_exception",
-    "register_type",
+    "AuthenticationError", "CallCancelled", "CallFuture", "CallTimeout", "Client", "Closed", "ConnectError",
+    "ConnectTimeout", "Context", "ContextDied", "ContextreeError", "DecodeError", "ForkedError", "HostKeyError",
+    "InternalError", "Invitation", "Listener", "NotOurChild", "NotSendable", "Overflow", "PeerError", "Plan",
+    "ProcessExited", "ProtocolError", "Refused", "RemoteError", "Router", "Secret", "Service", "Stream",
+    "UncleanExit", "UnsupportedPlatform", "UsageError", "VersionError", "WorldError", "WouldBlockLoop",
+    "WrongThread", "current_caller", "current_router", "expose", "join", "register_exception", "register_type",
 ]

@@ -45,15 +45,13 @@ from contextree.parent.router import current_router
 from contextree.parent.service import Service, current_caller, expose
 
 __all__ = [
-    "AuthenticationError", "CallCancelled", "CallFuture", "CallTimeout", "Client",  # noqa: F822  see below
-    "Closed", "ConnectError", "ConnectTimeout",
-    "Context", "ContextDied", "ContextreeError", "DecodeError", "ForkedError", "HostKeyError", "InternalError",
-    "Invitation", "Listener",  # noqa: F822
-    "NotOurChild", "NotSendable", "Overflow", "PeerError", "Plan", "ProcessExited", "ProtocolError", "Refused",
-    "RemoteError", "Router", "Secret", "Service", "Stream", "UncleanExit", "UnsupportedPlatform", "UsageError", "VersionError",
-    "WorldError", "WouldBlockLoop", "WrongThread", "current_caller", "current_router", "expose",
-    "join",  # noqa: F822
-    "register_exception", "register_type",
+    "CallFuture", "Client", "Invitation", "Listener", "join",  # noqa: F822  see LAZY
+    "AuthenticationError", "CallCancelled", "CallTimeout", "Closed", "ConnectError", "ConnectTimeout", "Context",
+    "ContextDied", "ContextreeError", "DecodeError", "ForkedError", "HostKeyError", "InternalError", "NotOurChild",
+    "NotSendable", "Overflow", "PeerError", "Plan", "ProcessExited", "ProtocolError", "Refused", "RemoteError",
+    "Router", "Secret", "Service", "Stream", "UncleanExit", "UnsupportedPlatform", "UsageError", "VersionError",
+    "WorldError", "WouldBlockLoop", "WrongThread", "current_caller", "current_router", "expose", "register_exception",
+    "register_type",
 ]
 LAZY = {"CallFuture": "future", "Client": "join", "Invitation": "listen", "Listener": "listen", "join": "join"}
 

@@ -18,14 +18,20 @@ from contextree.core.router import Router as Core
 from contextree.core.streams import Link
 from contextree.core.wire import values
 from contextree.core.wire.errors import (
-    AuthenticationError, Closed, ConnectError, ConnectTimeout, ContextDied, UnsupportedPlatform, UsageError,
+    AuthenticationError,
+    Closed,
+    ConnectError,
+    ConnectTimeout,
+    ContextDied,
+    UnsupportedPlatform,
+    UsageError,
 )
 from contextree.core.wire.flow import WINDOW_MAX
 from contextree.core.wire.frames import MODULES, NUMBER, RESOURCE
-from contextree.parent import listen
+from contextree.parent import knock, place
 from contextree.parent.context import Context
 from contextree.parent.engine import Engine
-from contextree.parent.listen import Invitation
+from contextree.parent.listen import SAVED, Invitation
 from contextree.parent.loop import Loop
 from contextree.parent.router import Router
 from contextree.parent.service import Service
@@ -118,8 +124,8 @@ class Client(Router):
             except Closed:
                 pass  # it has just ended
         directory = os.path.dirname(self._invitation.path)
-        if lost and os.path.basename(directory).startswith(listen.PREFIX):
-            listen.sweep(directory)  # if the tree was killed nobody else may be left to do it
+        if lost and os.path.basename(directory).startswith(place.PREFIX):
+            place.sweep(directory)  # if the tree was killed nobody else may be left to do it
 
     def __enter__(self) -> "Client":
         return self
@@ -189,7 +195,7 @@ def load(path) -> Invitation:
     """The invitation in the file ``path``. UsageError unless file and directory are this user's alone."""
     path = os.path.abspath(path)
     folder, name = os.path.split(path)
-    directory = listen.open_directory(folder)
+    directory = place.open_directory(folder)
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=directory)
     except OSError as error:
@@ -202,7 +208,7 @@ def load(path) -> Invitation:
             raise UsageError("%s must be a file of user %d with mode 0600" % (path, os.geteuid()))
         lines = file.read(1000).decode("ascii", "replace").split("\n")
     try:
-        if lines[0] != listen.SAVED or "/" in lines[1]:
+        if lines[0] != SAVED or "/" in lines[1]:
             raise ValueError
         return Invitation(os.path.join(folder, lines[1]), bytes.fromhex(lines[2]))
     except (ValueError, IndexError, UsageError):
@@ -217,7 +223,7 @@ def connect(invitation, timeout) -> int:
         raise UnsupportedPlatform("join() needs a kernel that says who listens (SO_PEERCRED): Linux")
     folder, name = os.path.split(invitation.path)
     try:
-        directory = listen.open_directory(folder)
+        directory = place.open_directory(folder)
     except UsageError as error:
         if os.path.lexists(folder):
             raise
@@ -228,9 +234,9 @@ def connect(invitation, timeout) -> int:
         sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, limit)  # of connect, too
         sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVTIMEO, limit)
         sock.setblocking(True)
-        sock.connect(listen.through(directory, name))
-        uid = listen.CREDENTIALS.unpack(sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED,
-                                                        listen.CREDENTIALS.size))[1]
+        sock.connect(place.through(directory, name))
+        uid = knock.CREDENTIALS.unpack(sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED,
+                                                        knock.CREDENTIALS.size))[1]
         if uid != os.geteuid():
             raise AuthenticationError("a process of user %d listens at %s" % (uid, invitation.path), phase="connect")
         return sock.detach()
@@ -250,7 +256,7 @@ def greet(invitation, fd) -> "Any":
                            "platform": sys.platform})
     token = invitation.token
     try:
-        os.write(fd, listen.GREETING.pack(listen.MAGIC, token[:16], token[16:], len(facts)) + facts)
+        os.write(fd, knock.GREETING.pack(knock.MAGIC, token[:16], token[16:], len(facts)) + facts)
         head = receive(fd, 5)
         data = receive(fd, NUMBER.unpack_from(head, 1)[0])
     except BlockingIOError:

@@ -292,9 +292,13 @@ class Subtree:
                 waiter.wake()
         upstream = self.core.upstream
         payload = values.encode([list(numbers), reason, status and list(status)])
-        downward = dumps((list(numbers), reason), 4)
         if upstream is not None:
             upstream.send(CONTROL, frame(ROUTE_DEL, 0, CONTROL, 0, upstream.peer, self.core.id, payload))
+        self.tell_partners(gone, dumps((list(numbers), reason), 4))
+
+    def tell_partners(self, gone, payload):
+        """Those who may talk with contexts that have ended, by a grant, hear of it; so do those that a client talked
+        with."""
         told = set()
         for pair in list(self.grants) + list(self.uses):
             for one, other in (pair, pair[::-1]):
@@ -310,7 +314,7 @@ class Subtree:
                 told.add(number)
         for other in told - gone:
             if other in self.infos:
-                self.infos[other].link.send(CONTROL, frame(ROUTE_DEL, 0, CONTROL, 0, other, self.core.id, downward))
+                self.infos[other].link.send(CONTROL, frame(ROUTE_DEL, 0, CONTROL, 0, other, self.core.id, payload))
 
     # -- ids
 

@@ -1,4 +1,4 @@
-"""Services, as those see them who serve and who call: ``serve``, the handle ``Service``, ``expose``, ``current_caller``.
+"""Services, as those who serve and those who call see them: ``serve``, ``Service``, ``expose``, ``current_caller``.
 
 A handle says which service; it gives no right to call it. That is granted to contexts (``Router.grant_service``), and
 checked by the routers on the way: see ``routing`` and ``reports``. What runs the calls is in ``serving``.
@@ -80,11 +80,13 @@ def methods_of(thing, allow):
         for name, check in checks.items():
             function = own[name][0] if name in own else None if isinstance(thing, dict) else getattr(thing, name, None)
             if not callable(function) or not (check is True or callable(check)):
-                raise UsageError("allow= has %r: %r, wanted the name of a method, and True or a function" % (name, check))
+                raise UsageError("allow= has %r: %r; wanted the name of a method, and True or a function"
+                                 % (name, check))
             found[name] = function, own.get(name, (None, None))[1] if check is True else check
     for name, (function, _) in found.items():
         if type(name) is not str or name.startswith("_") or not callable(function):
-            raise UsageError("%r cannot be a method of a service: its name begins with _, or it cannot be called" % name)
+            raise UsageError("%r cannot be a method of a service: its name begins with _, or it cannot be called"
+                             % (name,))
     if not found:
         raise UsageError("%r exposes nothing: mark methods with @contextree.expose, or name them in allow=" % (thing,))
     return found, policy
@@ -111,7 +113,7 @@ def serve(engine, name, thing, threads, queue, allow, max_request) -> "Service":
         raise Closed(str(engine.core.closed))
     found, policy = methods_of(thing, allow)
     services = services_of(engine)
-    host, number = services.serve(name, found, policy, threads, queue, max_request)
+    number = services.serve(name, found, policy, threads, queue, max_request)
     return Service(engine, engine.core.id, engine.core.name, number, name, sorted(found))
 
 
@@ -294,7 +296,8 @@ class Service:
 
     def _call_here(self, kind, what, deadline, message, end):
         """A call within this context."""
-        from contextree.parent.serving import Loopback, ServiceCall
+        from contextree.parent.lines import Loopback
+        from contextree.parent.serving import ServiceCall
 
         core = self.engine.core
         services = self.engine.services

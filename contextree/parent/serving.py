@@ -12,20 +12,26 @@ What callers may make us hold: ``queue`` calls each that wait; a request of at m
 requests that have not come whole at most ``PARTIAL`` bytes for each link. Beyond that the call gets an error at once.
 """
 
-from collections import deque
 from itertools import count
 
 from contextree.core import calls as core_calls
 from contextree.core import main as life
 from contextree.core import process
 from contextree.core.calls import ERROR, VALUE, Call, here, unpack
-from contextree.core.mailbox import Mailbox
 from contextree.core.router import Channel
 from contextree.core.wire import values
 from contextree.core.wire.errors import (
-    CallCancelled, CallTimeout, Closed, ContextreeError, Overflow, PeerError, ProtocolError, Refused, UsageError,
+    CallTimeout,
+    Closed,
+    ContextreeError,
+    Overflow,
+    PeerError,
+    ProtocolError,
+    Refused,
+    UsageError,
 )
 from contextree.core.wire.frames import MORE, OPEN, STREAM, TOO_BIG
+from contextree.parent.lines import Lines
 from contextree.parent.routing import USE, USE_STREAM, use_of
 
 TYPE_CHECKING = False
@@ -35,69 +41,6 @@ if TYPE_CHECKING:
 MAX_REQUEST = 1 << 24
 PARTIAL = 1 << 26
 LAST = 65535  # numbers are not used again: a grant for one that has ended must never fit another
-
-
-class Lines:
-    """Calls that wait, a line for each caller, served in turn. To ``Call`` it looks like a Mailbox."""
-
-    def __init__(self) -> None:
-        self.mailbox = Mailbox()  # one item for each call; which call it is for is decided when it is taken
-        self.items = self.mailbox.items
-        self.lines = {}  # caller -> deque of calls
-        self.turns = deque()  # callers whose line is not empty
-        self.bytes = {}  # caller -> size of its requests in its line, where they are large
-        self.lock = process.allocate_lock()
-
-    def put(self, call) -> None:
-        """Append ``call`` to the line of its caller. Raises Closed after the end. Never blocks."""
-        peer = call.channel.peer
-        with self.lock:
-            self.mailbox.put(None)
-            line = self.lines.get(peer)
-            if line is None:
-                line = self.lines[peer] = deque()
-                self.turns.append(peer)
-            line.append(call)
-            if call.weight:
-                self.bytes[peer] = self.bytes.get(peer, 0) + call.weight
-
-    def get(self):
-        """The next call of the caller whose turn it is, now active; waits. Raises Closed at the end."""
-        self.mailbox.get()
-        with self.lock:
-            if not self.turns:
-                raise Closed("closed")
-            peer = self.turns.popleft()
-            line = self.lines[peer]
-            call = line.popleft()
-            if line:
-                self.turns.append(peer)
-            else:
-                del self.lines[peer]
-            if call.weight:
-                left = self.bytes.pop(peer) - call.weight
-                call.weight = 0
-                if left:
-                    self.bytes[peer] = left
-            call.active += 1
-            return call
-
-    def waiting(self, peer) -> int:
-        """How many calls of one caller wait."""
-        return len(self.lines.get(peer, ()))
-
-    @property
-    def closed(self):
-        """Why no more are taken, or None."""
-        return self.mailbox.closed
-
-    def close(self) -> None:
-        """Take no more, and give out none of those that wait."""
-        with self.lock:
-            self.mailbox.close()
-            self.items.clear()
-            self.lines.clear()
-            self.turns.clear()
 
 
 class ServiceCall(Call):
@@ -118,7 +61,7 @@ class ServiceCall(Call):
                 return None
             if self.deadline and host.router.broker.clock() >= self.deadline:
                 raise CallTimeout("its deadline was over before it could start")
-            data, self.data = self.data, None
+            data, self.data = self.data, None  # type: ignore[assignment]  # a tuple or bytes
             method, args, kwargs = data if type(data) is tuple else decode(host.engine, self.channel, data)
             del data
             result = host.method(self, method, args, kwargs)(*args, **kwargs)
@@ -164,13 +107,14 @@ class ServiceCall(Call):
 def decode(engine, channel, data):
     """What came, as (method, args, kwargs). Pickles are read from ancestors and from contexts that are trusted; from
     others only plain data."""
+    found = None  # type: Any
     if not data or data[0] != VALUE:
         info = engine.infos.get(channel.peer)
         above = channel.link is engine.core.upstream
         if not (channel.peer in engine.above if above else info is not None and info.trusted):
             raise Refused("%s takes plain data only from context %d, which is not trusted"
                           % (engine.core.name, channel.peer))
-        found = unpack(data) if data else None
+        found = data and unpack(data)
     else:
         found = engine.decode(data[1:])
     if (type(found) not in (list, tuple) or len(found) != 3 or type(found[0]) is not str
@@ -317,9 +261,8 @@ class Services:
         engine.broker.on_end(self.end)
 
     def serve(self, name, methods, policy, threads, queue, max_request):
-        """Begin to serve; the Host and its number."""
-        host = Host(self.engine, name, methods, policy, threads, queue, max_request)
-        return host, self.number(host, None)
+        """Begin to serve; its number."""
+        return self.number(Host(self.engine, name, methods, policy, threads, queue, max_request), None)
 
     def number(self, host, names) -> int:
         """A number for those who may call ``names`` (None: all)."""
@@ -417,45 +360,3 @@ def refusal(error, context) -> bytes:
     """An error of ours as an answer, made without looking at its traceback: on the loop thread."""
     kind = type(error)
     return bytes([ERROR]) + values.encode([kind.__module__, kind.__qualname__, (), str(error), "", context, None, {}])
-
-
-class Loopback:
-    """The channel of a call within one context: messages go from hand to hand. Any thread."""
-
-    pickles = True
-
-    def __init__(self, peer, on_message, on_caller_end) -> None:
-        self.peer = peer
-        self.on_message = on_message
-        self.on_caller_end = on_caller_end
-        self.on_end = self.on_room = self.ended = None  # type: Any
-        self.waiting = 0  # messages that the caller has not used up
-        self.link = None
-
-    @property
-    def full(self) -> bool:
-        """The caller has enough."""
-        return self.waiting > 8
-
-    def send(self, data, fin=False, flush=True) -> None:
-        """Give one message to the caller."""
-        if self.ended is not None:
-            raise self.ended
-        if fin:
-            self.ended = Closed("it was answered")
-        self.waiting += 1
-        self.on_message(self, b"".join(data) if type(data) is list else data, fin, 1)
-
-    def taken(self, cost) -> None:
-        """The caller has used one message up."""
-        self.waiting -= 1
-        room = self.on_room
-        if room and not self.full:
-            room()
-
-    def cancel(self, code=0, text="cancelled") -> None:
-        """The caller does not want the answer any more."""
-        if self.ended is None:
-            self.ended = CallCancelled(text)
-            self.on_end(self, self.ended)
-            self.on_caller_end(self, self.ended)
