@@ -24,9 +24,12 @@ from contextree.parent.channel import Channel, select
 from contextree.parent.context import Context
 from contextree.parent.current import RunningCall, current_call
 from contextree.parent.future import CallFuture
+from contextree.parent.join import Client, join
+from contextree.parent.listen import Invitation, Listener
 from contextree.parent.router import current_router
 from contextree.parent.spread import put_all
 from contextree.parent.transfer import Transferred, TransferError
+from contextree.parent.service import Service, current_caller, expose
 
 __version__ = "0.1.0"
 
@@ -36,6 +39,7 @@ __all__ = [  # one a line: branches add to it
     "CallFuture",
     "CallTimeout",
     "Channel",
+    "Client",
     "Closed",
     "ConnectError",
     "ConnectTimeout",
@@ -46,6 +50,8 @@ __all__ = [  # one a line: branches add to it
     "ForkedError",
     "HostKeyError",
     "InternalError",
+    "Invitation",
+    "Listener",
     "NotOurChild",
     "NotSendable",
     "Overflow",
@@ -58,6 +64,7 @@ __all__ = [  # one a line: branches add to it
     "Router",
     "RunningCall",
     "Secret",
+    "Service",
     "Stream",
     "TransferError",
     "Transferred",
@@ -69,7 +76,10 @@ __all__ = [  # one a line: branches add to it
     "WouldBlockLoop",
     "WrongThread",
     "current_call",
+    "current_caller",
     "current_router",
+    "expose",
+    "join",
     "put_all",
     "register_exception",
     "register_type",

@@ -47,7 +47,7 @@ class Channel:
 
     __slots__ = ("router", "peer", "number", "mine", "link", "credit", "out", "ringed", "first", "flow", "parts",
                  "size", "held", "waiting", "window", "on_message", "on_end", "on_room", "sent_fin", "got_fin", "ended",
-                 "pickles", "broken")
+                 "pickles", "broken", "tag")
 
     def __init__(self, router, peer, number, mine, link, credit, window=CREDIT_START):
         self.router = router
@@ -63,7 +63,7 @@ class Channel:
         self.flow = None  # a Receiving, once more than one frame comes in
         self.parts = None  # a BytesIO while a message of several frames comes in: it grows in place
         self.size = self.held = self.waiting = 0
-        self.on_message = self.on_end = self.on_room = self.ended = None  # type: Any
+        self.on_message = self.on_end = self.on_room = self.ended = self.tag = None  # type: Any
         self.broken = False  # the other end sent more than it had credit for
         self.pickles = False  # may what comes be unpickled?
 

@@ -52,6 +52,7 @@ class ChildLink(Link):
     def __init__(self, *args):
         Link.__init__(self, *args)
         self.blocks = Blocks()
+        self.rights = self.partners = None  # type: Any  # of a client: what it may call, whom it has; see ``listen``
         self.strikes = self.noise = self.relayed = self.requests = 0
         self.opens = Bucket(2000, 10000)
         self.logs = Bucket(5000, 50000)
@@ -389,10 +390,9 @@ def window(plan) -> int:
 def configuration(branch, options) -> dict:
     """What a child is told."""
     core = branch.engine.core
-    config = {"id": branch.id, "name": branch.name, "parent": core.id, "nonce": branch.nonce, "trusted": branch.trusted,
-              "max_message": core.max_message, "window": window(branch.plan), "level": 0, "ids": []}
-    config.update(options)
-    return config
+    return dict({"id": branch.id, "name": branch.name, "parent": core.id, "nonce": branch.nonce,
+                 "trusted": branch.trusted and branch.engine.trusted, "max_message": core.max_message,
+                 "window": window(branch.plan), "level": 0, "ids": []}, **options)
 
 
 def opening(bundle, config) -> bytes:

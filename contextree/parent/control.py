@@ -94,6 +94,23 @@ def grant(first, second) -> None:
     engine.broker.call(engine.grants.add, (first, second))
 
 
+def use_here(engine, first, owner, number, granted) -> None:
+    """Let context ``first`` and its subtree call service ``number`` in ``owner``, or no more; both below this one."""
+    def change():
+        uses = engine.uses
+        numbers = uses.pop((first, owner), frozenset())
+        numbers = numbers | {number} if granted else numbers - {number}
+        if numbers and (first in engine.infos):
+            uses[first, owner] = numbers
+
+    engine.broker.call(change)
+
+
+def use(first, owner, number, granted) -> None:
+    """``use_here`` for an ancestor."""
+    use_here(engine_of(core_calls.here.router), first, owner, number, granted)
+
+
 def dump() -> str:
     """The stacks of all threads of this process."""
     import sys
@@ -110,4 +127,4 @@ def dump() -> str:
 
 
 __all__ = ["boot", "detach", "detach_here", "detach_self", "dump", "grant", "grow", "grow_here", "shutdown",
-           "shutdown_here"]
+           "shutdown_here", "use", "use_here"]

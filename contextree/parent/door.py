@@ -44,13 +44,15 @@ from contextree.parent.channel import Channel, select
 from contextree.parent.context import Context
 from contextree.parent.current import RunningCall, current_call
 from contextree.parent.router import current_router
+from contextree.parent.service import Service, current_caller, expose
 
-__all__ = [
+__all__ = [  # one a line: branches add to it
     "AuthenticationError",
     "CallCancelled",
-    "CallFuture",  # noqa: F822  see below
+    "CallFuture",  # noqa: F822  see LAZY
     "CallTimeout",
     "Channel",
+    "Client",  # noqa: F822  see LAZY
     "Closed",
     "ConnectError",
     "ConnectTimeout",
@@ -61,6 +63,8 @@ __all__ = [
     "ForkedError",
     "HostKeyError",
     "InternalError",
+    "Invitation",  # noqa: F822  see LAZY
+    "Listener",  # noqa: F822  see LAZY
     "NotOurChild",
     "NotSendable",
     "Overflow",
@@ -73,9 +77,10 @@ __all__ = [
     "Router",
     "RunningCall",
     "Secret",
+    "Service",
     "Stream",
-    "TransferError",  # noqa: F822  see below
-    "Transferred",  # noqa: F822  see below
+    "TransferError",  # noqa: F822  see LAZY
+    "Transferred",  # noqa: F822  see LAZY
     "UncleanExit",
     "UnsupportedPlatform",
     "UsageError",
@@ -84,12 +89,26 @@ __all__ = [
     "WouldBlockLoop",
     "WrongThread",
     "current_call",
+    "current_caller",
     "current_router",
-    "put_all",  # noqa: F822  see below
+    "expose",
+    "join",  # noqa: F822  see LAZY
+    "put_all",  # noqa: F822  see LAZY
     "register_exception",
     "register_type",
     "select",
 ]
+# what few need is imported when somebody asks for it: name -> module
+LAZY = {
+    "CallFuture": "future",
+    "Client": "join",
+    "Invitation": "listen",
+    "Listener": "listen",
+    "TransferError": "transfer",
+    "Transferred": "transfer",
+    "join": "join",
+    "put_all": "spread",
+}
 
 
 class Router(_router.Router):
@@ -99,17 +118,15 @@ class Router(_router.Router):
         raise UsageError("a child context has a router already: contextree.current_router()")
 
 
-LAZY = {"CallFuture": "future", "TransferError": "transfer", "Transferred": "transfer", "put_all": "spread"}
-
 
 class _Lazy(types.ModuleType):
-    """The class of this module (3.6 knows no ``__getattr__`` of modules): who names ``CallFuture`` has it imported."""
+    """The class of this module (3.6 knows no ``__getattr__`` of modules): who names what is in ``LAZY`` has it
+    imported."""
 
     def __getattr__(self, name: str) -> object:
         if name not in LAZY:
             raise AttributeError("module 'contextree' has no attribute %r" % name)
-        module = __import__("contextree.parent." + LAZY[name], fromlist=["*"])
-        return getattr(module, name)
+        return getattr(__import__("contextree.parent." + LAZY[name], fromlist=["*"]), name)
 
 
 sys.modules[__name__].__class__ = _Lazy

@@ -1,0 +1,454 @@
+"""Services: who may call what of whom, how it runs, how it ends. P-63, P-65, S-40, part of S-07 and S-30."""
+
+import threading
+
+import pytest
+
+import contextree
+from contextree.core import process
+from tests.lab import pythons as lab
+from tests.lab.poll import until
+from tests.services import far
+
+OLDEST = next(python for python in lab.one_each().values() if python.minor != "2.7")
+TREE = "the tree of the module, whose contexts and services start threads when they are needed"
+pytestmark = pytest.mark.leaks(TREE)
+
+
+class Tree:
+    """root -> a, b, middle -> left, right; ``store`` is an object that the root serves as ``service``."""
+
+    def __init__(self, router):
+        self.router = router
+        self.a, self.b = router.fork(name="a"), router.fork(name="b")
+        self.middle = router.local(name="middle")
+        self.left, self.right = self.middle.fork(name="left"), self.middle.fork(name="right")
+        self.store = far.Store()
+        self.service = router.serve("store", self.store, threads=4)
+
+
+@pytest.fixture(scope="module")
+def tree():
+    with contextree.Router(grace=1.0) as router:
+        yield Tree(router)
+
+
+@pytest.fixture
+def granted(tree):
+    """The root's service, granted to ``a``."""
+    tree.router.grant_service(tree.service, tree.a)
+    yield tree.service
+    tree.router.revoke_service(tree.service, tree.a)
+
+
+# -- what is exposed
+
+
+def test_only_what_is_marked_can_be_called(tree):
+    assert tree.service.methods == sorted("put get whoami echo same fail wait count odd".split())
+    with pytest.raises(AttributeError, match="no method 'secret'"):
+        tree.service.call.secret()
+    for name in ("secret", "__init__", "items", "gate.set", ""):
+        with pytest.raises(contextree.Refused, match="has no method"):
+            tree.service.call(name)
+
+
+def test_what_allow_names(tree):
+    store = far.Store()
+    serve = tree.router.serve
+    with serve("one", store, allow=["secret", "put"]) as service:
+        assert service.methods == ["put", "secret"] and service.call.secret() == "never"
+        with pytest.raises(contextree.Refused):
+            service.call("get", 1)
+    with serve("two", {"double": lambda x: 2 * x}) as service:
+        assert service.call.double(4) == 8
+    with serve("three", {"double": lambda x: 2 * x, "half": lambda x: x / 2}, allow="half") as service:
+        assert service.methods == ["half"]
+    for thing, allow in ((object(), None), (store, []), (store, ["nothing"]), (store, ["_x"]), ({"_x": len}, None),
+                         ({"a": 1}, None), (store, {"put": "yes"}), (store, ["items"])):
+        with pytest.raises(contextree.UsageError):
+            serve("bad", thing, allow=allow)
+    for name, options in (("", {}), ("a b", {}), ("ok", {"threads": 0}), ("ok", {"queue": 0})):
+        with pytest.raises(contextree.UsageError):
+            serve(name, store, **options)
+
+
+def test_a_method_hidden_by_a_subclass_is_exposed_only_when_marked_there_too(tree):
+    class Safer(far.Store):
+        @contextree.expose
+        def secret(self):
+            return "told"
+
+    with tree.router.serve("safer", Safer()) as service:
+        assert service.call.secret() == "told" and "get" in service.methods
+
+
+# -- who may call
+
+
+def test_p_63_without_a_grant_nobody_below_may_call(tree):
+    for context in (tree.a, tree.left):
+        with pytest.raises(contextree.Refused, match="not granted"):
+            context.call(far.whoami, tree.service)
+
+
+def test_p_63_a_grant_is_for_that_service_and_for_the_whole_subtree(tree, granted):
+    other = tree.router.serve("other", far.Store())
+    assert tree.a.call(far.whoami, granted) == (tree.a.id, "a")
+    below = tree.a.call(far.grow, "below")
+    assert below.call(far.whoami, granted) == (below.id, "a.below")
+    for context in (tree.a, below):
+        with pytest.raises(contextree.Refused, match="not granted"):
+            context.call(far.whoami, other)
+        with pytest.raises(contextree.Refused, match="not granted"):
+            context.call(far.call_in, tree.b, abs, 1)
+    with pytest.raises(contextree.Refused, match="not granted"):
+        tree.b.call(far.whoami, granted)
+    below.shutdown()
+    other.close()
+
+
+def test_p_63_a_grant_can_be_taken_back(tree):
+    for _ in range(2):
+        tree.router.grant_service(tree.service, tree.b)
+        assert tree.b.call(far.whoami, tree.service) == (tree.b.id, "b")
+        tree.router.revoke_service(tree.service, tree.b)
+        with pytest.raises(contextree.Refused, match="not granted"):
+            tree.b.call(far.whoami, tree.service)
+    tree.router.revoke_service(tree.service, tree.b)
+    assert not tree.router.engine.uses
+
+
+def test_s_40_a_service_beside_its_caller(tree):
+    """The grant stands where the ways meet, and is for the service, not for the context that it lives in."""
+    service, other = tree.b.call(far.serve), tree.b.call(far.serve, "second")
+    assert service.context is tree.b and repr(service).startswith("<Service far of b")
+    assert service.call.put("k", [1, {2}]) == 1  # ancestors need no grant
+    with pytest.raises(contextree.Refused, match="not granted"):
+        tree.a.call(far.call, service, "get", "k")
+    tree.router.grant_service(service, tree.a)
+    assert tree.a.call(far.call, service, "get", "k") == [1, {2}]
+    assert tree.a.call(far.whoami, service) == (tree.a.id, "a")
+    assert tree.a.call(far.stream, service, 3000) == list(range(3000))
+    for function, args in ((far.whoami, (other,)), (far.call_in, (tree.b, abs, 1))):
+        with pytest.raises(contextree.Refused, match="not granted"):
+            tree.a.call(function, *args)
+    with pytest.raises(contextree.Refused, match="not granted"):
+        tree.left.call(far.whoami, service)
+    with pytest.raises(contextree.Refused, match="has no method"):
+        tree.a.call(far.call, service, "secret")
+    with pytest.raises(contextree.NotSendable, match="does not trust"):
+        tree.a.call(far.send_point, service)
+    tree.b.call(far.close, service)
+    with pytest.raises(contextree.Closed, match="was closed"):
+        tree.a.call(far.whoami, service)
+    tree.router.revoke_service(service, tree.a)
+
+
+def test_s_40_below_one_intermediate(tree):
+    """Neither the root's tables nor its links are concerned: the intermediate decides."""
+    service = tree.left.call(far.serve)
+    before = dict(tree.router.engine.count)
+    with pytest.raises(contextree.Refused, match="middle: context"):
+        tree.right.call(far.whoami, service)
+    tree.router.grant_service(service, tree.right)
+    assert tree.right.call(far.whoami, service) == (tree.right.id, "middle.right")
+    assert not tree.router.engine.uses and tree.router.engine.count["refused"] == before["refused"]
+    with pytest.raises(contextree.Refused):
+        tree.a.call(far.whoami, service)
+    tree.router.grant_service(service, tree.a)
+    assert tree.a.call(far.whoami, service) == (tree.a.id, "a")
+    tree.router.revoke_service(service, tree.a)
+    tree.router.revoke_service(service, tree.right)
+    with pytest.raises(contextree.Refused, match="middle: context"):
+        tree.right.call(far.whoami, service)
+    tree.left.call(far.close, service)
+
+
+def test_a_service_in_the_middle(tree):
+    """Its owner grants it to a child of its own; so may the root."""
+    service = tree.middle.call(far.serve)
+    with pytest.raises(contextree.Refused):
+        tree.left.call(far.whoami, service)
+    tree.middle.call(far.grant_own, service, tree.left)
+    assert tree.left.call(far.whoami, service) == (tree.left.id, "middle.left")
+    assert tree.left.call(far.send_point, service) == 4, "its parent trusts it"
+    tree.router.revoke_service(service, tree.left)
+    tree.router.grant_service(service, tree.right)
+    assert tree.right.call(far.whoami, service) == (tree.right.id, "middle.right")
+    with pytest.raises(contextree.Refused):
+        tree.left.call(far.whoami, service)
+    with pytest.raises(contextree.UsageError, match="must both be below"):
+        tree.middle.call(far.grant_own, service, tree.a)
+    tree.router.grant_service(service, tree.middle)  # those above need none
+    tree.middle.call(far.close, service)
+    assert tree.middle.call(far.police)["refused"] >= 2
+
+
+def test_only_narrows_a_grant_to_methods(tree):
+    narrow = tree.service.only("put", "whoami")
+    assert narrow != tree.service and narrow.methods == ["put", "whoami"]
+    tree.router.grant_service(narrow, tree.a)
+    assert tree.a.call(far.call, narrow, "put", "x", 1) >= 1
+    with pytest.raises(contextree.Refused, match="has no method 'get' for you"):
+        tree.a.call(far.call, narrow, "get", "x")
+    with pytest.raises(contextree.Refused, match="not granted"):
+        tree.a.call(far.call, tree.service, "put", "x", 1)
+    with pytest.raises(contextree.UsageError):
+        tree.service.only("secret")
+    tree.router.revoke_service(narrow, tree.a)
+
+
+def test_s_30_the_policy_sees_the_caller_that_the_link_tells(tree):
+    seen = []
+
+    def policy(caller, method, args, kwargs):
+        seen.append((caller, method, args, kwargs))
+        if kwargs:
+            raise PermissionError("no keywords")
+        return caller is tree.a
+
+    def positive(caller, method, args, kwargs):
+        return args[0] > 0
+
+    functions = {"add": lambda x, y=0: x + y, "minus": lambda x, y=0: x - y}
+    with tree.router.serve("sums", functions, allow=policy) as service:
+        for context in (tree.a, tree.b):
+            tree.router.grant_service(service, context)
+        assert tree.a.call(far.call, service, "add", 1, 2) == 3
+        assert seen.pop() == (tree.a, "add", (1, 2), {})
+        with pytest.raises(contextree.Refused, match="you may not call the method add"):
+            tree.b.call(far.call, service, "add", 1, 2)
+        assert seen.pop()[0] is tree.b
+        with pytest.raises(PermissionError, match="no keywords"):
+            tree.a.call(far.call, service, "add", 1, y=2)
+        with pytest.raises(contextree.Refused, match="you may not"):
+            service.call.add(1)
+        assert seen.pop()[0].name == "master" and service.stats()["refused"] == 2
+    with tree.router.serve("sums", functions, allow={"add": positive, "minus": True}) as service:
+        assert service.call.add(1) == 1 and service.call.minus(-1) == -1
+        with pytest.raises(contextree.Refused):
+            service.call.add(-1)
+
+
+def test_grants_go_with_contexts_and_services(tree):
+    service = tree.router.serve("short", far.Store())
+    one, two = tree.router.fork(name="one"), tree.router.fork(name="two")
+    tree.router.grant_service(service, one)
+    tree.router.grant_service(service, two)
+    one.shutdown()
+    assert set(tree.router.engine.uses) == {(two.id, 0)}
+    service.close()
+    assert not tree.router.engine.uses
+    two.shutdown()
+    with pytest.raises(contextree.UsageError):
+        tree.router.grant_service(tree.service, two)
+
+
+# -- how calls run
+
+
+def test_values_errors_streams(tree, granted):
+    assert tree.a.call(far.call, granted, "echo", 1, "b", None, k=[2.5]) == [[1, "b", None], {"k": [2.5]}]
+    with pytest.raises(LookupError) as caught:
+        tree.a.call(far.call, granted, "fail", "gone", 3)
+    assert caught.value.args == ("gone", 3)
+    with pytest.raises(LookupError):
+        granted.call.fail()
+    with pytest.raises(contextree.NotSendable):
+        tree.a.call(far.call, granted, "odd")
+    with pytest.raises(TypeError):
+        granted.call.put()
+    assert tree.a.call(far.stream, granted, 5000) == list(range(5000))
+    assert list(granted.stream.count(500)) == list(range(500))
+    assert granted.submit.same(5).result(10) == 5
+    assert granted.with_options(timeout=10).call.same(b"x") == b"x"
+    with pytest.raises(TypeError):
+        granted.with_options(threads=1)
+
+
+def test_trusted_contexts_send_what_they_like(tree, granted):
+    assert tree.a.call(far.send_point, granted) == 4
+    data = bytes(range(256)) * 4096 * 3  # in many frames
+    assert tree.a.call(far.call, granted, "same", data) == data
+    assert not tree.router.engine.services.partial
+
+
+def test_a_stream_that_is_closed_closes_the_generator(tree, granted):
+    tree.store.closed.clear()
+    assert tree.a.call(far.first_of, granted, 10**7) == [0, 1, 2]
+    until(lambda: tree.store.closed == [10**7], "the generator to be closed")
+    assert far.first_of(granted, 10**6) == [0, 1, 2]
+    until(lambda: tree.store.closed == [10**7, 10**6], "the generator of the local stream to be closed")
+
+
+def test_a_slow_method_holds_up_nobody_but_its_thread(tree, granted):
+    store = tree.store
+    futures = [granted.submit.wait() for _ in range(3)]
+    for _ in futures:
+        assert store.entered.acquire(timeout=10)
+    assert tree.a.call(far.call, granted, "same", 1) == 1, "the fourth thread"
+    with pytest.raises(contextree.CallTimeout):
+        granted.with_options(timeout=0.05).call.wait()
+    store.gate.set()
+    assert [future.result(10) for future in futures] == ["done"] * 3
+    until(lambda: granted.stats()["unanswered"] == 0, "the calls to end")
+    store.gate.clear()
+
+
+def test_p_65_callers_take_turns_and_a_full_line_says_so(tree):
+    """One who floods waits behind itself alone."""
+    store = far.Store()
+    with tree.router.serve("narrow", store, threads=1, queue=50) as service:
+        for context in (tree.a, tree.b):
+            tree.router.grant_service(service, context)
+        blocker = service.submit.wait()
+        assert store.entered.acquire(timeout=10)
+        flood = tree.a.submit(far.flood, service, 200)
+        until(lambda: service.stats()["overflows"] == 150, "the line of a to be full")
+        other = tree.b.submit(far.call, service, "put", "b", 1)
+        until(lambda: service.stats()["waiting"] == 51, "b's call to wait")
+        order = []
+        same, put = store.same, store.put
+        host, _ = tree.router.engine.services.table[service.number]
+        host.methods["same"] = (lambda value: order.append("a") or same(value)), None
+        host.methods["put"] = (lambda *args: order.append("b") or put(*args)), None
+        store.gate.set()
+        assert flood.result(20) == (50, ["Overflow"]) and other.result(20) == 1 and blocker.result(20) == "done"
+        assert order.index("b") <= 2, order
+
+
+def test_a_caller_that_dies_leaves_nothing(tree):
+    store = far.Store()
+    with tree.router.serve("mourning", store, threads=1) as service:
+        mortal = tree.router.fork(name="mortal")
+        tree.router.grant_service(service, mortal)
+        assert mortal.call(far.keep_stream, service) == 0
+        for _ in range(5):
+            mortal.call(far.submit_wait, service)
+        assert store.entered.acquire(timeout=10)
+        until(lambda: service.stats()["waiting"] >= 4, "the calls to wait")
+        mortal.submit(far.leave)
+        mortal.wait(10)
+        store.gate.set()
+        until(lambda: not service.stats()["unanswered"], "everything of the dead caller to be gone")
+        assert store.closed == [10**6] and not store.entered.acquire(blocking=False)
+
+
+def test_the_owner_dies(tree):
+    mortal = tree.router.fork(name="mortal")
+    service = mortal.call(far.serve)
+    tree.router.grant_service(service, tree.a)
+    future = tree.a.submit(far.call, service, "wait")
+    until(lambda: mortal.call(far.call, service, "whoami"), "the service to be up")
+    mortal.kill()
+    with pytest.raises(contextree.ContextDied):
+        future.result(10)
+    with pytest.raises(contextree.ContextDied):
+        service.call.whoami()
+    with pytest.raises(contextree.ContextreeError):
+        tree.a.call(far.whoami, service)
+
+
+# -- the end
+
+
+def test_p_65_calls_to_a_stopped_pool_get_an_error(tree):
+    store = far.Store()
+    service = tree.router.serve("ending", store, threads=2)
+    for context in (tree.a, tree.middle):
+        tree.router.grant_service(service, context)
+    stream = service.stream.count(10**6)
+    assert next(stream) == 0
+    running = [service.submit.wait() for _ in range(2)]
+    for _ in running:
+        assert store.entered.acquire(timeout=10)
+    waiting = [tree.a.submit(far.call, service, "same", 1), service.submit.same(2)]
+    until(lambda: service.stats()["waiting"] >= 2, "the calls to wait")
+    closer = threading.Thread(target=service.close)
+    closer.start()
+    for future in waiting:
+        with pytest.raises(contextree.Closed, match="the service ending in master was closed"):
+            future.result(10)
+    with pytest.raises(contextree.Closed):
+        list(stream)
+    assert store.closed == [10**6]
+    store.gate.set()
+    assert [future.result(10) for future in running] == ["done", "done"]
+    closer.join(10)
+    assert not closer.is_alive()
+    service.close()
+    with pytest.raises(contextree.Closed):
+        service.call.same(1)
+    tree.router.grant_service(service, tree.a)
+    with pytest.raises(contextree.Closed, match="the service ending in master was closed"):
+        tree.a.call(far.call, service, "same", 1)
+    tree.router.revoke_service(service, tree.a)
+
+
+def test_a_method_may_close_its_own_service_and_a_stuck_one_is_told_of(tree):
+    with tree.router.serve("self", {"end": lambda: service.close() or "ended"}) as service:
+        assert service.call.end() == "ended"
+        with pytest.raises(contextree.Closed):
+            service.call.end()
+    store = far.Store()
+    service = tree.router.serve("stuck", store)
+    service.submit.wait()
+    assert store.entered.acquire(timeout=10)
+    with pytest.raises(contextree.CallTimeout, match="has not ended within"):
+        service.close(timeout=0.05)
+    store.gate.set()
+
+
+def test_p_65_a_number_that_never_was(tree):
+    ghost = contextree.Service(tree.router.engine, 0, "master", 60000, "ghost", ["same"])
+    tree.router.grant_service(ghost, tree.a)
+    with pytest.raises(contextree.Refused, match="has no service 60000"):
+        tree.a.call(far.call, ghost, "same", 1)
+    tree.router.revoke_service(ghost, tree.a)
+
+
+def test_nested_calls_between_services(tree):
+    """A method calls a service of its caller's, which calls back: each runs on the pool of its own."""
+    below = tree.a.call(far.serve)
+    with tree.router.serve("relay", {"relay": lambda method, *args: below.call(method, *args)}) as relay:
+        tree.router.grant_service(relay, tree.a)
+        assert tree.a.call(far.call, relay, "relay", "same", 7) == 7
+    tree.a.call(far.close, below)
+
+
+def test_on_the_oldest_python(tree):
+    old = tree.router.local(python=OLDEST.argv[0], name="old")
+    service = old.call(far.serve)
+    assert service.call.put("k", 5) == 1 and service.call.whoami() == (0, "master")
+    assert list(service.stream.count(100)) == list(range(100))
+    tree.router.grant_service(service, tree.a)
+    assert tree.a.call(far.call, service, "get", "k") == 5
+    tree.router.grant_service(tree.service, old)
+    assert old.call(far.whoami, tree.service) == (old.id, "old")
+    assert old.call(far.send_point, tree.service) == 4
+    tree.router.revoke_service(tree.service, old)
+    old.call(far.close, service)
+    old.shutdown()
+
+
+def test_handles(tree):
+    with pytest.raises(contextree.UsageError, match="is for b"):
+        tree.b.call(far.serve, "handle").close()
+    with pytest.raises(contextree.UsageError, match="is for master"):
+        tree.a.call(far.close, tree.service)
+    assert tree.a.call(far.call, tree.b.call(far.serve, "x"), "__repr__") if False else True
+    assert tree.service == tree.service.with_options(timeout=1) and len({tree.service, tree.service}) == 1
+    with contextree.Router() as other, pytest.raises(contextree.UsageError, match="of this tree"):
+        other.grant_service(tree.service, tree.a)
+
+
+def test_nothing_is_left_of_a_tree_with_services():
+    with contextree.Router() as router:
+        service = router.serve("x", far.Store())
+        assert service.call.same(1) == 1
+        stream = service.stream.count(10**6)
+        next(stream)
+    with pytest.raises(contextree.ContextreeError):
+        service.call.same(1)
+    assert service not in process.keep
