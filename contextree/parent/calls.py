@@ -14,6 +14,7 @@ from contextree.core.wire.frames import BROKEN
 from contextree.core.wire.errors import (
     CallCancelled, CallTimeout, Closed, ContextreeError, ProtocolError, RemoteError, UsageError, WouldBlockLoop,
 )
+from contextree.parent import waiting
 
 OWN = errors.__name__
 BACKLOG = 1 << 24  # bytes that may wait for one context before who calls it has to wait too
@@ -106,8 +107,8 @@ class Reply:
 
     __slots__ = ("waiter", "data", "error")
 
-    def __init__(self) -> None:
-        self.waiter = process.Waiter()
+    def __init__(self, engine) -> None:
+        self.waiter = waiting.waiter(engine)
         self.data = self.error = None
 
     def message(self, channel, data, fin, cost):
@@ -137,7 +138,7 @@ def wait_for_room(context) -> None:
     unsent = link.unsent
     waiter = None
     while link.out.queued + unsent.get(context.id, 0) >= BACKLOG and not link.closed:
-        waiter = waiter or process.Waiter()
+        waiter = waiter or waiting.waiter(context.engine)
         waiter.wait(0.005)
 
 
@@ -164,15 +165,15 @@ def ask(context, function, args, kwargs, options):
     engine = context.engine
     if process.get_ident() == engine.broker.thread:
         raise WouldBlockLoop("call() on the loop thread would wait for itself; use submit()")
+    reply = Reply(engine)
     wait_for_room(context)
-    reply = Reply()
     channel = context.open_call(calls.CALL, function, args, kwargs, options, reply.message, reply.end)
     timeout = options.get("timeout")
     try:
         if not reply.waiter.wait(timeout):
             channel.cancel()
             raise CallTimeout("%s did not answer %s within %s s" % (context.name, describe(function), timeout))
-    except KeyboardInterrupt:
+    except BaseException:  # Ctrl-C, or the greenlet was killed or timed out
         channel.cancel()
         raise
     if reply.data is None:
@@ -201,7 +202,7 @@ def submit(context, function, args, kwargs, options):
 
     engine = context.engine
     wait_for_room(context)
-    future = CallFuture(engine)
+    future = (engine.future_class or CallFuture)(engine)
     future.channel = context.open_call(calls.CALL, function, args, kwargs, options, future.message, future.end,
                                        flush=False)
     timeout = options.get("timeout")
@@ -245,6 +246,7 @@ class Stream:
         if self.done:
             raise StopIteration
         self.engine.check_fork()
+        waiting.check(self.engine)
         try:
             data, fin, cost = self.mailbox.get(self.timeout)
         except CallTimeout:

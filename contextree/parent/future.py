@@ -15,6 +15,7 @@ except ImportError:  # Debian's python3-minimal has none: such a context can gro
 from contextree.core import process
 from contextree.core.wire.errors import UnsupportedPlatform, WouldBlockLoop
 from contextree.core.wire.frames import BROKEN
+from contextree.parent import waiting
 from contextree.parent.calls import unpack
 
 TYPE_CHECKING = False
@@ -41,10 +42,14 @@ class CallFuture(futures.Future if futures else object):  # type: ignore[misc]  
 
     A Condition and two lists for every future are most of what a Future costs, and nearly none is ever waited for twice
     or has callbacks; so they are made when somebody first needs them. ``making`` guards that, and the end of those
-    without."""
+    without.
+
+    ``result`` and ``exception`` do not wait on the Condition but as everything here does (``parent.waiting``): so they
+    let other greenlets run. Its lock is a real one in a patched program too: the loop thread takes it."""
 
     _state = futures and futures._base.PENDING
     _result = _exception = channel = _raw = _made = _timer = _own = None  # type: Any
+    _parked = ()  # type: Any  # waiters of ``result`` and ``exception``
 
     def __init__(self, engine) -> None:
         if futures is None:
@@ -58,7 +63,7 @@ class CallFuture(futures.Future if futures else object):  # type: ignore[misc]  
             if self._own is None:
                 self._waiters = []
                 self._done_callbacks = []
-                self._own = threading.Condition()
+                self._own = threading.Condition(process.allocate_rlock())
             return self._own
 
     def message(self, channel, data, fin, cost):
@@ -90,17 +95,26 @@ class CallFuture(futures.Future if futures else object):  # type: ignore[misc]  
         with making:
             if self._own is None:
                 self._state = futures._base.FINISHED
-                return
-        with self._own:
-            if self._state not in (futures._base.PENDING, futures._base.RUNNING):
-                return
-            self._state = futures._base.FINISHED
-            for waiter in self._waiters:
-                waiter.add_result(self)
-            self._own.notify_all()
-            callbacks = self._done_callbacks
+                callbacks = ()  # type: Any
+            else:
+                callbacks = None
+        if callbacks is None:
+            with self._own:
+                if self._state not in (futures._base.PENDING, futures._base.RUNNING):
+                    return
+                self._state = futures._base.FINISHED
+                for waiter in self._waiters:
+                    waiter.add_result(self)
+                callbacks = self._done_callbacks
+        self._wake()
         if callbacks:
             self.engine.later(self._invoke_callbacks)
+
+    def _wake(self):
+        with making:
+            parked, self._parked = self._parked, ()
+        for waiter in parked:
+            waiter.wake()
 
     def _make(self):
         if self._made is None:
@@ -132,7 +146,21 @@ class CallFuture(futures.Future if futures else object):  # type: ignore[misc]  
             self.engine.check_fork()
             if process.get_ident() == self.engine.broker.thread:
                 raise WouldBlockLoop("result() on the loop thread would wait for itself")
-            futures.Future.exception(self, timeout)
+            pending = (futures._base.PENDING, futures._base.RUNNING)
+            if self._state in pending:
+                waiter = waiting.waiter(self.engine)
+                with making:
+                    self._parked += (waiter,)
+                try:
+                    if self._state in pending:  # it may have ended just before
+                        waiter.wait(timeout)
+                finally:
+                    with making:
+                        self._parked = tuple(other for other in self._parked if other is not waiter)
+            if self._state in pending:
+                raise futures.TimeoutError
+            if self._state != futures._base.FINISHED:
+                raise futures.CancelledError
 
     def cancel(self) -> bool:
         """Give the answer up: True unless it is there already. The function there is told, not killed."""
@@ -142,11 +170,11 @@ class CallFuture(futures.Future if futures else object):  # type: ignore[misc]  
                 return False
             if self._state == futures._base.PENDING:
                 self._state = futures._base.CANCELLED
-                self._condition.notify_all()
                 fresh = True
             else:
                 fresh = False
         if fresh:
+            self._wake()
             self.set_running_or_notify_cancel()  # nobody else would tell wait() and as_completed()
             self._invoke_callbacks()
         if self.channel is not None:
