@@ -15,22 +15,22 @@ sees the other. A greenlet that is killed or timed out meanwhile leaves its gate
 nothing, and whoever called ``wait`` passes the baton on, as everywhere.
 """
 
-from _thread import _local  # a real thread's, in a patched program too
+import sys
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
+from gevent import getcurrent
 from gevent._hub_local import get_hub_if_exists
 from gevent.hub import Waiter as Gate
-from greenlet import getcurrent
 
 from contextree.core import process
 from contextree.parent import waiting
 from contextree.parent.future import CallFuture
 
 LONGEST = 1e6  # seconds for one timer
-_here = _local()
+_here = process.unpatched("_thread", "_local")()  # .nest of each thread
 _before: Callable[[], Any] | None = None  # what was in the place of ``waiter``
 
 
@@ -78,18 +78,19 @@ class Nest:
         return False
 
     def _run(self) -> None:
-        while self.posted:
-            function, args = self.posted.popleft()
-            try:
-                function(*args)
-            except Exception:
-                self.hub.handle_error(function, *_exc_info())
-
-
-def _exc_info() -> Any:
-    import sys
-
-    return sys.exc_info()
+        """In the hub. Ctrl-C may strike anywhere: what was not done then is done next time; twice does no harm."""
+        posted = self.posted
+        try:
+            while posted:
+                function, args = posted[0]
+                try:
+                    function(*args)
+                except Exception:  # noqa: BLE001  of whoever called ``rawlink``: for the hub to tell
+                    self.hub.handle_error(function, *sys.exc_info())
+                del posted[0]
+        finally:
+            if posted and self.alive:
+                self.watcher.send()
 
 
 def nest_here() -> Nest | None:

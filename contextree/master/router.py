@@ -81,8 +81,8 @@ class Router(ParentRouter):
     def close(self, grace: float | None = None) -> None:
         """End all contexts and the loop; returns when processes are reaped and descriptors closed. Idempotent.
 
-        Running calls get ``grace`` seconds; then their contexts are terminated, and killed two seconds later. Where it is
-        interrupted (Ctrl-C, a greenlet's timeout) the end goes on, and the next ``close`` waits for the rest of it."""
+        Running calls get ``grace`` seconds; then their contexts are terminated, and killed two seconds later. Where it
+        is interrupted (Ctrl-C, a greenlet's timeout) the end goes on, and the next ``close`` waits for its rest."""
         if self.engine.core.generation != process.generation:
             raise ForkedError("this router belongs to the process that this one was forked from")
         if self._finishing and self._gone.closed:

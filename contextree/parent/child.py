@@ -54,8 +54,8 @@ class Child(Watched):
 
         Any number of threads may wait, each for its own; after the death every call returns the same object. Stops may
         coalesce in the kernel: their number means nothing. Raises ``CallTimeout``, ``Closed`` when the loop ended or
-        the handle was released, ``WouldBlockLoop`` on the loop thread, and on that of an event loop. Where no thread runs the
-        loop, this call drives it."""
+        the handle was released, ``WouldBlockLoop`` on the loop thread and on that of an event loop. Where no thread
+        runs the loop, this call drives it."""
         waiter = waiting.waiter(self._reaper)
 
         def wake():

@@ -82,8 +82,8 @@ def forget_gevent(local) -> None:
     collected would run its ``finally``, so the hub, whose loop and watchers refer to them, is kept.
 
     Only the hub of the thread that forked: to destroy a loop that another thread was running is an assertion of libev,
-    and nobody runs that one here. libuv's is not destroyed either, that would deafen the parent's by their common epoll:
-    the new hub gets a loop that is not the default one."""
+    and nobody runs that one here. libuv's is not destroyed either, which would deafen the parent's by their common
+    epoll: the new hub gets a loop that is not the default one."""
     hub = local.get_hub_if_exists()
     if hub is None:
         return
@@ -99,12 +99,13 @@ def forget_gevent(local) -> None:
 
 
 def forget_cothread(module) -> None:
-    """Give cothread a new scheduler, on this thread: the tasks of the old one never run here. In its own module, so that
-    whoever has imported its functions gets it as well."""
+    """Give cothread a new scheduler, on this thread: the tasks of the old one never run here. In its own module, so
+    that whoever has imported its functions gets it as well."""
     process.keep.append((module._scheduler, list(module.Spawn.Cothreads)))
     module.Spawn.Cothreads.clear()
     module._scheduler = module._Scheduler.create()
-    module.scheduler_thread_id = sys.modules["cothread"].scheduler_thread_id = process.get_ident()
+    for each in module, sys.modules["cothread"]:
+        each.__dict__["scheduler_thread_id"] = process.get_ident()
     for fd in (module.Callback.wait, module.Callback.signal):
         process.close_fd(fd)
     module.Callback.__init__()  # with a pipe of its own: the parent hears the other

@@ -2,8 +2,9 @@
 
 ``process.Waiter`` puts the thread to sleep. ``process.waiter`` makes what the synchronous API waits with: the same, or
 in a program of greenlets what puts the present greenlet to sleep (``contextree.loops``). Short waits for the loop
-thread, which never blocks, stay with ``process.Waiter``: no other greenlet runs in the middle, and none is killed there.
-So do imports: the locks of the import system belong to threads, and a second greenlet would get a half-made module.
+thread, which never blocks, stay with ``process.Waiter``: no other greenlet runs in the middle, and none is killed
+there. So do imports: the locks of the import system belong to threads, so a second greenlet would get a half-made
+module.
 
 On the thread of an event loop that is running nothing may wait: all its tasks would.
 """
