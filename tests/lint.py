@@ -21,9 +21,10 @@ ROOT = Path(__file__).resolve().parents[1]
 LONGEST_FILE = 420
 LARGEST_BUNDLE = 20_000
 # Who may sleep with the whole thread, and not as ``process.waiter`` says, which cooperates with greenlets: all of core
-# but the mailbox, and what waits a moment for the loop thread or for modules (see contextree/parent/waiting.py).
-PLAIN_WAITERS = ("contextree/core/", "contextree/parent/loop.py", "contextree/parent/importer.py",
-                 "contextree/parent/reports.py", "contextree/loops/", "contextree/testing/")
+# but the mailbox, and what waits a moment for the loop thread or for modules (see contextree/parent/waits.py).
+PLAIN_WAITERS = ("contextree/core/", "contextree/parent/cancelling.py", "contextree/parent/coroutines.py",
+                 "contextree/parent/importer.py", "contextree/parent/loop.py", "contextree/parent/reports.py",
+                 "contextree/loops/", "contextree/testing/")
 THREADING_WAITS = ("Barrier", "BoundedSemaphore", "Condition", "Event", "Semaphore", "Timer")
 QUEUES = ("LifoQueue", "PriorityQueue", "Queue", "SimpleQueue")
 
@@ -119,7 +120,7 @@ def waits_cooperatively(source):
     """The synchronous API lets other greenlets run, and refuses to freeze a running event loop."""
     for node, name in source.calls():
         if name == "contextree.core.process.Waiter" and not source.path.startswith(PLAIN_WAITERS):
-            yield node.lineno, "process.Waiter() stops every greenlet: use waiting.waiter(engine), or process.waiter()"
+            yield node.lineno, "process.Waiter() stops every greenlet: use waits.waiter(engine), or process.waiter()"
 
 
 def _kind_of_wait(node, name):

@@ -26,7 +26,7 @@ from gevent._hub_local import get_hub_if_exists
 from gevent.hub import Waiter as Gate
 
 from contextree.core import process
-from contextree.parent import waiting
+from contextree.parent import waits
 from contextree.parent.future import CallFuture
 
 LONGEST = 1e6  # seconds for one timer
@@ -174,7 +174,7 @@ def install() -> None:
     if process.waiter is not waiter:
         _before = process.waiter
         process.waiter = waiter  # type: ignore[assignment,misc]  # it makes what the class would
-        waiting.others.append(_in_the_hub)
+        waits.others.append(_in_the_hub)
 
 
 class GreenFuture(CallFuture):

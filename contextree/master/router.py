@@ -14,7 +14,7 @@ from contextree.core.router import Router as Core
 from contextree.core.wire.errors import Closed, ForkedError, WouldBlockLoop
 from contextree.master.engine import RootEngine
 from contextree.master.finder import Finder
-from contextree.parent import waiting
+from contextree.parent import waits
 from contextree.parent.loop import Loop
 from contextree.parent.reaper import Reaper
 from contextree.parent.router import Router as ParentRouter
@@ -68,7 +68,7 @@ class Router(ParentRouter):
 
     def __enter__(self) -> "Router":
         try:
-            waiting.check(self.engine)  # now, rather than at the end of the block
+            waits.check(self.engine)  # now, rather than at the end of the block
         except WouldBlockLoop:
             self._finish()
             raise
@@ -87,7 +87,7 @@ class Router(ParentRouter):
             raise ForkedError("this router belongs to the process that this one was forked from")
         if self._finishing and self._gone.closed:
             return
-        waiting.check(self.engine)
+        waits.check(self.engine)
         with self._closing:  # for a moment: other greenlets of this thread may come meanwhile
             first, self.closed = not self.closed, True
         if first:

@@ -15,7 +15,7 @@ from contextree.core.logs import LINE
 from contextree.core.mailbox import Mailbox
 from contextree.core.wire import values
 from contextree.core.wire.errors import CallTimeout, Closed, ForkedError, UsageError
-from contextree.parent import boot, ends, waiting
+from contextree.parent import boot, ends, waits
 from contextree.parent.context import Context
 from contextree.parent.importer import ModuleService
 from contextree.parent.loop import Loop
@@ -103,7 +103,7 @@ class Engine(Routing):
 
     def wait_gone(self, number, timeout):
         """Wait until a context of this subtree has ended; the error that says how."""
-        waiter = waiting.waiter(self)
+        waiter = waits.waiter(self)
 
         def begin():
             if number in self.infos:

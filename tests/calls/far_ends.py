@@ -132,5 +132,6 @@ def forge_context(number):
 
 def open_forged(acceptor):
     """Use such a handle."""
-    forge_channel(acceptor).send(1)
-    return forge_channel(acceptor).receive(timeout=10)
+    channel = forge_channel(acceptor)
+    channel.send(1)
+    return channel.receive(timeout=10)
