@@ -6,7 +6,7 @@ from contextree.core.wire import values
 from contextree.core.wire.errors import CallTimeout, Closed, ContextDied, UsageError
 from contextree.core.wire.frames import CONTROL, MAIN, PICKLE, PICKLE5, PING, SERVICE, STREAM, frame
 from contextree.core.wire.routes import FULL_NAME, valid_name
-from contextree.parent import calls
+from contextree.parent import calls, waits
 from contextree.parent.grower import Grower
 from contextree.parent.machine import Machine
 from contextree.parent.pickling import pack_call, pack_value
@@ -189,11 +189,14 @@ class Context(Grower, Machine):
 
     def service(self, function: "Callable[..., T]", *args: object, timeout: "float | None" = None) -> "T":
         """Run a function of contextree itself there, on a thread of its own."""
-        reply = calls.Reply()
+        reply = calls.Reply(self.engine)
         channel = self.open_call(core_calls.CALL, function, args, {}, {}, reply.message, reply.end, service=SERVICE)
-        if not reply.waiter.wait(timeout):
+        try:
+            if not reply.waiter.wait(timeout):
+                raise CallTimeout("%s did not answer within %s s" % (self.name, timeout))
+        except BaseException:
             channel.cancel()
-            raise CallTimeout("%s did not answer within %s s" % (self.name, timeout))
+            raise
         if reply.data is None:
             raise calls.copied(reply.error)
         return calls.unpack(self.engine, channel.pickles, reply.data, channel.peer)
@@ -204,6 +207,8 @@ class Context(Grower, Machine):
         self.engine.check_fork()
         from contextree.parent import control
 
+        if options.get("wait", True):
+            waits.check(self.engine)
         last = plan.name.replace("{id}", "1" * 10) if isinstance(plan.name, str) else ""
         if not valid_name(last):
             raise UsageError("%r cannot be a name: wanted 1 to 128 letters, digits and _.@:-" % (plan.name,))
@@ -230,6 +235,7 @@ class Context(Grower, Machine):
         if self.id == engine.core.id:
             raise UsageError("a context cannot shut itself down")
         engine.check_fork()
+        waits.check(engine)
         info = engine.infos.get(self.id)
         if info is None:
             return
@@ -316,14 +322,16 @@ class Context(Grower, Machine):
             raise Closed(str(core.closed))
         if link is None or link.closed:
             raise engine.no_way(self.id)
-        waiter = process.Waiter()
+        waiter = waits.waiter(engine)
         number = next(core.numbers) & 0xffffffff
         core.pings[self.id, number] = waiter.wake
         start = core.broker.clock()
         link.send(CONTROL, frame(PING, 0, CONTROL, number, self.id, core.id))
-        if not waiter.wait(timeout):
+        try:
+            if not waiter.wait(timeout):
+                raise CallTimeout("%s did not answer a ping within %s s" % (self.name, timeout))
+        finally:
             core.pings.pop((self.id, number), None)
-            raise CallTimeout("%s did not answer a ping within %s s" % (self.name, timeout))
         if self.id in engine.gone:
             raise engine.no_way(self.id)
         if core.closed:
