@@ -132,11 +132,15 @@ def wait_for_room(context) -> None:
     link = context.engine.core.link_to(context.id)
     if link is None or process.get_ident() == context.engine.broker.thread:
         return
-    unsent = link.unsent
     waiter = None
-    while link.out.queued + unsent.get(context.id, 0) >= BACKLOG and not link.closed:
+    while overfull(link, context.id):
         waiter = waiter or process.Waiter()
         waiter.wait(0.005)
+
+
+def overfull(link, number) -> bool:
+    """Whether who calls context ``number`` by ``link`` should wait a little. Any thread."""
+    return link.out.queued + link.unsent.get(number, 0) >= BACKLOG and not link.closed
 
 
 def call(context, function, args, kwargs, options):
@@ -219,9 +223,8 @@ class Stream:
     (7, 8)
     """
 
-    def __init__(self, context, function, args, kwargs, options) -> None:
+    def __init__(self, context, function, args, kwargs, options, packed=None) -> None:
         self.engine = context.engine
-        wait_for_room(context)
         self.timeout = options.get("timeout")
         self.mailbox = mailbox = Mailbox()
         self.done = True
@@ -233,7 +236,8 @@ class Stream:
         def end(channel, error):
             mailbox.close(error)
 
-        self.channel = context.open_call(calls.STREAM, function, args, kwargs, options, message, end)
+        self.channel = context.open_call(calls.STREAM, function, args, kwargs, options, message, end,
+                                         packed=packed)
         self.done = False
 
     def __iter__(self):
@@ -244,15 +248,21 @@ class Stream:
             raise StopIteration
         self.engine.check_fork()
         try:
-            data, fin, cost = self.mailbox.get(self.timeout)
+            item = self.mailbox.get(self.timeout)
         except CallTimeout:
             raise
-        except CallCancelled:
-            self.done = True
-            raise StopIteration from None
         except ContextreeError as error:
-            self.done = True
-            raise copied(error) from None
+            raise self.ended(error) from None
+        return self.take(item)
+
+    def ended(self, error) -> BaseException:
+        """No more items come, because of ``error`` of the mailbox: what its reader gets."""
+        self.done = True
+        return StopIteration() if isinstance(error, CallCancelled) else copied(error)
+
+    def take(self, item):
+        """The value of an item of ``mailbox``, or its exception raised; StopIteration at the end of the stream."""
+        data, fin, cost = item
         self.done = fin
         if fin and not data:
             raise StopIteration

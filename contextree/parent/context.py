@@ -108,6 +108,7 @@ class Context(Grower):
 
     def stream(self, __function, *args, **kwargs) -> calls.Stream:
         """Iterate here over what ``function(*args, **kwargs)`` yields there; it waits while we do not take."""
+        calls.wait_for_room(self)
         return calls.Stream(self, __function, args, kwargs, self.options)
 
     def with_options(self, **options) -> "Context":
@@ -122,16 +123,21 @@ class Context(Grower):
         twin.options = dict(self.options, **options)
         return twin
 
-    def open_call(self, kind, function, args, kwargs, options, message, end, flush=True, service=0):
-        """Open a channel for a call; the modules that it needs are shared first."""
+    def pack_call(self, function, args, kwargs):
+        """Encode a call for this context: (bytes or buffers, flags, names of the modules that it needs)."""
+        info = self.engine.infos.get(self.id)
+        by_name = (info and info.facts.get("main")) or self.engine.main_by_name
+        return pack_call(function, args, kwargs, info and info.facts.get("version"), by_name)
+
+    def open_call(self, kind, function, args, kwargs, options, message, end, flush=True, service=0, packed=None):
+        """Open a channel for a call; the modules that it needs are shared first. ``packed``: the call, encoded already
+        and its modules shared."""
         engine = self.engine
         engine.check_fork()
-        info = engine.infos.get(self.id)
-        version = info and info.facts.get("version")
-        by_name = (info and info.facts.get("main")) or engine.main_by_name
-        data, flags, modules = pack_call(function, args, kwargs, version, by_name)
+        data, flags, modules = packed or self.pack_call(function, args, kwargs)
         if modules and not modules <= self.shared:
             engine.share(self, modules, flags & MAIN)
+        info = engine.infos.get(self.id)
         trusted = self.id in engine.above or (info is not None and info.trusted)
         timeout = options.get("timeout")
         return engine.core.open(self.id, kind, data, flags | service | (PICKLES if trusted else 0),
@@ -143,28 +149,34 @@ class Context(Grower):
         """Run a function of contextree itself there, on a thread of its own."""
         reply = calls.Reply()
         channel = self.open_call(core_calls.CALL, function, args, {}, {}, reply.message, reply.end, service=SERVICE)
-        if not reply.waiter.wait(timeout):
+        try:
+            if not reply.waiter.wait(timeout):
+                raise CallTimeout("%s did not answer within %s s" % (self.name, timeout))
+        except BaseException:
             channel.cancel()
-            raise CallTimeout("%s did not answer within %s s" % (self.name, timeout))
+            raise
         if reply.data is None:
             raise calls.copied(reply.error)
         return calls.unpack(self.engine, channel.pickles, reply.data)
 
     # -- growing and ending
 
-    def _grow(self, plan, options):
+    def check_plan(self, plan, options) -> tuple:
+        """See that a child may grow here by ``plan``: (options for it, threads for its calls). UsageError."""
         self.engine.check_fork()
-        from contextree.parent import control
-
         last = plan.name.replace("{id}", "1" * 10) if isinstance(plan.name, str) else ""
         if not valid_name(last):
             raise UsageError("%r cannot be a name: wanted 1 to 128 letters, digits and _.@:-" % (plan.name,))
         if self.id and len(self.name) + 1 + len(last) > FULL_NAME:
             raise UsageError("%s.%s is longer than %d characters: give shorter names by name="
                              % (self.name, plan.name, FULL_NAME))
-        if options.get("threads"):
-            options = dict(options)
-        threads = options.pop("threads", 0)
+        options = dict(options)
+        return options, options.pop("threads", 0)
+
+    def _grow(self, plan, options):
+        from contextree.parent import control
+
+        options, threads = self.check_plan(plan, options)
         if self.id == self.engine.core.id:
             number = control.grow_here(self.engine, plan, options).id
         else:
@@ -260,6 +272,13 @@ class Context(Grower):
 
     def ping(self, timeout: "float | None" = None) -> float:
         """Seconds to its loop thread and back, whatever its calls do."""
+        waiter = process.Waiter()
+        ping = self.begin_ping(waiter.wake)
+        return self.end_ping(ping, waiter.wait(timeout), timeout)
+
+    def begin_ping(self, wake) -> tuple:
+        """The first half of ``ping``, for event loops: ``wake()`` is called when the answer is there, or will never be;
+        then ``end_ping`` tells."""
         engine = self.engine
         engine.check_fork()
         core = engine.core
@@ -268,19 +287,23 @@ class Context(Grower):
             raise Closed(str(core.closed))
         if link is None or link.closed:
             raise engine.no_way(self.id)
-        waiter = process.Waiter()
-        number = next(core.numbers) & 0xffffffff
-        core.pings[self.id, number] = waiter.wake
+        key = self.id, next(core.numbers) & 0xffffffff
+        core.pings[key] = wake
         start = core.broker.clock()
-        link.send(CONTROL, frame(PING, 0, CONTROL, number, self.id, core.id))
-        if not waiter.wait(timeout):
-            core.pings.pop((self.id, number), None)
+        link.send(CONTROL, frame(PING, 0, CONTROL, key[1], self.id, core.id))
+        return key, start
+
+    def end_ping(self, ping, answered, timeout) -> float:
+        """The time that a ping took; raises CallTimeout where it was not ``answered`` within ``timeout``."""
+        core = self.engine.core
+        if not answered:
+            core.pings.pop(ping[0], None)
             raise CallTimeout("%s did not answer a ping within %s s" % (self.name, timeout))
-        if self.id in engine.gone:
-            raise engine.no_way(self.id)
+        if self.id in self.engine.gone:
+            raise self.engine.no_way(self.id)
         if core.closed:
             raise Closed(str(core.closed))
-        return core.broker.clock() - start
+        return core.broker.clock() - ping[1]
 
     def dump(self, timeout: float = 10.0) -> str:
         """The stacks of all threads there, as text, even while its main thread is busy."""
