@@ -105,7 +105,7 @@ class CallFuture(futures.Future if futures else object):  # type: ignore[misc]  
     def _make(self):
         if self._made is None:
             try:
-                self._made = unpack(self.engine, self.channel.pickles, self._raw), None
+                self._made = unpack(self.engine, self.channel.pickles, self._raw, self.channel.peer), None
             except BaseException as error:
                 self._made = None, error
             self._raw = b""
