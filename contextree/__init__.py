@@ -18,6 +18,10 @@ from contextree.parent.context import Context
 from contextree.parent.future import CallFuture
 from contextree.parent.router import current_router
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contextree import aio, trio
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -29,3 +33,13 @@ __all__ = [
     "WorldError", "WouldBlockLoop", "WrongThread", "current_router", "register_exception", "register_type",
     "select",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """``contextree.aio`` and ``contextree.trio``, imported when they are first named: most programs have no use for
+    them."""
+    if name not in ("aio", "trio"):
+        raise AttributeError(f"module 'contextree' has no attribute {name!r}")
+    from importlib import import_module
+
+    return import_module(f"contextree.{name}")

@@ -43,6 +43,7 @@ class AsyncioLoop:
     """The asyncio loop in which the calling task runs."""
 
     name = "asyncio"
+    turns = 64
     waiter = AsyncioWaiter
 
     async def pause(self) -> None:

@@ -10,6 +10,7 @@ from contextree.loops.flows import Channel
 from contextree.loops.growing import Grower
 from contextree.loops.waiting import in_thread, join
 from contextree.master.router import Router as SyncRouter
+from contextree.parent.channel import Channel as SyncChannel
 from contextree.parent.context import Context as SyncContext
 from contextree.parent.router import Router as ParentRouter
 
@@ -22,7 +23,7 @@ class Router(Grower):
     context = Context
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        self._arguments: tuple | None = (args, options)
+        self._arguments = (args, options)
         self._sync: ParentRouter | None = None
 
     @property
@@ -32,6 +33,17 @@ class Router(Grower):
             raise UsageError("this router is not open: use `async with Router() as router`, or `await Router()`")
         return self._sync
 
+    @classmethod
+    def of(cls, handle: Any) -> Any:
+        """The handle for this loop of a synchronous Router, Context or Channel."""
+        if isinstance(handle, ParentRouter):
+            router = cls()
+            router._sync = handle
+            return router
+        if isinstance(handle, (SyncContext, SyncChannel)):
+            return cls().wrapped(handle)
+        raise UsageError(f"{handle!r} is no Router, Context or Channel")
+
     def __repr__(self) -> str:
         return f"<{self.loop.name} {self._sync!r}>" if self._sync else f"<{self.loop.name} Router, not open>"
 
@@ -40,8 +52,8 @@ class Router(Grower):
 
     async def open(self) -> "Router":
         """Start it, if that has not been done: what ``async with`` and ``await`` do."""
-        if self._sync is None and self._arguments is not None:
-            (args, options), self._arguments = self._arguments, None
+        if self._sync is None:
+            args, options = self._arguments
 
             def make() -> None:
                 self._sync = SyncRouter(*args, **options)

@@ -102,6 +102,7 @@ class TrioLoop:
     """The run of trio in which the calling task runs."""
 
     name = "trio"
+    turns = 1  # every await is a checkpoint, says trio
     waiter = TrioWaiter
 
     async def pause(self) -> None:

@@ -41,6 +41,7 @@ class EventLoop(Protocol):
     """One kind of event loop. All but ``name`` is called in a task of it."""
 
     name: str
+    turns: int  # after so many items that were there already others get their turn
 
     def waiter(self) -> Waiter:
         """A waiter for the running task."""
