@@ -6,7 +6,7 @@ from typing import Any
 from contextree.core.calls import CALL
 from contextree.core.mailbox import Mailbox
 from contextree.core.wire.errors import CallTimeout
-from contextree.core.wire.frames import MAIN
+from contextree.core.wire.frames import MAIN, TIMEOUT
 from contextree.loops.waiting import Answer, EventLoop, in_thread, take
 from contextree.parent import calls
 from contextree.parent.child_state import EXITED, ChildState
@@ -15,11 +15,12 @@ from contextree.parent.context import Context as SyncContext
 GLANCE = 0.005  # seconds between looks whether there is room again
 
 
-async def prepare(loop: EventLoop, context: SyncContext, function: Any, args: tuple, kwargs: dict) -> tuple:
+async def prepare(loop: EventLoop, context: SyncContext, kind: int, function: Any, args: tuple, kwargs: dict,
+                  options: dict) -> tuple:
     """The call encoded, with the modules that it needs shared (by a thread, as that reads files), and room for it."""
     engine = context.engine
     engine.check_fork()
-    packed = context.pack_call(function, args, kwargs)
+    packed = context.pack_call(kind, function, args, kwargs, options)
     _, flags, modules = packed
     if modules and not modules <= context.shared:
         await in_thread(loop, engine, engine.share, context, modules, flags & MAIN)
@@ -32,7 +33,7 @@ async def prepare(loop: EventLoop, context: SyncContext, function: Any, args: tu
 async def ask(loop: EventLoop, context: SyncContext, function: Any, args: tuple, kwargs: dict, options: dict,
               service: int = 0) -> Any:
     """Call and wait for the answer. Cancelled: the other end is told, and a late answer is dropped."""
-    packed = await prepare(loop, context, function, args, kwargs)
+    packed = await prepare(loop, context, CALL, function, args, kwargs, options)
     answer = Answer(loop.waiter())
     channel = context.open_call(CALL, function, args, kwargs, options, answer.message, answer.end, service=service,
                                 packed=packed)
@@ -40,7 +41,9 @@ async def ask(loop: EventLoop, context: SyncContext, function: Any, args: tuple,
     try:
         await answer.waiter.wait(timeout)
         if answer.data is None and answer.error is None:
-            raise CallTimeout(f"{context.name} did not answer {calls.describe(function)} within {timeout} s")
+            text = calls.no_answer(context, function, timeout)
+            channel.cancel(TIMEOUT, text)
+            raise CallTimeout(text)
     except BaseException:
         channel.cancel()
         raise

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, Generic, TypeVar
 
+from contextree.core.calls import STREAM
 from contextree.core.mailbox import Mailbox
 from contextree.core.wire.errors import CallTimeout, Closed, ContextreeError
 from contextree.loops.calling import prepare
@@ -51,7 +52,7 @@ class Stream(Source, Generic[T]):
             if self._closed:
                 raise Closed("the stream was closed")
             context = self._home.sync
-            packed = await prepare(self.loop, context, *self._call)
+            packed = await prepare(self.loop, context, STREAM, *self._call, context.options)
             if self._stream is None:  # else another task was quicker
                 self._stream = calls.Stream(context, *self._call, context.options, packed)
                 self._call = ()
@@ -77,8 +78,10 @@ class Stream(Source, Generic[T]):
         except CallTimeout:
             raise
         except ContextreeError as error:
-            ended = stream.ended(error)
-            raise (StopAsyncIteration() if isinstance(ended, StopIteration) else ended) from None
+            if stream.done:  # closed by another task
+                raise StopAsyncIteration from None
+            stream.done = True
+            raise calls.copied(error) from None
         try:
             return self._home.wrapped(stream.take(item))
         except StopIteration:

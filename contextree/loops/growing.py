@@ -10,7 +10,7 @@ from contextree.loops.waiting import EventLoop, in_thread, take
 from contextree.parent import control
 from contextree.parent.channel import Channel as SyncChannel
 from contextree.parent.context import Context as SyncContext
-from contextree.parent.context import Grower as SyncGrower
+from contextree.parent.grower import Grower as SyncGrower
 
 if TYPE_CHECKING:
     from contextree.loops.context import Context
