@@ -31,6 +31,10 @@ from contextree.parent.spread import put_all
 from contextree.parent.transfer import Transferred, TransferError
 from contextree.parent.service import Service, current_caller, expose
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contextree import aio, trio
+
 __version__ = "0.1.0"
 
 __all__ = [  # one a line: branches add to it
@@ -85,3 +89,13 @@ __all__ = [  # one a line: branches add to it
     "register_type",
     "select",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """``contextree.aio`` and ``contextree.trio``, imported when they are first named: most programs have no use for
+    them."""
+    if name not in ("aio", "trio"):
+        raise AttributeError(f"module 'contextree' has no attribute {name!r}")
+    from importlib import import_module
+
+    return import_module(f"contextree.{name}")

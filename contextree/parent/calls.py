@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any, Callable, Iterator, TypeVar
 
     from contextree.core.router import Channel
+    from contextree.core.streams import Link
     from contextree.parent.context import Context
     from contextree.parent.engine import Engine
     from contextree.parent.future import CallFuture
@@ -190,14 +191,18 @@ def wait_for_room(context: "Context", timeout: "float | None" = None) -> None:
     link = context.engine.core.link_to(context.id)
     if link is None or process.get_ident() == context.engine.broker.thread:
         return
-    unsent = link.unsent
     waiter = end = None
-    while link.out.queued + unsent.get(context.id, 0) >= BACKLOG and not link.closed:
+    while overfull(link, context.id):
         if waiter is None:
             waiter, end = waits.waiter(context.engine), timeout is not None and monotonic() + timeout
         elif end and monotonic() >= end:
             raise CallTimeout("%s took nothing of what is on its way to it within %s s" % (context.name, timeout))
         waiter.wait(0.005)
+
+
+def overfull(link: "Link", number: int) -> bool:
+    """Whether who calls context ``number`` by ``link`` should wait a little. Any thread."""
+    return link.out.queued + link.unsent.get(number, 0) >= BACKLOG and not link.closed
 
 
 def waiting(engine: "Engine", wait: "Callable[..., T]", *args: object) -> "T":
@@ -307,10 +312,11 @@ class Stream(Iterator[T]):
             return cls
 
     def __init__(self, context: "Context", function: "Callable[..., Any]", args: "tuple[Any, ...]",
-                 kwargs: "dict[str, Any]", options: "dict[str, Any]") -> None:
+                 kwargs: "dict[str, Any]", options: "dict[str, Any]", packed: "Any" = None) -> None:
         self.engine = context.engine
         left = time_limit({})
-        wait_for_room(context, left)
+        if packed is None:  # else an event loop has seen to that
+            wait_for_room(context, left)
         self.timeout = options.get("timeout")
         self.end = None if left is None else monotonic() + left  # of the call that reads it here
         self.mailbox = mailbox = Mailbox()
@@ -324,7 +330,7 @@ class Stream(Iterator[T]):
         def end(channel: "Channel", error: "BaseException") -> None:
             mailbox.close(error)
 
-        self.channel = context.open_call(calls.STREAM, function, args, kwargs, options, message, end)
+        self.channel = context.open_call(calls.STREAM, function, args, kwargs, options, message, end, packed=packed)
         self.done = False
 
     def __iter__(self) -> "Stream[T]":
@@ -340,7 +346,7 @@ class Stream(Iterator[T]):
             left = max(self.end - monotonic(), 0)
             timeout = left if timeout is None else min(timeout, left)
         try:
-            data, fin, cost = waiting(self.engine, self.mailbox.get, timeout)
+            item = waiting(self.engine, self.mailbox.get, timeout)
         except CallTimeout as error:
             if self.end is not None and monotonic() >= self.end:
                 self.done = True
@@ -352,6 +358,11 @@ class Stream(Iterator[T]):
                 raise StopIteration from None
             self.done = True
             raise told(copied(error)) from None
+        return self.take(item)
+
+    def take(self, item: "tuple[Any, bool, int]") -> "T":
+        """The value of an item of ``mailbox``, or its exception raised; StopIteration at the end of the stream."""
+        data, fin, cost = item
         self.done = fin
         if fin and not data:
             raise StopIteration

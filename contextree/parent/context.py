@@ -148,24 +148,33 @@ class Context(Grower, Machine):
         twin.options = dict(self.options, **options)
         return twin
 
-    def open_call(self, kind: int, function: "Callable[..., Any]", args: "tuple[Any, ...]", kwargs: "dict[str, Any]",
-                  options: "dict[str, Any]", message: "Callable[..., object]", end: "Callable[..., object]",
-                  flush: bool = True, service: int = 0, fin: bool = True) -> "CoreChannel":
-        """Open a channel for a call; the modules that it needs are shared first. ``fin``: all is said with it."""
-        engine = self.engine
-        engine.check_fork()
-        info = engine.infos.get(self.id)
+    def pack_call(self, kind: int, function: "Callable[..., Any]", args: "tuple[Any, ...]", kwargs: "dict[str, Any]",
+                  options: "dict[str, Any]") -> "tuple[Any, int, set[str]]":
+        """Encode a call for this context: (bytes or buffers, flags, names of the modules that it needs)."""
+        info = self.engine.infos.get(self.id)
         version = info and info.facts.get("version")
-        by_name = (info and info.facts.get("main")) or engine.main_by_name
-        # the timeout of a stream is for each of its items; what contextree itself does is needed to clean up, too
-        timeout = None if service else calls.time_limit({} if kind == STREAM else options)
-        running = calls.running()
+        by_name = (info and info.facts.get("main")) or self.engine.main_by_name
         how = options.get("cancel", "tell")
         if how != "tell":
             from contextree.parent import cancelling
 
             function, args = cancelling.wrapped(how, kind, function, args)
-        data, flags, modules = pack_call(function, args, kwargs, version, by_name)
+        return pack_call(function, args, kwargs, version, by_name)
+
+    def open_call(self, kind: int, function: "Callable[..., Any]", args: "tuple[Any, ...]", kwargs: "dict[str, Any]",
+                  options: "dict[str, Any]", message: "Callable[..., object]", end: "Callable[..., object]",
+                  flush: bool = True, service: int = 0, fin: bool = True,
+                  packed: "tuple[Any, int, set[str]] | None" = None) -> "CoreChannel":
+        """Open a channel for a call; the modules that it needs are shared first. Never waits for anything but those.
+
+        ``fin``: all is said with it. ``packed``: the call as ``pack_call`` has encoded it, where that is done already."""
+        engine = self.engine
+        engine.check_fork()
+        info = engine.infos.get(self.id)
+        # the timeout of a stream is for each of its items; what contextree itself does is needed to clean up, too
+        timeout = None if service else calls.time_limit({} if kind == STREAM else options)
+        running = calls.running()
+        data, flags, modules = packed or self.pack_call(kind, function, args, kwargs, options)
         if modules and not modules <= self.shared:
             engine.share(self, modules, flags & MAIN)
         trusted = self.id in engine.above or (info is not None and info.trusted)
@@ -203,21 +212,25 @@ class Context(Grower, Machine):
 
     # -- growing and ending
 
-    def _grow(self, plan: "Plan", options: "dict[str, Any]") -> "Context":
+    def check_plan(self, plan: "Plan", options: "dict[str, Any]") -> "tuple[dict[str, Any], int]":
+        """See that a child may grow here by ``plan``: (options for it, threads for its calls). UsageError."""
         self.engine.check_fork()
-        from contextree.parent import control
-
-        if options.get("wait", True):
-            waits.check(self.engine)
         last = plan.name.replace("{id}", "1" * 10) if isinstance(plan.name, str) else ""
         if not valid_name(last):
             raise UsageError("%r cannot be a name: wanted 1 to 128 letters, digits and _.@:-" % (plan.name,))
         if self.id and len(self.name) + 1 + len(last) > FULL_NAME:
             raise UsageError("%s.%s is longer than %d characters: give shorter names by name="
                              % (self.name, plan.name, FULL_NAME))
-        if options.get("threads"):
-            options = dict(options)
+        options = dict(options)
         threads = options.pop("threads", 0)
+        return options, threads
+
+    def _grow(self, plan: "Plan", options: "dict[str, Any]") -> "Context":
+        from contextree.parent import control
+
+        options, threads = self.check_plan(plan, options)
+        if options.get("wait", True):
+            waits.check(self.engine)
         if self.id == self.engine.core.id:
             number = control.grow_here(self.engine, plan, options).id
         else:
@@ -314,6 +327,19 @@ class Context(Grower, Machine):
 
     def ping(self, timeout: "float | None" = None) -> float:
         """Seconds to its loop thread and back, whatever its calls do."""
+        waiter = waits.waiter(self.engine)
+        ping = self.begin_ping(waiter.wake)
+        answered = False
+        try:
+            answered = waiter.wait(timeout)
+        finally:
+            if not answered:
+                self.engine.core.pings.pop(ping[0], None)
+        return self.end_ping(ping, answered, timeout)
+
+    def begin_ping(self, wake: "Callable[[], object]") -> "tuple[tuple[int, int], float]":
+        """The first half of ``ping``, for event loops: ``wake()`` is called when the answer is there, or will never be;
+        then ``end_ping`` tells."""
         engine = self.engine
         engine.check_fork()
         core = engine.core
@@ -322,21 +348,23 @@ class Context(Grower, Machine):
             raise Closed(str(core.closed))
         if link is None or link.closed:
             raise engine.no_way(self.id)
-        waiter = waits.waiter(engine)
-        number = next(core.numbers) & 0xffffffff
-        core.pings[self.id, number] = waiter.wake
+        key = self.id, next(core.numbers) & 0xffffffff
+        core.pings[key] = wake
         start = core.broker.clock()
-        link.send(CONTROL, frame(PING, 0, CONTROL, number, self.id, core.id))
-        try:
-            if not waiter.wait(timeout):
-                raise CallTimeout("%s did not answer a ping within %s s" % (self.name, timeout))
-        finally:
-            core.pings.pop((self.id, number), None)
-        if self.id in engine.gone:
-            raise engine.no_way(self.id)
+        link.send(CONTROL, frame(PING, 0, CONTROL, key[1], self.id, core.id))
+        return key, start
+
+    def end_ping(self, ping: "tuple[tuple[int, int], float]", answered: bool, timeout: "float | None") -> float:
+        """The time that a ping took; raises CallTimeout where it was not ``answered`` within ``timeout``."""
+        core = self.engine.core
+        if not answered:
+            core.pings.pop(ping[0], None)
+            raise CallTimeout("%s did not answer a ping within %s s" % (self.name, timeout))
+        if self.id in self.engine.gone:
+            raise self.engine.no_way(self.id)
         if core.closed:
             raise Closed(str(core.closed))
-        return core.broker.clock() - start
+        return core.broker.clock() - ping[1]
 
     def dump(self, timeout: float = 10.0) -> str:
         """The stacks of all threads there, as text, even while its main thread is busy."""

@@ -2,7 +2,7 @@
 
 from contextree.core import calls as core_calls
 from contextree.core import process
-from contextree.core.wire.errors import CallTimeout, ContextDied, UsageError
+from contextree.core.wire.errors import CallCancelled, CallTimeout, ContextDied, UsageError
 from contextree.parent import boot, spawn, template, waits
 from contextree.parent.engine import engine_of
 
@@ -27,7 +27,32 @@ def grow(plan, options):
     if options.get("direct"):
         raise UsageError("fork(direct=True) forks the process that calls it; %s forks from its template"
                          % core_calls.here.router.name)
-    return grow_here(engine_of(core_calls.here.router), plan, options).id
+    wait = options.pop("wait", True)
+    branch = grow_here(engine_of(core_calls.here.router), plan, dict(options, wait=False))
+    if wait:
+        end_if_cancelled(branch)
+        boot.wait_up(branch)
+    return branch.id
+
+
+def end_if_cancelled(branch) -> None:
+    """End a child when the ancestor who wants it gives the call up that runs on this thread: nobody will know of it."""
+    call = core_calls.here.call
+    ended = call.channel.on_end
+
+    def give_up():
+        if branch.state == "up":
+            branch.shutdown(0.0)
+        elif branch.state not in ("dying", "dead"):
+            branch.fail(CallCancelled("starting %s was cancelled" % branch.name))
+
+    def on_end(channel, error):
+        ended(channel, error)
+        give_up()
+
+    call.channel.on_end = on_end
+    if call.cancelled:
+        branch.broker.defer(give_up)
 
 
 def shutdown_here(engine, number, grace, patience) -> None:

@@ -105,7 +105,19 @@ class Engine(Routing):
     def wait_gone(self, number, timeout):
         """Wait until a context of this subtree has ended; the error that says how."""
         waiter = waits.waiter(self)
+        leave = self.watch_gone(number, waiter)
+        try:
+            if not waiter.wait(timeout):
+                raise CallTimeout("%s has not ended within %s s" % (self.name_of(number), timeout))
+        except BaseException:
+            leave()
+            raise
+        self.check_end(number)
+        return self.no_way(number)
 
+    def watch_gone(self, number, waiter):
+        """Have ``waiter`` woken when a context of this subtree has ended, or the loop; who leaves earlier calls what
+        this returns. Any thread; never waits."""
         def begin():
             if number in self.infos:
                 self.watchers.setdefault(number, []).append(waiter)
@@ -116,15 +128,14 @@ class Engine(Routing):
             if waiter in self.watchers.get(number, ()):
                 self.watchers[number].remove(waiter)
 
-        self.broker.call(begin)
-        try:
-            if not waiter.wait(timeout):
-                raise CallTimeout("%s has not ended within %s s" % (self.name_of(number), timeout))
-        except BaseException:
-            self.broker.defer_nowait(leave)
-            raise
-        self.check_end(number)
-        return self.no_way(number)
+        def leave_soon():
+            try:
+                self.broker.defer_nowait(leave)
+            except Closed:
+                pass  # all waiters have left by now
+
+        self.broker.defer_nowait(begin)
+        return leave_soon
 
     def check_end(self, number) -> None:
         """Raise Closed when the loop ended before context ``number`` did: nobody will hear of its end."""
