@@ -18,7 +18,9 @@ from contextree.core.wire.errors import (
     WrongThread,
 )
 from contextree.core.wire.values import register as register_type
+from contextree.master.executor import Executor
 from contextree.master.router import Router
+from contextree.master.worker import WorkerDied
 from contextree.parent.calls import Stream, register_exception
 from contextree.parent.channel import Channel, select
 from contextree.parent.context import Context
@@ -51,6 +53,7 @@ __all__ = [  # one a line: branches add to it
     "ContextDied",
     "ContextreeError",
     "DecodeError",
+    "Executor",
     "ForkedError",
     "HostKeyError",
     "InternalError",
@@ -76,6 +79,7 @@ __all__ = [  # one a line: branches add to it
     "UnsupportedPlatform",
     "UsageError",
     "VersionError",
+    "WorkerDied",
     "WorldError",
     "WouldBlockLoop",
     "WrongThread",

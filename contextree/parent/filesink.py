@@ -13,7 +13,14 @@ import stat
 from contextree.core.wire.errors import ProtocolError, UsageError
 from contextree.parent.filewrite import FOLDER, Attributes, NewFile, guard, live, open_folder, sync_folder, temporary
 from contextree.parent.transfer import (
-    CHUNK, MAX_DEPTH, Digest, Naming, TransferError, Transferred, check_link, shown,
+    CHUNK,
+    MAX_DEPTH,
+    Digest,
+    Naming,
+    TransferError,
+    Transferred,
+    check_link,
+    shown,
 )
 
 TYPE_CHECKING = False

@@ -14,7 +14,15 @@ import stat
 
 from contextree.core.wire.errors import UsageError
 from contextree.parent.transfer import (
-    CHUNK, MAX_DEPTH, SMALL, Digest, Naming, TransferError, check_link, prefix_hash, shown,
+    CHUNK,
+    MAX_DEPTH,
+    SMALL,
+    Digest,
+    Naming,
+    TransferError,
+    check_link,
+    prefix_hash,
+    shown,
 )
 
 TYPE_CHECKING = False
