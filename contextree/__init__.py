@@ -14,9 +14,11 @@ from contextree.core.wire.values import register as register_type
 from contextree.master.router import Router
 from contextree.parent.calls import Stream, register_exception
 from contextree.parent.channel import Channel, select
+from contextree.parent.command import OutputTooLarge
 from contextree.parent.context import Context
 from contextree.parent.future import CallFuture
 from contextree.parent.router import current_router
+from contextree.parent.running import Process
 
 __version__ = "0.1.0"
 
@@ -24,7 +26,8 @@ __all__ = [
     "AuthenticationError", "CallCancelled", "CallFuture", "CallTimeout", "Channel", "Closed", "ConnectError",
     "ConnectTimeout",
     "Context", "ContextDied", "ContextreeError", "DecodeError", "ForkedError", "HostKeyError", "InternalError",
-    "NotOurChild", "NotSendable", "Overflow", "PeerError", "Plan", "ProcessExited", "ProtocolError", "Refused",
+    "NotOurChild", "NotSendable", "OutputTooLarge", "Overflow", "PeerError", "Plan", "Process", "ProcessExited",
+    "ProtocolError", "Refused",
     "RemoteError", "Router", "Secret", "Stream", "UncleanExit", "UnsupportedPlatform", "UsageError", "VersionError",
     "WorldError", "WouldBlockLoop", "WrongThread", "current_router", "register_exception", "register_type",
     "select",

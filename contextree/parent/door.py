@@ -4,6 +4,7 @@ The first stage makes an empty package ``contextree``; the first name that someb
 child forked directly from the root's process has the package itself.
 """
 
+import importlib
 import sys
 import types
 
@@ -45,13 +46,13 @@ from contextree.parent.context import Context
 from contextree.parent.router import current_router
 
 __all__ = [
-    "AuthenticationError", "CallCancelled", "CallFuture", "CallTimeout",  # noqa: F822  see below
-    "Channel", "Closed", "ConnectError", "ConnectTimeout",
+    "AuthenticationError", "CallCancelled", "CallTimeout", "Channel", "Closed", "ConnectError", "ConnectTimeout",
     "Context", "ContextDied", "ContextreeError", "DecodeError", "ForkedError", "HostKeyError", "InternalError",
     "NotOurChild", "NotSendable", "Overflow", "PeerError", "Plan", "ProcessExited", "ProtocolError", "Refused",
     "RemoteError", "Router", "Secret", "Stream", "UncleanExit", "UnsupportedPlatform", "UsageError", "VersionError",
     "WorldError", "WouldBlockLoop", "WrongThread", "current_router", "register_exception", "register_type",
     "select",
+    "CallFuture", "OutputTooLarge", "Process",  # noqa: F822  see below
 ]
 
 
@@ -63,14 +64,15 @@ class Router(_router.Router):
 
 
 class _Lazy(types.ModuleType):
-    """The class of this module (3.6 knows no ``__getattr__`` of modules): who names ``CallFuture`` has it imported."""
+    """The class of this module (3.6 knows no ``__getattr__`` of modules): what costs memory is imported when it is
+    named."""
+
+    places = {"CallFuture": "future", "OutputTooLarge": "command", "Process": "running"}
 
     def __getattr__(self, name: str) -> object:
-        if name != "CallFuture":
+        if name not in self.places:
             raise AttributeError("module 'contextree' has no attribute %r" % name)
-        from contextree.parent.future import CallFuture
-
-        return CallFuture
+        return getattr(importlib.import_module("contextree.parent." + self.places[name]), name)
 
 
 sys.modules[__name__].__class__ = _Lazy

@@ -43,6 +43,7 @@ class Session:
         self.engine = engine
         self.context = context
         self.args = spec["args"]
+        self.ahead = bool(spec["input"])  # a message for stdin that went with the call
         self.sinks = sinks
         self.main = main
         self.came = dict.fromkeys(sinks, 0)  # bytes of each output; the loop's
@@ -106,7 +107,7 @@ class Session:
             early, self.early = self.early, []
             for data in early:
                 self.channel.send(data)
-        self.on_written(COUNT.pack(WRITES))
+        self.on_written(COUNT.pack(WRITES - self.ahead))
         self.started.close()
 
     def on_written(self, rest) -> None:
