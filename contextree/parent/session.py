@@ -59,6 +59,9 @@ class Session:
         engine.share_package(context)
         self.channel = context.open_call(core_calls.CALL, program.start, (spec,), {}, {}, self.message, self.ended,
                                          service=SERVICE, fin=False)
+        running = calls.running()
+        if running is not None:  # the end of the call that runs here may be the end of this
+            calls.opened(running, self.channel)
 
     # -- the loop thread
 
@@ -158,7 +161,7 @@ class Session:
         if self.failure is not None:
             calls.unpack(self.engine, self.channel.pickles, self.failure, self.context.id)
         if self.error is not None:
-            raise calls.copied(self.error)
+            raise calls.told(calls.copied(self.error))
 
     def consumed(self, letter, size) -> None:
         """The reader of an output has taken ``size`` bytes of it. For one thread at a time for each output."""
