@@ -23,6 +23,7 @@ from contextree.master.router import Router
 from contextree.master.worker import WorkerDied
 from contextree.parent.calls import Stream, register_exception
 from contextree.parent.channel import Channel, select
+from contextree.parent.command import OutputTooLarge
 from contextree.parent.context import Context
 from contextree.parent.current import RunningCall, current_call
 from contextree.parent.future import CallFuture
@@ -32,10 +33,7 @@ from contextree.parent.router import current_router
 from contextree.parent.spread import put_all
 from contextree.parent.transfer import Transferred, TransferError
 from contextree.parent.service import Service, current_caller, expose
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from contextree import aio, trio
+from contextree.parent.running import Process
 
 __version__ = "0.1.0"
 
@@ -61,9 +59,11 @@ __all__ = [  # one a line: branches add to it
     "Listener",
     "NotOurChild",
     "NotSendable",
+    "OutputTooLarge",
     "Overflow",
     "PeerError",
     "Plan",
+    "Process",
     "ProcessExited",
     "ProtocolError",
     "Refused",

@@ -13,6 +13,7 @@ from time import monotonic
 from contextree.core import process
 from contextree.core.mailbox import Mailbox
 from contextree.core.wire.errors import CallTimeout, ContextreeError, PeerError, UsageError
+from contextree.parent import calls
 from contextree.parent.program import WRITE
 from contextree.parent.session import END, Session
 
@@ -70,8 +71,7 @@ def run(context, args, input, stdin, stdout, stderr, capture_output, timeout, ch
         universal_newlines, max_output, **options):
     """See ``Context.run``."""
     text = (encoding or "utf-8", errors or "strict") if text or universal_newlines or encoding or errors else None
-    if timeout is None:
-        timeout = context.options.get("timeout")
+    timeout = calls.time_limit({"timeout": context.options.get("timeout") if timeout is None else timeout})
     first, rest = prepare(input, stdin, text)
     takers, files = prepare_outputs(stdout, stderr, subprocess.PIPE if capture_output else None, text, max_output,
                                     options.get("pty"))
@@ -82,7 +82,7 @@ def run(context, args, input, stdin, stdout, stderr, capture_output, timeout, ch
     try:
         if rest is not None:
             process.start_thread(feed, (session, rest, mailbox))
-        expired = collect(session, mailbox, takers, timeout, spec["grace"])
+        expired = calls.waiting(session.engine, collect, session, mailbox, takers, timeout, spec["grace"])
     except OutputTooLarge as error:
         error.args = ("%r in %s wrote more than %d bytes to its %s" % (args, context.name, max_output, error),)
         error.__dict__.update(cmd=args, stdout=got(takers, OUT), stderr=got(takers, ERR))

@@ -1,4 +1,4 @@
-"""Context handles: calls into a context, facts about it, its end."""
+"""Context handles: calls into a context, facts about it, its end. Programs in it: runner."""
 
 from contextree.core import calls as core_calls
 from contextree.core import process
@@ -8,8 +8,9 @@ from contextree.core.wire.frames import CONTROL, MAIN, PICKLE, PICKLE5, PING, SE
 from contextree.core.wire.routes import FULL_NAME, valid_name
 from contextree.parent import calls, waits
 from contextree.parent.grower import Grower
-from contextree.parent.machine import Machine
+from contextree.parent.mover import Mover
 from contextree.parent.pickling import pack_call, pack_value
+from contextree.parent.runner import Runner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ FOREVER = 4e6  # seconds: what OPEN has room for
 PICKLES = PICKLE | (PICKLE5 if core_calls.PROTOCOL == 5 else 0)  # what answers may be
 
 
-class Context(Grower, Machine):
+class Context(Grower, Runner, Mover):
     """One context of the tree, as seen from here. The same object for the same id, within one router.
 
     Handles may be passed to calls and come back as the same object.
@@ -167,7 +168,7 @@ class Context(Grower, Machine):
                   packed: "tuple[Any, int, set[str]] | None" = None) -> "CoreChannel":
         """Open a channel for a call; the modules that it needs are shared first. Never waits for anything but those.
 
-        ``fin``: all is said with it. ``packed``: the call as ``pack_call`` has encoded it, where that is done already."""
+        ``fin``: all is said with it. ``packed``: the call as ``pack_call`` has encoded it, where it has."""
         engine = self.engine
         engine.check_fork()
         info = engine.infos.get(self.id)

@@ -4,6 +4,7 @@ The first stage makes an empty package ``contextree``; the first name that someb
 child forked directly from the root's process has the package itself.
 """
 
+import importlib
 import sys
 import types
 
@@ -46,6 +47,8 @@ from contextree.parent.current import RunningCall, current_call
 from contextree.parent.router import current_router
 from contextree.parent.service import Service, current_caller, expose
 
+# what few need is imported when somebody asks for it: name -> module
+
 __all__ = [  # one a line: branches add to it
     "AuthenticationError",
     "CallCancelled",
@@ -67,9 +70,11 @@ __all__ = [  # one a line: branches add to it
     "Listener",  # noqa: F822  see LAZY
     "NotOurChild",
     "NotSendable",
+    "OutputTooLarge",
     "Overflow",
     "PeerError",
     "Plan",
+    "Process",
     "ProcessExited",
     "ProtocolError",
     "Refused",
@@ -111,6 +116,7 @@ LAZY = {
 }
 
 
+
 class Router(_router.Router):
     """The router of a child context is there already: ``current_router()``. To make one here raises UsageError."""
 
@@ -120,13 +126,6 @@ class Router(_router.Router):
 
 
 class _Lazy(types.ModuleType):
-    """The class of this module (3.6 knows no ``__getattr__`` of modules): who names what is in ``LAZY`` has it
-    imported."""
-
-    def __getattr__(self, name: str) -> object:
-        if name not in LAZY:
-            raise AttributeError("module 'contextree' has no attribute %r" % name)
-        return getattr(__import__("contextree.parent." + LAZY[name], fromlist=["*"]), name)
 
 
 sys.modules[__name__].__class__ = _Lazy

@@ -84,6 +84,7 @@ class Routing(Subtree):
         self.relays = {}
         self.children = {}  # id of direct child -> Branch
         self.jobs = set()  # programs that run here: see program
+        self.watchman = None  # who ends them if this process is killed
         self.ending = None
 
     # -- frames, loop thread

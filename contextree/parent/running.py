@@ -11,6 +11,7 @@ import subprocess
 from contextree.core import process
 from contextree.core.mailbox import Mailbox
 from contextree.core.wire.errors import CallTimeout, ContextreeError, UsageError
+from contextree.parent import calls
 from contextree.parent.command import ERR, OUT, PATIENCE, constant, specify
 from contextree.parent.session import END, Session
 
@@ -137,6 +138,8 @@ class Process:
         for letter, name in ((OUT, "stdout"), (ERR, "stderr")):
             if options[name] == subprocess.PIPE:
                 sinks[letter] = Mailbox()
+        if "timeout" in options or calls.running() is not None:
+            options["timeout"] = calls.time_limit({"timeout": options.get("timeout")})
         spec = specify(args, **options)
         self.context = context
         self.args = spec["args"]

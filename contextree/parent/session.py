@@ -43,6 +43,7 @@ class Session:
         self.engine = engine
         self.context = context
         self.args = spec["args"]
+        self.ahead = bool(spec["input"])  # a message for stdin that went with the call
         self.sinks = sinks
         self.main = main
         self.came = dict.fromkeys(sinks, 0)  # bytes of each output; the loop's
@@ -58,6 +59,9 @@ class Session:
         engine.share_package(context)
         self.channel = context.open_call(core_calls.CALL, program.start, (spec,), {}, {}, self.message, self.ended,
                                          service=SERVICE, fin=False)
+        running = calls.running()
+        if running is not None:  # the end of the call that runs here may be the end of this
+            calls.opened(running, self.channel)
 
     # -- the loop thread
 
@@ -106,7 +110,7 @@ class Session:
             early, self.early = self.early, []
             for data in early:
                 self.channel.send(data)
-        self.on_written(COUNT.pack(WRITES))
+        self.on_written(COUNT.pack(WRITES - self.ahead))
         self.started.close()
 
     def on_written(self, rest) -> None:
@@ -157,7 +161,7 @@ class Session:
         if self.failure is not None:
             calls.unpack(self.engine, self.channel.pickles, self.failure, self.context.id)
         if self.error is not None:
-            raise calls.copied(self.error)
+            raise calls.told(calls.copied(self.error))
 
     def consumed(self, letter, size) -> None:
         """The reader of an output has taken ``size`` bytes of it. For one thread at a time for each output."""
