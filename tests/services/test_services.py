@@ -5,7 +5,6 @@ import threading
 import pytest
 
 import contextree
-from contextree.core import process
 from tests.lab import pythons as lab
 from tests.lab.poll import until
 from tests.services import far
@@ -437,18 +436,6 @@ def test_handles(tree):
         tree.b.call(far.serve, "handle").close()
     with pytest.raises(contextree.UsageError, match="is for master"):
         tree.a.call(far.close, tree.service)
-    assert tree.a.call(far.call, tree.b.call(far.serve, "x"), "__repr__") if False else True
     assert tree.service == tree.service.with_options(timeout=1) and len({tree.service, tree.service}) == 1
     with contextree.Router() as other, pytest.raises(contextree.UsageError, match="of this tree"):
         other.grant_service(tree.service, tree.a)
-
-
-def test_nothing_is_left_of_a_tree_with_services():
-    with contextree.Router() as router:
-        service = router.serve("x", far.Store())
-        assert service.call.same(1) == 1
-        stream = service.stream.count(10**6)
-        next(stream)
-    with pytest.raises(contextree.ContextreeError):
-        service.call.same(1)
-    assert service not in process.keep
