@@ -51,7 +51,8 @@ def client(tree, store, listener):
 def use(child, service, method, *args, number=None, channel=1, kind=USE, data=None, **fields):
     """Write a call of a method as an honest client that is not trusted does."""
     data = b"\0" + values.encode([method, list(args), {}]) if data is None else data
-    return child.open(kind, data, channel=channel, threads=service.number if number is None else number, dst=0, **fields)
+    number = service.number if number is None else number
+    return child.open(kind, data, channel=channel, threads=number, dst=0, **fields)
 
 
 def result(child, channel=1):
@@ -110,8 +111,8 @@ def test_s_20_a_trickle_does_not_put_the_deadline_off(listener):
 
 
 @pytest.mark.parametrize("data", [
-    b"GET / HTTP/1.1\r\n\r\n", b"\0" * 200, b"ctxjoin2" + b"x" * 100, greeting(b"x" * 48), greeting(b"x" * 48, size=65535),
-    greeting(b"x" * 48) + b"more", greeting(b"x" * 48, facts=[1])], ids=str)
+    b"GET / HTTP/1.1\r\n\r\n", b"\0" * 200, b"ctxjoin2" + b"x" * 100, greeting(b"x" * 48),
+    greeting(b"x" * 48, size=65535), greeting(b"x" * 48) + b"more", greeting(b"x" * 48, facts=[1])], ids=str)
 def test_s_20_bad_greetings_are_refused(tree, listener, data):
     with knock(listener.path) as sock:
         sock.sendall(data)
@@ -148,9 +149,9 @@ def test_s_20_tokens_cannot_be_mixed_or_cut(listener):
 def test_s_20_too_many_clients_are_told_so(tree, store):
     with tree.router.listen(limit=2) as listener:
         invitation = listener.invite(services=[store])
-        with contextree.join(invitation), contextree.join(invitation):
-            with pytest.raises(contextree.AuthenticationError, match="2 clients have joined already"):
-                contextree.join(invitation)
+        with contextree.join(invitation), contextree.join(invitation), \
+                pytest.raises(contextree.AuthenticationError, match="2 clients have joined already"):
+            contextree.join(invitation)
         until(lambda: not listener.guests, "them to be gone")
         with contextree.join(invitation):
             pass
@@ -252,7 +253,8 @@ def test_s_23_spoofed_sources(tree, store, client):
 def test_s_07_a_child_without_a_grant(tree, store, hostile):
     for channel, kind in enumerate((USE, USE_STREAM, CALL, STREAM), 1):
         use(hostile, store, "put", "k", 1, kind=kind, channel=channel)
-        assert b"not granted" in hostile.wait_for(RESET, lambda frame, channel=channel: frame.channel == channel).payload
+        reset = hostile.wait_for(RESET)
+        assert reset.channel == channel and b"not granted" in reset.payload
     assert not store.store.items and tree.police()["refused"] == 4
     tree.router.grant_service(store, hostile.context)
     use(hostile, store, "put", "k", 1, channel=5)
@@ -286,7 +288,8 @@ def test_s_30_nothing_of_an_untrusted_client_is_unpickled(tree, store, client, t
 def test_s_30_calls_that_are_none(tree, store, client):
     bad = [b"", b"\0", b"\0\xc1", b"\0" + values.encode([]), b"\0" + values.encode(["same", [1]]),
            b"\0" + values.encode([["same"], [1], {}]), b"\0" + values.encode(["same", "abc", {}]),
-           b"\0" + values.encode(["same", [], [1]]), b"\0" + values.encode(["same", [], {1: 2}]), b"\2raw", b"\4", b"\xff",
+           b"\0" + values.encode(["same", [], [1]]), b"\0" + values.encode(["same", [], {1: 2}]), b"\2raw",
+           b"\4", b"\xff",
            b"\0" + values.encode(["same", [1], {}]) + b"x", b"\0" + values.encode([b"same", [1], {}])]
     for channel, data in enumerate(bad, 1):
         use(client, store, "", data=data, channel=channel)
