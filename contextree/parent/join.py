@@ -57,6 +57,12 @@ class ClientEngine(Engine):
         """There are no children."""
         raise UsageError("a client has no children: have a context of the tree start them")
 
+    def no_way(self, peer):
+        """The error for a context that cannot be reached."""
+        if self.core.upstream.closed:
+            return ContextDied("the tree that %s had joined is gone: %s" % (self.core.name, self.core.upstream.closed))
+        return Engine.no_way(self, peer)
+
     def main_by_name(self, value=None) -> bool:
         """Functions of ``__main__`` go by value: the tree need not have our script."""
         return False
@@ -115,7 +121,7 @@ class Client(Router):
                 return
             self.closed = True
         _open.discard(self)
-        lost = engine.core.closed is not None
+        lost = engine.core.upstream.closed is not None
         engine.core.close(Closed("%s has left the tree" % self.name))
         if not engine.broker.closed:
             try:
@@ -173,7 +179,7 @@ def join(invitation: "Invitation | str", timeout: float = 10.0) -> Client:
 
         def lost(link, reason):
             if core.closed is None:
-                core.close(ContextDied("the tree that %s had joined is gone: %s" % (core.name, reason)))
+                core.close(core.engine.no_way(link.peer))
 
         core.upstream = link = Link(broker, fd, fd, core.receive, lost, core.id, WINDOW_MAX)
         link.peer = welcome["parent"]

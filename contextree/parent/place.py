@@ -41,23 +41,25 @@ class Place:
 
         final = self.name + ".lock"
         name = final + ".new" if self.made else final
-        while True:
-            fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=self.fd)
+        while self.lock is None:
             try:
+                fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=self.fd)
+            except OSError as error:
+                raise UsageError("%s.lock cannot be opened: %s" % (self.path, error.strerror)) from None
+            try:
+                here = os.fstat(fd)
+                if not stat.S_ISREG(here.st_mode) or here.st_uid != os.geteuid():
+                    raise UsageError("%s.lock is there already, and is no file of ours" % self.path)
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if self.made:
                     os.rename(name, final, src_dir_fd=self.fd, dst_dir_fd=self.fd)
-                here = os.fstat(fd)
-                if stat.S_ISREG(here.st_mode) and identity(final, self.fd) == (here.st_dev, here.st_ino):
-                    self.lock = process.own(fd)
-                    return
+                if identity(final, self.fd) == (here.st_dev, here.st_ino):
+                    self.lock = process.own(fd)  # else who held it has just gone, and the file with it
             except BlockingIOError:
-                os.close(fd)
                 raise UsageError("another process listens at %s" % self.path) from None
-            except BaseException:
-                os.close(fd)
-                raise
-            os.close(fd)  # who held it has just gone, and the file with it
+            finally:
+                if self.lock != fd:
+                    os.close(fd)
 
     def clear(self) -> None:
         """Remove the socket of a listener that has died. UsageError where there is something else, or one that

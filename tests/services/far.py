@@ -148,3 +148,24 @@ def listen_here():
     listener = router.listen()
     process.keep.append(listener)
     return listener.invite(services=[router.serve("below", Store())], contexts=router.contexts)
+
+
+ENDED = []
+
+
+def endless():
+    try:
+        number = 0
+        while True:
+            yield number
+            number += 1
+    finally:
+        ENDED.append(1)
+
+
+def ended():
+    return bool(ENDED)
+
+
+def endless_wait():
+    threading.Event().wait()
