@@ -8,7 +8,7 @@ import sys
 from contextree.core.wire.errors import UnsupportedPlatform
 
 if sys.platform == "win32":  # before anything is imported that is not there
-    raise UnsupportedPlatform("contextree does not run on Windows, but in WSL it does: docs/decisions/0013-no-windows.md")
+    raise UnsupportedPlatform("contextree does not run on Windows but in WSL: docs/decisions/0013-no-windows.md")
 
 from contextree.connect.plan import Plan, Secret
 from contextree.core.wire.errors import (

@@ -18,15 +18,28 @@ from contextree.core.wire.errors import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable
+    from typing import Any, Callable, Iterator, TypeVar
+
+    from contextree.core.router import Channel
+    from contextree.parent.context import Context
+    from contextree.parent.engine import Engine
+    from contextree.parent.future import CallFuture
+
+    T = TypeVar("T")
+    X = TypeVar("X", bound=BaseException)
+    ExceptionClass = TypeVar("ExceptionClass", bound=type[Exception])
+else:
+    T = None
+    Iterator = {T: object}  # the base of Stream: a subscript that needs no typing
 
 OWN = errors.__name__
 BACKLOG = 1 << 24  # bytes that may wait for one context before who calls it has to wait too
 tasks = None  # type: Callable[[], Any] | None  # contextree.parent.coroutines' answer to ``running``, once it is there
-exception_types = {}  # (module, qualname) -> class: what may be re-raised as itself, besides builtins and our own
+#: (module, qualname) -> class: what may be re-raised as itself, besides builtins and our own
+exception_types = {}  # type: dict[tuple[str, str], type[Exception]]
 
 
-def register_exception(kind: type) -> type:
+def register_exception(kind: "ExceptionClass") -> "ExceptionClass":
     """Let exceptions of exactly the class ``kind`` be re-raised as themselves, also from contexts that are not trusted:
     made by ``kind(*args)`` of plain ``args`` that come from there. Returns ``kind``, so that it can decorate a class.
 
@@ -43,7 +56,7 @@ def register_exception(kind: type) -> type:
     return kind
 
 
-def unpack(engine, pickles, data, sender):
+def unpack(engine: "Engine", pickles: bool, data: "Any", sender: int) -> "Any":
     """The value of an answer of context ``sender``, or its exception raised. On any thread but the loop's."""
     if type(data) is memoryview:
         return data.obj
@@ -67,7 +80,7 @@ def unpack(engine, pickles, data, sender):
         here.sender = None
 
 
-def visible(text):
+def visible(text: str) -> str:
     """``text`` shortened, with all that could drive a terminal escaped: it is going to be printed."""
     text = calls.shorten(text)
     if text.replace("\n", "").isprintable():
@@ -75,17 +88,17 @@ def visible(text):
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
-def make_error(record, pickles):
+def make_error(record: "Any", pickles: bool) -> "Exception":
     """The exception that an error record stands for, chained to a RemoteError with the remote text."""
     try:
         module, name, args, text, trace, context, pickled, fields = record
-        where, kind, text, trace = (visible(str(part)) for part in (context, name, text, trace))
-        remote = RemoteError("%s in %s: %s" % (kind[:200], where[:200], text), text=text, traceback=trace,
+        where, what, text, trace = (visible(str(part)) for part in (context, name, text, trace))
+        remote = RemoteError("%s in %s: %s" % (what[:200], where[:200], text), text=text, traceback=trace,
                              type_name=visible("%s.%s" % (module, name))[:400], context=where[:200])
     except (TypeError, ValueError):
         return ProtocolError("an exception record that is not one")
     error = None
-    kind = exception_types.get((module, name))
+    kind = exception_types.get((module, name))  # type: Any
     if kind is None and module == "builtins" and isinstance(name, str):
         kind = getattr(builtins, name, None)
     if module == OWN and isinstance(name, str) and name != "RemoteError":
@@ -97,7 +110,7 @@ def make_error(record, pickles):
             error = process.loads(pickled)
         plain = type(args) is tuple and isinstance(kind, type) and issubclass(kind, Exception)
         if plain and not isinstance(error, Exception):
-            error = kind(*args)  # type: ignore[misc]  # a class: ``plain``
+            error = kind(*args)
     except Exception:
         error = None
     if not isinstance(error, Exception):
@@ -114,9 +127,9 @@ class Reply:
 
     def __init__(self) -> None:
         self.waiter = process.Waiter()
-        self.data = self.error = None
+        self.data = self.error = None  # type: Any
 
-    def message(self, channel, data, fin, cost):
+    def message(self, channel: "Channel", data: "Any", fin: bool, cost: int) -> None:
         """It came. Loop thread."""
         if self.data is None:
             self.data = data
@@ -124,20 +137,20 @@ class Reply:
         if not fin:
             channel.cancel(BROKEN, "an answer is one message")
 
-    def end(self, channel, error):
+    def end(self, channel: "Channel", error: "BaseException") -> None:
         """It will not come."""
         if self.data is None:
             self.error = error
             self.waiter.wake()
 
 
-def running():
+def running() -> "Any":
     """The call (of ``core.calls``) whose function runs here, or None."""
     call = getattr(calls.here, "call", None)
     return call if call is not None or tasks is None else tasks()
 
 
-def time_limit(options) -> "float | None":
+def time_limit(options: "dict[str, Any]") -> "float | None":
     """Seconds for a call that is made here and now: its own timeout, or what is left of the call that makes it.
 
     Raises CallTimeout when nothing is left of that."""
@@ -151,14 +164,33 @@ def time_limit(options) -> "float | None":
     return left if timeout is None or left < timeout else timeout
 
 
-def opened(call, channel) -> None:
-    """``call`` may wait for what it has opened ``channel`` for."""
-    region = getattr(call, "region", None)
+def milliseconds(timeout: "float | None") -> int:
+    """A time limit as OPEN has it: at least one, at most a month and a half; 0: none."""
+    return max(1, int(min(timeout, 4e6) * 1000)) if timeout else 0
+
+
+def check_cancel(how: object) -> None:
+    """Raise UsageError for an unknown value of the option ``cancel``."""
+    if how not in ("tell", "raise", "kill"):
+        raise UsageError("cancel= wants 'tell', 'raise' or 'kill', not %r" % (how,))
+
+
+def wrapped(how: str, kind: int, function: "Callable[..., Any]", args: "tuple[Any, ...]") -> "tuple[Any, Any]":
+    """The function and the arguments that are sent for ``cancel=how``."""
+    from contextree.parent import cancelling
+
+    return cancelling.wrapped(how, kind, function, args)
+
+
+def opened(channel: "Channel") -> "Channel":
+    """``channel``, opened for something that the function which runs here may wait for."""
+    region = getattr(running(), "region", None)
     if region is not None:
         region.opened(channel)
+    return channel
 
 
-def told(error):
+def told(error: "X") -> "X":
     """``error``, which is about to be raised in the function that runs here: it need not hear twice that nobody waits
     for it (see ``parent.cancelling``)."""
     region = getattr(running(), "region", None)
@@ -167,7 +199,7 @@ def told(error):
     return error
 
 
-def wait_for_room(context, timeout=None) -> None:
+def wait_for_room(context: "Context", timeout: "float | None" = None) -> None:
     """Wait while more than ``BACKLOG`` bytes are on their way to ``context``; never on the loop thread.
 
     What waits for other contexts behind the same link does not count: one that takes nothing must not hold up its
@@ -186,7 +218,7 @@ def wait_for_room(context, timeout=None) -> None:
         waiter.wait(0.005)
 
 
-def waiting(engine, wait, *args):
+def waiting(engine: "Engine", wait: "Callable[..., T]", *args: "Any") -> "T":
     """``wait(*args)``, for an answer of another context.
 
     While the function that occupies the main thread of a context waits so, calls from contexts beside it run on the
@@ -204,12 +236,14 @@ def waiting(engine, wait, *args):
         service.waiting -= 1
 
 
-def call(context, function, args, kwargs, options):
+def call(context: "Context", function: "Callable[..., Any]", args: "tuple[Any, ...]", kwargs: "dict[str, Any]",
+         options: "dict[str, Any]") -> "Any":
     """Call and wait."""
     return waiting(context.engine, ask, context, function, args, kwargs, options)
 
 
-def ask(context, function, args, kwargs, options):
+def ask(context: "Context", function: "Callable[..., Any]", args: "tuple[Any, ...]", kwargs: "dict[str, Any]",
+        options: "dict[str, Any]") -> "Any":
     """Send a call and wait for its answer."""
     engine = context.engine
     if process.get_ident() == engine.broker.thread:
@@ -231,18 +265,18 @@ def ask(context, function, args, kwargs, options):
     return unpack(engine, channel.pickles, reply.data, channel.peer)
 
 
-def no_answer(context, function, timeout) -> str:
+def no_answer(context: "Context", function: "Callable[..., Any]", timeout: "float | None") -> str:
     """The text of a CallTimeout."""
-    return "%s did not answer %s within %s s" % (context.name, describe(function), round(timeout, 3))
+    return "%s did not answer %s within %s s" % (context.name, describe(function), round(timeout or 0, 3))
 
 
-def cancelled_by(error) -> CallCancelled:
+def cancelled_by(error: "BaseException | None") -> CallCancelled:
     """What the function of a call is told that ended by ``error``."""
     return CallCancelled("this call was cancelled, its caller waits no longer%s"
                          % ("" if isinstance(error, CallCancelled) else ": %s" % error))
 
 
-def copied(error):
+def copied(error: "X") -> "X":
     """An exception of our own for each who waits, because raising one changes it."""
     if isinstance(error, ContextreeError):
         twin = type(error)(str(error), **error.__dict__)
@@ -251,13 +285,14 @@ def copied(error):
     return error
 
 
-def describe(function) -> str:
+def describe(function: "Any") -> str:
     """A function's name for messages."""
     function = getattr(function, "func", function)
     return getattr(function, "__qualname__", None) or repr(function)[:80]
 
 
-def submit(context, function, args, kwargs, options):
+def submit(context: "Context", function: "Callable[..., Any]", args: "tuple[Any, ...]", kwargs: "dict[str, Any]",
+           options: "dict[str, Any]") -> "CallFuture[Any]":
     """Call without waiting for the answer: a CallFuture. Waits only while too much is on its way there already."""
     from contextree.parent.future import CallFuture
 
@@ -272,7 +307,7 @@ def submit(context, function, args, kwargs, options):
     return future
 
 
-class Stream:
+class Stream(Iterator[T]):
     """Iterator over what a generator yields in another context. ``close`` closes the generator there; as a context
     manager it does so at the end of the block. It is paced: the generator waits while we do not take.
 
@@ -282,7 +317,13 @@ class Stream:
     (7, 8)
     """
 
-    def __init__(self, context, function, args, kwargs, options) -> None:
+    if not TYPE_CHECKING:
+        @classmethod
+        def __class_getitem__(cls, item):  # ``Stream[int]`` is an annotation, nothing more
+            return cls
+
+    def __init__(self, context: "Context", function: "Callable[..., Any]", args: "tuple[Any, ...]",
+                 kwargs: "dict[str, Any]", options: "dict[str, Any]") -> None:
         self.engine = context.engine
         left = time_limit({})
         wait_for_room(context, left)
@@ -291,20 +332,21 @@ class Stream:
         self.mailbox = mailbox = Mailbox()
         self.done = True
 
-        def message(channel, data, fin, cost):  # no methods: the channel must not keep a stream alive that nobody has
+        # no methods: the channel must not keep a stream alive that nobody has
+        def message(channel: "Channel", data: "Any", fin: bool, cost: int) -> None:
             if not mailbox.closed:
                 mailbox.put((data, fin, cost))
 
-        def end(channel, error):
+        def end(channel: "Channel", error: "BaseException") -> None:
             mailbox.close(error)
 
         self.channel = context.open_call(calls.STREAM, function, args, kwargs, options, message, end)
         self.done = False
 
-    def __iter__(self):
+    def __iter__(self) -> "Stream[T]":
         return self
 
-    def __next__(self):
+    def __next__(self) -> "T":
         if self.done:
             raise StopIteration
         self.engine.check_fork()
@@ -329,7 +371,7 @@ class Stream:
         if fin and not data:
             raise StopIteration
         try:
-            return unpack(self.engine, self.channel.pickles, data, self.channel.peer)
+            return unpack(self.engine, self.channel.pickles, data, self.channel.peer)  # type: ignore[no-any-return]
         finally:
             if not fin:
                 self.channel.taken(cost)
@@ -342,10 +384,10 @@ class Stream:
             self.channel.cancel()
             self.mailbox.close(Closed("the stream was closed"))
 
-    def __enter__(self):
+    def __enter__(self) -> "Stream[T]":
         return self
 
-    def __exit__(self, *exc_info) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     def __del__(self) -> None:

@@ -14,11 +14,36 @@ from contextree.parent.template import fork_plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, AsyncIterable, Callable, Coroutine, Iterable, Literal, Sequence, TypeVar, overload
 
+    from typing_extensions import ParamSpec, TypedDict, Unpack
+
+    from contextree.connect.plan import Plan
+    from contextree.core.router import Channel as CoreChannel
     from contextree.parent.channel import Channel
+    from contextree.parent.engine import Engine
+    from contextree.parent.future import CallFuture
 
-FOREVER = 4e6  # seconds: what OPEN has room for
+    P = ParamSpec("P")
+    T = TypeVar("T")
+
+    class GrowOptions(TypedDict, total=False):
+        """What every method that grows a child takes."""
+
+        threads: int
+        on_start: Iterable[Callable[[], object]]
+        on_fork: Iterable[Callable[[], object]]
+        log_level: int
+        wait: bool
+
+
+    class CallOptions(TypedDict, total=False):
+        """What ``with_options`` takes."""
+
+        timeout: float | None
+        threads: int
+        cancel: Literal["tell", "raise", "kill"]
+
 PICKLES = PICKLE | (PICKLE5 if core_calls.PROTOCOL == 5 else 0)  # what answers may be
 
 
@@ -33,11 +58,11 @@ class Grower:
 
     engine = None  # type: Any  # that of the tree
 
-    def grow(self, plan, via=None, **options) -> "Context":
+    def grow(self, plan: "Plan", via: "Grower | None" = None, **options: "Unpack[GrowOptions]") -> "Context":
         """Start a child by any ``contextree.connect.plan.Plan``: for connection methods of your own."""
-        return self._parent(via)._grow(plan, options)
+        return self._parent(via)._grow(plan, dict(options))
 
-    def _parent(self, via) -> "Any":
+    def _parent(self, via: "Grower | None") -> "Grower":
         """Where a child is to grow: ``via``, a Context or a Router of this tree, or here."""
         if via is None:
             return self
@@ -45,17 +70,24 @@ class Grower:
             raise UsageError("via= wants a context of this tree, not %r" % (via,))
         return via
 
-    def fork(self, direct: bool = False, name: "str | None" = None, via=None, **options) -> "Context":
+    def _grow(self, plan: "Plan", options: "dict[str, Any]") -> "Context":
+        raise NotImplementedError
+
+    def fork(self, direct: bool = False, name: "str | None" = None, via: "Grower | None" = None,
+             **options: "Unpack[GrowOptions]") -> "Context":
         """A forked child: from a clean template process, or (``direct``) of this very process with its memory.
 
         ``direct`` is for the process that calls; other contexts fork from their template."""
         return self._parent(via)._grow(fork_plan(name), dict(options, direct=direct))
 
-    def local(self, python=None, env=None, name: "str | None" = None, via=None, **options) -> "Context":
+    def local(self, python: "str | Sequence[str] | None" = None, env: "dict[str, str | None] | None" = None,
+              name: "str | None" = None, via: "Grower | None" = None,
+              **options: "Unpack[GrowOptions]") -> "Context":
         """A new interpreter on the machine of this context: ``python`` is its command, this interpreter by default."""
         return self.grow(local_method.plan(python=python, env=env, name=name), via, **options)
 
-    def ssh(self, host: str, via=None, on_start=(), threads: int = 0, wait: bool = True, **options) -> "Context":
+    def ssh(self, host: str, via: "Grower | None" = None, on_start: "Iterable[Callable[[], object]]" = (),
+            threads: int = 0, wait: bool = True, **options: "Unpack[ssh_method.Options]") -> "Context":
         """An interpreter on ``host``, by the system's ssh. Options: see ``contextree.connect.ssh.plan``."""
         return self.grow(ssh_method.plan(host, **options), via, on_start=on_start, threads=threads, wait=wait)
 
@@ -71,34 +103,43 @@ class Context(Grower):
     ('web', 'up')
     """
 
-    def __init__(self, engine, number: int, name: str) -> None:
+    def __init__(self, engine: "Engine", number: int, name: str) -> None:
         self.engine = engine
         self.id = number
         self.name = name
-        self.options = {}
-        self.shared = set()
+        self.options = {}  # type: dict[str, Any]
+        self.shared = set()  # type: set[str]
 
     def __repr__(self) -> str:
         return "<Context %d %s>" % (self.id, self.name)
 
-    def __eq__(self, other) -> bool:
+    def __eq__(self, other: object) -> bool:
         return isinstance(other, Context) and other.id == self.id and other.engine is self.engine
 
     def __hash__(self) -> int:
         return hash(self.id)
 
-    def __reduce__(self):
+    def __reduce__(self) -> "tuple[Any, ...]":
         return restore, (self.id, self.name)
 
     def __copy__(self) -> "Context":
         return self
 
-    def __deepcopy__(self, memo) -> "Context":
+    def __deepcopy__(self, memo: object) -> "Context":
         return self
 
     # -- calls
 
-    def call(self, __function, *args, **kwargs):
+    if TYPE_CHECKING:  # what a function returns there comes back here; of a coroutine function, what it is awaited for
+        @overload
+        def call(self, __function: "Callable[P, Coroutine[Any, Any, T]]", *args: "P.args", **kwargs: "P.kwargs") -> "T":
+            ...
+
+        @overload
+        def call(self, __function: "Callable[P, T]", *args: "P.args", **kwargs: "P.kwargs") -> "T":
+            ...
+
+    def call(self, __function: "Callable[..., Any]", *args: "Any", **kwargs: "Any") -> "Any":
         """Run ``function(*args, **kwargs)`` there and return its result.
 
         Exceptions are re-raised as themselves where they are builtin, registered, or this context is trusted, with a
@@ -106,11 +147,32 @@ class Context(Grower):
         of ``with_options``, NotSendable when something cannot be sent."""
         return calls.call(self, __function, args, kwargs, self.options)
 
-    def submit(self, __function, *args, **kwargs):
+    if TYPE_CHECKING:
+        @overload
+        def submit(self, __function: "Callable[P, Coroutine[Any, Any, T]]", *args: "P.args",
+                   **kwargs: "P.kwargs") -> "CallFuture[T]":
+            ...
+
+        @overload
+        def submit(self, __function: "Callable[P, T]", *args: "P.args", **kwargs: "P.kwargs") -> "CallFuture[T]":
+            ...
+
+    def submit(self, __function: "Callable[..., Any]", *args: "Any", **kwargs: "Any") -> "CallFuture[Any]":
         """As ``call``, without waiting: a ``concurrent.futures.Future``."""
         return calls.submit(self, __function, args, kwargs, self.options)
 
-    def stream(self, __function, *args, **kwargs) -> calls.Stream:
+    if TYPE_CHECKING:
+        @overload
+        def stream(self, __function: "Callable[P, Iterable[T]]", *args: "P.args",
+                   **kwargs: "P.kwargs") -> "calls.Stream[T]":
+            ...
+
+        @overload
+        def stream(self, __function: "Callable[P, AsyncIterable[T]]", *args: "P.args",
+                   **kwargs: "P.kwargs") -> "calls.Stream[T]":
+            ...
+
+    def stream(self, __function: "Callable[..., Any]", *args: "Any", **kwargs: "Any") -> "calls.Stream[Any]":
         """Iterate here over what ``function(*args, **kwargs)`` yields there; it waits while we do not take."""
         return calls.Stream(self, __function, args, kwargs, self.options)
 
@@ -125,7 +187,7 @@ class Context(Grower):
         protocol = 5 if info is None or tuple(info.facts.get("version", ())) >= (3, 8) else 4
         return channel.make(self.engine.core, self.id, protocol, timeout=self.options.get("timeout"))
 
-    def with_options(self, **options) -> "Context":
+    def with_options(self, **options: "Unpack[CallOptions]") -> "Context":
         """The same context with other options for its calls: ``timeout`` in seconds for each (for a stream: for each
         item). ``threads``: run them there on a pool of up to as many threads instead of one by one on its main thread.
         ``cancel``: what the end of a call by cancel or timeout does to its function: ``"tell"`` (the default: see
@@ -134,14 +196,15 @@ class Context(Grower):
         for name in options:
             if name not in ("timeout", "threads", "cancel"):
                 raise TypeError("with_options() has no option %r; there are timeout, threads and cancel" % name)
-        if options.get("cancel", "tell") not in ("tell", "raise", "kill"):
-            raise UsageError("cancel= wants 'tell', 'raise' or 'kill', not %r" % (options["cancel"],))
+        calls.check_cancel(options.get("cancel", "tell"))
         twin = Context(self.engine, self.id, self.name)
         twin.shared = self.shared
         twin.options = dict(self.options, **options)
         return twin
 
-    def open_call(self, kind, function, args, kwargs, options, message, end, flush=True, service=0):
+    def open_call(self, kind: int, function: "Callable[..., Any]", args: "tuple[Any, ...]", kwargs: "dict[str, Any]",
+                  options: "dict[str, Any]", message: "Callable[..., object]", end: "Callable[..., object]",
+                  flush: bool = True, service: int = 0) -> "CoreChannel":
         """Open a channel for a call; the modules that it needs are shared first."""
         engine = self.engine
         engine.check_fork()
@@ -150,23 +213,16 @@ class Context(Grower):
         by_name = (info and info.facts.get("main")) or engine.main_by_name
         # the timeout of a stream is for each of its items; what contextree itself does is needed to clean up, too
         timeout = None if service else calls.time_limit({} if kind == STREAM else options)
-        running = calls.running()
-        how = options.get("cancel", "tell")
-        if how != "tell":
-            from contextree.parent import cancelling
-
-            function, args = cancelling.wrapped(how, kind, function, args)
+        if options.get("cancel", "tell") != "tell":
+            function, args = calls.wrapped(options["cancel"], kind, function, args)
         data, flags, modules = pack_call(function, args, kwargs, version, by_name)
         if modules and not modules <= self.shared:
             engine.share(self, modules, flags & MAIN)
         trusted = self.id in engine.above or (info is not None and info.trusted)
         channel = engine.core.open(self.id, kind, data, flags | service | (PICKLES if trusted else 0),
-                                   options.get("threads") or 0,
-                                   max(1, int(min(timeout, FOREVER) * 1000)) if timeout else 0, True,
-                                   on_message=message, on_end=end, flush=flush, pickles=trusted)
-        if running is not None and not service:
-            calls.opened(running, channel)
-        return channel
+                                   options.get("threads") or 0, calls.milliseconds(timeout), True, on_message=message,
+                                   on_end=end, flush=flush, pickles=trusted)
+        return channel if service else calls.opened(channel)
 
     def pack_value(self, value):
         """Encode a value for this context, which is below us; the modules that it needs are shared first."""
@@ -178,7 +234,7 @@ class Context(Grower):
             engine.share(self, modules, flags & MAIN)
         return data
 
-    def service(self, function, *args, timeout=None):
+    def service(self, function: "Callable[..., T]", *args: object, timeout: "float | None" = None) -> "T":
         """Run a function of contextree itself there, on a thread of its own."""
         reply = calls.Reply()
         channel = self.open_call(core_calls.CALL, function, args, {}, {}, reply.message, reply.end, service=SERVICE)
@@ -191,7 +247,7 @@ class Context(Grower):
 
     # -- growing and ending
 
-    def _grow(self, plan, options):
+    def _grow(self, plan: "Plan", options: "dict[str, Any]") -> "Context":
         self.engine.check_fork()
         from contextree.parent import control
 
@@ -275,7 +331,7 @@ class Context(Grower):
         return "died" if self.id in self.engine.gone else "up"
 
     @property
-    def facts(self) -> dict:
+    def facts(self) -> "dict[str, Any]":
         """What it said of itself: pid, version, executable, uid, platform, method, started (seconds until it was
         up)."""
         info = self.engine.infos.get(self.id)
@@ -331,7 +387,7 @@ class Context(Grower):
     def __enter__(self) -> "Context":
         return self
 
-    def __exit__(self, *exc_info) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.shutdown()
 
 
