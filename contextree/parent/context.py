@@ -14,9 +14,9 @@ from contextree.parent.template import fork_plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, AsyncIterable, Callable, Coroutine, Iterable, Literal, Sequence, TypeVar, overload
+    from typing import Any, AsyncIterable, Callable, Coroutine, Iterable, Sequence, TypeVar, overload
 
-    from typing_extensions import ParamSpec, TypedDict, Unpack
+    from typing_extensions import Literal, ParamSpec, TypedDict, Unpack
 
     from contextree.connect.plan import Plan
     from contextree.core.router import Channel as CoreChannel
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
         timeout: float | None
         threads: int
-        cancel: Literal["tell", "raise", "kill"]
+        cancel: Literal["tell", "raise", "kill"]  # novm
 
 PICKLES = PICKLE | (PICKLE5 if core_calls.PROTOCOL == 5 else 0)  # what answers may be
 
