@@ -153,10 +153,15 @@ def running() -> "Any":
 def time_limit(options: "dict[str, Any]") -> "float | None":
     """Seconds for a call that is made here and now: its own timeout, or what is left of the call that makes it.
 
-    Raises CallTimeout when nothing is left of that."""
+    Raises CallTimeout when nothing is left of that; what is to be raised in its function, with ``cancel="raise"``."""
     timeout = options.get("timeout")
     call = running()
-    if call is None or not call.deadline:
+    if call is None:
+        return timeout
+    region = getattr(call, "region", None)
+    if region is not None:
+        region.check()
+    if not call.deadline:
         return timeout
     left = call.deadline - call.service.router.broker.clock()
     if left <= 0:
