@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, AsyncIterable, Callable, Coroutine, Iterable, Sequence, TypeVar, overload
 
-    from typing_extensions import ParamSpec, TypedDict, Unpack
+    from typing_extensions import Literal, ParamSpec, TypedDict, Unpack
 
     from contextree.connect.plan import Plan
     from contextree.core.router import Channel as CoreChannel
@@ -32,9 +32,8 @@ if TYPE_CHECKING:
 
         timeout: float | None
         threads: int
-        cancel: str
+        cancel: Literal["tell", "raise", "kill"]  # novm
 
-FOREVER = 4e6  # seconds: what OPEN has room for
 PICKLES = PICKLE | (PICKLE5 if core_calls.PROTOCOL == 5 else 0)  # what answers may be
 
 
@@ -142,8 +141,7 @@ class Context(Grower, Runner, Mover):
         for name in options:
             if name not in ("timeout", "threads", "cancel"):
                 raise TypeError("with_options() has no option %r; there are timeout, threads and cancel" % name)
-        if options.get("cancel", "tell") not in ("tell", "raise", "kill"):
-            raise UsageError("cancel= wants 'tell', 'raise' or 'kill', not %r" % (options["cancel"],))
+        calls.check_cancel(options.get("cancel", "tell"))
         twin = Context(self.engine, self.id, self.name)
         twin.shared = self.shared
         twin.options = dict(self.options, **options)
@@ -155,11 +153,8 @@ class Context(Grower, Runner, Mover):
         info = self.engine.infos.get(self.id)
         version = info and info.facts.get("version")
         by_name = (info and info.facts.get("main")) or self.engine.main_by_name
-        how = options.get("cancel", "tell")
-        if how != "tell":
-            from contextree.parent import cancelling
-
-            function, args = cancelling.wrapped(how, kind, function, args)
+        if options.get("cancel", "tell") != "tell":
+            function, args = calls.wrapped(options["cancel"], kind, function, args)
         return pack_call(function, args, kwargs, version, by_name)
 
     def open_call(self, kind: int, function: "Callable[..., Any]", args: "tuple[Any, ...]", kwargs: "dict[str, Any]",
@@ -174,18 +169,14 @@ class Context(Grower, Runner, Mover):
         info = engine.infos.get(self.id)
         # the timeout of a stream is for each of its items; what contextree itself does is needed to clean up, too
         timeout = None if service else calls.time_limit({} if kind == STREAM else options)
-        running = calls.running()
         data, flags, modules = packed or self.pack_call(kind, function, args, kwargs, options)
         if modules and not modules <= self.shared:
             engine.share(self, modules, flags & MAIN)
         trusted = self.id in engine.above or (info is not None and info.trusted)
         channel = engine.core.open(self.id, kind, data, flags | service | (PICKLES if trusted else 0),
-                                   options.get("threads") or 0,
-                                   max(1, int(min(timeout, FOREVER) * 1000)) if timeout else 0, fin,
-                                   on_message=message, on_end=end, flush=flush, pickles=trusted)
-        if running is not None and not service:
-            calls.opened(running, channel)
-        return channel
+                                   options.get("threads") or 0, calls.milliseconds(timeout), fin, on_message=message,
+                                   on_end=end, flush=flush, pickles=trusted)
+        return channel if service else calls.opened(channel)
 
     def pack_value(self, value):
         """Encode a value for this context, which is below us; the modules that it needs are shared first."""

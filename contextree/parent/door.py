@@ -74,7 +74,7 @@ __all__ = [  # one a line: branches add to it
     "Overflow",
     "PeerError",
     "Plan",
-    "Process",
+    "Process",  # noqa: F822  see LAZY
     "ProcessExited",
     "ProtocolError",
     "Refused",
@@ -111,10 +111,10 @@ LAZY = {
     "Listener": "listen",
     "TransferError": "transfer",
     "Transferred": "transfer",
+    "Process": "running",
     "join": "join",
     "put_all": "spread",
 }
-
 
 
 class Router(_router.Router):
@@ -124,8 +124,14 @@ class Router(_router.Router):
         raise UsageError("a child context has a router already: contextree.current_router()")
 
 
-
 class _Lazy(types.ModuleType):
+    """The class of this module (3.6 knows no ``__getattr__`` of modules): who names what is in ``LAZY`` has it
+    imported."""
+
+    def __getattr__(self, name: str) -> object:
+        if name not in LAZY:
+            raise AttributeError("module 'contextree' has no attribute %r" % name)
+        return getattr(__import__("contextree.parent." + LAZY[name], fromlist=["*"]), name)
 
 
 sys.modules[__name__].__class__ = _Lazy

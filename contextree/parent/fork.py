@@ -152,6 +152,7 @@ def become(config, fd, error_fd, bundle) -> None:
             process.close_fd(error_fd)
         entitle("contextree:%d" % config["id"])
         forget_loops()
+        life.here.call = None  # the call that forked runs in the parent
         life.Child(config, fd, fd, bundle, True).run()
     except BaseException:
         import traceback
