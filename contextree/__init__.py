@@ -13,6 +13,7 @@ from contextree.core.wire.errors import (
 from contextree.core.wire.values import register as register_type
 from contextree.master.router import Router
 from contextree.parent.calls import Stream, register_exception
+from contextree.parent.channel import Channel, select
 from contextree.parent.context import Context
 from contextree.parent.future import CallFuture
 from contextree.parent.router import current_router
@@ -20,9 +21,11 @@ from contextree.parent.router import current_router
 __version__ = "0.1.0"
 
 __all__ = [
-    "AuthenticationError", "CallCancelled", "CallFuture", "CallTimeout", "Closed", "ConnectError", "ConnectTimeout",
+    "AuthenticationError", "CallCancelled", "CallFuture", "CallTimeout", "Channel", "Closed", "ConnectError",
+    "ConnectTimeout",
     "Context", "ContextDied", "ContextreeError", "DecodeError", "ForkedError", "HostKeyError", "InternalError",
     "NotOurChild", "NotSendable", "Overflow", "PeerError", "Plan", "ProcessExited", "ProtocolError", "Refused",
     "RemoteError", "Router", "Secret", "Stream", "UncleanExit", "UnsupportedPlatform", "UsageError", "VersionError",
     "WorldError", "WouldBlockLoop", "WrongThread", "current_router", "register_exception", "register_type",
+    "select",
 ]

@@ -54,26 +54,28 @@ def register_exception(kind: "ExceptionClass") -> "ExceptionClass":
     return kind
 
 
-def unpack(engine: "Engine", pickles: bool, data: "Any") -> "Any":
-    """The value of an answer, or its exception raised. On any thread but the loop's."""
+def unpack(engine: "Engine", pickles: bool, data: "Any", sender: int) -> "Any":
+    """The value of an answer of context ``sender``, or its exception raised. On any thread but the loop's."""
     if type(data) is memoryview:
         return data.obj
     form = data[0] if data else -1
     if form == calls.RAW:
         return data[1:]
-    if form == calls.VALUE:
-        return engine.decode(data[1:])
-    if form != calls.ERROR and (form not in (calls.PICKLED, calls.BUFFERS) or not pickles):
+    if form not in (calls.VALUE, calls.ERROR) and (form not in (calls.PICKLED, calls.BUFFERS) or not pickles):
         raise ProtocolError("an answer of form %d, which this context may not send" % form)
     here = calls.here
     before = getattr(here, "router", None)
     here.router = engine.core  # for Contexts in it, and no longer: with two routers a later unpickling would take any
+    here.sender = sender
     try:
+        if form == calls.VALUE:
+            return engine.decode(data[1:])
         if form == calls.ERROR:
             raise make_error(engine.decode(data[1:]), pickles)
         return calls.unpack(data)
     finally:
         here.router = before
+        here.sender = None
 
 
 def visible(text: str) -> str:
@@ -194,7 +196,7 @@ def ask(context: "Context", function: "Callable[..., Any]", args: "tuple[Any, ..
         raise
     if reply.data is None:
         raise copied(reply.error)
-    return unpack(engine, channel.pickles, reply.data)
+    return unpack(engine, channel.pickles, reply.data, channel.peer)
 
 
 def copied(error: "X") -> "X":
@@ -284,7 +286,8 @@ class Stream(Iterator[T]):
         if fin and not data:
             raise StopIteration
         try:
-            return unpack(self.engine, self.channel.pickles, data)  # type: ignore[no-any-return]  # a T
+            return unpack(  # type: ignore[no-any-return]  # a T
+                self.engine, self.channel.pickles, data, self.channel.peer)
         finally:
             if not fin:
                 self.channel.taken(cost)

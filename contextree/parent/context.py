@@ -4,11 +4,12 @@ from contextree.connect import local as local_method
 from contextree.connect import ssh as ssh_method
 from contextree.core import calls as core_calls
 from contextree.core import process
+from contextree.core.wire import values
 from contextree.core.wire.errors import CallTimeout, Closed, ContextDied, UsageError
 from contextree.core.wire.frames import CONTROL, MAIN, PICKLE, PICKLE5, PING, SERVICE, frame
 from contextree.core.wire.routes import FULL_NAME, valid_name
 from contextree.parent import calls
-from contextree.parent.pickling import pack_call
+from contextree.parent.pickling import pack_call, pack_value
 from contextree.parent.template import fork_plan
 
 TYPE_CHECKING = False
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from typing_extensions import ParamSpec, TypedDict, Unpack
 
     from contextree.connect.plan import Plan
-    from contextree.core.router import Channel
+    from contextree.core.router import Channel as CoreChannel
+    from contextree.parent.channel import Channel
     from contextree.parent.engine import Engine
     from contextree.parent.future import CallFuture
 
@@ -33,8 +35,6 @@ if TYPE_CHECKING:
         on_fork: Iterable[Callable[[], object]]
         log_level: int
         wait: bool
-
-
 
     class CallOptions(TypedDict, total=False):
         """What ``with_options`` takes."""
@@ -174,6 +174,17 @@ class Context(Grower):
         """Iterate here over what ``function(*args, **kwargs)`` yields there; it waits while we do not take."""
         return calls.Stream(self, __function, args, kwargs, self.options)
 
+    def channel(self) -> "Channel":
+        """A two-way channel with its far end in this context, where it arrives as an argument of a call.
+
+        Costs no round trip: it is opened when it is first used here. Passed unused to a third context, it is that one
+        which talks with this one (siblings by ``Router.grant``)."""
+        from contextree.parent import channel
+
+        info = self.engine.infos.get(self.id)
+        protocol = 5 if info is None or tuple(info.facts.get("version", ())) >= (3, 8) else 4
+        return channel.make(self.engine.core, self.id, protocol, timeout=self.options.get("timeout"))
+
     def with_options(self, **options: "Unpack[CallOptions]") -> "Context":
         """The same context with other options for its calls: ``timeout`` in seconds for each, ``threads``: run them
         there on a pool of up to as many threads instead of one by one on its main thread. What is not given stays as it
@@ -188,7 +199,7 @@ class Context(Grower):
 
     def open_call(self, kind: int, function: "Callable[..., Any]", args: "tuple[Any, ...]", kwargs: "dict[str, Any]",
                   options: "dict[str, Any]", message: "Callable[..., object]", end: "Callable[..., object]",
-                  flush: bool = True, service: int = 0) -> "Channel":
+                  flush: bool = True, service: int = 0) -> "CoreChannel":
         """Open a channel for a call; the modules that it needs are shared first."""
         engine = self.engine
         engine.check_fork()
@@ -205,6 +216,16 @@ class Context(Grower):
                                 max(1, int(timeout * 1000)) if timeout else 0, True, on_message=message, on_end=end,
                                 flush=flush, pickles=trusted)
 
+    def pack_value(self, value: object) -> "Any":
+        """Encode a value for this context, which is below us; the modules that it needs are shared first."""
+        engine = self.engine
+        info = engine.infos.get(self.id)
+        by_name = (info and info.facts.get("main")) or engine.main_by_name
+        data, flags, modules = pack_value(value, info and info.facts.get("version"), by_name)
+        if modules and not modules <= self.shared:
+            engine.share(self, modules, flags & MAIN)
+        return data
+
     def service(self, function: "Callable[..., T]", *args: object, timeout: "float | None" = None) -> "T":
         """Run a function of contextree itself there, on a thread of its own."""
         reply = calls.Reply()
@@ -214,7 +235,8 @@ class Context(Grower):
             raise CallTimeout("%s did not answer within %s s" % (self.name, timeout))
         if reply.data is None:
             raise calls.copied(reply.error)
-        return calls.unpack(self.engine, channel.pickles, reply.data)  # type: ignore[no-any-return]  # a T
+        return calls.unpack(  # type: ignore[no-any-return]  # a T
+            self.engine, channel.pickles, reply.data, channel.peer)
 
     # -- growing and ending
 
@@ -376,3 +398,15 @@ def restore(number: int, name: str) -> Context:
     if context.name != name:  # names are given once, and are the same everywhere
         raise UsageError("<Context %d %s> is of another tree: here %d is %s" % (number, name, number, context.name))
     return context
+
+
+def restore_plain(plain) -> Context:
+    """``restore`` for what came as plain data: a context that is known here already, by its true name."""
+    number, name = plain
+    engine = core_calls.here.router.engine
+    if number not in engine.infos and number not in engine.gone and number != engine.core.id:
+        raise UsageError("a context %.40r that is not known here" % (number,))
+    return restore(number, str(name))
+
+
+values.register(Context, "contextree.Context", lambda context: [context.id, context.name], restore_plain)

@@ -40,16 +40,18 @@ from contextree.core.wire.errors import (
 from contextree.core.wire.values import register as register_type
 from contextree.parent import router as _router
 from contextree.parent.calls import Stream, register_exception
+from contextree.parent.channel import Channel, select
 from contextree.parent.context import Context
 from contextree.parent.router import current_router
 
 __all__ = [
     "AuthenticationError", "CallCancelled", "CallFuture", "CallTimeout",  # noqa: F822  see below
-    "Closed", "ConnectError", "ConnectTimeout",
+    "Channel", "Closed", "ConnectError", "ConnectTimeout",
     "Context", "ContextDied", "ContextreeError", "DecodeError", "ForkedError", "HostKeyError", "InternalError",
     "NotOurChild", "NotSendable", "Overflow", "PeerError", "Plan", "ProcessExited", "ProtocolError", "Refused",
     "RemoteError", "Router", "Secret", "Stream", "UncleanExit", "UnsupportedPlatform", "UsageError", "VersionError",
     "WorldError", "WouldBlockLoop", "WrongThread", "current_router", "register_exception", "register_type",
+    "select",
 ]
 
 

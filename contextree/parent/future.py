@@ -116,7 +116,7 @@ class CallFuture(Future[T]):
     def _make(self) -> "tuple[Any, BaseException | None]":
         if self._made is None:
             try:
-                self._made = unpack(self.engine, self.channel.pickles, self._raw), None
+                self._made = unpack(self.engine, self.channel.pickles, self._raw, self.channel.peer), None
             except BaseException as error:
                 self._made = None, error
             self._raw = b""
