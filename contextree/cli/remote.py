@@ -195,7 +195,7 @@ def run(hosts: list[str], words: tuple[str, ...], shell: bool, timeout: float | 
 def status_of(outcome: Outcome) -> int:
     """The exit status that stands for an outcome of ``run``; a signal is 128 and its number, as in a shell."""
     if outcome.error is None:
-        status = outcome.value[0]
+        status: int = outcome.value[0]
         return 128 - status if status < 0 else status
     if not outcome.reached:
         return UNREACHED

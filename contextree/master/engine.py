@@ -3,6 +3,7 @@
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from contextree.core.importer import ABSENT, CODE, NAMESPACE, SOURCE
@@ -87,7 +88,7 @@ class RootEngine(Engine):
         for name in modules:
             self.finder.allow(name)
 
-    def share(self, context: Context, modules: set[str], needs_main: int) -> None:
+    def share(self, context: Context, modules: AbstractSet[str], needs_main: int) -> None:
         """See that ``context`` may import what a call names, and send it ahead where that saves asking."""
         with self._sharing:
             new = set(modules) - context.shared - self._plain

@@ -10,7 +10,7 @@ import builtins
 from contextree.core import calls, process
 from contextree.core.mailbox import Mailbox
 from contextree.core.wire import errors
-from contextree.core.wire.frames import BROKEN
+from contextree.core.wire.frames import BROKEN, CALL, STREAM
 from contextree.core.wire.errors import (
     CallCancelled, CallTimeout, Closed, ContextreeError, ProtocolError, RemoteError, UsageError, WouldBlockLoop,
 )
@@ -185,7 +185,7 @@ def ask(context: "Context", function: "Callable[..., Any]", args: "tuple[Any, ..
         raise WouldBlockLoop("call() on the loop thread would wait for itself; use submit()")
     wait_for_room(context)
     reply = Reply()
-    channel = context.open_call(calls.CALL, function, args, kwargs, options, reply.message, reply.end)
+    channel = context.open_call(CALL, function, args, kwargs, options, reply.message, reply.end)
     timeout = options.get("timeout")
     try:
         if not reply.waiter.wait(timeout):
@@ -221,8 +221,8 @@ def submit(context: "Context", function: "Callable[..., Any]", args: "tuple[Any,
 
     engine = context.engine
     wait_for_room(context)
-    future = CallFuture(engine)
-    future.channel = context.open_call(calls.CALL, function, args, kwargs, options, future.message, future.end,
+    future = CallFuture(engine)  # type: CallFuture[Any]
+    future.channel = context.open_call(CALL, function, args, kwargs, options, future.message, future.end,
                                        flush=False)
     timeout = options.get("timeout")
     if timeout is not None:
@@ -243,7 +243,7 @@ class Stream(Iterator[T]):
 
     if not TYPE_CHECKING:
         @classmethod
-        def __class_getitem__(cls, item):  # ``Stream[int]`` is an annotation, nothing more
+        def __class_getitem__(cls, item: "Any") -> "Any":  # ``Stream[int]`` is an annotation, nothing more
             return cls
 
     def __init__(self, context: "Context", function: "Callable[..., Any]", args: "tuple[Any, ...]",
@@ -262,7 +262,7 @@ class Stream(Iterator[T]):
         def end(channel: "Channel", error: "BaseException") -> None:
             mailbox.close(error)
 
-        self.channel = context.open_call(calls.STREAM, function, args, kwargs, options, message, end)
+        self.channel = context.open_call(STREAM, function, args, kwargs, options, message, end)
         self.done = False
 
     def __iter__(self) -> "Stream[T]":

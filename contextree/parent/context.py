@@ -6,7 +6,7 @@ from contextree.core import calls as core_calls
 from contextree.core import process
 from contextree.core.wire import values
 from contextree.core.wire.errors import CallTimeout, Closed, ContextDied, UsageError
-from contextree.core.wire.frames import CONTROL, MAIN, PICKLE, PICKLE5, PING, SERVICE, frame
+from contextree.core.wire.frames import CALL, CONTROL, MAIN, PICKLE, PICKLE5, PING, SERVICE, frame
 from contextree.core.wire.routes import FULL_NAME, valid_name
 from contextree.parent import calls
 from contextree.parent.pickling import pack_call, pack_value
@@ -16,31 +16,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, AsyncIterable, Callable, Coroutine, Iterable, Sequence, TypeVar, overload
 
-    from typing_extensions import ParamSpec, TypedDict, Unpack
+    from typing_extensions import ParamSpec, Unpack
 
     from contextree.connect.plan import Plan
     from contextree.core.router import Channel as CoreChannel
     from contextree.parent.channel import Channel
     from contextree.parent.engine import Engine
     from contextree.parent.future import CallFuture
+    from contextree.parent.options import CallOptions, GrowOptions, SshOptions
 
     P = ParamSpec("P")
     T = TypeVar("T")
-
-    class GrowOptions(TypedDict, total=False):
-        """What every method that grows a child takes."""
-
-        threads: int
-        on_start: Iterable[Callable[[], object]]
-        on_fork: Iterable[Callable[[], object]]
-        log_level: int
-        wait: bool
-
-    class CallOptions(TypedDict, total=False):
-        """What ``with_options`` takes."""
-
-        timeout: float | None
-        threads: int
 
 PICKLES = PICKLE | (PICKLE5 if core_calls.PROTOCOL == 5 else 0)  # what answers may be
 
@@ -54,7 +40,7 @@ class Grower:
     if not given), ``on_start`` (functions to run there before the first call), ``threads`` (how many calls may run
     there at once; 0: one at a time, on the main thread)."""
 
-    engine = None  # type: Any  # that of the tree
+    engine = None  # type: Engine  # type: ignore[assignment]  # that of the tree; each of them sets it
 
     def grow(self, plan: "Plan", via: "Grower | None" = None, **options: "Unpack[GrowOptions]") -> "Context":
         """Start a child by any ``contextree.connect.plan.Plan``: for connection methods of your own."""
@@ -85,7 +71,7 @@ class Grower:
         return self.grow(local_method.plan(python=python, env=env, name=name), via, **options)
 
     def ssh(self, host: str, via: "Grower | None" = None, on_start: "Iterable[Callable[[], object]]" = (),
-            threads: int = 0, wait: bool = True, **options: "Unpack[ssh_method.Options]") -> "Context":
+            threads: int = 0, wait: bool = True, **options: "Unpack[SshOptions]") -> "Context":
         """An interpreter on ``host``, by the system's ssh. Options: see ``contextree.connect.ssh.plan``."""
         return self.grow(ssh_method.plan(host, **options), via, on_start=on_start, threads=threads, wait=wait)
 
@@ -203,12 +189,12 @@ class Context(Grower):
         """Open a channel for a call; the modules that it needs are shared first."""
         engine = self.engine
         engine.check_fork()
-        info = engine.infos.get(self.id)
+        info = engine.infos.get(self.id)  # type: Any
         version = info and info.facts.get("version")
         by_name = (info and info.facts.get("main")) or engine.main_by_name
         data, flags, modules = pack_call(function, args, kwargs, version, by_name)
         if modules and not modules <= self.shared:
-            engine.share(self, modules, flags & MAIN)
+            engine.share(self, modules, bool(flags & MAIN))
         trusted = self.id in engine.above or (info is not None and info.trusted)
         timeout = options.get("timeout")
         return engine.core.open(self.id, kind, data, flags | service | (PICKLES if trusted else 0),
@@ -219,17 +205,17 @@ class Context(Grower):
     def pack_value(self, value: object) -> "Any":
         """Encode a value for this context, which is below us; the modules that it needs are shared first."""
         engine = self.engine
-        info = engine.infos.get(self.id)
+        info = engine.infos.get(self.id)  # type: Any
         by_name = (info and info.facts.get("main")) or engine.main_by_name
         data, flags, modules = pack_value(value, info and info.facts.get("version"), by_name)
         if modules and not modules <= self.shared:
-            engine.share(self, modules, flags & MAIN)
+            engine.share(self, modules, bool(flags & MAIN))
         return data
 
     def service(self, function: "Callable[..., T]", *args: object, timeout: "float | None" = None) -> "T":
         """Run a function of contextree itself there, on a thread of its own."""
         reply = calls.Reply()
-        channel = self.open_call(core_calls.CALL, function, args, {}, {}, reply.message, reply.end, service=SERVICE)
+        channel = self.open_call(CALL, function, args, {}, {}, reply.message, reply.end, service=SERVICE)
         if not reply.waiter.wait(timeout):
             channel.cancel()
             raise CallTimeout("%s did not answer within %s s" % (self.name, timeout))
@@ -311,7 +297,8 @@ class Context(Grower):
     def wait(self, timeout: "float | None" = None) -> ContextDied:
         """Wait until the context has ended; returns the ContextDied that says how. Raises CallTimeout."""
         self.engine.check_fork()
-        return self.engine.wait_gone(self.id, timeout)
+        # another ContextreeError where it never was up
+        return self.engine.wait_gone(self.id, timeout)  # type: ignore[return-value]
 
     # -- facts
 
@@ -390,7 +377,7 @@ def restore(number: int, name: str) -> Context:
     from contextree.core import main as life
     from contextree.parent.engine import engine_of
 
-    core = getattr(core_calls.here, "router", None) or (life.child and life.child.router)
+    core = getattr(core_calls.here, "router", None) or (life.child and life.child.router)  # type: Any
     if core is None:
         raise UsageError("<Context %d %s> means nothing here: a context is unpickled where it is an argument or a "
                          "result of a call, or within a context" % (number, name))
@@ -400,7 +387,7 @@ def restore(number: int, name: str) -> Context:
     return context
 
 
-def restore_plain(plain) -> Context:
+def restore_plain(plain: "Any") -> Context:
     """``restore`` for what came as plain data: a context that is known here already, by its true name."""
     number, name = plain
     engine = core_calls.here.router.engine

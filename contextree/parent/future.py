@@ -20,7 +20,7 @@ from contextree.parent.calls import unpack
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from concurrent.futures import Future
-    from typing import Any, TypeVar
+    from typing import Any, Callable, TypeVar
 
     from contextree.core.router import Channel
     from contextree.parent.engine import Engine
@@ -65,7 +65,7 @@ class CallFuture(Future[T]):
         with making:
             if self._own is None:
                 self._waiters = []
-                self._done_callbacks = []
+                self._done_callbacks = []  # type: list[Callable[[Any], object]]
                 self._own = threading.Condition()
             return self._own  # type: ignore[no-any-return]  # made above
 
@@ -120,7 +120,7 @@ class CallFuture(Future[T]):
             except BaseException as error:
                 self._made = None, error
             self._raw = b""
-        return self._made
+        return self._made  # type: ignore[no-any-return]
 
     def result(self, timeout: "float | None" = None) -> "T":
         """The value, or the exception raised; waits up to ``timeout`` seconds, then raises TimeoutError."""

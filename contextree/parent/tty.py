@@ -69,10 +69,10 @@ class Pty:
         if fd >= 0:
             os.close(fd)
 
-    def __enter__(self):
+    def __enter__(self) -> "Pty":
         return self
 
-    def __exit__(self, *exc_info):
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
 
@@ -122,7 +122,7 @@ def read(fd: int, size: int = 65536) -> bytes:
         raise
 
 
-def _pair(*fds):
+def _pair(*fds: int) -> "list[int]":
     """Move two descriptors to 3 or above, close-on-exec. A process started with 0 to 2 closed gets them here, and a
     child's stdio would be put over them."""
     out = []
@@ -139,7 +139,7 @@ def _pair(*fds):
     return out
 
 
-def _open_by_number():
+def _open_by_number() -> "tuple[int, int]":
     """openpty() without libc, which may look the slave up by name (musl, old glibc) and so fails where /dev/pts is not
     the instance that /dev/ptmx belongs to (a chroot, a container). The kernel opens a master's peer without a name."""
     machine = os.uname().machine
@@ -160,7 +160,7 @@ def _open_by_number():
     return master, slave
 
 
-def _path(slave):
+def _path(slave: int) -> str:
     """A path that opens this very terminal: its name, if that is right, else through our own descriptor."""
     try:
         path = os.ttyname(slave)
@@ -171,7 +171,7 @@ def _path(slave):
     return "/proc/%d/fd/%d" % (os.getpid(), slave)
 
 
-def _silence(fd):
+def _silence(fd: int) -> None:
     iflag, oflag, cflag, lflag, ispeed, ospeed, chars = termios.tcgetattr(fd)
     iflag &= ~(termios.ICRNL | termios.INLCR | termios.IGNCR | termios.ISTRIP | termios.IXON | termios.IXOFF)
     oflag &= ~termios.OPOST
@@ -185,7 +185,7 @@ def _silence(fd):
     fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
 
 
-def _no_pty(exc):
+def _no_pty(exc: "OSError") -> str:
     if exc.errno in (errno.EMFILE, errno.ENFILE):
         return "no terminal for the command: this %s has too many open files; raise the limit (ulimit -n)" % (
             "process" if exc.errno == errno.EMFILE else "machine")
