@@ -19,13 +19,13 @@ from itertools import count
 from contextree.core import process
 from contextree.core.process import loads
 from contextree.core.wire.errors import (
-    CallCancelled, Closed, ContextDied, ContextreeError, NotSendable, PeerError, ProtocolError, Refused,
+    CallCancelled, CallTimeout, Closed, ContextDied, ContextreeError, NotSendable, PeerError, ProtocolError, Refused,
 )
 from contextree.core.wire.flow import BUDGET, CREDIT_START, Receiving, growing
 from contextree.core.wire.frames import (
     BROKEN, BULK, CALLS, CANCEL, CHANNEL, CONTROL, CREDIT, DATA, DIED, FIN, GOAWAY, HEADER, IDS, LOG, LOGS, MAX_PAYLOAD,
     MORE, NO_CHANNEL, NO_CONTEXT, NUMBER, OPEN, OPEN_HEAD, OPENER, PING, PONG, RAW, REFUSED, RESET, ROUTE_DEL,
-    SIZE, TOO_BIG, VERSION, frame,
+    SIZE, TIMEOUT, TOO_BIG, VERSION, frame,
 )
 
 TYPE_CHECKING = False
@@ -42,7 +42,7 @@ AHEAD = 1 << 18  # bytes that wait on a link for one context before who produces
 MAX_MESSAGE = 1 << 30
 EARLY = 10000  # channels for programs that wait for somebody here to ask for them
 ERRORS = {CANCEL: CallCancelled, NO_CHANNEL: PeerError, NO_CONTEXT: ContextDied, REFUSED: Refused, TOO_BIG: NotSendable,
-          DIED: ContextDied, BROKEN: ProtocolError}
+          DIED: ContextDied, BROKEN: ProtocolError, TIMEOUT: CallTimeout}
 
 
 class Channel:

@@ -6,11 +6,12 @@ decoding may run code of the user's types.
 """
 
 import builtins
+from time import monotonic
 
 from contextree.core import calls, process
 from contextree.core.mailbox import Mailbox
 from contextree.core.wire import errors
-from contextree.core.wire.frames import BROKEN, CALL, STREAM
+from contextree.core.wire.frames import BROKEN, CALL, STREAM, TIMEOUT
 from contextree.core.wire.errors import (
     CallCancelled, CallTimeout, Closed, ContextreeError, ProtocolError, RemoteError, UsageError, WouldBlockLoop,
 )
@@ -35,6 +36,7 @@ OWN = errors.__name__
 BACKLOG = 1 << 24  # bytes that may wait for one context before who calls it has to wait too
 #: (module, qualname) -> class: what may be re-raised as itself, besides builtins and our own
 exception_types = {}  # type: dict[tuple[str, str], type[Exception]]
+tasks = None  # type: Callable[[], Any] | None  # contextree.parent.coroutines' answer to ``running``, once it is there
 
 
 def register_exception(kind: "ExceptionClass") -> "ExceptionClass":
@@ -142,7 +144,43 @@ class Reply:
             self.waiter.wake()
 
 
-def wait_for_room(context: "Context") -> None:
+def running() -> "Any":
+    """The call (of ``core.calls``) whose function runs here, or None."""
+    call = getattr(calls.here, "call", None)
+    return call if call is not None or tasks is None else tasks()
+
+
+def time_limit(options: "dict[str, Any]") -> "float | None":
+    """Seconds for a call that is made here and now: its own timeout, or what is left of the call that makes it.
+
+    Raises CallTimeout when nothing is left of that."""
+    timeout = options.get("timeout")
+    call = running()
+    if call is None or not call.deadline:
+        return timeout
+    left = call.deadline - call.service.router.broker.clock()
+    if left <= 0:
+        raise told(CallTimeout("the time of the call that runs here is over, so it makes no other"))
+    return left if timeout is None or left < timeout else timeout  # type: ignore[no-any-return]
+
+
+def opened(call: "Any", channel: "Channel") -> None:
+    """``call`` may wait for what it has opened ``channel`` for."""
+    region = getattr(call, "region", None)
+    if region is not None:
+        region.opened(channel)
+
+
+def told(error: "X") -> "X":
+    """``error``, which is about to be raised in the function that runs here: it need not hear twice that nobody waits
+    for it (see ``parent.cancelling``)."""
+    region = getattr(running(), "region", None)
+    if region is not None and isinstance(error, (CallCancelled, CallTimeout)):
+        region.heard()
+    return error
+
+
+def wait_for_room(context: "Context", timeout: "float | None" = None) -> None:
     """Wait while more than ``BACKLOG`` bytes are on their way to ``context``; never on the loop thread.
 
     What waits for other contexts behind the same link does not count: one that takes nothing must not hold up its
@@ -152,29 +190,37 @@ def wait_for_room(context: "Context") -> None:
     if link is None or process.get_ident() == context.engine.broker.thread:
         return
     unsent = link.unsent
-    waiter = None
+    waiter = end = None
     while link.out.queued + unsent.get(context.id, 0) >= BACKLOG and not link.closed:
-        waiter = waiter or process.Waiter()
+        if waiter is None:
+            waiter, end = process.Waiter(), timeout is not None and monotonic() + timeout
+        elif end and monotonic() >= end:
+            raise CallTimeout("%s took nothing of what is on its way to it within %s s" % (context.name, timeout))
         waiter.wait(0.005)
 
 
-def call(context: "Context", function: "Callable[..., Any]", args: "tuple[Any, ...]", kwargs: "dict[str, Any]",
-         options: "dict[str, Any]") -> "Any":
-    """Call and wait.
+def waiting(engine: "Engine", wait: "Callable[..., T]", *args: object) -> "T":
+    """``wait(*args)``, for an answer of another context.
 
     While the function that occupies the main thread of a context waits so, calls from contexts beside it run on the
     pool: one of them may be what it waits for, when two contexts call each other in turn. Those of ancestors keep their
     order."""
-    running = getattr(calls.here, "call", None)
-    if running is None or running.work is not running.service.work:
-        return ask(context, function, args, kwargs, options)
-    service, above = running.service, context.engine.above
+    call = getattr(calls.here, "call", None)
+    if call is None or call.work is not call.service.work or process.get_ident() != call.service.main:
+        return wait(*args)
+    service, above = call.service, engine.above
     service.waiting += 1
     service.nested = lambda channel: service.waiting and channel.peer not in above
     try:
-        return ask(context, function, args, kwargs, options)
+        return wait(*args)
     finally:
         service.waiting -= 1
+
+
+def call(context: "Context", function: "Callable[..., Any]", args: "tuple[Any, ...]", kwargs: "dict[str, Any]",
+         options: "dict[str, Any]") -> "Any":
+    """Call and wait."""
+    return waiting(context.engine, ask, context, function, args, kwargs, options)
 
 
 def ask(context: "Context", function: "Callable[..., Any]", args: "tuple[Any, ...]", kwargs: "dict[str, Any]",
@@ -183,20 +229,32 @@ def ask(context: "Context", function: "Callable[..., Any]", args: "tuple[Any, ..
     engine = context.engine
     if process.get_ident() == engine.broker.thread:
         raise WouldBlockLoop("call() on the loop thread would wait for itself; use submit()")
-    wait_for_room(context)
+    timeout = time_limit(options)
+    wait_for_room(context, timeout)
     reply = Reply()
     channel = context.open_call(CALL, function, args, kwargs, options, reply.message, reply.end)
-    timeout = options.get("timeout")
     try:
         if not reply.waiter.wait(timeout):
-            channel.cancel()
-            raise CallTimeout("%s did not answer %s within %s s" % (context.name, describe(function), timeout))
+            text = no_answer(context, function, timeout)
+            channel.cancel(TIMEOUT, text)
+            raise told(CallTimeout(text))
     except KeyboardInterrupt:
         channel.cancel()
         raise
     if reply.data is None:
-        raise copied(reply.error)
+        raise told(copied(reply.error))
     return unpack(engine, channel.pickles, reply.data, channel.peer)
+
+
+def no_answer(context: "Context", function: "Callable[..., Any]", timeout: "float | None") -> str:
+    """The text of a CallTimeout."""
+    return "%s did not answer %s within %s s" % (context.name, describe(function), round(timeout or 0, 3))
+
+
+def cancelled_by(error: BaseException) -> CallCancelled:
+    """What the function of a call is told that ended by ``error``."""
+    return CallCancelled("this call was cancelled, its caller waits no longer%s"
+                         % ("" if isinstance(error, CallCancelled) else ": %s" % error))
 
 
 def copied(error: "X") -> "X":
@@ -220,14 +278,13 @@ def submit(context: "Context", function: "Callable[..., Any]", args: "tuple[Any,
     from contextree.parent.future import CallFuture
 
     engine = context.engine
-    wait_for_room(context)
+    timeout = time_limit(options)
+    wait_for_room(context, timeout)
     future = CallFuture(engine)  # type: CallFuture[Any]
     future.channel = context.open_call(CALL, function, args, kwargs, options, future.message, future.end,
                                        flush=False)
-    timeout = options.get("timeout")
     if timeout is not None:
-        error = CallTimeout("%s did not answer %s within %s s" % (context.name, describe(function), timeout))
-        engine.broker.defer(future.limit, timeout, error)
+        engine.broker.defer(future.limit, timeout, no_answer(context, function, timeout))
     return future
 
 
@@ -249,8 +306,10 @@ class Stream(Iterator[T]):
     def __init__(self, context: "Context", function: "Callable[..., Any]", args: "tuple[Any, ...]",
                  kwargs: "dict[str, Any]", options: "dict[str, Any]") -> None:
         self.engine = context.engine
-        wait_for_room(context)
+        left = time_limit({})
+        wait_for_room(context, left)
         self.timeout = options.get("timeout")
+        self.end = None if left is None else monotonic() + left  # of the call that reads it here
         self.mailbox = mailbox = Mailbox()
         self.done = True
 
@@ -272,16 +331,23 @@ class Stream(Iterator[T]):
         if self.done:
             raise StopIteration
         self.engine.check_fork()
+        timeout = self.timeout
+        if self.end is not None:
+            left = max(self.end - monotonic(), 0)
+            timeout = left if timeout is None else min(timeout, left)
         try:
-            data, fin, cost = self.mailbox.get(self.timeout)
-        except CallTimeout:
+            data, fin, cost = waiting(self.engine, self.mailbox.get, timeout)
+        except CallTimeout as error:
+            if self.end is not None and monotonic() >= self.end:
+                self.done = True
+                self.channel.cancel(TIMEOUT, "the time of the call that reads this stream is over")
+                told(error)
             raise
-        except CallCancelled:
-            self.done = True
-            raise StopIteration from None
         except ContextreeError as error:
+            if self.done:  # closed by another thread
+                raise StopIteration from None
             self.done = True
-            raise copied(error) from None
+            raise told(copied(error)) from None
         self.done = fin
         if fin and not data:
             raise StopIteration

@@ -1,16 +1,14 @@
-"""Context handles, and the methods that grow the tree, the same for a router and for every context in it."""
+"""Context handles: calls into a context, facts about it, its end."""
 
-from contextree.connect import local as local_method
-from contextree.connect import ssh as ssh_method
 from contextree.core import calls as core_calls
 from contextree.core import process
 from contextree.core.wire import values
 from contextree.core.wire.errors import CallTimeout, Closed, ContextDied, UsageError
-from contextree.core.wire.frames import CALL, CONTROL, MAIN, PICKLE, PICKLE5, PING, SERVICE, frame
+from contextree.core.wire.frames import CALL, CONTROL, MAIN, PICKLE, PICKLE5, PING, SERVICE, STREAM, frame
 from contextree.core.wire.routes import FULL_NAME, valid_name
 from contextree.parent import calls
+from contextree.parent.grower import Grower
 from contextree.parent.pickling import pack_call, pack_value
-from contextree.parent.template import fork_plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,57 +21,13 @@ if TYPE_CHECKING:
     from contextree.parent.channel import Channel
     from contextree.parent.engine import Engine
     from contextree.parent.future import CallFuture
-    from contextree.parent.options import CallOptions, GrowOptions, SshOptions
+    from contextree.parent.options import CallOptions
 
     P = ParamSpec("P")
     T = TypeVar("T")
 
+FOREVER = 4e6  # seconds: what OPEN has room for
 PICKLES = PICKLE | (PICKLE5 if core_calls.PROTOCOL == 5 else 0)  # what answers may be
-
-
-class Grower:
-    """``fork``, ``local``, ``ssh``: children of this context. Each blocks until the child is up and returns its
-    Context; each raises ConnectError (phase, command, status, last lines in its fields). From any thread but the
-    loop's.
-
-    Common to all of them: ``name`` (its part of the full name), ``via`` (the context whose child it becomes; this one
-    if not given), ``on_start`` (functions to run there before the first call), ``threads`` (how many calls may run
-    there at once; 0: one at a time, on the main thread)."""
-
-    engine = None  # type: Engine  # type: ignore[assignment]  # that of the tree; each of them sets it
-
-    def grow(self, plan: "Plan", via: "Grower | None" = None, **options: "Unpack[GrowOptions]") -> "Context":
-        """Start a child by any ``contextree.connect.plan.Plan``: for connection methods of your own."""
-        return self._parent(via)._grow(plan, dict(options))
-
-    def _parent(self, via: "Grower | None") -> "Grower":
-        """Where a child is to grow: ``via``, a Context or a Router of this tree, or here."""
-        if via is None:
-            return self
-        if not isinstance(via, Grower) or via.engine is not self.engine:
-            raise UsageError("via= wants a context of this tree, not %r" % (via,))
-        return via
-
-    def _grow(self, plan: "Plan", options: "dict[str, Any]") -> "Context":
-        raise NotImplementedError
-
-    def fork(self, direct: bool = False, name: "str | None" = None, via: "Grower | None" = None,
-             **options: "Unpack[GrowOptions]") -> "Context":
-        """A forked child: from a clean template process, or (``direct``) of this very process with its memory.
-
-        ``direct`` is for the process that calls; other contexts fork from their template."""
-        return self._parent(via)._grow(fork_plan(name), dict(options, direct=direct))
-
-    def local(self, python: "str | Sequence[str] | None" = None, env: "dict[str, str | None] | None" = None,
-              name: "str | None" = None, via: "Grower | None" = None,
-              **options: "Unpack[GrowOptions]") -> "Context":
-        """A new interpreter on the machine of this context: ``python`` is its command, this interpreter by default."""
-        return self.grow(local_method.plan(python=python, env=env, name=name), via, **options)
-
-    def ssh(self, host: str, via: "Grower | None" = None, on_start: "Iterable[Callable[[], object]]" = (),
-            threads: int = 0, wait: bool = True, **options: "Unpack[SshOptions]") -> "Context":
-        """An interpreter on ``host``, by the system's ssh. Options: see ``contextree.connect.ssh.plan``."""
-        return self.grow(ssh_method.plan(host, **options), via, on_start=on_start, threads=threads, wait=wait)
 
 
 class Context(Grower):
@@ -172,12 +126,16 @@ class Context(Grower):
         return channel.make(self.engine.core, self.id, protocol, timeout=self.options.get("timeout"))
 
     def with_options(self, **options: "Unpack[CallOptions]") -> "Context":
-        """The same context with other options for its calls: ``timeout`` in seconds for each, ``threads``: run them
-        there on a pool of up to as many threads instead of one by one on its main thread. What is not given stays as it
-        is."""
+        """The same context with other options for its calls: ``timeout`` in seconds for each (for a stream: for each
+        item). ``threads``: run them there on a pool of up to as many threads instead of one by one on its main thread.
+        ``cancel``: what the end of a call by cancel or timeout does to its function: ``"tell"`` (the default: see
+        ``current_call``), ``"raise"`` CallCancelled or CallTimeout in it, ``"kill"`` the process, forked for it alone,
+        that it runs in. What is not given stays as it is."""
         for name in options:
-            if name not in ("timeout", "threads"):
-                raise TypeError("with_options() has no option %r; there are timeout and threads" % name)
+            if name not in ("timeout", "threads", "cancel"):
+                raise TypeError("with_options() has no option %r; there are timeout, threads and cancel" % name)
+        if options.get("cancel", "tell") not in ("tell", "raise", "kill"):
+            raise UsageError("cancel= wants 'tell', 'raise' or 'kill', not %r" % (options["cancel"],))
         twin = Context(self.engine, self.id, self.name)
         twin.shared = self.shared
         twin.options = dict(self.options, **options)
@@ -192,15 +150,25 @@ class Context(Grower):
         info = engine.infos.get(self.id)  # type: Any
         version = info and info.facts.get("version")
         by_name = (info and info.facts.get("main")) or engine.main_by_name
+        # the timeout of a stream is for each of its items; what contextree itself does is needed to clean up, too
+        timeout = None if service else calls.time_limit({} if kind == STREAM else options)
+        running = calls.running()
+        how = options.get("cancel", "tell")
+        if how != "tell":
+            from contextree.parent import cancelling
+
+            function, args = cancelling.wrapped(how, kind, function, args)
         data, flags, modules = pack_call(function, args, kwargs, version, by_name)
         if modules and not modules <= self.shared:
             engine.share(self, modules, bool(flags & MAIN))
         trusted = self.id in engine.above or (info is not None and info.trusted)
-        timeout = options.get("timeout")
-        return engine.core.open(self.id, kind, data, flags | service | (PICKLES if trusted else 0),
-                                options.get("threads") or 0,
-                                max(1, int(timeout * 1000)) if timeout else 0, True, on_message=message, on_end=end,
-                                flush=flush, pickles=trusted)
+        channel = engine.core.open(self.id, kind, data, flags | service | (PICKLES if trusted else 0),
+                                   options.get("threads") or 0,
+                                   max(1, int(min(timeout, FOREVER) * 1000)) if timeout else 0, True,
+                                   on_message=message, on_end=end, flush=flush, pickles=trusted)
+        if running is not None and not service:
+            calls.opened(running, channel)
+        return channel
 
     def pack_value(self, value: object) -> "Any":
         """Encode a value for this context, which is below us; the modules that it needs are shared first."""

@@ -42,15 +42,49 @@ from contextree.parent import router as _router
 from contextree.parent.calls import Stream, register_exception
 from contextree.parent.channel import Channel, select
 from contextree.parent.context import Context
+from contextree.parent.current import RunningCall, current_call
 from contextree.parent.router import current_router
 
 __all__ = [
-    "AuthenticationError", "CallCancelled", "CallFuture", "CallTimeout",  # noqa: F822  see below
-    "Channel", "Closed", "ConnectError", "ConnectTimeout",
-    "Context", "ContextDied", "ContextreeError", "DecodeError", "ForkedError", "HostKeyError", "InternalError",
-    "NotOurChild", "NotSendable", "Overflow", "PeerError", "Plan", "ProcessExited", "ProtocolError", "Refused",
-    "RemoteError", "Router", "Secret", "Stream", "UncleanExit", "UnsupportedPlatform", "UsageError", "VersionError",
-    "WorldError", "WouldBlockLoop", "WrongThread", "current_router", "register_exception", "register_type",
+    "AuthenticationError",
+    "CallCancelled",
+    "CallFuture",  # noqa: F822  see below
+    "CallTimeout",
+    "Channel",
+    "Closed",
+    "ConnectError",
+    "ConnectTimeout",
+    "Context",
+    "ContextDied",
+    "ContextreeError",
+    "DecodeError",
+    "ForkedError",
+    "HostKeyError",
+    "InternalError",
+    "NotOurChild",
+    "NotSendable",
+    "Overflow",
+    "PeerError",
+    "Plan",
+    "ProcessExited",
+    "ProtocolError",
+    "Refused",
+    "RemoteError",
+    "Router",
+    "RunningCall",
+    "Secret",
+    "Stream",
+    "UncleanExit",
+    "UnsupportedPlatform",
+    "UsageError",
+    "VersionError",
+    "WorldError",
+    "WouldBlockLoop",
+    "WrongThread",
+    "current_call",
+    "current_router",
+    "register_exception",
+    "register_type",
     "select",
 ]
 

@@ -13,9 +13,9 @@ except ImportError:  # Debian's python3-minimal has none: such a context can gro
     futures = None  # type: ignore[assignment]
 
 from contextree.core import process
-from contextree.core.wire.errors import UnsupportedPlatform, WouldBlockLoop
-from contextree.core.wire.frames import BROKEN
-from contextree.parent.calls import unpack
+from contextree.core.wire.errors import CallTimeout, UnsupportedPlatform, WouldBlockLoop
+from contextree.core.wire.frames import BROKEN, TIMEOUT
+from contextree.parent.calls import told, unpack, waiting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,14 +86,14 @@ class CallFuture(Future[T]):
             self._made = None, error
             self._finish()
 
-    def limit(self, timeout: float, error: "BaseException") -> None:
-        """Wait no longer than ``timeout`` seconds from now. Loop thread."""
+    def limit(self, timeout: float, text: str) -> None:
+        """Wait no longer than ``timeout`` seconds from now; ``text`` is that of the CallTimeout. Loop thread."""
         if self._raw is None and self._made is None:
-            self._timer = self.engine.broker.timer(timeout, self._expire, error)
+            self._timer = self.engine.broker.timer(timeout, self._expire, text)
 
-    def _expire(self, error: "BaseException") -> None:
-        self.end(None, error)
-        self.channel.cancel()
+    def _expire(self, text: str) -> None:
+        self.end(None, CallTimeout(text))
+        self.channel.cancel(TIMEOUT, text)
 
     def _finish(self) -> None:
         if self._timer:
@@ -128,7 +128,7 @@ class CallFuture(Future[T]):
         value, error = self._make()
         if error is not None:
             try:
-                raise error
+                raise told(error)
             finally:
                 self = None  # type: ignore[assignment]  # noqa: PLW0642  no cycle with the traceback
         return value  # type: ignore[no-any-return]  # a T
@@ -143,7 +143,7 @@ class CallFuture(Future[T]):
             self.engine.check_fork()
             if process.get_ident() == self.engine.broker.thread:
                 raise WouldBlockLoop("result() on the loop thread would wait for itself")
-            futures.Future.exception(self, timeout)
+            waiting(self.engine, futures.Future.exception, self, timeout)
 
     def cancel(self) -> bool:
         """Give the answer up: True unless it is there already. The function there is told, not killed."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
         timeout: Optional[float]
         threads: int
+        cancel: str
 
     class SshOptions(TypedDict, total=False):
         """What ``ssh`` takes beside the host: see ``contextree.connect.ssh.plan``."""

@@ -2,7 +2,8 @@
 
 from contextree.core import calls as core_calls
 from contextree.core.wire.errors import UsageError
-from contextree.parent.context import Context, Grower
+from contextree.parent.context import Context
+from contextree.parent.grower import Grower
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
