@@ -11,7 +11,7 @@ from time import monotonic
 from contextree.core import calls, process
 from contextree.core.mailbox import Mailbox
 from contextree.core.wire import errors
-from contextree.core.wire.frames import BROKEN, TIMEOUT
+from contextree.core.wire.frames import BROKEN, CALL, STREAM, TIMEOUT
 from contextree.core.wire.errors import (
     CallCancelled, CallTimeout, Closed, ContextreeError, ProtocolError, RemoteError, UsageError, WouldBlockLoop,
 )
@@ -168,7 +168,7 @@ def time_limit(options: "dict[str, Any]") -> "float | None":
     left = call.deadline - call.service.router.broker.clock()
     if left <= 0:
         raise told(CallTimeout("the time of the call that runs here is over, so it makes no other"))
-    return left if timeout is None or left < timeout else timeout
+    return left if timeout is None or left < timeout else timeout  # type: ignore[no-any-return]
 
 
 def milliseconds(timeout: "float | None") -> int:
@@ -332,7 +332,7 @@ class Stream(Iterator[T]):
 
     if not TYPE_CHECKING:
         @classmethod
-        def __class_getitem__(cls, item):  # ``Stream[int]`` is an annotation, nothing more
+        def __class_getitem__(cls, item: "Any") -> "Any":  # ``Stream[int]`` is an annotation, nothing more
             return cls
 
     def __init__(self, context: "Context", function: "Callable[..., Any]", args: "tuple[Any, ...]",

@@ -4,7 +4,7 @@ from contextree.core import calls as core_calls
 from contextree.core import process
 from contextree.core.wire import values
 from contextree.core.wire.errors import CallTimeout, Closed, ContextDied, UsageError
-from contextree.core.wire.frames import CONTROL, MAIN, PICKLE, PICKLE5, PING, SERVICE, STREAM, frame
+from contextree.core.wire.frames import CALL, CONTROL, MAIN, PICKLE, PICKLE5, PING, SERVICE, STREAM, frame
 from contextree.core.wire.routes import FULL_NAME, valid_name
 from contextree.parent import calls, waits
 from contextree.parent.grower import Grower
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from contextree.parent.channel import Channel
     from contextree.parent.engine import Engine
     from contextree.parent.future import CallFuture
+    from contextree.parent.options import CallOptions
 
     P = ParamSpec("P")
     T = TypeVar("T")
@@ -171,21 +172,21 @@ class Context(Grower, Runner, Mover):
         timeout = None if service else calls.time_limit({} if kind == STREAM else options)
         data, flags, modules = packed or self.pack_call(kind, function, args, kwargs, options)
         if modules and not modules <= self.shared:
-            engine.share(self, modules, flags & MAIN)
+            engine.share(self, modules, bool(flags & MAIN))
         trusted = self.id in engine.above or (info is not None and info.trusted)
         channel = engine.core.open(self.id, kind, data, flags | service | (PICKLES if trusted else 0),
                                    options.get("threads") or 0, calls.milliseconds(timeout), fin, on_message=message,
                                    on_end=end, flush=flush, pickles=trusted)
         return channel if service else calls.opened(channel)
 
-    def pack_value(self, value):
+    def pack_value(self, value: object) -> "Any":
         """Encode a value for this context, which is below us; the modules that it needs are shared first."""
         engine = self.engine
-        info = engine.infos.get(self.id)
+        info = engine.infos.get(self.id)  # type: Any
         by_name = (info and info.facts.get("main")) or engine.main_by_name
         data, flags, modules = pack_value(value, info and info.facts.get("version"), by_name)
         if modules and not modules <= self.shared:
-            engine.share(self, modules, flags & MAIN)
+            engine.share(self, modules, bool(flags & MAIN))
         return data
 
     def service(self, function: "Callable[..., T]", *args: object, timeout: "float | None" = None) -> "T":
@@ -200,7 +201,8 @@ class Context(Grower, Runner, Mover):
             raise
         if reply.data is None:
             raise calls.copied(reply.error)
-        return calls.unpack(self.engine, channel.pickles, reply.data, channel.peer)
+        return calls.unpack(  # type: ignore[no-any-return]  # a T
+            self.engine, channel.pickles, reply.data, channel.peer)
 
     # -- growing and ending
 
@@ -282,7 +284,8 @@ class Context(Grower, Runner, Mover):
     def wait(self, timeout: "float | None" = None) -> ContextDied:
         """Wait until the context has ended; returns the ContextDied that says how. Raises CallTimeout."""
         self.engine.check_fork()
-        return self.engine.wait_gone(self.id, timeout)
+        # another ContextreeError where it never was up
+        return self.engine.wait_gone(self.id, timeout)  # type: ignore[return-value]
 
     # -- facts
 
@@ -378,7 +381,7 @@ def restore(number: int, name: str) -> Context:
     from contextree.core import main as life
     from contextree.parent.engine import engine_of
 
-    core = getattr(core_calls.here, "router", None) or (life.child and life.child.router)
+    core = getattr(core_calls.here, "router", None) or (life.child and life.child.router)  # type: Any
     if core is None:
         raise UsageError("<Context %d %s> means nothing here: a context is unpickled where it is an argument or a "
                          "result of a call, or within a context" % (number, name))
@@ -388,7 +391,7 @@ def restore(number: int, name: str) -> Context:
     return context
 
 
-def restore_plain(plain) -> Context:
+def restore_plain(plain: "Any") -> Context:
     """``restore`` for what came as plain data: a context that is known here already, by its true name."""
     number, name = plain
     engine = core_calls.here.router.engine

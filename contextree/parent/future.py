@@ -22,7 +22,7 @@ from contextree.parent.calls import told, unpack, waiting
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from concurrent.futures import Future
-    from typing import Any, TypeVar
+    from typing import Any, Callable, TypeVar
 
     from contextree.core.router import Channel
     from contextree.parent.engine import Engine
@@ -137,7 +137,7 @@ class CallFuture(Future[T]):
             except BaseException as error:
                 self._made = None, error
             self._raw = b""
-        return self._made
+        return self._made  # type: ignore[no-any-return]
 
     def result(self, timeout: "float | None" = None) -> "T":
         """The value, or the exception raised; waits up to ``timeout`` seconds, then raises TimeoutError."""

@@ -7,7 +7,12 @@ from contextree.parent.grower import Grower
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
+    from contextree.connect.plan import Plan
     from contextree.parent.channel import Channel
+    from contextree.parent.engine import Engine
+    from contextree.parent.reports import Info
 
 
 class Router(Grower):
@@ -16,7 +21,7 @@ class Router(Grower):
     In the root, ``contextree.Router``; elsewhere ``contextree.current_router()``. Everything may be called from any
     thread but the loop's."""
 
-    def __init__(self, engine) -> None:
+    def __init__(self, engine: "Engine") -> None:
         self.engine = engine
         self.id = engine.core.id
         self.name = engine.core.name
@@ -24,7 +29,7 @@ class Router(Grower):
     def __repr__(self) -> str:
         return "<Router %s, %d contexts>" % (self.name, len(self.engine.infos))
 
-    def _grow(self, plan, options):
+    def _grow(self, plan: "Plan", options: "dict[str, Any]") -> "Context":
         return Context._grow(self.engine.context(self.id, self.name), plan, options)
 
     def context_by_id(self, number: int) -> Context:
@@ -139,7 +144,7 @@ class Router(Grower):
         rows = [("context", "id", "pid", "by", "state", "python", "start", "rtt", "in", "out")]
         infos = list(self.engine.infos.values())
 
-        def add(info, depth):
+        def add(info: "Info", depth: int) -> None:
             facts = info.facts
             link = info.link if info.id == info.link.peer else None
             rows.append((
@@ -158,7 +163,7 @@ class Router(Grower):
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
 
-    def stats(self) -> dict:
+    def stats(self) -> "dict[str, Any]":
         """Counters of the loop, the router, the police and every link; cheap enough to ask each second."""
         engine = self.engine
         engine.check_fork()
@@ -169,7 +174,7 @@ class Router(Grower):
                           for number, branch in list(engine.children.items())}}
 
 
-def size(count) -> str:
+def size(count: int) -> str:
     """A number of bytes for people."""
     for unit in ("B", "kB", "MB"):
         if count < 10000:
@@ -189,7 +194,7 @@ def current_router() -> Router:
     from contextree.core import main as life
     from contextree.parent.engine import engine_of
 
-    core = getattr(core_calls.here, "router", None) or (life.child and life.child.router)
+    core = getattr(core_calls.here, "router", None) or (life.child and life.child.router)  # type: Any
     if core is None:
         raise UsageError("this is not a context: only code that contextree runs there has a current router")
     return Router(engine_of(core))

@@ -23,6 +23,14 @@ from contextree.core.wire.frames import (
 from contextree.parent.reports import Subtree
 from contextree.parent.values import decode
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Deque, Iterable
+
+    from contextree.core.router import Channel, Router as Core
+    from contextree.parent.boot import Branch, ChildLink
+    from contextree.parent.engine import Engine
+
 RELAY = 1 << 22
 RELAY_DOWN = 1 << 26  # what comes from above is for many: one child that does not read must not hold up the others
 QUEUE = 1 << 20  # small frames that wait for one link before they are treated as bulk
@@ -48,18 +56,19 @@ class Relay:
 
     __slots__ = ("frames", "engine", "key", "out")
 
-    def __init__(self, engine, key, out):
-        self.frames = deque()  # (bytes, the link whose window they still take up, or None)
+    def __init__(self, engine: "Routing", key: "tuple[Any, ...]", out: "ChildLink") -> None:
+        # (bytes, the link whose window they still take up, or None)
+        self.frames = deque()  # type: Deque[tuple[bytes, ChildLink | None]]
         self.engine = engine
         self.key = key
         self.out = out
 
-    def drop(self):
+    def drop(self) -> None:
         """Nobody wants what waits. Holding the link's lock."""
         while self.frames:
             self.pull()
 
-    def pull(self):
+    def pull(self) -> "tuple[bytes, bytes] | None":
         """The next frame. The link asks, holding its lock."""
         if not self.frames:
             self.engine.relays.pop(self.key, None)
@@ -74,7 +83,8 @@ class Relay:
 class Routing(Subtree):
     """The parent's half of the router ``core``."""
 
-    def __init__(self, core, ids, bundle, decode=decode, trusted=True) -> None:
+    def __init__(self, core: "Core", ids: "Iterable[tuple[int, int]]", bundle: bytes,
+                 decode: "Callable[..., Any]" = decode, trusted: bool = True) -> None:
         Subtree.__init__(self, core, ids, decode)
         self.bundle = bundle
         self.trusted = trusted  # does the root trust this context?
@@ -89,7 +99,9 @@ class Routing(Subtree):
 
     # -- frames, loop thread
 
-    def receive(self, link, kind, flags, cls, number, dst, src, view, raw):  # noqa: C901  a table of cases, in order
+    def receive(  # noqa: C901  a table of cases, in order
+            self, link: "ChildLink", kind: int, flags: int, cls: int, number: int, dst: int, src: int, view: memoryview,
+            raw: memoryview) -> None:
         """A frame from a child, or one from above for somebody else."""
         core = self.core
         if kind == DATA and dst == core.id:
@@ -143,7 +155,7 @@ class Routing(Subtree):
             return self.noise(link)
         return self.forward(out, cls, kind, flags, number, dst, src, raw, link)
 
-    def inward(self, link, kind, flags, number, src, view):
+    def inward(self, link: "ChildLink", kind: int, flags: int, number: int, src: int, view: memoryview) -> None:
         """A frame from below for this very context."""
         core = self.core
         what = 0
@@ -180,13 +192,14 @@ class Routing(Subtree):
                 self.broker.timer(REQUEST, self.request_over, link, channel)
         return None
 
-    def request_over(self, link, channel):
+    def request_over(self, link: "ChildLink", channel: "Channel") -> None:
         """The time for a request of several frames is up."""
         link.requests -= 1
         if not channel.got_fin:
             channel.cancel(BROKEN, "the request did not end")
 
-    def forward(self, out, cls, kind, flags, number, dst, src, raw, origin):
+    def forward(self, out: "ChildLink", cls: int, kind: int, flags: int, number: int, dst: int, src: int,
+                raw: memoryview, origin: "ChildLink") -> None:
         """Pass one frame on. Small ones go through the queue of calls while that is short, and unless earlier ones of
         their channel wait in a Relay."""
         self.count["forwarded"] += 1
@@ -213,14 +226,14 @@ class Routing(Subtree):
             if len(relay.frames) == 1:
                 out.ring(relay)
 
-    def drop(self, key):
+    def drop(self, key: "tuple[Any, ...]") -> None:
         """Drop what waits in one Relay."""
         with key[0].lock:
             relay = self.relays.get(key)
             if relay is not None:
                 relay.drop()
 
-    def link_lost(self, link):
+    def link_lost(self, link: "ChildLink") -> None:
         """Drop what waits for a link that has closed, so that those who sent it get their window back."""
         for key in list(self.relays):
             if key[0] is link:
