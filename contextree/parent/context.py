@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, AsyncIterable, Callable, Coroutine, Iterable, Sequence, TypeVar, overload
 
-    from typing_extensions import Literal, ParamSpec, TypedDict, Unpack
+    from typing_extensions import ParamSpec, Unpack
 
     from contextree.connect.plan import Plan
     from contextree.core.router import Channel as CoreChannel
@@ -27,13 +27,6 @@ if TYPE_CHECKING:
 
     P = ParamSpec("P")
     T = TypeVar("T")
-
-    class CallOptions(TypedDict, total=False):
-        """What ``with_options`` takes."""
-
-        timeout: float | None
-        threads: int
-        cancel: Literal["tell", "raise", "kill"]  # novm
 
 PICKLES = PICKLE | (PICKLE5 if core_calls.PROTOCOL == 5 else 0)  # what answers may be
 

@@ -70,7 +70,7 @@ __all__ = [  # one a line: branches add to it
     "Listener",  # noqa: F822  see LAZY
     "NotOurChild",
     "NotSendable",
-    "OutputTooLarge",
+    "OutputTooLarge",  # noqa: F822  see LAZY
     "Overflow",
     "PeerError",
     "Plan",
@@ -111,6 +111,7 @@ LAZY = {
     "Listener": "listen",
     "TransferError": "transfer",
     "Transferred": "transfer",
+    "OutputTooLarge": "command",
     "Process": "running",
     "join": "join",
     "put_all": "spread",
