@@ -21,6 +21,15 @@ def census(folder):
     return found
 
 
+def there_is(path):
+    """{name: content} of a folder."""
+    found = {}
+    for name in os.listdir(path):
+        with open(os.path.join(path, name), "rb") as file:
+            found[name] = file.read()
+    return found
+
+
 def allocated(path):
     """Bytes that a file takes up on its disk."""
     return os.stat(path).st_blocks * 512
