@@ -16,7 +16,7 @@ from time import monotonic
 from contextree.core import calls as core_calls
 from contextree.core import process
 from contextree.core.mailbox import Mailbox
-from contextree.core.wire.errors import CallCancelled, CallTimeout, ContextreeError, ProtocolError, WouldBlockLoop
+from contextree.core.wire.errors import CallCancelled, CallTimeout, Closed, ContextreeError, ProtocolError, WouldBlockLoop
 from contextree.core.wire.frames import CALL, SERVICE
 from contextree.parent import calls
 
@@ -153,11 +153,24 @@ class NearPipe(Pipe):
         self.cancel()
 
 
+running = set()  # far ends in this process
+
+
+def stop_all() -> None:
+    """This process ends: so do the transfers here. Loop thread."""
+    for pipe in list(running):
+        pipe.end(pipe.channel, Closed("%s was shut down" % pipe.channel.router.name))
+
+
+process.after_fork.append(running.clear)
+
+
 class FarPipe(Pipe):
-    """The other end, made by the function that runs there, from its own call."""
+    """The other end, made by the function that runs there, from its own call; to be used in a ``with`` block."""
 
     def __init__(self) -> None:
         Pipe.__init__(self)
+        running.add(self)
         self.call = call = core_calls.here.call
         self.channel = channel = call.channel
         channel.on_message = self.message
@@ -183,6 +196,12 @@ class FarPipe(Pipe):
         """``send``, or CallCancelled if the caller has gone."""
         if not self.send(message):
             raise CallCancelled("cancelled")
+
+    def __enter__(self) -> "FarPipe":
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        running.discard(self)
 
     def unpack(self, data):
         """The value of a message from above."""

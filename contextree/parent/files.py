@@ -121,14 +121,14 @@ def take_whole(path: bytes, options: dict, messages: list) -> list:
 
 def take(path: bytes, options: dict) -> list:
     """In the other context: put what comes on the channel of this call."""
-    pipe = FarPipe()
-    sink = PathSink(path, options)
-    try:
-        pipe.ready(list(sink.partial))
-        while not sink.done:
-            sink.take(pipe.receive())
-    finally:
-        sink.abort()
+    with FarPipe() as pipe:
+        sink = PathSink(path, options)
+        try:
+            pipe.ready(list(sink.partial))
+            while not sink.done:
+                sink.take(pipe.receive())
+        finally:
+            sink.abort()
     return list(sink.result())
 
 
@@ -157,19 +157,19 @@ def get(context, source: "Any", destination: "Any", options: dict, progress: "An
 
 def offer(path: bytes, options: dict) -> dict:
     """In the other context: send what lies at ``path`` on the channel of this call."""
-    pipe = FarPipe()
-    source = PathSource(path, options)
-    try:
-        partial = None
-        if options["resume"]:
-            pipe.ready()
-            partial = pipe.receive()
-        for message in source.messages(partial):
-            if type(message) is dict and message["is"] == "end":
-                break
-            pipe.give(message)
-    finally:
-        source.close()
+    with FarPipe() as pipe:
+        source = PathSource(path, options)
+        try:
+            partial = None
+            if options["resume"]:
+                pipe.ready()
+                partial = pipe.receive()
+            for message in source.messages(partial):
+                if type(message) is dict and message["is"] == "end":
+                    break
+                pipe.give(message)
+        finally:
+            source.close()
     return {"is": "end"}
 
 
@@ -224,7 +224,6 @@ def carry_there(first: int, path: bytes, second: int, target: bytes, options: di
     from contextree.parent.engine import engine_of
 
     engine = engine_of(core_calls.here.router)
-    pipe = FarPipe()
     told = monotonic()
 
     def tell(done, total):
@@ -233,7 +232,8 @@ def carry_there(first: int, path: bytes, second: int, target: bytes, options: di
             told = monotonic()
             pipe.give([done, total])
 
-    return list(carry(engine, engine.context(first), path, engine.context(second), target, options, tell))
+    with FarPipe() as pipe:
+        return list(carry(engine, engine.context(first), path, engine.context(second), target, options, tell))
 
 
 def carry_here(path: bytes, target: bytes, options: dict) -> list:

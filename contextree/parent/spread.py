@@ -196,22 +196,22 @@ def relay(node: list, path: bytes, options: dict, stall: float) -> list:
     from contextree.parent.engine import engine_of
 
     engine = engine_of(core_calls.here.router)
-    pipe = FarPipe()
-    own = Own(path, options) if node[1] else None
-    branches = [Branch(engine, each, path, options, stall, None) for each in node[2]]
+    with FarPipe() as pipe:
+        own = Own(path, options) if node[1] else None
+        branches = [Branch(engine, each, path, options, stall, None) for each in node[2]]
 
-    def messages():
-        while True:
-            yield pipe.receive()
+        def messages():
+            while True:
+                yield pipe.receive()
 
-    try:
-        pipe.ready()
-        hand_on(messages(), branches, own)
-    finally:
-        if own is not None:
-            own.abort()
-        for branch in branches:
-            branch.cancel()
+        try:
+            pipe.ready()
+            hand_on(messages(), branches, own)
+        finally:
+            if own is not None:
+                own.abort()
+            for branch in branches:
+                branch.cancel()
     found = {node[0]: own.outcome} if own is not None else {}
     for branch in branches:
         found.update(branch.outcome)

@@ -43,7 +43,14 @@ def without_tmpfile():
 
 
 def become(uid, gid):
-    """Be another user from now on."""
+    """Be another user from now on: one who may not read where this Python lies, so what is needed is imported first."""
+    import grp
+    import pwd
+    import traceback
+
+    from contextree.parent import files
+
+    assert grp and pwd and traceback and files
     os.setgroups([])
     os.setegid(gid)
     os.seteuid(uid)
