@@ -16,7 +16,7 @@ from time import monotonic
 from contextree.core import calls as core_calls
 from contextree.core import process
 from contextree.core.mailbox import Mailbox
-from contextree.core.wire.errors import CallCancelled, CallTimeout, Closed, ContextreeError, ProtocolError, WouldBlockLoop
+from contextree.core.wire.errors import CallCancelled, CallTimeout, ContextDied, ContextreeError, ProtocolError, WouldBlockLoop
 from contextree.core.wire.frames import CALL, SERVICE
 from contextree.parent import calls
 
@@ -61,6 +61,14 @@ class Pipe:
         self.over = True
         self.inbox.close(error)
         self.wake()
+        if self.on_over is not None:
+            self.on_over()
+
+    on_over = None  # type: Any  # called when nothing more will come, on the loop thread
+
+    def stop(self) -> None:
+        """Who receives here gets Closed, once there is nothing left. Any thread."""
+        self.inbox.close()
 
     def wake(self) -> None:
         """There is room, or no need of any. Loop thread."""
@@ -142,6 +150,12 @@ class NearPipe(Pipe):
             raise ProtocolError("%s is not ready but says %.80r" % (self.name(), first))
         return first[1]
 
+    def tell(self, on_over: "Any") -> None:
+        """Call ``on_over`` when nothing more will come: on the loop thread, or here at once."""
+        self.on_over = on_over
+        if self.over:
+            on_over()
+
     def cancel(self) -> None:
         """Have the function there stop, unless it has ended. Idempotent."""
         self.channel.cancel()
@@ -159,7 +173,7 @@ running = set()  # far ends in this process
 def stop_all() -> None:
     """This process ends: so do the transfers here. Loop thread."""
     for pipe in list(running):
-        pipe.end(pipe.channel, Closed("%s was shut down" % pipe.channel.router.name))
+        pipe.end(pipe.channel, ContextDied("%s was shut down" % pipe.channel.router.name))
 
 
 process.after_fork.append(running.clear)
