@@ -16,7 +16,7 @@ from time import monotonic
 from contextree.core import calls as core_calls
 from contextree.core import process
 from contextree.core.mailbox import Mailbox
-from contextree.core.wire.errors import CallCancelled, CallTimeout, ContextreeError, ProtocolError, WouldBlockLoop
+from contextree.core.wire.errors import CallCancelled, CallTimeout, ContextDied, ContextreeError, ProtocolError, WouldBlockLoop
 from contextree.core.wire.frames import CALL, SERVICE
 from contextree.parent import calls
 
@@ -61,6 +61,14 @@ class Pipe:
         self.over = True
         self.inbox.close(error)
         self.wake()
+        if self.on_over is not None:
+            self.on_over()
+
+    on_over = None  # type: Any  # called when nothing more will come, on the loop thread
+
+    def stop(self) -> None:
+        """Who receives here gets Closed, once there is nothing left. Any thread."""
+        self.inbox.close()
 
     def wake(self) -> None:
         """There is room, or no need of any. Loop thread."""
@@ -142,6 +150,12 @@ class NearPipe(Pipe):
             raise ProtocolError("%s is not ready but says %.80r" % (self.name(), first))
         return first[1]
 
+    def tell(self, on_over: "Any") -> None:
+        """Call ``on_over`` when nothing more will come: on the loop thread, or here at once."""
+        self.on_over = on_over
+        if self.over:
+            on_over()
+
     def cancel(self) -> None:
         """Have the function there stop, unless it has ended. Idempotent."""
         self.channel.cancel()
@@ -153,11 +167,24 @@ class NearPipe(Pipe):
         self.cancel()
 
 
+running = set()  # far ends in this process
+
+
+def stop_all() -> None:
+    """This process ends: so do the transfers here. Loop thread."""
+    for pipe in list(running):
+        pipe.end(pipe.channel, ContextDied("%s was shut down" % pipe.channel.router.name))
+
+
+process.after_fork.append(running.clear)
+
+
 class FarPipe(Pipe):
-    """The other end, made by the function that runs there, from its own call."""
+    """The other end, made by the function that runs there, from its own call; to be used in a ``with`` block."""
 
     def __init__(self) -> None:
         Pipe.__init__(self)
+        running.add(self)
         self.call = call = core_calls.here.call
         self.channel = channel = call.channel
         channel.on_message = self.message
@@ -183,6 +210,12 @@ class FarPipe(Pipe):
         """``send``, or CallCancelled if the caller has gone."""
         if not self.send(message):
             raise CallCancelled("cancelled")
+
+    def __enter__(self) -> "FarPipe":
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        running.discard(self)
 
     def unpack(self, data):
         """The value of a message from above."""

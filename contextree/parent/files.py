@@ -11,11 +11,11 @@ it likes in the other: too much for a copy.
 from time import monotonic
 
 from contextree.core import calls as core_calls
-from contextree.core.wire.errors import UsageError
+from contextree.core.wire.errors import Closed, UsageError
 from contextree.parent.filepipe import FarPipe, NearPipe
 from contextree.parent.filesink import ObjectSink, PathSink, check
 from contextree.parent.filesource import ObjectSource, PathSource
-from contextree.parent.transfer import SMALL, Transferred, path_bytes, shown
+from contextree.parent.transfer import SMALL, Transferred, partial_of, path_bytes, result_of, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -97,13 +97,13 @@ def put(context, source: "Any", destination: "Any", options: dict, progress: "An
         with Meter(context.engine, progress, shown(path)) as tell:
             if reader.size is not None and reader.size <= SMALL and not options["resume"]:
                 with NearPipe(context, take_whole, path, there, list(reader.messages()), fin=True) as pipe:
-                    result = Transferred(*pipe.receive())
+                    result = result_of(pipe.receive())
                 if tell is not None:
                     tell(result.size, result.size)
                 return result
             with NearPipe(context, take, path, there) as pipe:
-                feed(pipe, reader, pipe.ready(), tell)
-                return Transferred(*pipe.receive())
+                feed(pipe, reader, partial_of(pipe.ready()), tell)
+                return result_of(pipe.receive())
     finally:
         reader.close()
 
@@ -121,14 +121,14 @@ def take_whole(path: bytes, options: dict, messages: list) -> list:
 
 def take(path: bytes, options: dict) -> list:
     """In the other context: put what comes on the channel of this call."""
-    pipe = FarPipe()
-    sink = PathSink(path, options)
-    try:
-        pipe.ready(list(sink.partial))
-        while not sink.done:
-            sink.take(pipe.receive())
-    finally:
-        sink.abort()
+    with FarPipe() as pipe:
+        sink = PathSink(path, options)
+        try:
+            pipe.ready(list(sink.partial))
+            while not sink.done:
+                sink.take(pipe.receive())
+        finally:
+            sink.abort()
     return list(sink.result())
 
 
@@ -157,19 +157,19 @@ def get(context, source: "Any", destination: "Any", options: dict, progress: "An
 
 def offer(path: bytes, options: dict) -> dict:
     """In the other context: send what lies at ``path`` on the channel of this call."""
-    pipe = FarPipe()
-    source = PathSource(path, options)
-    try:
-        partial = None
-        if options["resume"]:
-            pipe.ready()
-            partial = pipe.receive()
-        for message in source.messages(partial):
-            if type(message) is dict and message["is"] == "end":
-                break
-            pipe.give(message)
-    finally:
-        source.close()
+    with FarPipe() as pipe:
+        source = PathSource(path, options)
+        try:
+            partial = None
+            if options["resume"]:
+                pipe.ready()
+                partial = partial_of(pipe.receive())
+            for message in source.messages(partial):
+                if type(message) is dict and message["is"] == "end":
+                    break
+                pipe.give(message)
+        finally:
+            source.close()
     return {"is": "end"}
 
 
@@ -198,8 +198,8 @@ def copy(first, source: "Any", second, destination: "Any", options: dict, progre
         with NearPipe(there, carry_there, first.id, path, second.id, target, options, fin=True) as pipe:
             while True:
                 message = pipe.receive()
-                if len(message) == 3:
-                    return Transferred(*message)
+                if type(message) not in (list, tuple) or len(message) != 2:
+                    return result_of(message)
                 if tell is not None:
                     tell(*message)
 
@@ -224,7 +224,6 @@ def carry_there(first: int, path: bytes, second: int, target: bytes, options: di
     from contextree.parent.engine import engine_of
 
     engine = engine_of(core_calls.here.router)
-    pipe = FarPipe()
     told = monotonic()
 
     def tell(done, total):
@@ -233,7 +232,8 @@ def carry_there(first: int, path: bytes, second: int, target: bytes, options: di
             told = monotonic()
             pipe.give([done, total])
 
-    return list(carry(engine, engine.context(first), path, engine.context(second), target, options, tell))
+    with FarPipe() as pipe:
+        return list(carry(engine, engine.context(first), path, engine.context(second), target, options, tell))
 
 
 def carry_here(path: bytes, target: bytes, options: dict) -> list:
@@ -262,17 +262,23 @@ def carry(engine, first, path: bytes, second, target: bytes, options: dict, tell
         return get(first, path, target, options, tell)
     with NearPipe(second, take, target, options) as sink, \
             NearPipe(first, offer, path, options, fin=not options["resume"]) as source:
-        partial = sink.ready()
+        partial = partial_of(sink.ready())
         if options["resume"]:
             source.ready()
             source.send(list(partial), True)
+        sink.tell(source.stop)
         done = 0
         total = None
         while True:
-            message = source.receive()
+            try:
+                message = source.receive()
+            except Closed:
+                if not sink.over:
+                    raise
+                return result_of(sink.receive())
             over = type(message) not in (bytes, int) and check(message) == "end"
             if not sink.send(message, over) or over:
-                return sink.receive()
+                return result_of(sink.receive())
             if type(message) is dict and message["is"] == "file" and not message["path"]:
                 total = message["size"]
             done += message_size(message)

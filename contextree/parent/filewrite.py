@@ -16,6 +16,7 @@ from binascii import hexlify
 
 from contextree.core import process
 from contextree.core.wire.errors import UsageError
+from contextree.parent.filepipe import stop_all
 from contextree.parent.transfer import TransferError, prefix_hash, shown
 
 TYPE_CHECKING = False
@@ -39,6 +40,7 @@ def guard(owner: "Any") -> None:
 
         def later(tries=200, patience=PATIENCE):
             if live and patience:
+                stop_all()
                 child.broker.timer(0.01, later, tries, patience - 1)
             else:
                 leave(tries)

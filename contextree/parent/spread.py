@@ -6,7 +6,7 @@ Nothing is stored on the way. What becomes of each target is an outcome of its o
 
 Who is slow is waited for, so it sets the pace of all: nobody holds more than a few messages for it. Who takes nothing
 for ``stall`` seconds is given up, with all that is below it. Further down the wait is shorter, so that whoever hands on
-is not given up for the one that does not take.
+is not given up for the one that does not take. At the end, when all is sent, whoever still answers a ping is waited for.
 """
 
 from time import monotonic
@@ -17,7 +17,7 @@ from contextree.parent.calls import copied, make_error
 from contextree.parent.filepipe import FarPipe, NearPipe
 from contextree.parent.files import Meter, message_size, open_source, take
 from contextree.parent.filesink import PathSink
-from contextree.parent.transfer import Transferred, path_bytes, shown
+from contextree.parent.transfer import Transferred, path_bytes, result_of, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,8 +93,8 @@ class Branch:
                 pipe.ready(self.stall)
                 self.listens = True
                 self.free = monotonic()
-            # the others' waits are over before this one's begins, so a healthy one has room
-            if pipe.send(message, fin, max(1.0, self.stall - (monotonic() - self.free))):
+            # while another was waited for, this one had the same time to make room
+            if pipe.send(message, fin, max(0.01 * self.stall, self.stall - (monotonic() - self.free))):
                 self.free = monotonic()
             else:
                 self.finish()
@@ -114,25 +114,27 @@ class Branch:
         if self.outcome or self.pipe is None:
             return
         try:
-            result = self.pipe.receive(self.stall)
+            result = self.answer(self.pipe)
             if not self.node[2]:
-                self.outcome = {self.node[0]: numbers(result)}
+                self.outcome = {self.node[0]: list(result_of(result))}
             else:
                 self.outcome = outcomes(result, ids(self.node))
         except Exception as error:
             self.fail(self.given_up(error))
 
+    def answer(self, pipe):
+        """What it says of the end, which may take as long as its disk does, if only its loop is alive."""
+        while True:
+            try:
+                return pipe.receive(self.stall)
+            except CallTimeout:
+                pipe.left()
+                self.engine.context(self.node[0]).ping(self.stall)
+
     def cancel(self) -> None:
         """Give it up without a word."""
         if self.pipe is not None:
             self.pipe.cancel()
-
-
-def numbers(result: "Any") -> list:
-    """[files, size, resumed], checked."""
-    if type(result) not in (list, tuple) or [type(each) for each in result] != [int, int, int]:
-        raise ProtocolError("%.80r is not the result of a transfer" % (result,))
-    return list(result)
 
 
 def outcomes(result: "Any", wanted: "list[int]") -> "dict[int, Any]":
@@ -141,7 +143,7 @@ def outcomes(result: "Any", wanted: "list[int]") -> "dict[int, Any]":
     for row in result if type(result) in (list, tuple) else ():
         number, error, done = row if type(row) in (list, tuple) and len(row) == 3 else (None, None, None)
         if number in wanted:
-            found[number] = error if type(error) is bytes else numbers(done)
+            found[number] = error if type(error) is bytes else list(result_of(done))
     if set(found) != set(wanted):
         raise ProtocolError("%.80r are not the outcomes of contexts %r" % (result, wanted))
     return found
@@ -196,22 +198,22 @@ def relay(node: list, path: bytes, options: dict, stall: float) -> list:
     from contextree.parent.engine import engine_of
 
     engine = engine_of(core_calls.here.router)
-    pipe = FarPipe()
-    own = Own(path, options) if node[1] else None
-    branches = [Branch(engine, each, path, options, stall, None) for each in node[2]]
+    with FarPipe() as pipe:
+        own = Own(path, options) if node[1] else None
+        branches = [Branch(engine, each, path, options, stall, None) for each in node[2]]
 
-    def messages():
-        while True:
-            yield pipe.receive()
+        def messages():
+            while True:
+                yield pipe.receive()
 
-    try:
-        pipe.ready()
-        hand_on(messages(), branches, own)
-    finally:
-        if own is not None:
-            own.abort()
-        for branch in branches:
-            branch.cancel()
+        try:
+            pipe.ready()
+            hand_on(messages(), branches, own)
+        finally:
+            if own is not None:
+                own.abort()
+            for branch in branches:
+                branch.cancel()
     found = {node[0]: own.outcome} if own is not None else {}
     for branch in branches:
         found.update(branch.outcome)

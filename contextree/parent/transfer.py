@@ -23,7 +23,7 @@ import os
 from _struct import Struct
 from collections import namedtuple
 
-from contextree.core.wire.errors import UsageError, WorldError
+from contextree.core.wire.errors import ProtocolError, UsageError, WorldError
 from contextree.parent.calls import register_exception
 
 TYPE_CHECKING = False
@@ -60,6 +60,20 @@ class Transferred(namedtuple("Transferred", "files size resumed")):
     """
 
     __slots__ = ()
+
+
+def result_of(value: "Any") -> Transferred:
+    """The Transferred whose numbers a context has sent, checked."""
+    if type(value) not in (list, tuple) or [type(each) for each in value] != [int, int, int]:
+        raise ProtocolError("%.80r is not the result of a transfer" % (value,))
+    return Transferred(*value)
+
+
+def partial_of(value: "Any") -> "tuple[int, bytes]":
+    """What a context says that it has of a broken transfer, checked: size, hash."""
+    if type(value) not in (list, tuple) or [type(each) for each in value] != [int, bytes] or value[0] < 0:
+        raise ProtocolError("%.80r is no part of a file" % (value,))
+    return tuple(value)  # type: ignore[return-value]
 
 
 class Digest:
