@@ -416,4 +416,5 @@ def reaper(engine) -> Reaper:
     """The reaper of ``engine``, made when the first child is."""
     if engine.reaper is None:
         engine.reaper = Reaper(engine.broker)
+        engine.reaper.allow_blocking = engine.allow_blocking
     return engine.reaper

@@ -15,6 +15,7 @@ from contextree.core.wire.frames import BROKEN, TIMEOUT
 from contextree.core.wire.errors import (
     CallCancelled, CallTimeout, Closed, ContextreeError, ProtocolError, RemoteError, UsageError, WouldBlockLoop,
 )
+from contextree.parent import waits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -126,8 +127,8 @@ class Reply:
 
     __slots__ = ("waiter", "data", "error")
 
-    def __init__(self) -> None:
-        self.waiter = process.Waiter()
+    def __init__(self, engine: "Engine") -> None:
+        self.waiter = waits.waiter(engine)
         self.data = self.error = None  # type: Any
 
     def message(self, channel: "Channel", data: "Any", fin: bool, cost: int) -> None:
@@ -193,7 +194,7 @@ def wait_for_room(context: "Context", timeout: "float | None" = None) -> None:
     waiter = end = None
     while overfull(link, context.id):
         if waiter is None:
-            waiter, end = process.Waiter(), timeout is not None and monotonic() + timeout
+            waiter, end = waits.waiter(context.engine), timeout is not None and monotonic() + timeout
         elif end and monotonic() >= end:
             raise CallTimeout("%s took nothing of what is on its way to it within %s s" % (context.name, timeout))
         waiter.wait(0.005)
@@ -234,16 +235,18 @@ def ask(context: "Context", function: "Callable[..., Any]", args: "tuple[Any, ..
     engine = context.engine
     if process.get_ident() == engine.broker.thread:
         raise WouldBlockLoop("call() on the loop thread would wait for itself; use submit()")
+    reply = Reply(engine)
     timeout = time_limit(options)
     wait_for_room(context, timeout)
-    reply = Reply()
     channel = context.open_call(calls.CALL, function, args, kwargs, options, reply.message, reply.end)
     try:
         if not reply.waiter.wait(timeout):
             text = no_answer(context, function, timeout)
             channel.cancel(TIMEOUT, text)
             raise told(CallTimeout(text))
-    except KeyboardInterrupt:
+    except CallTimeout:
+        raise
+    except BaseException:  # Ctrl-C, or the greenlet was killed or timed out
         channel.cancel()
         raise
     if reply.data is None:
@@ -285,7 +288,7 @@ def submit(context: "Context", function: "Callable[..., Any]", args: "tuple[Any,
     engine = context.engine
     timeout = time_limit(options)
     wait_for_room(context, timeout)
-    future = CallFuture(engine)
+    future = (engine.future_class or CallFuture)(engine)
     future.channel = context.open_call(calls.CALL, function, args, kwargs, options, future.message, future.end,
                                        flush=False)
     if timeout is not None:
@@ -337,6 +340,7 @@ class Stream(Iterator[T]):
         if self.done:
             raise StopIteration
         self.engine.check_fork()
+        waits.check(self.engine)
         timeout = self.timeout
         if self.end is not None:
             left = max(self.end - monotonic(), 0)

@@ -6,7 +6,7 @@ from contextree.core.wire import values
 from contextree.core.wire.errors import CallTimeout, Closed, ContextDied, UsageError
 from contextree.core.wire.frames import CONTROL, MAIN, PICKLE, PICKLE5, PING, SERVICE, STREAM, frame
 from contextree.core.wire.routes import FULL_NAME, valid_name
-from contextree.parent import calls
+from contextree.parent import calls, waits
 from contextree.parent.grower import Grower
 from contextree.parent.pickling import pack_call, pack_value
 
@@ -197,7 +197,7 @@ class Context(Grower):
 
     def service(self, function: "Callable[..., T]", *args: object, timeout: "float | None" = None) -> "T":
         """Run a function of contextree itself there, on a thread of its own."""
-        reply = calls.Reply()
+        reply = calls.Reply(self.engine)
         channel = self.open_call(core_calls.CALL, function, args, {}, {}, reply.message, reply.end, service=SERVICE)
         try:
             if not reply.waiter.wait(timeout):
@@ -227,6 +227,8 @@ class Context(Grower):
     def _grow(self, plan: "Plan", options: "dict[str, Any]") -> "Context":
         from contextree.parent import control
 
+        if options.get("wait", True):
+            waits.check(self.engine)
         options, threads = self.check_plan(plan, options)
         if self.id == self.engine.core.id:
             number = control.grow_here(self.engine, plan, options).id
@@ -245,6 +247,7 @@ class Context(Grower):
         if self.id == engine.core.id:
             raise UsageError("a context cannot shut itself down")
         engine.check_fork()
+        waits.check(engine)
         info = engine.infos.get(self.id)
         if info is None:
             return
@@ -323,9 +326,12 @@ class Context(Grower):
 
     def ping(self, timeout: "float | None" = None) -> float:
         """Seconds to its loop thread and back, whatever its calls do."""
-        waiter = process.Waiter()
+        waiter = waits.waiter(self.engine)
         ping = self.begin_ping(waiter.wake)
-        return self.end_ping(ping, waiter.wait(timeout), timeout)
+        try:
+            return self.end_ping(ping, waiter.wait(timeout), timeout)
+        finally:
+            self.engine.core.pings.pop(ping[0], None)
 
     def begin_ping(self, wake: "Callable[[], object]") -> "tuple[tuple[int, int], float]":
         """The first half of ``ping``, for event loops: ``wake()`` is called when the answer is there, or will never be;
@@ -348,7 +354,6 @@ class Context(Grower):
         """The time that a ping took; raises CallTimeout where it was not ``answered`` within ``timeout``."""
         core = self.engine.core
         if not answered:
-            core.pings.pop(ping[0], None)
             raise CallTimeout("%s did not answer a ping within %s s" % (self.name, timeout))
         if self.id in self.engine.gone:
             raise self.engine.no_way(self.id)

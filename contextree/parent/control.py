@@ -3,7 +3,7 @@
 from contextree.core import calls as core_calls
 from contextree.core import process
 from contextree.core.wire.errors import CallCancelled, CallTimeout, ContextDied, UsageError
-from contextree.parent import boot, spawn, template
+from contextree.parent import boot, spawn, template, waits
 from contextree.parent.engine import engine_of
 
 FOREVER = 3e7  # a year
@@ -57,7 +57,7 @@ def end_if_cancelled(branch) -> None:
 
 def shutdown_here(engine, number, grace, patience) -> None:
     """End a direct child and wait until it is gone."""
-    waiter = process.Waiter()
+    waiter = waits.waiter(engine)
 
     def begin():
         branch = engine.children.get(number)

@@ -8,7 +8,7 @@ Its function is told; what it makes of that is its own business, unless the call
 from contextree.core import calls as core_calls
 from contextree.core import process
 from contextree.core.wire.errors import CallTimeout, UsageError
-from contextree.parent import calls
+from contextree.parent import calls, waits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class RunningCall:
 
     def wait_cancelled(self, timeout: "float | None" = None) -> bool:
         """Wait until the call is over: True; or for ``timeout`` seconds: False."""
-        waiter = process.Waiter()
+        waiter = waits.waiter()
         hook = waiter.wake
         if not self._watch(hook):
             return True

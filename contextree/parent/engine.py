@@ -15,7 +15,7 @@ from contextree.core.logs import LINE
 from contextree.core.mailbox import Mailbox
 from contextree.core.wire import values
 from contextree.core.wire.errors import CallTimeout, Closed, ForkedError, UsageError
-from contextree.parent import boot, ends
+from contextree.parent import boot, ends, waits
 from contextree.parent.context import Context
 from contextree.parent.importer import ModuleService
 from contextree.parent.loop import Loop
@@ -61,6 +61,9 @@ def search_path() -> list:
 class Engine(Routing):
     """What a context that is not the root has for its children."""
 
+    allow_blocking = False  # may its synchronous API wait on the thread of an event loop?
+    future_class = None  # type: Any  # of ``submit``, where it is not CallFuture
+
     def __init__(self, core, ids, bundle, decode=decode, trusted=True) -> None:
         Loop.upgrade(core.broker)
         Routing.__init__(self, core, ids, bundle, decode, trusted)
@@ -100,11 +103,14 @@ class Engine(Routing):
 
     def wait_gone(self, number, timeout):
         """Wait until a context of this subtree has ended; the error that says how."""
-        waiter = process.Waiter()
+        waiter = waits.waiter(self)
         leave = self.watch_gone(number, waiter)
-        if not waiter.wait(timeout):
+        try:
+            if not waiter.wait(timeout):
+                raise CallTimeout("%s has not ended within %s s" % (self.name_of(number), timeout))
+        except BaseException:
             leave()
-            raise CallTimeout("%s has not ended within %s s" % (self.name_of(number), timeout))
+            raise
         self.check_end(number)
         return self.no_way(number)
 

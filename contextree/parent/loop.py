@@ -53,7 +53,7 @@ class Loop(Broker):
         if process.get_ident() == self.thread and self.generation == process.generation:
             return function(*args)
         box = []  # type: list[tuple]
-        waiter = process.Waiter()
+        waiter = process.Waiter()  # the plain one: see parent.waits
 
         def run():
             try:
