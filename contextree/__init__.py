@@ -96,9 +96,8 @@ __all__ = [  # one a line: branches add to it
 
 
 def __getattr__(name: str) -> object:
-    """``contextree.aio`` and ``contextree.trio``, imported when they are first named: most programs have no use for
-    them."""
-    if name not in ("aio", "trio"):
+    """The doors for event loops, imported when they are first named: most programs have no use for them."""
+    if name not in ("aio", "trio", "gevent", "cothread"):
         raise AttributeError(f"module 'contextree' has no attribute {name!r}")
     from importlib import import_module
 

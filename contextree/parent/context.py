@@ -215,9 +215,9 @@ class Context(Grower, Runner, Mover):
     def _grow(self, plan: "Plan", options: "dict[str, Any]") -> "Context":
         from contextree.parent import control
 
-        options, threads = self.check_plan(plan, options)
         if options.get("wait", True):
             waits.check(self.engine)
+        options, threads = self.check_plan(plan, options)
         if self.id == self.engine.core.id:
             number = control.grow_here(self.engine, plan, options).id
         else:
@@ -317,13 +317,10 @@ class Context(Grower, Runner, Mover):
         """Seconds to its loop thread and back, whatever its calls do."""
         waiter = waits.waiter(self.engine)
         ping = self.begin_ping(waiter.wake)
-        answered = False
         try:
-            answered = waiter.wait(timeout)
+            return self.end_ping(ping, waiter.wait(timeout), timeout)
         finally:
-            if not answered:
-                self.engine.core.pings.pop(ping[0], None)
-        return self.end_ping(ping, answered, timeout)
+            self.engine.core.pings.pop(ping[0], None)
 
     def begin_ping(self, wake: "Callable[[], object]") -> "tuple[tuple[int, int], float]":
         """The first half of ``ping``, for event loops: ``wake()`` is called when the answer is there, or will never be;
@@ -346,7 +343,6 @@ class Context(Grower, Runner, Mover):
         """The time that a ping took; raises CallTimeout where it was not ``answered`` within ``timeout``."""
         core = self.engine.core
         if not answered:
-            core.pings.pop(ping[0], None)
             raise CallTimeout("%s did not answer a ping within %s s" % (self.name, timeout))
         if self.id in self.engine.gone:
             raise self.engine.no_way(self.id)
