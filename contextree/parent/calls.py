@@ -372,7 +372,8 @@ class Stream(Iterator[T]):
                 raise StopIteration from None
             self.done = True
             raise told(copied(error)) from None
-        self.done = fin
+        if fin:  # not else: another thread may have closed it
+            self.done = True
         if fin and not data:
             raise StopIteration
         try:
