@@ -11,16 +11,18 @@ from time import monotonic
 from contextree.core import calls, process
 from contextree.core.mailbox import Mailbox
 from contextree.core.wire import errors
-from contextree.core.wire.frames import BROKEN, TIMEOUT
+from contextree.core.wire.frames import BROKEN, CALL, STREAM, TIMEOUT
 from contextree.core.wire.errors import (
     CallCancelled, CallTimeout, Closed, ContextreeError, ProtocolError, RemoteError, UsageError, WouldBlockLoop,
 )
+from contextree.parent import waits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Iterator, TypeVar
 
     from contextree.core.router import Channel
+    from contextree.core.streams import Link
     from contextree.parent.context import Context
     from contextree.parent.engine import Engine
     from contextree.parent.future import CallFuture
@@ -125,8 +127,8 @@ class Reply:
 
     __slots__ = ("waiter", "data", "error")
 
-    def __init__(self) -> None:
-        self.waiter = process.Waiter()
+    def __init__(self, engine: "Engine") -> None:
+        self.waiter = waits.waiter(engine)
         self.data = self.error = None  # type: Any
 
     def message(self, channel: "Channel", data: "Any", fin: bool, cost: int) -> None:
@@ -166,7 +168,7 @@ def time_limit(options: "dict[str, Any]") -> "float | None":
     left = call.deadline - call.service.router.broker.clock()
     if left <= 0:
         raise told(CallTimeout("the time of the call that runs here is over, so it makes no other"))
-    return left if timeout is None or left < timeout else timeout
+    return left if timeout is None or left < timeout else timeout  # type: ignore[no-any-return]
 
 
 def milliseconds(timeout: "float | None") -> int:
@@ -213,14 +215,18 @@ def wait_for_room(context: "Context", timeout: "float | None" = None) -> None:
     link = context.engine.core.link_to(context.id)
     if link is None or process.get_ident() == context.engine.broker.thread:
         return
-    unsent = link.unsent
     waiter = end = None
-    while link.out.queued + unsent.get(context.id, 0) >= BACKLOG and not link.closed:
+    while overfull(link, context.id):
         if waiter is None:
-            waiter, end = process.Waiter(), timeout is not None and monotonic() + timeout
+            waiter, end = waits.waiter(context.engine), timeout is not None and monotonic() + timeout
         elif end and monotonic() >= end:
             raise CallTimeout("%s took nothing of what is on its way to it within %s s" % (context.name, timeout))
         waiter.wait(0.005)
+
+
+def overfull(link: "Link", number: int) -> bool:
+    """Whether who calls context ``number`` by ``link`` should wait a little. Any thread."""
+    return link.out.queued + link.unsent.get(number, 0) >= BACKLOG and not link.closed
 
 
 def waiting(engine: "Engine", wait: "Callable[..., T]", *args: "Any") -> "T":
@@ -253,16 +259,18 @@ def ask(context: "Context", function: "Callable[..., Any]", args: "tuple[Any, ..
     engine = context.engine
     if process.get_ident() == engine.broker.thread:
         raise WouldBlockLoop("call() on the loop thread would wait for itself; use submit()")
+    reply = Reply(engine)
     timeout = time_limit(options)
     wait_for_room(context, timeout)
-    reply = Reply()
     channel = context.open_call(calls.CALL, function, args, kwargs, options, reply.message, reply.end)
     try:
         if not reply.waiter.wait(timeout):
             text = no_answer(context, function, timeout)
             channel.cancel(TIMEOUT, text)
             raise told(CallTimeout(text))
-    except KeyboardInterrupt:
+    except CallTimeout:
+        raise
+    except BaseException:  # Ctrl-C, or the greenlet was killed or timed out
         channel.cancel()
         raise
     if reply.data is None:
@@ -304,7 +312,7 @@ def submit(context: "Context", function: "Callable[..., Any]", args: "tuple[Any,
     engine = context.engine
     timeout = time_limit(options)
     wait_for_room(context, timeout)
-    future = CallFuture(engine)
+    future = (engine.future_class or CallFuture)(engine)
     future.channel = context.open_call(calls.CALL, function, args, kwargs, options, future.message, future.end,
                                        flush=False)
     if timeout is not None:
@@ -324,14 +332,15 @@ class Stream(Iterator[T]):
 
     if not TYPE_CHECKING:
         @classmethod
-        def __class_getitem__(cls, item):  # ``Stream[int]`` is an annotation, nothing more
+        def __class_getitem__(cls, item: "Any") -> "Any":  # ``Stream[int]`` is an annotation, nothing more
             return cls
 
     def __init__(self, context: "Context", function: "Callable[..., Any]", args: "tuple[Any, ...]",
-                 kwargs: "dict[str, Any]", options: "dict[str, Any]") -> None:
+                 kwargs: "dict[str, Any]", options: "dict[str, Any]", packed: "Any" = None) -> None:
         self.engine = context.engine
         left = time_limit({})
-        wait_for_room(context, left)
+        if packed is None:  # else an event loop has seen to that
+            wait_for_room(context, left)
         self.timeout = options.get("timeout")
         self.end = None if left is None else monotonic() + left  # of the call that reads it here
         self.mailbox = mailbox = Mailbox()
@@ -345,7 +354,7 @@ class Stream(Iterator[T]):
         def end(channel: "Channel", error: "BaseException") -> None:
             mailbox.close(error)
 
-        self.channel = context.open_call(calls.STREAM, function, args, kwargs, options, message, end)
+        self.channel = context.open_call(calls.STREAM, function, args, kwargs, options, message, end, packed=packed)
         self.done = False
 
     def __iter__(self) -> "Stream[T]":
@@ -355,12 +364,13 @@ class Stream(Iterator[T]):
         if self.done:
             raise StopIteration
         self.engine.check_fork()
+        waits.check(self.engine)
         timeout = self.timeout
         if self.end is not None:
             left = max(self.end - monotonic(), 0)
             timeout = left if timeout is None else min(timeout, left)
         try:
-            data, fin, cost = waiting(self.engine, self.mailbox.get, timeout)
+            item = waiting(self.engine, self.mailbox.get, timeout)
         except CallTimeout as error:
             if self.end is not None and monotonic() >= self.end:
                 self.done = True
@@ -372,6 +382,11 @@ class Stream(Iterator[T]):
                 raise StopIteration from None
             self.done = True
             raise told(copied(error)) from None
+        return self.take(item)
+
+    def take(self, item: "tuple[Any, bool, int]") -> "T":
+        """The value of an item of ``mailbox``, or its exception raised; StopIteration at the end of the stream."""
+        data, fin, cost = item
         if fin:  # not else: another thread may have closed it
             self.done = True
         if fin and not data:

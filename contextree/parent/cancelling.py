@@ -38,7 +38,10 @@ from contextree.parent.router import current_router
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Callable, Iterator
+
+    from contextree.core.router import Channel
+    from contextree.parent.context import Context
 
 AGAIN = 0.002  # seconds until the loop looks again whether the function may be interrupted now
 FUNCTION, LOOP = "the function's thread", "the loop"  # who owns the end of a region
@@ -48,18 +51,19 @@ TEXT = "this call is over: its caller waits no longer"
 class Cancelled(CallCancelled):
     """As it is raised: by its class alone."""
 
-    def __init__(self, message=TEXT, **fields):
+    def __init__(self, message: str = TEXT, **fields: "Any") -> None:
         CallCancelled.__init__(self, message, **fields)
 
 
 class TimedOut(CallTimeout):
     """Likewise."""
 
-    def __init__(self, message=TEXT, **fields):
+    def __init__(self, message: str = TEXT, **fields: "Any") -> None:
         CallTimeout.__init__(self, message, **fields)
 
 
-def wrapped(how, kind, function, args):
+def wrapped(how: str, kind: int, function: "Callable[..., Any]",
+            args: "tuple[Any, ...]") -> "tuple[Any, tuple[Any, ...]]":
     """What the caller sends in the place of ``function`` and ``args``, for ``cancel=how``."""
     if how == "raise":
         return (raising_items if kind == STREAM else raising), (function,) + args
@@ -69,7 +73,7 @@ def wrapped(how, kind, function, args):
 # -- raise
 
 
-def raising(*args, **kwargs):
+def raising(*args: "Any", **kwargs: "Any") -> "Any":
     """Call ``args[0]`` with the others; what ends the call is raised in it."""
     region = Region(core_calls.here.call)
     try:
@@ -82,7 +86,7 @@ def raising(*args, **kwargs):
         region.close()  # once more: the exception, or Ctrl-C, may have cut the first one short
 
 
-def raising_items(*args, **kwargs):
+def raising_items(*args: "Any", **kwargs: "Any") -> "Any":
     """The same for a generator: each of its steps. What is async is cancelled as the task that it becomes."""
     items = raising(*args, **kwargs)
     return items if hasattr(items, "__aiter__") or hasattr(items, "__await__") else Steps(iter(items))
@@ -91,13 +95,13 @@ def raising_items(*args, **kwargs):
 class Steps:
     """An iterator, each of whose steps may be interrupted."""
 
-    def __init__(self, items) -> None:
+    def __init__(self, items: "Any") -> None:
         self.items = items
 
-    def __iter__(self):
+    def __iter__(self) -> "Steps":
         return self
 
-    def __next__(self):
+    def __next__(self) -> "Any":
         return raising(next, self.items)
 
     def close(self) -> None:
@@ -109,7 +113,7 @@ class Steps:
 class Region:
     """The time in which the function of ``call`` may be interrupted, on the thread that makes this."""
 
-    def __init__(self, call) -> None:
+    def __init__(self, call: "Any") -> None:
         self.call = call
         self.broker = call.service.router.broker
         self.thread = process.get_ident()
@@ -122,7 +126,7 @@ class Region:
 
     # -- the function's thread
 
-    def open(self, base) -> None:
+    def open(self, base: "Any") -> None:
         """From now on; ``base`` is the frame that calls the function. Raises what has ended the call already."""
         self.base = base
         if self.thread == self.call.service.main and _signal.getsignal(_signal.SIGURG) == _signal.SIG_DFL:
@@ -150,7 +154,7 @@ class Region:
                 return
             process.Waiter().wait(0.001)  # it is about to send it, or to give it up
 
-    def opened(self, channel) -> None:
+    def opened(self, channel: "Channel") -> None:
         """The function has opened ``channel``, for something that it may wait for."""
         if len(self.nested) >= 64:
             self.nested[:] = [each for each in self.nested if not (each.ended or each.over)]
@@ -195,7 +199,7 @@ class Region:
             del self.owner[None]
         self.broker.timer(AGAIN, self.interrupt)
 
-    def may(self, frame) -> bool:
+    def may(self, frame: "Any") -> bool:
         """Whether an exception in ``frame`` would hit the function alone."""
         base = self.base
         while frame is not None and frame is not base:
@@ -206,7 +210,7 @@ class Region:
         return frame is not None
 
 
-def _raise_at(frame, thread, raise_in, kind):
+def _raise_at(frame: "Any", thread: int, raise_in: "Any", kind: "type[BaseException]") -> bool:
     """Raise ``kind`` in ``thread`` if ``frame`` is what runs there at this moment. True: it was sent.
 
     ``list`` drives C functions alone, so no other thread runs between the look and the sending."""
@@ -215,7 +219,7 @@ def _raise_at(frame, thread, raise_in, kind):
     return bool(list(map(raise_in, compress((thread,), still), repeat(kind))))
 
 
-def _senders():
+def _senders() -> "tuple[Any, Any]":
     """(function that raises a class in a thread, function that takes back what was not raised yet)."""
     try:
         import ctypes
@@ -228,20 +232,20 @@ def _senders():
         raise UnsupportedPlatform("cancel='raise' needs CPython with ctypes, use 'kill': %s" % error) from None
 
 
-def _awake(number, frame):
+def _awake(number: int, frame: "Any") -> None:
     """The handler of SIGURG: it is enough that it runs."""
 
 
 # -- kill
 
 
-def alone(*args, **kwargs):
+def alone(*args: "Any", **kwargs: "Any") -> "Any":
     """Call ``args[0]`` with the others in a process forked for it, which ends with the call."""
     with Alone() as child:
         return child.call(*args, **kwargs)
 
 
-def alone_items(*args, **kwargs):
+def alone_items(*args: "Any", **kwargs: "Any") -> "Iterator[Any]":
     """The same for a generator."""
     with Alone() as child:
         for item in child.stream(*args, **kwargs):
@@ -256,13 +260,13 @@ class Alone:
         self.child = current_router().fork(name="call.{id}", wait=False)
         self.running.on_cancel(self.child.kill)
 
-    def __enter__(self):
+    def __enter__(self) -> "Context":
         return self.child
 
-    def __exit__(self, *exc_info):
+    def __exit__(self, *exc_info: object) -> None:
         engine = self.child.engine
 
-        def end():
+        def end() -> None:
             branch = engine.children.get(self.child.id)
             if branch is not None:
                 branch.shutdown(*((0.0, 0.0) if self.running.cancelled else (3.0, 2.0)))

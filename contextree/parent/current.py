@@ -8,11 +8,20 @@ Its function is told; what it makes of that is its own business, unless the call
 from contextree.core import calls as core_calls
 from contextree.core import process
 from contextree.core.wire.errors import CallTimeout, UsageError
-from contextree.parent import calls
+from contextree.parent import calls, waits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable
+    from typing import Any, Callable, TypeVar
+
+    from typing_extensions import ParamSpec
+
+    from contextree.core.calls import Call
+    from contextree.core.router import Channel
+    from contextree.parent.context import Context
+
+    P = ParamSpec("P")
+    T = TypeVar("T")
 
 LOOK = 5.0  # seconds after which it is seen at the latest that a call which had a deadline has ended
 
@@ -26,7 +35,7 @@ class RunningCall:
     True
     """
 
-    def __init__(self, call) -> None:
+    def __init__(self, call: "Call") -> None:
         self._call = call
         self._lock = process.allocate_rlock()
         self._hooks = []  # type: list[Callable[[], object]]
@@ -58,7 +67,7 @@ class RunningCall:
         return max(0.0, self._call.deadline - self._call.service.router.broker.clock())
 
     @property
-    def caller(self) -> "Any":
+    def caller(self) -> "Context":
         """The Context that made the call."""
         from contextree.parent.engine import engine_of
 
@@ -88,7 +97,7 @@ class RunningCall:
         """Wait until the call is over: True; or for ``timeout`` seconds: False."""
         if timeout is not None and timeout <= 0:
             return self.cancelled
-        waiter = process.Waiter()
+        waiter = waits.waiter()
         hook = waiter.wake
         if not self._watch(hook):
             return True
@@ -97,7 +106,7 @@ class RunningCall:
         finally:
             self._forget(hook)
 
-    def bind(self, function: "Callable[..., Any]") -> "Callable[..., Any]":
+    def bind(self, function: "Callable[P, T]") -> "Callable[P, T]":
         """``function``, made to run as a part of this call on whatever thread calls it: with its deadline for further
         calls, and its ``current_call()``.
 
@@ -110,7 +119,7 @@ class RunningCall:
         >>> web.call(both)
         [(1, True), (2, True)]
         """
-        def bound(*args, **kwargs):
+        def bound(*args: "Any", **kwargs: "Any") -> "Any":
             here = core_calls.here
             before = getattr(here, "call", None), getattr(here, "router", None)
             here.call, here.router = self._call, self._call.service.router
@@ -142,7 +151,7 @@ class RunningCall:
             return CallTimeout("the time of this call is over: its caller waits no longer")
         return calls.cancelled_by(error)
 
-    def _watch(self, hook):
+    def _watch(self, hook: "Callable[[], object]") -> bool:
         """Have ``hook()``, which must not block, called once when the call is over; False, and no call, if it is."""
         channel = self._call.channel
         with self._lock:
@@ -160,7 +169,7 @@ class RunningCall:
             self._call.service.router.broker.defer_nowait(self._look)
         return True
 
-    def _forget(self, hook):
+    def _forget(self, hook: "Callable[[], object]") -> None:
         with self._lock:
             if hook in self._hooks:
                 self._hooks.remove(hook)
@@ -168,12 +177,12 @@ class RunningCall:
         if idle:
             self._call.service.router.broker.defer_nowait(self._look)
 
-    def _ended(self, channel, error):
+    def _ended(self, channel: "Channel", error: BaseException) -> None:
         """The channel ended before the answer. Any thread."""
         self._call.ended(channel, error)
         self._over()
 
-    def _look(self):
+    def _look(self) -> None:
         """Is the time up? Loop thread. A call that has been answered is let go of soon."""
         if self._timer is not None:
             self._timer.cancel()
@@ -187,7 +196,7 @@ class RunningCall:
         else:
             self._over()
 
-    def _over(self):
+    def _over(self) -> None:
         with self._lock:
             hooks, self._hooks = self._hooks, []
         if not self._call.channel.sent_fin:
@@ -195,12 +204,12 @@ class RunningCall:
                 hook()
 
 
-def of(call) -> RunningCall:
+def of(call: "Call") -> RunningCall:
     """The RunningCall of a call of ``contextree.core.calls``."""
     shown = getattr(call, "shown", None)
     if shown is None:
         shown = call.__dict__.setdefault("shown", RunningCall(call))
-    return shown
+    return shown  # type: ignore[no-any-return]
 
 
 def current_call() -> RunningCall:
