@@ -45,7 +45,7 @@ def find() -> "Any":
         return None  # no loop here
 
 
-def heir(loop, coroutine):
+def heir(loop: "Any", coroutine: "Any") -> "Any":
     """A task that belongs to the same call as the one that makes it: for Python 3.6."""
     task = asyncio.Task(coroutine, loop=loop)
     call = find()

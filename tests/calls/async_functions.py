@@ -201,8 +201,8 @@ async def give(value):
 
 
 async def fork_and_use():
-    """From a task, and so from the loop's thread: a fork of this very process, whose loop is its own."""
-    child = contextree.current_router().fork(direct=True)
+    """While the loop runs: a fork of this very process, whose loop is its own."""
+    child = await asyncio.get_event_loop().run_in_executor(None, fork_direct)
     try:
         first = await asyncio.wrap_future(child.submit(call_outside))
         second = await asyncio.wrap_future(child.submit(add, 1, 2))
