@@ -136,7 +136,7 @@ def test_reference_has_every_public_name_and_no_other():
     assert named == set(contextree.__all__)
 
 
-@pytest.mark.parametrize("kind", [contextree.Router, contextree.Context, contextree.Stream])
+@pytest.mark.parametrize("kind", [contextree.Router, contextree.Context, contextree.Stream, contextree.Channel])
 def test_reference_has_every_method(kind):
     text = REFERENCE.read_text()
     for name in dir(kind):
@@ -145,7 +145,7 @@ def test_reference_has_every_method(kind):
             assert f".{name}(" in text or f".{name}`" in text, f"{kind.__name__}.{name}"
 
 
-INSIDE = {"open_call", "service", "message", "end"}  # public for the rest of contextree, not for its users
+INSIDE = {"open_call", "pack_value", "service", "message", "end"}  # for the rest of contextree, not for its users
 
 
 def test_reference_gives_signatures_as_they_are():

@@ -40,6 +40,31 @@ if TYPE_CHECKING:
     from typing import Dict, Optional, Sequence, Tuple, Union
 
     from _typeshed import StrPath
+    from typing_extensions import TypedDict
+
+    class Options(TypedDict, total=False):
+        """What ``plan`` takes beside the host, for who passes it on."""
+
+        user: Optional[str]
+        port: Union[None, int, str]
+        identity_file: Optional[StrPath]
+        password: Optional[str]
+        passphrase: Optional[str]
+        python: Union[str, Sequence[str]]
+        ssh_config: Optional[StrPath]
+        jump: Union[None, str, Sequence[str]]
+        host_keys: str
+        known_hosts: Optional[StrPath]
+        extra_args: Sequence[str]
+        ssh: Union[str, Sequence[str]]
+        connect_timeout: Union[float, Dict[str, float]]
+        keepalive: int
+        keepalive_count: int
+        compression: bool
+        forward_agent: bool
+        control_path: Optional[StrPath]
+        plain_prompts: bool
+        name: Optional[str]
 
 HOST_KEYS = {"strict": "yes", "accept-new": "accept-new", "off": "no"}
 

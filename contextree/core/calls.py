@@ -6,7 +6,7 @@ cannot keep a grandchild from starting. Whatever a function does (raises, exits,
 be sent) is the answer to that one call.
 
 A generator that is streamed gives its thread back while its reader has not taken what it made: it is put back into the
-mailbox when there is room.
+mailbox when there is room. What is to be awaited goes to an asyncio loop (``contextree.parent.coroutines``).
 
 The first byte of an answer says what follows: see the constants. Values go upward in the strict codec (wire/values.py),
 or as pickles where the asker said so, because it trusts this context.
@@ -82,6 +82,11 @@ class Call:
             del data
             result = function(*args, **kwargs)
             del function, args, kwargs
+            kind = type(result)
+            if hasattr(kind, "__await__") or (self.kind == STREAM and hasattr(kind, "__aiter__")):
+                from contextree.parent import coroutines
+
+                return coroutines.start(self, result)
             if self.kind == STREAM:
                 self.generator = iter(result)
                 return self.pump()

@@ -8,6 +8,8 @@ other end gets credit back.
 
 This router knows one link, the one to the parent, and trusts what comes on it. Frames for other contexts and frames
 from children are the business of ``engine`` (contextree.parent), which is only there in contexts that have children.
+
+Why this file is long: a channel and its router change each other's tables, and each module costs 100 bytes on the wire.
 """
 
 from _io import BytesIO
@@ -17,13 +19,13 @@ from itertools import count
 from contextree.core import process
 from contextree.core.process import loads
 from contextree.core.wire.errors import (
-    CallCancelled, Closed, ContextDied, ContextreeError, NotSendable, PeerError, ProtocolError, Refused,
+    CallCancelled, CallTimeout, Closed, ContextDied, ContextreeError, NotSendable, PeerError, ProtocolError, Refused,
 )
 from contextree.core.wire.flow import BUDGET, CREDIT_START, Receiving, growing
 from contextree.core.wire.frames import (
-    BROKEN, BULK, CALLS, CANCEL, CONTROL, CREDIT, DATA, DIED, FIN, GOAWAY, HEADER, IDS, LOG, LOGS, MAX_PAYLOAD, MORE,
-    NO_CHANNEL, NO_CONTEXT, NUMBER, OPEN, OPEN_HEAD, OPENER, PING, PONG, RAW, REFUSED, RESET, ROUTE_DEL,
-    SIZE, TOO_BIG, VERSION, frame,
+    BROKEN, BULK, CALLS, CANCEL, CHANNEL, CONTROL, CREDIT, DATA, DIED, FIN, GOAWAY, HEADER, IDS, LOG, LOGS, MAX_PAYLOAD,
+    MORE, NO_CHANNEL, NO_CONTEXT, NUMBER, OPEN, OPEN_HEAD, OPENER, PING, PONG, RAW, REFUSED, RESET, ROUTE_DEL,
+    SIZE, TIMEOUT, TOO_BIG, VERSION, frame,
 )
 
 TYPE_CHECKING = False
@@ -35,8 +37,9 @@ IDS_PAIR = Struct("!II")
 SMALL = 16384  # a message up to this travels in the class of calls, a larger one as bulk
 AHEAD = 1 << 18  # bytes that wait on a link for one context before who produces more for it waits too
 MAX_MESSAGE = 1 << 30
+EARLY = 10000  # channels for programs that wait for somebody here to ask for them
 ERRORS = {CANCEL: CallCancelled, NO_CHANNEL: PeerError, NO_CONTEXT: ContextDied, REFUSED: Refused, TOO_BIG: NotSendable,
-          DIED: ContextDied, BROKEN: ProtocolError}
+          DIED: ContextDied, BROKEN: ProtocolError, TIMEOUT: CallTimeout}
 
 
 class Channel:
@@ -44,7 +47,7 @@ class Channel:
 
     __slots__ = ("router", "peer", "number", "mine", "link", "credit", "out", "ringed", "first", "flow", "parts",
                  "size", "held", "waiting", "window", "on_message", "on_end", "on_room", "sent_fin", "got_fin", "ended",
-                 "pickles", "broken", "tag")
+                 "pickles", "broken")
 
     def __init__(self, router, peer, number, mine, link, credit, window=CREDIT_START):
         self.router = router
@@ -60,7 +63,7 @@ class Channel:
         self.flow = None  # a Receiving, once more than one frame comes in
         self.parts = None  # a BytesIO while a message of several frames comes in: it grows in place
         self.size = self.held = self.waiting = 0
-        self.on_message = self.on_end = self.on_room = self.ended = self.tag = None  # type: Any
+        self.on_message = self.on_end = self.on_room = self.ended = None  # type: Any
         self.broken = False  # the other end sent more than it had credit for
         self.pickles = False  # may what comes be unpickled?
 
@@ -249,10 +252,12 @@ class Router:
         self.engine = None  # type: Any  # contextree.parent's half, once there are children
         self.channels = {}
         self.grown = set()  # those with a larger window than the first
-        self.openers = {}
+        self.openers = {CHANNEL: self.arrived}
+        self.ends = {}  # token -> what is called with the other end of a channel for programs (parent.channel)
+        self.early = {}  # token -> [core's channel, options, message...] of those that nobody here has asked for yet
         self.numbers = count(1)
         self.max_message = MAX_MESSAGE
-        self.on_goaway = self.on_log = None  # type: Any
+        self.on_goaway = None  # type: Any
         self.pings = {}
         self.closed = None  # type: ContextreeError | None
         self.count = {"late": 0, "unknown": 0, "violations": 0, "opened": 0, "resets": 0}
@@ -379,6 +384,17 @@ class Router:
 
         channel.on_message = first
         return channel.receive(flags, view[OPEN_HEAD.size:])
+
+    def arrived(self, channel, options, threads, deadline, token, fin):
+        """A channel for programs. What comes is kept, as far as its credit goes, until one here asks for it."""
+        early = [channel, options]
+        channel.on_message = lambda *message: early.append(message)
+        if token in self.ends:
+            self.ends[token](early)
+        elif token in self.early or len(self.early) > EARLY:
+            channel.cancel(REFUSED, "nobody here asks for it")
+        else:
+            self.early[token] = early
 
     def refuse(self, link, dst, number, flags, code, text, src=None) -> None:
         """Answer a frame that cannot be delivered, so that its sender does not wait for ever."""

@@ -1,59 +1,39 @@
-"""Context handles, and the methods that grow the tree, the same for a router and for every context in it."""
+"""Context handles: calls into a context, facts about it, its end."""
 
-from contextree.connect import local as local_method
-from contextree.connect import ssh as ssh_method
 from contextree.core import calls as core_calls
 from contextree.core import process
+from contextree.core.wire import values
 from contextree.core.wire.errors import CallTimeout, Closed, ContextDied, UsageError
-from contextree.core.wire.frames import CONTROL, MAIN, PICKLE, PICKLE5, PING, SERVICE, frame
+from contextree.core.wire.frames import CONTROL, MAIN, PICKLE, PICKLE5, PING, SERVICE, STREAM, frame
 from contextree.core.wire.routes import FULL_NAME, valid_name
 from contextree.parent import calls
-from contextree.parent.pickling import pack_call
-from contextree.parent.template import fork_plan
+from contextree.parent.grower import Grower
+from contextree.parent.pickling import pack_call, pack_value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, AsyncIterable, Callable, Coroutine, Iterable, Sequence, TypeVar, overload
 
+    from typing_extensions import ParamSpec, TypedDict, Unpack
+
+    from contextree.connect.plan import Plan
+    from contextree.core.router import Channel as CoreChannel
+    from contextree.parent.channel import Channel
+    from contextree.parent.engine import Engine
+    from contextree.parent.future import CallFuture
+
+    P = ParamSpec("P")
+    T = TypeVar("T")
+
+    class CallOptions(TypedDict, total=False):
+        """What ``with_options`` takes."""
+
+        timeout: float | None
+        threads: int
+        cancel: str
+
+FOREVER = 4e6  # seconds: what OPEN has room for
 PICKLES = PICKLE | (PICKLE5 if core_calls.PROTOCOL == 5 else 0)  # what answers may be
-
-
-class Grower:
-    """``fork``, ``local``, ``ssh``: children of this context. Each blocks until the child is up and returns its
-    Context; each raises ConnectError (phase, command, status, last lines in its fields). From any thread but the
-    loop's.
-
-    Common to all of them: ``name`` (its part of the full name), ``via`` (the context whose child it becomes; this one
-    if not given), ``on_start`` (functions to run there before the first call), ``threads`` (how many calls may run
-    there at once; 0: one at a time, on the main thread)."""
-
-    engine = None  # type: Any  # that of the tree
-
-    def grow(self, plan, via=None, **options) -> "Context":
-        """Start a child by any ``contextree.connect.plan.Plan``: for connection methods of your own."""
-        return self._parent(via)._grow(plan, options)
-
-    def _parent(self, via) -> "Any":
-        """Where a child is to grow: ``via``, a Context or a Router of this tree, or here."""
-        if via is None:
-            return self
-        if not isinstance(via, Grower) or via.engine is not self.engine:
-            raise UsageError("via= wants a context of this tree, not %r" % (via,))
-        return via
-
-    def fork(self, direct: bool = False, name: "str | None" = None, via=None, **options) -> "Context":
-        """A forked child: from a clean template process, or (``direct``) of this very process with its memory.
-
-        ``direct`` is for the process that calls; other contexts fork from their template."""
-        return self._parent(via)._grow(fork_plan(name), dict(options, direct=direct))
-
-    def local(self, python=None, env=None, name: "str | None" = None, via=None, **options) -> "Context":
-        """A new interpreter on the machine of this context: ``python`` is its command, this interpreter by default."""
-        return self.grow(local_method.plan(python=python, env=env, name=name), via, **options)
-
-    def ssh(self, host: str, via=None, on_start=(), threads: int = 0, wait: bool = True, **options) -> "Context":
-        """An interpreter on ``host``, by the system's ssh. Options: see ``contextree.connect.ssh.plan``."""
-        return self.grow(ssh_method.plan(host, **options), via, on_start=on_start, threads=threads, wait=wait)
 
 
 class Context(Grower):
@@ -67,34 +47,43 @@ class Context(Grower):
     ('web', 'up')
     """
 
-    def __init__(self, engine, number: int, name: str) -> None:
+    def __init__(self, engine: "Engine", number: int, name: str) -> None:
         self.engine = engine
         self.id = number
         self.name = name
-        self.options = {}
-        self.shared = set()
+        self.options = {}  # type: dict[str, Any]
+        self.shared = set()  # type: set[str]
 
     def __repr__(self) -> str:
         return "<Context %d %s>" % (self.id, self.name)
 
-    def __eq__(self, other) -> bool:
+    def __eq__(self, other: object) -> bool:
         return isinstance(other, Context) and other.id == self.id and other.engine is self.engine
 
     def __hash__(self) -> int:
         return hash(self.id)
 
-    def __reduce__(self):
+    def __reduce__(self) -> "tuple[Any, ...]":
         return restore, (self.id, self.name)
 
     def __copy__(self) -> "Context":
         return self
 
-    def __deepcopy__(self, memo) -> "Context":
+    def __deepcopy__(self, memo: object) -> "Context":
         return self
 
     # -- calls
 
-    def call(self, __function, *args, **kwargs):
+    if TYPE_CHECKING:  # what a function returns there comes back here; of a coroutine function, what it is awaited for
+        @overload
+        def call(self, __function: "Callable[P, Coroutine[Any, Any, T]]", *args: "P.args", **kwargs: "P.kwargs") -> "T":
+            ...
+
+        @overload
+        def call(self, __function: "Callable[P, T]", *args: "P.args", **kwargs: "P.kwargs") -> "T":
+            ...
+
+    def call(self, __function: "Callable[..., Any]", *args: "Any", **kwargs: "Any") -> "Any":
         """Run ``function(*args, **kwargs)`` there and return its result.
 
         Exceptions are re-raised as themselves where they are builtin, registered, or this context is trusted, with a
@@ -102,44 +91,102 @@ class Context(Grower):
         of ``with_options``, NotSendable when something cannot be sent."""
         return calls.call(self, __function, args, kwargs, self.options)
 
-    def submit(self, __function, *args, **kwargs):
+    if TYPE_CHECKING:
+        @overload
+        def submit(self, __function: "Callable[P, Coroutine[Any, Any, T]]", *args: "P.args",
+                   **kwargs: "P.kwargs") -> "CallFuture[T]":
+            ...
+
+        @overload
+        def submit(self, __function: "Callable[P, T]", *args: "P.args", **kwargs: "P.kwargs") -> "CallFuture[T]":
+            ...
+
+    def submit(self, __function: "Callable[..., Any]", *args: "Any", **kwargs: "Any") -> "CallFuture[Any]":
         """As ``call``, without waiting: a ``concurrent.futures.Future``."""
         return calls.submit(self, __function, args, kwargs, self.options)
 
-    def stream(self, __function, *args, **kwargs) -> calls.Stream:
+    if TYPE_CHECKING:
+        @overload
+        def stream(self, __function: "Callable[P, Iterable[T]]", *args: "P.args",
+                   **kwargs: "P.kwargs") -> "calls.Stream[T]":
+            ...
+
+        @overload
+        def stream(self, __function: "Callable[P, AsyncIterable[T]]", *args: "P.args",
+                   **kwargs: "P.kwargs") -> "calls.Stream[T]":
+            ...
+
+    def stream(self, __function: "Callable[..., Any]", *args: "Any", **kwargs: "Any") -> "calls.Stream[Any]":
         """Iterate here over what ``function(*args, **kwargs)`` yields there; it waits while we do not take."""
         return calls.Stream(self, __function, args, kwargs, self.options)
 
-    def with_options(self, **options) -> "Context":
-        """The same context with other options for its calls: ``timeout`` in seconds for each, ``threads``: run them
-        there on a pool of up to as many threads instead of one by one on its main thread. What is not given stays as it
-        is."""
+    def channel(self) -> "Channel":
+        """A two-way channel with its far end in this context, where it arrives as an argument of a call.
+
+        Costs no round trip: it is opened when it is first used here. Passed unused to a third context, it is that one
+        which talks with this one (siblings by ``Router.grant``)."""
+        from contextree.parent import channel
+
+        info = self.engine.infos.get(self.id)
+        protocol = 5 if info is None or tuple(info.facts.get("version", ())) >= (3, 8) else 4
+        return channel.make(self.engine.core, self.id, protocol, timeout=self.options.get("timeout"))
+
+    def with_options(self, **options: "Unpack[CallOptions]") -> "Context":
+        """The same context with other options for its calls: ``timeout`` in seconds for each (for a stream: for each
+        item). ``threads``: run them there on a pool of up to as many threads instead of one by one on its main thread.
+        ``cancel``: what the end of a call by cancel or timeout does to its function: ``"tell"`` (the default: see
+        ``current_call``), ``"raise"`` CallCancelled or CallTimeout in it, ``"kill"`` the process, forked for it alone,
+        that it runs in. What is not given stays as it is."""
         for name in options:
-            if name not in ("timeout", "threads"):
-                raise TypeError("with_options() has no option %r; there are timeout and threads" % name)
+            if name not in ("timeout", "threads", "cancel"):
+                raise TypeError("with_options() has no option %r; there are timeout, threads and cancel" % name)
+        if options.get("cancel", "tell") not in ("tell", "raise", "kill"):
+            raise UsageError("cancel= wants 'tell', 'raise' or 'kill', not %r" % (options["cancel"],))
         twin = Context(self.engine, self.id, self.name)
         twin.shared = self.shared
         twin.options = dict(self.options, **options)
         return twin
 
-    def open_call(self, kind, function, args, kwargs, options, message, end, flush=True, service=0):
+    def open_call(self, kind: int, function: "Callable[..., Any]", args: "tuple[Any, ...]", kwargs: "dict[str, Any]",
+                  options: "dict[str, Any]", message: "Callable[..., object]", end: "Callable[..., object]",
+                  flush: bool = True, service: int = 0) -> "CoreChannel":
         """Open a channel for a call; the modules that it needs are shared first."""
         engine = self.engine
         engine.check_fork()
         info = engine.infos.get(self.id)
         version = info and info.facts.get("version")
         by_name = (info and info.facts.get("main")) or engine.main_by_name
+        # the timeout of a stream is for each of its items; what contextree itself does is needed to clean up, too
+        timeout = None if service else calls.time_limit({} if kind == STREAM else options)
+        running = calls.running()
+        how = options.get("cancel", "tell")
+        if how != "tell":
+            from contextree.parent import cancelling
+
+            function, args = cancelling.wrapped(how, kind, function, args)
         data, flags, modules = pack_call(function, args, kwargs, version, by_name)
         if modules and not modules <= self.shared:
             engine.share(self, modules, flags & MAIN)
         trusted = self.id in engine.above or (info is not None and info.trusted)
-        timeout = options.get("timeout")
-        return engine.core.open(self.id, kind, data, flags | service | (PICKLES if trusted else 0),
-                                options.get("threads") or 0,
-                                max(1, int(timeout * 1000)) if timeout else 0, True, on_message=message, on_end=end,
-                                flush=flush, pickles=trusted)
+        channel = engine.core.open(self.id, kind, data, flags | service | (PICKLES if trusted else 0),
+                                   options.get("threads") or 0,
+                                   max(1, int(min(timeout, FOREVER) * 1000)) if timeout else 0, True,
+                                   on_message=message, on_end=end, flush=flush, pickles=trusted)
+        if running is not None and not service:
+            calls.opened(running, channel)
+        return channel
 
-    def service(self, function, *args, timeout=None):
+    def pack_value(self, value):
+        """Encode a value for this context, which is below us; the modules that it needs are shared first."""
+        engine = self.engine
+        info = engine.infos.get(self.id)
+        by_name = (info and info.facts.get("main")) or engine.main_by_name
+        data, flags, modules = pack_value(value, info and info.facts.get("version"), by_name)
+        if modules and not modules <= self.shared:
+            engine.share(self, modules, flags & MAIN)
+        return data
+
+    def service(self, function: "Callable[..., T]", *args: object, timeout: "float | None" = None) -> "T":
         """Run a function of contextree itself there, on a thread of its own."""
         reply = calls.Reply()
         channel = self.open_call(core_calls.CALL, function, args, {}, {}, reply.message, reply.end, service=SERVICE)
@@ -148,11 +195,11 @@ class Context(Grower):
             raise CallTimeout("%s did not answer within %s s" % (self.name, timeout))
         if reply.data is None:
             raise calls.copied(reply.error)
-        return calls.unpack(self.engine, channel.pickles, reply.data)
+        return calls.unpack(self.engine, channel.pickles, reply.data, channel.peer)
 
     # -- growing and ending
 
-    def _grow(self, plan, options):
+    def _grow(self, plan: "Plan", options: "dict[str, Any]") -> "Context":
         self.engine.check_fork()
         from contextree.parent import control
 
@@ -236,7 +283,7 @@ class Context(Grower):
         return "died" if self.id in self.engine.gone else "up"
 
     @property
-    def facts(self) -> dict:
+    def facts(self) -> "dict[str, Any]":
         """What it said of itself: pid, version, executable, uid, platform, method, started (seconds until it was
         up)."""
         info = self.engine.infos.get(self.id)
@@ -292,7 +339,7 @@ class Context(Grower):
     def __enter__(self) -> "Context":
         return self
 
-    def __exit__(self, *exc_info) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.shutdown()
 
 
@@ -310,3 +357,15 @@ def restore(number: int, name: str) -> Context:
     if context.name != name:  # names are given once, and are the same everywhere
         raise UsageError("<Context %d %s> is of another tree: here %d is %s" % (number, name, number, context.name))
     return context
+
+
+def restore_plain(plain) -> Context:
+    """``restore`` for what came as plain data: a context that is known here already, by its true name."""
+    number, name = plain
+    engine = core_calls.here.router.engine
+    if number not in engine.infos and number not in engine.gone and number != engine.core.id:
+        raise UsageError("a context %.40r that is not known here" % (number,))
+    return restore(number, str(name))
+
+
+values.register(Context, "contextree.Context", lambda context: [context.id, context.name], restore_plain)

@@ -40,18 +40,59 @@ from contextree.core.wire.errors import (
 from contextree.core.wire.values import register as register_type
 from contextree.parent import router as _router
 from contextree.parent.calls import Stream, register_exception
+from contextree.parent.channel import Channel, select
 from contextree.parent.context import Context
+from contextree.parent.current import RunningCall, current_call
 from contextree.parent.router import current_router
-from contextree.parent.service import Service, current_caller, expose
+from contextree.parent.service import Service, expose
 
 __all__ = [
-    "CallFuture", "Client", "Invitation", "Listener", "join",  # noqa: F822  see LAZY
-    "AuthenticationError", "CallCancelled", "CallTimeout", "Closed", "ConnectError", "ConnectTimeout", "Context",
-    "ContextDied", "ContextreeError", "DecodeError", "ForkedError", "HostKeyError", "InternalError", "NotOurChild",
-    "NotSendable", "Overflow", "PeerError", "Plan", "ProcessExited", "ProtocolError", "Refused", "RemoteError",
-    "Router", "Secret", "Service", "Stream", "UncleanExit", "UnsupportedPlatform", "UsageError", "VersionError",
-    "WorldError", "WouldBlockLoop", "WrongThread", "current_caller", "current_router", "expose", "register_exception",
+    "AuthenticationError",
+    "CallCancelled",
+    "CallFuture",  # noqa: F822  see below
+    "CallTimeout",
+    "Channel",
+    "Client",  # noqa: F822
+    "Closed",
+    "ConnectError",
+    "ConnectTimeout",
+    "Context",
+    "ContextDied",
+    "ContextreeError",
+    "DecodeError",
+    "ForkedError",
+    "HostKeyError",
+    "InternalError",
+    "Invitation",  # noqa: F822
+    "Listener",  # noqa: F822
+    "NotOurChild",
+    "NotSendable",
+    "Overflow",
+    "PeerError",
+    "Plan",
+    "ProcessExited",
+    "ProtocolError",
+    "Refused",
+    "RemoteError",
+    "Router",
+    "RunningCall",
+    "Secret",
+    "Service",
+    "Stream",
+    "UncleanExit",
+    "UnsupportedPlatform",
+    "UsageError",
+    "VersionError",
+    "WorldError",
+    "WouldBlockLoop",
+    "WrongThread",
+    "current_call",
+    "current_router",
+    "expose",
+    "join",  # noqa: F822
+    "register_exception",
     "register_type",
+    "select",
 ]
 LAZY = {"CallFuture": "future", "Client": "join", "Invitation": "listen", "Listener": "listen", "join": "join"}
 

@@ -13,13 +13,22 @@ except ImportError:  # Debian's python3-minimal has none: such a context can gro
     futures = None  # type: ignore[assignment]
 
 from contextree.core import process
-from contextree.core.wire.errors import UnsupportedPlatform, WouldBlockLoop
-from contextree.core.wire.frames import BROKEN
-from contextree.parent.calls import unpack
+from contextree.core.wire.errors import CallTimeout, UnsupportedPlatform, WouldBlockLoop
+from contextree.core.wire.frames import BROKEN, TIMEOUT
+from contextree.parent.calls import told, unpack, waiting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from concurrent.futures import Future
+    from typing import Any, TypeVar
+
+    from contextree.core.router import Channel
+    from contextree.parent.engine import Engine
+
+    T = TypeVar("T")
+else:
+    T = None
+    Future = {T: futures.Future if futures else object}
 
 making = process.allocate_lock()
 
@@ -32,7 +41,7 @@ def _forked() -> None:
 process.after_fork.append(_forked)
 
 
-class CallFuture(futures.Future if futures else object):  # type: ignore[misc]  # not where there are none
+class CallFuture(Future[T]):
     """The Future of one call. ``cancel`` also tells the other end: what has not started there will not.
 
     >>> future = web.submit(pow, 2, 10)
@@ -43,25 +52,27 @@ class CallFuture(futures.Future if futures else object):  # type: ignore[misc]  
     or has callbacks; so they are made when somebody first needs them. ``making`` guards that, and the end of those
     without."""
 
-    _state = futures and futures._base.PENDING
+    _state = futures and futures._base.PENDING  # type: Any
     _result = _exception = channel = _raw = _made = _timer = _own = None  # type: Any
 
-    def __init__(self, engine) -> None:
+    def __init__(self, engine: "Engine") -> None:
         if futures is None:
             raise UnsupportedPlatform("submit() needs concurrent.futures, which the Python of %s does not have: "
                                       "use call()" % engine.core.name)
         self.engine = engine
 
-    @property
-    def _condition(self):
+    def _get_condition(self) -> "threading.Condition":
         with making:
             if self._own is None:
                 self._waiters = []
                 self._done_callbacks = []
                 self._own = threading.Condition()
-            return self._own
+            return self._own  # type: ignore[no-any-return]  # made above
 
-    def message(self, channel, data, fin, cost):
+    if not TYPE_CHECKING:  # an attribute in concurrent.futures
+        _condition = property(_get_condition)
+
+    def message(self, channel: "Channel", data: "Any", fin: bool, cost: int) -> None:
         """The answer came. Loop thread."""
         if self._raw is None:
             self._raw = data
@@ -69,22 +80,22 @@ class CallFuture(futures.Future if futures else object):  # type: ignore[misc]  
         if not fin:
             channel.cancel(BROKEN, "an answer is one message")
 
-    def end(self, channel, error):
+    def end(self, channel: "Channel | None", error: "BaseException") -> None:
         """No answer will come."""
         if self._raw is None and self._made is None:
             self._made = None, error
             self._finish()
 
-    def limit(self, timeout, error) -> None:
-        """Wait no longer than ``timeout`` seconds from now. Loop thread."""
+    def limit(self, timeout: float, text: str) -> None:
+        """Wait no longer than ``timeout`` seconds from now; ``text`` is that of the CallTimeout. Loop thread."""
         if self._raw is None and self._made is None:
-            self._timer = self.engine.broker.timer(timeout, self._expire, error)
+            self._timer = self.engine.broker.timer(timeout, self._expire, text)
 
-    def _expire(self, error):
-        self.end(None, error)
-        self.channel.cancel()
+    def _expire(self, text: str) -> None:
+        self.end(None, CallTimeout(text))
+        self.channel.cancel(TIMEOUT, text)
 
-    def _finish(self):
+    def _finish(self) -> None:
         if self._timer:
             self._timer.cancel()
         with making:
@@ -100,39 +111,39 @@ class CallFuture(futures.Future if futures else object):  # type: ignore[misc]  
             self._own.notify_all()
             callbacks = self._done_callbacks
         if callbacks:
-            self.engine.later(self._invoke_callbacks)
+            self.engine.later(self._invoke_callbacks)  # type: ignore[attr-defined]  # typeshed hides it
 
-    def _make(self):
+    def _make(self) -> "tuple[Any, BaseException | None]":
         if self._made is None:
             try:
-                self._made = unpack(self.engine, self.channel.pickles, self._raw), None
+                self._made = unpack(self.engine, self.channel.pickles, self._raw, self.channel.peer), None
             except BaseException as error:
                 self._made = None, error
             self._raw = b""
         return self._made
 
-    def result(self, timeout=None):
+    def result(self, timeout: "float | None" = None) -> "T":
         """The value, or the exception raised; waits up to ``timeout`` seconds, then raises TimeoutError."""
         self._wait(timeout)
         value, error = self._make()
         if error is not None:
             try:
-                raise error
+                raise told(error)
             finally:
                 self = None  # type: ignore[assignment]  # noqa: PLW0642  no cycle with the traceback
-        return value
+        return value  # type: ignore[no-any-return]  # a T
 
-    def exception(self, timeout=None):
+    def exception(self, timeout: "float | None" = None) -> "BaseException | None":
         """The exception, or None."""
         self._wait(timeout)
         return self._make()[1]
 
-    def _wait(self, timeout):
+    def _wait(self, timeout: "float | None") -> None:
         if self._state != futures._base.FINISHED:
             self.engine.check_fork()
             if process.get_ident() == self.engine.broker.thread:
                 raise WouldBlockLoop("result() on the loop thread would wait for itself")
-            futures.Future.exception(self, timeout)
+            waiting(self.engine, futures.Future.exception, self, timeout)
 
     def cancel(self) -> bool:
         """Give the answer up: True unless it is there already. The function there is told, not killed."""
@@ -148,7 +159,7 @@ class CallFuture(futures.Future if futures else object):  # type: ignore[misc]  
                 fresh = False
         if fresh:
             self.set_running_or_notify_cancel()  # nobody else would tell wait() and as_completed()
-            self._invoke_callbacks()
+            self._invoke_callbacks()  # type: ignore[attr-defined]  # as above
         if self.channel is not None:
             self.channel.cancel()
         return True

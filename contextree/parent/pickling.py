@@ -9,7 +9,7 @@ import sys
 from importlib import import_module
 from types import BuiltinFunctionType, FunctionType, ModuleType
 
-from contextree.core.calls import LENGTH, PROTOCOL
+from contextree.core.calls import LENGTH, PROTOCOL, unpack
 from contextree.core.process import dumps, loads
 from contextree.core.wire.errors import NotSendable
 from contextree.core.wire.frames import MAIN, NUMBER
@@ -190,17 +190,22 @@ def pack_call(function, args, kwargs, version, main_by_name):
                 return list(parts), head[1], head[2]
             data = dumps((args, kwargs), 4)
             return head[0] + data if len(data) < 65536 else [head[0], data], head[1], head[2]
-    protocol = PROTOCOL if version and tuple(version) >= (3, 8) else 4
-    buffers = []
-    file = io.BytesIO()
     try:
-        file.write(b"\1")
-        pickler = CallPickler(file, protocol, buffers.append if protocol == 5 else None, main_by_name, version)
-        pickler.dump((function, args, kwargs))
+        return pack((function, args, kwargs), version, main_by_name)
     except NotSendable:
         raise
     except Exception as error:
         raise failure(function, args, kwargs, error) from error
+
+
+def pack(value, version, main_by_name):
+    """Encode any value: (bytes or buffers, options, names of modules)."""
+    protocol = PROTOCOL if version and tuple(version) >= (3, 8) else 4
+    buffers = []
+    file = io.BytesIO()
+    file.write(b"\1")
+    pickler = CallPickler(file, protocol, buffers.append if protocol == 5 else None, main_by_name, version)
+    pickler.dump(value)
     data = file.getvalue()
     options = MAIN if pickler.needs_main else 0
     if not buffers:
@@ -208,6 +213,39 @@ def pack_call(function, args, kwargs, version, main_by_name):
     raw = [memoryview(data)[1:]] + [buffer.raw() for buffer in buffers]
     head = b"\3" + NUMBER.pack(len(raw) - 1) + b"".join(LENGTH.pack(part.nbytes) for part in raw)
     return [head] + raw, options, pickler.modules
+
+
+def pack_value(value, version, main_by_name):
+    """Encode one value of a channel, as ``pack_call`` does a call. Raises NotSendable."""
+    if type(value) in SCALARS or PROTOCOL < 5:
+        return b"\1" + dumps(value, 4), 0, ()
+    try:
+        data, options, modules = pack(value, version, main_by_name)
+    except NotSendable:
+        raise
+    except Exception as error:
+        raise NotSendable("%s cannot be sent: %s: %s" % (type(value).__name__, type(error).__name__, error)) from error
+    if options & MAIN:
+        data = b"\1" + dumps(NeedsMain(data if type(data) is bytes else b"".join(data)), 4)
+    return data, options, modules
+
+
+class NeedsMain:
+    """A message that can only be read where the master's ``__main__`` is loaded; it becomes its value there."""
+
+    def __init__(self, data) -> None:
+        self.data = data
+
+    def __reduce__(self):
+        return unpack_with_main, (self.data,)
+
+
+def unpack_with_main(data):
+    """The value of a ``NeedsMain``."""
+    from contextree.core import main
+
+    main.child.importer.load_main()
+    return unpack(data)
 
 
 def pack_old(function, args, kwargs):

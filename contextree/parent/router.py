@@ -2,7 +2,12 @@
 
 from contextree.core import calls as core_calls
 from contextree.core.wire.errors import UsageError
-from contextree.parent.context import Context, Grower
+from contextree.parent.context import Context
+from contextree.parent.grower import Grower
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contextree.parent.channel import Channel
 
 
 class Router(Grower):
@@ -117,6 +122,15 @@ class Router(Grower):
             number = self.engine.infos[number].parent
             path.insert(0, number)
         return path
+
+    def channel(self, timeout: "float | None" = None) -> "Channel":
+        """A two-way channel with its far end in this context: pass it to a call, which can talk with us by it.
+
+        ``timeout``: seconds that ``send`` and ``receive`` wait here when they are not told."""
+        from contextree.parent import channel
+
+        self.engine.check_fork()
+        return channel.make(self.engine.core, self.id, core_calls.PROTOCOL, timeout=timeout)
 
     def tree(self) -> str:
         """The tree as text: names, ids, pids, how each was reached, state, Python, seconds to start, round trip,

@@ -2,8 +2,9 @@
 
 Everything that comes from a child is hostile. Its authority is that of the link it came in on: its source must be a
 context whose route is that link; it may answer channels that were opened to it, log, report its own subtree, ask its
-direct parent for modules and ids, and open channels to contexts for which a grant says so. All else is counted,
-dropped, and answered only where a sender would wait for ever. Who keeps breaking the rules is disconnected.
+direct parent for modules and ids, open channels to contexts for which a grant says so, and be the other end of a
+program's channel whose token it knows. All else is counted, dropped, and answered only where a sender would wait for
+ever. Who keeps breaking the rules is disconnected.
 
 Frames are forwarded as they come, never reassembled. What is forwarded waits in the queue of the outgoing link; up to
 ``RELAY`` bytes of it are acknowledged to the incoming link at once, so that a child that does not read holds up nobody
@@ -16,7 +17,8 @@ from collections import deque
 
 from contextree.core.wire.flow import CONTROL_LIMIT
 from contextree.core.wire.frames import (
-    BROKEN, BULK, CALLS, CONTROL, CREDIT, DATA, GOAWAY, IDS, LOG, LOGS, MODULES, MORE, NO_CONTEXT, OPEN, OPEN_HEAD,
+    BROKEN, BULK, CALLS, CHANNEL, CONTROL, CREDIT, DATA, GOAWAY, IDS, LOG, LOGS, MODULES, MORE,
+    NO_CONTEXT, OPEN, OPEN_HEAD,
     OPENER, PING, PONG, REFUSED, RESET, RESOURCE, ROUTE_ADD, ROUTE_DEL, SIZE,
 )
 from contextree.parent.reports import Subtree
@@ -146,7 +148,8 @@ class Routing(Subtree):
         what = 0
         if kind == OPEN:
             what = view[0] if len(view) >= OPEN_HEAD.size else 0
-            if not (what in UPWARD and src == link.peer and link.rights is None):
+            if (not (what in UPWARD and src == link.peer and link.rights is None)
+                    and not (what == CHANNEL and bytes(view[OPEN_HEAD.size:]) in core.ends)):
                 if not self.granted(kind, src, core.id, use_of(kind, view)):
                     return self.refuse(link, kind, flags, number, core.id, src)
                 if what in USES:  # an honest caller may be fast: it waits for the pool, and is told when that is full

@@ -32,7 +32,7 @@ CALL, STREAM, CHANNEL, MODULES, RESOURCE, SHARE = 1, 2, 3, 4, 5, 6  # what is op
 PICKLE, MAIN, SERVICE, PICKLE5 = 1, 2, 4, 8
 
 # why a channel was reset; the text follows
-CANCEL, NO_CHANNEL, NO_CONTEXT, REFUSED, TOO_BIG, DIED, BROKEN = 0, 1, 2, 3, 4, 5, 6
+CANCEL, NO_CHANNEL, NO_CONTEXT, REFUSED, TOO_BIG, DIED, BROKEN, TIMEOUT = 0, 1, 2, 3, 4, 5, 6, 7
 
 NUMBER = Struct("!I")
 
