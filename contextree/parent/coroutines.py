@@ -85,9 +85,10 @@ class Tasks:
 
     def submit(self, call, awaitable) -> None:
         """Have it run. Any thread. Closed when the context is about to end."""
-        if self.ending:
-            raise Closed("%s is about to end" % self.service.router.name)
-        self.loop.call_soon_threadsafe(self.begin, call, awaitable)
+        with self.service.work.lock:  # what is handed over before the end is there when ``finish`` looks
+            if self.ending:
+                raise Closed("%s is about to end" % self.service.router.name)
+            self.loop.call_soon_threadsafe(self.begin, call, awaitable)
 
     def thread(self) -> None:
         """Run the loop until the context ends."""
@@ -114,11 +115,13 @@ class Tasks:
         """Cancel all that runs, and wait until it has ended."""
         find_all = getattr(asyncio, "all_tasks", None) or asyncio.Task.all_tasks  # type: ignore[attr-defined]
         mine = getattr(asyncio, "current_task", None) or asyncio.Task.current_task  # type: ignore[attr-defined]
+        await asyncio.sleep(0)  # those handed over last are tasks now
         left = find_all() - {mine()}
-        for task in left:
-            task.cancel()
-        if left:
+        while left:
+            for task in left:
+                task.cancel()
             await asyncio.wait(left)
+            left = find_all() - {mine()}
         await self.loop.shutdown_asyncgens()
 
     def stop(self) -> None:

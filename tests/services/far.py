@@ -61,7 +61,7 @@ class Store:
 
         self.entered.release()
         try:
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(seconds)  # sleeps: it is what this method does
         finally:
             self.closed.append(value)
         return value, contextree.current_call().caller.name
