@@ -34,6 +34,7 @@ from contextree.parent.spread import put_all
 from contextree.parent.transfer import Transferred, TransferError
 from contextree.parent.service import Service, current_caller, expose
 from contextree.parent.running import Process
+from contextree.parent.service import Service, expose
 
 __version__ = "0.1.0"
 
