@@ -28,7 +28,6 @@ is not seen. The group is signalled after the leader was reaped only while the l
 gives it to no new process while the group has members.
 """
 
-import errno
 import os
 import signal
 import struct
@@ -40,6 +39,7 @@ from contextree.core import process
 from contextree.core.wire.errors import ContextreeError, UnsupportedPlatform
 from contextree.core.wire.frames import BROKEN
 from contextree.parent import boot
+from contextree.parent.census import census
 from contextree.parent.engine import engine_of
 from contextree.parent.popen import popen
 from contextree.parent.pumps import COUNT, Input, Output
@@ -48,7 +48,7 @@ from contextree.parent.watchman import Watchman
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Set
+    from typing import Any
 
 WRITE = 65536  # most bytes of one input message
 WRITES = 32  # input messages on their way to the program
@@ -56,7 +56,15 @@ LAST = 1.0  # seconds that the dead have to go away
 STATUS, WINDOW = struct.Struct("!i"), struct.Struct("!HH")
 GRACE, TAKEN = struct.Struct("!d"), struct.Struct("!cI")
 NEWER = {"user": (3, 9), "group": (3, 9), "extra_groups": (3, 9), "umask": (3, 9)}  # options of Popen that came later
-groups = (0.0, 0.0, set())  # when the last look began, until when it counts as new, what it found
+starting = process.allocate_lock()  # one watchman and one reaper for all; never the loop's
+
+
+def _forked() -> None:
+    global starting
+    starting = process.allocate_lock()  # another thread of the parent may have held it
+
+
+process.after_fork.append(_forked)
 
 
 def start(spec) -> None:
@@ -103,6 +111,7 @@ class Job:
                                           % ((name,) + NEWER[name] + (self.engine.core.name,) + version))
         env = dict(os.environ) if spec["env"] is None else dict(spec["env"])
         for name, value in (spec["add_env"] or {}).items():
+            name = os.fsdecode(name)
             if value is None:
                 env.pop(name, None)
             else:
@@ -118,11 +127,11 @@ class Job:
         finally:
             for fd in theirs:
                 process.close(fd)
-        with self.engine.lock:
+        with starting:
             reaper = boot.reaper(self.engine)
             if self.engine.watchman is None:
                 self.engine.watchman = Watchman(reaper)
-            self.engine.watchman.begun(child.pid)
+        self.engine.watchman.begun(child.pid)
         self.handle = reaper.monitor(child.pid, str(child.args)[:200], spawned=True)
         child.returncode = 0  # the handle reaps it; Popen must not try
 
@@ -157,7 +166,7 @@ class Job:
         elif isinstance(args, (str, bytes)):
             args = [args]
         spec["options"].pop("shell", None)
-        find(args[0], env, options.get("cwd"))  # the shell between would make an exit status of what is wrong with it
+        tty.find(args[0], env, options.get("cwd"))
         env.setdefault("TERM", "dumb")
         pty = tty.open_pty(silent=False)
         theirs.append(process.own(pty.slave))
@@ -213,7 +222,7 @@ class Job:
             channel.taken(cost)
             try:
                 self.obey(bytes(data[:1]), memoryview(data)[1:])
-            except (LookupError, struct.error) as error:
+            except (LookupError, struct.error, OSError) as error:
                 channel.cancel(BROKEN, "a message to a program that is none: %s" % error)
 
     def obey(self, letter, rest) -> None:
@@ -359,8 +368,7 @@ class Job:
             timer.cancel()
         self.close_all()
         self.engine.jobs.discard(self)
-        with self.engine.lock:
-            self.engine.watchman.over(self.handle.pid)
+        self.engine.watchman.over(self.handle.pid)
         self.channel.on_room = None
         self.send(b"D")
         for function in self.on_over:
@@ -375,40 +383,3 @@ class Job:
             else:
                 process.close(one.fd)
                 one.fd = -1
-
-
-def find(program, env, cwd) -> None:
-    """Raise the OSError that ``program`` cannot be run for, if there is one that is easy to see."""
-    program = os.fsdecode(program)
-    if os.path.dirname(program):
-        places = [os.path.join(os.fsdecode(cwd or ""), program)]
-    else:
-        places = [os.path.join(folder, program) for folder in os.get_exec_path(env)]
-    if cwd is not None:
-        os.stat(os.path.join(os.fsdecode(cwd), ""))
-    there = [place for place in places if os.path.exists(place)]
-    if not any(os.access(place, os.X_OK) and not os.path.isdir(place) for place in there):
-        code = errno.EACCES if there else errno.ENOENT
-        raise OSError(code, os.strerror(code), program)
-
-
-def census(clock, since) -> "Set[int]":
-    """The process groups that have a living member, of those that were there at the time ``since``. One look at /proc,
-    which costs a millisecond for a hundred processes, serves all who ask within ten times that time. Loop thread."""
-    global groups
-    start = clock()
-    if since <= groups[0] and start < groups[1]:
-        return groups[2]
-    found = set()
-    for name in os.listdir("/proc") if os.path.isdir("/proc/self") else ():
-        if name.isdigit():
-            try:
-                with open("/proc/%s/stat" % name, "rb") as file:
-                    state, _, group = file.read().rpartition(b")")[2].split(None, 3)[:3]
-            except OSError:
-                continue  # it has gone meanwhile
-            if state not in b"ZX":
-                found.add(int(group))
-    end = clock()
-    groups = start, end + 10 * (end - start), found
-    return found

@@ -36,14 +36,14 @@ class Session:
 
     After the end: ``status`` (or ``reason``, why there is none), ``expired`` (the deadline ended it), ``error``."""
 
-    def __init__(self, context, spec, sinks, main: Mailbox) -> None:
+    def __init__(self, context, args, spec, sinks, main: Mailbox) -> None:
         engine = context.engine
         engine.check_fork()
         if process.get_ident() == engine.broker.thread:
             raise WouldBlockLoop("a program cannot be run from the loop thread, which would wait for itself")
         self.engine = engine
         self.context = context
-        self.args = spec["args"]
+        self.args = args
         self.ahead = bool(spec["input"])  # a message for stdin that went with the call
         self.sinks = sinks
         self.main = main
