@@ -36,7 +36,7 @@ import sys
 
 from contextree.core import calls as core_calls
 from contextree.core import process
-from contextree.core.wire.errors import ContextreeError, UnsupportedPlatform
+from contextree.core.wire.errors import Closed, ContextreeError, UnsupportedPlatform
 from contextree.core.wire.frames import BROKEN
 from contextree.parent import boot
 from contextree.parent.census import census
@@ -73,7 +73,11 @@ def start(spec) -> None:
     Raises OSError where it cannot be started, UnsupportedPlatform where this Python is too old for an option."""
     call = core_calls.here.call
     job = Job(engine_of(core_calls.here.router), call.channel, spec)
-    job.launch()
+    try:
+        job.launch()
+    except BaseException:
+        job.engine.broker.defer_nowait(job.give_up)
+        raise
     call.cancelled = True  # it has no answer: what follows is said by the job
     try:
         job.engine.broker.call(job.begin)
@@ -104,6 +108,9 @@ class Job:
         """Start the program. After an error nothing is left open."""
         spec = self.spec
         options = spec["options"]
+        self.engine.jobs.add(self)  # from now on the end of this context waits for us; else it has begun already
+        if self.engine.ending:
+            raise Closed("%s is about to end: no program is started any more" % self.engine.core.name)
         version = sys.version_info[:2]
         for name in options:
             if version < NEWER.get(name, version):
@@ -182,7 +189,6 @@ class Job:
     def begin(self) -> None:
         """It runs: watch it, and listen."""
         spec, channel = self.spec, self.channel
-        self.engine.jobs.add(self)
         self.began = self.broker.clock()
         channel.on_end = self.lost
         channel.on_message = self.message
@@ -292,15 +298,24 @@ class Job:
         """This context ends: so does the program, within ``grace`` seconds; then call ``then``."""
         self.silent = True  # who waits for it shall hear that the context has ended
         self.on_over.append(then)
-        self.end(grace)
+        if self.handle is not None:  # else ``begin`` is about to come, or ``give_up``
+            self.end(grace)
+
+    def give_up(self) -> None:
+        """It could not be started."""
+        self.over = True
+        self.engine.jobs.discard(self)
+        for function in self.on_over:
+            function()
 
     def end(self, grace: float) -> None:
         """TERM to its group, KILL after ``grace`` seconds; a second call can only make it sooner. Returns at once."""
         if self.over:
             return
         if grace > 0:
-            self.signal_group(signal.SIGTERM)
-            self.signal_group(signal.SIGCONT)  # TERM stays pending in who is stopped
+            if not self.ending:
+                self.signal_group(signal.SIGTERM)
+                self.signal_group(signal.SIGCONT)  # TERM stays pending in who is stopped
             self.timers.append(self.broker.timer(grace, self.end, 0))
         else:
             self.signal_group(signal.SIGKILL)
