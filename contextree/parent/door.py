@@ -45,13 +45,17 @@ from contextree.parent.channel import Channel, select
 from contextree.parent.context import Context
 from contextree.parent.current import RunningCall, current_call
 from contextree.parent.router import current_router
+from contextree.parent.service import Service, current_caller, expose
 
-__all__ = [
+# what few need is imported when somebody asks for it: name -> module
+
+__all__ = [  # one a line: branches add to it
     "AuthenticationError",
     "CallCancelled",
-    "CallFuture",  # noqa: F822  see below
+    "CallFuture",  # noqa: F822  see LAZY
     "CallTimeout",
     "Channel",
+    "Client",  # noqa: F822  see LAZY
     "Closed",
     "ConnectError",
     "ConnectTimeout",
@@ -62,13 +66,15 @@ __all__ = [
     "ForkedError",
     "HostKeyError",
     "InternalError",
+    "Invitation",  # noqa: F822  see LAZY
+    "Listener",  # noqa: F822  see LAZY
     "NotOurChild",
     "NotSendable",
-    "OutputTooLarge",  # noqa: F822
+    "OutputTooLarge",  # noqa: F822  see LAZY
     "Overflow",
     "PeerError",
     "Plan",
-    "Process",  # noqa: F822
+    "Process",  # noqa: F822  see LAZY
     "ProcessExited",
     "ProtocolError",
     "Refused",
@@ -76,7 +82,10 @@ __all__ = [
     "Router",
     "RunningCall",
     "Secret",
+    "Service",
     "Stream",
+    "TransferError",  # noqa: F822  see LAZY
+    "Transferred",  # noqa: F822  see LAZY
     "UncleanExit",
     "UnsupportedPlatform",
     "UsageError",
@@ -85,11 +94,28 @@ __all__ = [
     "WouldBlockLoop",
     "WrongThread",
     "current_call",
+    "current_caller",
     "current_router",
+    "expose",
+    "join",  # noqa: F822  see LAZY
+    "put_all",  # noqa: F822  see LAZY
     "register_exception",
     "register_type",
     "select",
 ]
+# what few need is imported when somebody asks for it: name -> module
+LAZY = {
+    "CallFuture": "future",
+    "Client": "join",
+    "Invitation": "listen",
+    "Listener": "listen",
+    "TransferError": "transfer",
+    "Transferred": "transfer",
+    "OutputTooLarge": "command",
+    "Process": "running",
+    "join": "join",
+    "put_all": "spread",
+}
 
 
 class Router(_router.Router):
@@ -100,15 +126,13 @@ class Router(_router.Router):
 
 
 class _Lazy(types.ModuleType):
-    """The class of this module (3.6 knows no ``__getattr__`` of modules): what costs memory is imported when it is
-    named."""
-
-    places = {"CallFuture": "future", "OutputTooLarge": "command", "Process": "running"}
+    """The class of this module (3.6 knows no ``__getattr__`` of modules): who names what is in ``LAZY`` has it
+    imported."""
 
     def __getattr__(self, name: str) -> object:
-        if name not in self.places:
+        if name not in LAZY:
             raise AttributeError("module 'contextree' has no attribute %r" % name)
-        return getattr(importlib.import_module("contextree.parent." + self.places[name]), name)
+        return getattr(__import__("contextree.parent." + LAZY[name], fromlist=["*"]), name)
 
 
 sys.modules[__name__].__class__ = _Lazy

@@ -69,10 +69,10 @@ class Pty:
         if fd >= 0:
             os.close(fd)
 
-    def __enter__(self):
+    def __enter__(self) -> "Pty":
         return self
 
-    def __exit__(self, *exc_info):
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
 
@@ -162,7 +162,7 @@ def _pair(*fds):
     return out
 
 
-def _open_by_number():
+def _open_by_number() -> "tuple[int, int]":
     """openpty() without libc, which may look the slave up by name (musl, old glibc) and so fails where /dev/pts is not
     the instance that /dev/ptmx belongs to (a chroot, a container). The kernel opens a master's peer without a name."""
     machine = os.uname().machine
@@ -183,7 +183,7 @@ def _open_by_number():
     return master, slave
 
 
-def _path(slave):
+def _path(slave: int) -> str:
     """A path that opens this very terminal: its name, if that is right, else through our own descriptor."""
     try:
         path = os.ttyname(slave)
@@ -194,7 +194,7 @@ def _path(slave):
     return "/proc/%d/fd/%d" % (os.getpid(), slave)
 
 
-def _silence(fd):
+def _silence(fd: int) -> None:
     iflag, oflag, cflag, lflag, ispeed, ospeed, chars = termios.tcgetattr(fd)
     iflag &= ~(termios.ICRNL | termios.INLCR | termios.IGNCR | termios.ISTRIP | termios.IXON | termios.IXOFF)
     oflag &= ~termios.OPOST
@@ -208,7 +208,7 @@ def _silence(fd):
     resize(fd, 24, 80)
 
 
-def _no_pty(exc):
+def _no_pty(exc: "OSError") -> str:
     if exc.errno in (errno.EMFILE, errno.ENFILE):
         return "no terminal for the command: this %s has too many open files; raise the limit (ulimit -n)" % (
             "process" if exc.errno == errno.EMFILE else "machine")
