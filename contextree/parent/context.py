@@ -145,8 +145,8 @@ class Context(Grower):
             group: "int | str | None" = None, preserve: "bool | str" = False, resume: bool = False, sparse: bool = True,
             fsync: bool = True, links: str = "keep", special: str = "error", max_size: "int | None" = None,
             progress=None) -> "Transferred":
-        """Get the file or folder ``source`` from there to ``destination``: a path here, or a binary file object to write
-        to. As ``put`` in all else.
+        """Get the file or folder ``source`` from there to ``destination``: a path here, or a binary file object to
+        write to. As ``put`` in all else.
 
         The other end has no say in where anything is put, and a name, a link or a length that does not fit ends the
         transfer with nothing in place."""

@@ -7,8 +7,8 @@ arrives here in order, as itself, and who waits for room to send more is woken b
 
 Data is sent as it was read, without a copy. Values go upward in the strict codec alone, whoever trusts whom.
 
-The sender reads and hashes the next part while the one before leaves; it holds no more than what ``AHEAD`` of the router
-allows, beside one part.
+The sender reads and hashes the next part while the one before leaves; beside one part it holds no more than what
+``AHEAD`` of the router allows.
 """
 
 from time import monotonic
@@ -16,7 +16,14 @@ from time import monotonic
 from contextree.core import calls as core_calls
 from contextree.core import process
 from contextree.core.mailbox import Mailbox
-from contextree.core.wire.errors import CallCancelled, CallTimeout, ContextDied, ContextreeError, ProtocolError, WouldBlockLoop
+from contextree.core.wire.errors import (
+    CallCancelled,
+    CallTimeout,
+    ContextDied,
+    ContextreeError,
+    ProtocolError,
+    WouldBlockLoop,
+)
 from contextree.core.wire.frames import CALL, SERVICE
 from contextree.parent import calls
 

@@ -13,8 +13,9 @@ from time import monotonic
 from contextree.core import calls as core_calls
 from contextree.core.wire.errors import Closed, UsageError
 from contextree.parent.filepipe import FarPipe, NearPipe
-from contextree.parent.filesink import ObjectSink, PathSink, check
+from contextree.parent.filesink import ObjectSink, check
 from contextree.parent.filesource import ObjectSource, PathSource
+from contextree.parent.pathsink import PathSink
 from contextree.parent.transfer import SMALL, Transferred, partial_of, path_bytes, result_of, shown
 
 TYPE_CHECKING = False
@@ -187,12 +188,12 @@ def read_bytes(context, source: "Any", max_size: int) -> bytes:
 def copy(first, source: "Any", second, destination: "Any", options: dict, progress: "Any" = None) -> Transferred:
     """What ``Context.copy_to`` does."""
     engine = first.engine
-    if getattr(second, "engine", None) is not engine:
+    if not isinstance(second, type(first)) or second.engine is not engine:
         raise UsageError("copy_to wants a context of this tree, not %r" % (second,))
     path, target = path_bytes(source, "source"), path_bytes(destination, "destination")
     with Meter(engine, progress, "%s -> %s" % (shown(path), second.name)) as tell:
-        common = meeting(engine, first.id, second.id)
-        if common in (engine.core.id, None):
+        common = meeting(engine, first.id, second.id)  # type: Any
+        if common is None or common == engine.core.id:
             return Transferred(*carry(engine, first, path, second, target, options, tell))
         there = engine.context(common).with_options(timeout=first.options.get("timeout"))
         with NearPipe(there, carry_there, first.id, path, second.id, target, options, fin=True) as pipe:

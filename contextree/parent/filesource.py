@@ -14,7 +14,15 @@ import stat
 
 from contextree.core.wire.errors import UsageError
 from contextree.parent.transfer import (
-    CHUNK, MAX_DEPTH, SMALL, Digest, Naming, TransferError, check_link, prefix_hash, shown,
+    CHUNK,
+    MAX_DEPTH,
+    SMALL,
+    Digest,
+    Naming,
+    TransferError,
+    check_link,
+    prefix_hash,
+    shown,
 )
 
 TYPE_CHECKING = False
@@ -22,6 +30,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC  # a FIFO must not hold us up before we refuse it
+ENDLESS = 1 << 62
 KINDS = {stat.S_IFIFO: "FIFO", stat.S_IFCHR: "device", stat.S_IFBLK: "device", stat.S_IFSOCK: "socket"}
 
 
@@ -41,23 +50,15 @@ def has_holes(fd: int, info: os.stat_result) -> bool:
         return False
 
 
-def pieces(fd: int, start: int, end: "int | None", sparse: bool):
-    """The content of ``fd`` from ``start`` to ``end`` (None: as far as it goes): bytes, and ints for holes.
-
-    It stops early where the file does."""
+def pieces(fd: int, start: int, end: int, sparse: bool):
+    """The content of ``fd`` from ``start`` to ``end``: bytes, and ints for holes. It stops where the file does."""
     pos = start
     data_end = 0
-    while end is None or pos < end:
-        size = CHUNK if end is None else min(CHUNK, end - pos)
+    while pos < end:
+        size = min(CHUNK, end - pos)
         if sparse:
             if pos >= data_end:
-                try:
-                    data = min(os.lseek(fd, pos, os.SEEK_DATA), end)  # type: ignore[type-var]
-                    data_end = os.lseek(fd, data, os.SEEK_HOLE) if data < end else end  # type: ignore[operator]
-                except OSError as error:
-                    if error.errno != errno.ENXIO:
-                        raise
-                    data = data_end = end  # no data up to the end of the file
+                data, data_end = next_data(fd, pos, end)
                 if data > pos:
                     yield data - pos
                     pos = data
@@ -68,6 +69,17 @@ def pieces(fd: int, start: int, end: "int | None", sparse: bool):
             return
         yield block
         pos += len(block)
+
+
+def next_data(fd: int, pos: int, end: int) -> "tuple[int, int]":
+    """Where the next data begins and where it ends; both are ``end`` if there are only holes."""
+    try:
+        data = os.lseek(fd, pos, os.SEEK_DATA)
+        return (data, os.lseek(fd, data, os.SEEK_HOLE)) if data < end else (end, end)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        return end, end
 
 
 class Opened:
@@ -118,7 +130,7 @@ class Opened:
             head["start"] = start
         yield head
         pos = start
-        for piece in pieces(self.fd, start, self.size, self.sparse):
+        for piece in pieces(self.fd, start, ENDLESS if self.size is None else self.size, self.sparse):
             digest.add(piece)
             yield piece
             pos += len(piece) if type(piece) is bytes else piece

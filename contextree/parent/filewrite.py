@@ -235,7 +235,8 @@ class NewFile:
                          dir_fd=self.folder)
             self.fd = fd
             info = os.fstat(fd)
-            if not stat.S_ISREG(info.st_mode) or info.st_uid != os.geteuid() or info.st_nlink > 1 or info.st_mode & 0o77:
+            if (not stat.S_ISREG(info.st_mode) or info.st_uid != os.geteuid() or info.st_nlink > 1
+                    or info.st_mode & 0o77):
                 self.temp = None  # it is not ours to remove
                 raise TransferError("%s is not what a broken transfer of ours has left: remove it first"
                                     % shown(os.path.join(os.path.dirname(self.path), temp)))

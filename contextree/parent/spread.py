@@ -6,7 +6,8 @@ Nothing is stored on the way. What becomes of each target is an outcome of its o
 
 Who is slow is waited for, so it sets the pace of all: nobody holds more than a few messages for it. Who takes nothing
 for ``stall`` seconds is given up, with all that is below it. Further down the wait is shorter, so that whoever hands on
-is not given up for the one that does not take. At the end, when all is sent, whoever still answers a ping is waited for.
+is not given up for the one that does not take. At the end, when all is sent, whoever still answers a ping is waited
+for.
 """
 
 from time import monotonic
@@ -16,7 +17,7 @@ from contextree.core.wire.errors import CallTimeout, ContextreeError, ProtocolEr
 from contextree.parent.calls import copied, make_error
 from contextree.parent.filepipe import FarPipe, NearPipe
 from contextree.parent.files import Meter, message_size, open_source, take
-from contextree.parent.filesink import PathSink
+from contextree.parent.pathsink import PathSink
 from contextree.parent.transfer import Transferred, path_bytes, result_of, shown
 
 TYPE_CHECKING = False
@@ -231,9 +232,9 @@ def put_all(contexts, source, destination, *, stall: float = 60.0, progress=None
             **options) -> "dict[Any, Transferred | Exception]":
     """Put one source into many contexts: {context: Transferred, or the exception that it failed with}.
 
-    As ``Context.put`` for each, but each link of the tree is crossed once: contexts hand it on to those below them as it
-    comes. The slowest sets the pace; one that takes nothing for ``stall`` seconds is given up. ``timeout``: seconds for
-    all. ``options`` are those of ``put``, without ``resume``. ``progress`` tells what the slowest has been sent.
+    As ``Context.put`` for each, but each link of the tree is crossed once: contexts hand it on to those below them as
+    it comes. The slowest sets the pace; one that takes nothing for ``stall`` seconds is given up. ``timeout``: seconds
+    for all. ``options`` are those of ``put``, without ``resume``. ``progress`` tells what the slowest has been sent.
 
     Raises only what is wrong with the source or with the options. Any thread but the loop's.
 

@@ -6,8 +6,8 @@ over a channel, over several in a row, or (in tests) over nothing at all:
 =====  ==========================================================================================================
 bytes  the next part of the file that was announced last
 int    a hole of so many bytes in it
-dict   ``is``: "file", "dir" or "link" with ``path`` (a list of names, as bytes; empty for the root), ``mode``, ``mtime``
-       and more; "done" with the file's ``hash``; "end" after everything
+dict   ``is``: "file", "dir" or "link" with ``path`` (a list of names, as bytes; empty for the root), ``mode``,
+       ``mtime`` and more; "done" with the file's ``hash``; "end" after everything
 =====  ==========================================================================================================
 
 Names go as bytes, which is what they are to the kernel: neither end's encoding has a say in them. What comes is checked
