@@ -125,7 +125,7 @@ class Sink:
         """Data, or the length of a hole."""
         size = len(piece) if type(piece) is bytes else piece
         head = self.head
-        if head is None or not 0 < size < 1 << 62 or (type(piece) is bytes and size > 4 * CHUNK):
+        if head is None or not 0 < size < 1 << 62 or (type(piece) is bytes and size > 2 * CHUNK):
             raise ProtocolError("%d bytes of no file" % size)
         self.at += size
         self.size += size

@@ -9,6 +9,7 @@ O_NOFOLLOW, for its owner alone. Whoever dies of the loss of the parent waits a 
 What is replaced is a regular file or a symlink (the link itself, not where it leads), never a device or a folder.
 """
 
+import errno
 import hashlib
 import os
 import stat
@@ -166,7 +167,7 @@ def sync_folder(fd: int) -> None:
     try:
         os.fsync(fd)
     except OSError as error:
-        if error.errno not in (9, 22):  # EBADF: it was opened by O_PATH; EINVAL: this file system does not do that
+        if error.errno not in (errno.EBADF, errno.EINVAL):  # opened by O_PATH; a file system that does not do that
             raise
 
 
@@ -201,7 +202,7 @@ class NewFile:
         except FileNotFoundError:
             return None
         if stat.S_ISDIR(info.st_mode):
-            raise IsADirectoryError(21, os.strerror(21), shown(self.path))
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), shown(self.path))
         if stat.S_ISLNK(info.st_mode):
             return None
         if not stat.S_ISREG(info.st_mode):
@@ -218,8 +219,8 @@ class NewFile:
                 os.close(self.fd)  # without /proc it could not get a name
                 self.fd = -1
             except OSError as error:
-                if error.errno in (13, 28, 30, 122):  # EACCES, ENOSPC, EROFS, EDQUOT: with a name it is the same
-                    raise
+                if error.errno in (errno.EACCES, errno.ENOSPC, errno.EROFS, errno.EDQUOT):
+                    raise  # with a name it would be the same
         guard(self)
         self.temp = temporary(self.name)
         self.fd = os.open(self.temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600,
@@ -308,7 +309,7 @@ class NewFile:
                 guard(self)
                 self.temp = name
             return
-        raise FileExistsError(17, os.strerror(17), shown(self.path))
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), shown(self.path))
 
     def drop(self) -> None:
         """Close it, and remove it unless it was put in place, or is a part that is worth keeping. Idempotent."""

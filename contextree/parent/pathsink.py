@@ -5,6 +5,7 @@ never opened; set-user-id bits are not kept. A folder that is not there yet is m
 place whole; into one that is there each file is put by itself.
 """
 
+import errno
 import os
 import stat
 
@@ -50,7 +51,7 @@ class PathSink(Sink):
         if self.last:
             return NewFile(folder, self.last[-1], self.full())
         if self.slash or self.name in (b"", b".", b".."):
-            raise IsADirectoryError(21, os.strerror(21))
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         return NewFile(folder, self.name, self.path, resume)
 
     def full(self):
@@ -163,7 +164,7 @@ class PathSink(Sink):
                 os.symlink(head["target"], name, dir_fd=above)
             except FileExistsError:
                 if stat.S_ISDIR(os.lstat(name, dir_fd=above).st_mode):
-                    raise IsADirectoryError(21, os.strerror(21)) from None
+                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)) from None
                 temp = temporary(name)
                 os.symlink(head["target"], temp, dir_fd=above)
                 os.rename(temp, name, src_dir_fd=above, dst_dir_fd=above)

@@ -196,6 +196,16 @@ def test_shutdown_in_the_middle(tree, tmp_path):
     assert census(tmp_path) == {}
 
 
+def test_the_end_of_the_router_ends_a_transfer(tmp_path):
+    router = contextree.Router(grace=0.5)
+    context = router.local()
+    with pytest.raises(contextree.ContextreeError):
+        context.put(Gated(b"a" * MB, router.close, b"b" * MB), tmp_path / "target")
+    with pytest.raises(contextree.ContextreeError):
+        context.put(b"x", tmp_path / "target")
+    assert census(tmp_path) == {}
+
+
 # -- disks
 
 
