@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 CORE = "contextree.core"
 NOT_SENT = "first_stage.py"  # it is what starts a child: one that has none of its own has no use for it
 LIMIT = 20_000  # bytes of the built bundle: what it may cost to start a child far away
+# zlib finds a phrase again up to 32 KB back, so like follows like: 170 bytes less than in the order of the alphabet.
+# Found by moving single modules about for a minute; those that are not here go by their names.
+LIKE = ("", "wire", "process", "wire.errors", "broker", "wire.values", "wire.routes", "mailbox", "wire.frames",
+        "wire.flow", "streams", "calls", "logs", "importer", "router", "main")
 
 
 def modules() -> list[tuple[str, str]]:
@@ -105,9 +109,11 @@ def _needs(name: str, source: str, is_package: bool, known: dict[str, str]) -> s
 
 
 def in_order(needs: dict[str, set[str]]) -> list[str]:
-    """The keys of ``needs``, sorted, but each after those that it needs. ``InternalError`` names a circle."""
+    """The keys of ``needs``, as in ``LIKE`` or sorted, but each after those that it needs. ``InternalError`` names a
+    circle."""
+    places = {f"{CORE}.{name}".rstrip("."): place for place, name in enumerate(LIKE)}
     ordered: list[str] = []
-    left = {name: set(wanted) for name, wanted in sorted(needs.items())}
+    left = {name: set(needs[name]) for name in sorted(needs, key=lambda name: (places.get(name, len(LIKE)), name))}
     while left:
         name = next((each for each, wanted in left.items() if not wanted), None)
         if name is None:

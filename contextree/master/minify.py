@@ -41,7 +41,8 @@ class _Token(NamedTuple):
 def minify(source: str, annotations: bool = True) -> str:
     """Return ``source`` without comments and docstrings, with every statement on the line where it was.
 
-    ``annotations=False`` leaves those of parameters and return values out as well.
+    ``annotations=False`` leaves those of parameters and return values out as well, and what is there for type checkers
+    only: ``if TYPE_CHECKING:`` (without ``else``), and ``TYPE_CHECKING = False`` where nothing else asks for it.
 
     The result has as many newlines as ``source``, compiles to the same tree minus docstrings, and every line that still
     holds code begins with the token that it began with; ``pass`` stands where a docstring was a whole body. Comments in
@@ -53,14 +54,21 @@ def minify(source: str, annotations: bool = True) -> str:
     dropped, replaced = _docstrings(tree, text.split("\n"), tokens)
     if not annotations:
         dropped |= _annotations(tree, text.split("\n"), tokens)
+        for first, last, alone in _checked_only(tree, text.split("\n"), tokens):
+            dropped.update(range(first, last + 1))
+            replaced |= {first} if alone else set()
     writer = _Writer()
     for index, token in enumerate(tokens):
         if index in replaced:
             token = token._replace(kind=tokenize.NAME, text="pass")
-        elif index in dropped or (token.kind == tokenize.COMMENT and token.start[0] > _KEPT_COMMENT_ROWS):
+        elif (index in dropped and token.kind not in _SILENT) or _is_gone(token):
             continue
         writer.add(token)
     return writer.finish(text.count("\n"))
+
+
+def _is_gone(token: _Token) -> bool:
+    return token.kind == tokenize.COMMENT and token.start[0] > _KEPT_COMMENT_ROWS
 
 
 def _tokens(text: str) -> Iterator[_Token]:
@@ -131,6 +139,34 @@ def _annotations(tree: ast.Module, lines: list[str], tokens: list[_Token]) -> se
             last = ends[end, len(end_row.encode()[: note.end_col_offset].decode())]
             dropped.update(range(first - 1, last + 1))
     return dropped
+
+
+def _checked_only(tree: ast.Module, lines: list[str], tokens: list[_Token]) -> Iterator[tuple[int, int, bool]]:
+    """What only a type checker reads: its first and last token, and whether it is a whole body."""
+    blocks = [(node, len(body) == 1) for body in _bodies(tree) for node in body
+              if isinstance(node, ast.If) and _is_flag(node.test) and not node.orelse]
+    asked = sum(isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and _is_flag(node)
+                for node in ast.walk(tree))
+    flags = [(node, False) for node in tree.body if isinstance(node, ast.Assign) and _is_flag(node.targets[0])]
+    starts = {token.start: index for index, token in enumerate(tokens) if token.kind not in _SILENT}
+    ends = {token.end: index for index, token in enumerate(tokens) if token.kind not in _SILENT}
+    for node, alone in [*blocks, *(flags if asked == len(blocks) else [])]:
+        row, end_row = lines[node.lineno - 1], lines[(node.end_lineno or node.lineno) - 1]
+        first = starts[node.lineno, len(row.encode()[: node.col_offset].decode())]
+        yield first, ends[node.end_lineno or node.lineno, len(end_row.encode()[: node.end_col_offset].decode())], alone
+
+
+def _bodies(tree: ast.Module) -> Iterator[list[ast.stmt]]:
+    """Every list of statements."""
+    for node in ast.walk(tree):
+        for field in ("body", "orelse", "finalbody"):
+            body = getattr(node, field, None)
+            if isinstance(body, list):
+                yield body
+
+
+def _is_flag(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) and node.id == "TYPE_CHECKING"
 
 
 def is_string_statement(node: ast.stmt) -> bool:

@@ -1,66 +1,37 @@
-"""Context handles, and the methods that grow the tree, the same for a router and for every context in it."""
+"""Context handles: calls into a context, facts about it, its end. Programs in it: runner."""
 
-from contextree.connect import local as local_method
-from contextree.connect import ssh as ssh_method
 from contextree.core import calls as core_calls
 from contextree.core import process
 from contextree.core.wire import values
 from contextree.core.wire.errors import CallTimeout, Closed, ContextDied, UsageError
-from contextree.core.wire.frames import CONTROL, MAIN, PICKLE, PICKLE5, PING, SERVICE, frame
+from contextree.core.wire.frames import CALL, CONTROL, MAIN, PICKLE, PICKLE5, PING, SERVICE, STREAM, frame
 from contextree.core.wire.routes import FULL_NAME, valid_name
-from contextree.parent import calls
+from contextree.parent import calls, waits
+from contextree.parent.grower import Grower
+from contextree.parent.mover import Mover
 from contextree.parent.pickling import pack_call, pack_value
-from contextree.parent.template import fork_plan
+from contextree.parent.runner import Runner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, AsyncIterable, Callable, Coroutine, Iterable, Sequence, TypeVar, overload
 
+    from typing_extensions import ParamSpec, Unpack
+
+    from contextree.connect.plan import Plan
+    from contextree.core.router import Channel as CoreChannel
     from contextree.parent.channel import Channel
-    from contextree.parent.transfer import Transferred
+    from contextree.parent.engine import Engine
+    from contextree.parent.future import CallFuture
+    from contextree.parent.options import CallOptions
+
+    P = ParamSpec("P")
+    T = TypeVar("T")
 
 PICKLES = PICKLE | (PICKLE5 if core_calls.PROTOCOL == 5 else 0)  # what answers may be
 
 
-class Grower:
-    """``fork``, ``local``, ``ssh``: children of this context. Each blocks until the child is up and returns its
-    Context; each raises ConnectError (phase, command, status, last lines in its fields). From any thread but the
-    loop's.
-
-    Common to all of them: ``name`` (its part of the full name), ``via`` (the context whose child it becomes; this one
-    if not given), ``on_start`` (functions to run there before the first call), ``threads`` (how many calls may run
-    there at once; 0: one at a time, on the main thread)."""
-
-    engine = None  # type: Any  # that of the tree
-
-    def grow(self, plan, via=None, **options) -> "Context":
-        """Start a child by any ``contextree.connect.plan.Plan``: for connection methods of your own."""
-        return self._parent(via)._grow(plan, options)
-
-    def _parent(self, via) -> "Any":
-        """Where a child is to grow: ``via``, a Context or a Router of this tree, or here."""
-        if via is None:
-            return self
-        if not isinstance(via, Grower) or via.engine is not self.engine:
-            raise UsageError("via= wants a context of this tree, not %r" % (via,))
-        return via
-
-    def fork(self, direct: bool = False, name: "str | None" = None, via=None, **options) -> "Context":
-        """A forked child: from a clean template process, or (``direct``) of this very process with its memory.
-
-        ``direct`` is for the process that calls; other contexts fork from their template."""
-        return self._parent(via)._grow(fork_plan(name), dict(options, direct=direct))
-
-    def local(self, python=None, env=None, name: "str | None" = None, via=None, **options) -> "Context":
-        """A new interpreter on the machine of this context: ``python`` is its command, this interpreter by default."""
-        return self.grow(local_method.plan(python=python, env=env, name=name), via, **options)
-
-    def ssh(self, host: str, via=None, on_start=(), threads: int = 0, wait: bool = True, **options) -> "Context":
-        """An interpreter on ``host``, by the system's ssh. Options: see ``contextree.connect.ssh.plan``."""
-        return self.grow(ssh_method.plan(host, **options), via, on_start=on_start, threads=threads, wait=wait)
-
-
-class Context(Grower):
+class Context(Grower, Runner, Mover):
     """One context of the tree, as seen from here. The same object for the same id, within one router.
 
     Handles may be passed to calls and come back as the same object.
@@ -71,34 +42,43 @@ class Context(Grower):
     ('web', 'up')
     """
 
-    def __init__(self, engine, number: int, name: str) -> None:
+    def __init__(self, engine: "Engine", number: int, name: str) -> None:
         self.engine = engine
         self.id = number
         self.name = name
-        self.options = {}
-        self.shared = set()
+        self.options = {}  # type: dict[str, Any]
+        self.shared = set()  # type: set[str]
 
     def __repr__(self) -> str:
         return "<Context %d %s>" % (self.id, self.name)
 
-    def __eq__(self, other) -> bool:
+    def __eq__(self, other: object) -> bool:
         return isinstance(other, Context) and other.id == self.id and other.engine is self.engine
 
     def __hash__(self) -> int:
         return hash(self.id)
 
-    def __reduce__(self):
+    def __reduce__(self) -> "tuple[Any, ...]":
         return restore, (self.id, self.name)
 
     def __copy__(self) -> "Context":
         return self
 
-    def __deepcopy__(self, memo) -> "Context":
+    def __deepcopy__(self, memo: object) -> "Context":
         return self
 
     # -- calls
 
-    def call(self, __function, *args, **kwargs):
+    if TYPE_CHECKING:  # what a function returns there comes back here; of a coroutine function, what it is awaited for
+        @overload
+        def call(self, __function: "Callable[P, Coroutine[Any, Any, T]]", *args: "P.args", **kwargs: "P.kwargs") -> "T":
+            ...
+
+        @overload
+        def call(self, __function: "Callable[P, T]", *args: "P.args", **kwargs: "P.kwargs") -> "T":
+            ...
+
+    def call(self, __function: "Callable[..., Any]", *args: "Any", **kwargs: "Any") -> "Any":
         """Run ``function(*args, **kwargs)`` there and return its result.
 
         Exceptions are re-raised as themselves where they are builtin, registered, or this context is trusted, with a
@@ -106,11 +86,32 @@ class Context(Grower):
         of ``with_options``, NotSendable when something cannot be sent."""
         return calls.call(self, __function, args, kwargs, self.options)
 
-    def submit(self, __function, *args, **kwargs):
+    if TYPE_CHECKING:
+        @overload
+        def submit(self, __function: "Callable[P, Coroutine[Any, Any, T]]", *args: "P.args",
+                   **kwargs: "P.kwargs") -> "CallFuture[T]":
+            ...
+
+        @overload
+        def submit(self, __function: "Callable[P, T]", *args: "P.args", **kwargs: "P.kwargs") -> "CallFuture[T]":
+            ...
+
+    def submit(self, __function: "Callable[..., Any]", *args: "Any", **kwargs: "Any") -> "CallFuture[Any]":
         """As ``call``, without waiting: a ``concurrent.futures.Future``."""
         return calls.submit(self, __function, args, kwargs, self.options)
 
-    def stream(self, __function, *args, **kwargs) -> calls.Stream:
+    if TYPE_CHECKING:
+        @overload
+        def stream(self, __function: "Callable[P, Iterable[T]]", *args: "P.args",
+                   **kwargs: "P.kwargs") -> "calls.Stream[T]":
+            ...
+
+        @overload
+        def stream(self, __function: "Callable[P, AsyncIterable[T]]", *args: "P.args",
+                   **kwargs: "P.kwargs") -> "calls.Stream[T]":
+            ...
+
+    def stream(self, __function: "Callable[..., Any]", *args: "Any", **kwargs: "Any") -> "calls.Stream[Any]":
         """Iterate here over what ``function(*args, **kwargs)`` yields there; it waits while we do not take."""
         return calls.Stream(self, __function, args, kwargs, self.options)
 
@@ -125,121 +126,98 @@ class Context(Grower):
         protocol = 5 if info is None or tuple(info.facts.get("version", ())) >= (3, 8) else 4
         return channel.make(self.engine.core, self.id, protocol, timeout=self.options.get("timeout"))
 
-    # -- files
-
-    def put(self, source, destination, *, mode: "int | None" = None, owner: "int | str | None" = None,
-            group: "int | str | None" = None, preserve: "bool | str" = False, resume: bool = False, sparse: bool = True,
-            fsync: bool = True, links: str = "keep", special: str = "error", max_size: "int | None" = None,
-            progress=None) -> "Transferred":
-        """Put ``source`` (a path as str or PathLike, the bytes themselves, or a binary file object) at the path
-        ``destination`` there. Either all of it is in place when this returns, checked by its hash and on the disk, or
-        nothing is and an exception says why: OSError with the path there, TransferError, ContextDied, CallTimeout.
-
-        A folder goes with all that is in it. The options are told in docs/howto/files.md."""
-        from contextree.parent import files
-
-        return files.put(self, source, destination, files.options_of(
-            mode, owner, group, preserve, resume, sparse, fsync, links, special, max_size), progress)
-
-    def get(self, source, destination, *, mode: "int | None" = None, owner: "int | str | None" = None,
-            group: "int | str | None" = None, preserve: "bool | str" = False, resume: bool = False, sparse: bool = True,
-            fsync: bool = True, links: str = "keep", special: str = "error", max_size: "int | None" = None,
-            progress=None) -> "Transferred":
-        """Get the file or folder ``source`` from there to ``destination``: a path here, or a binary file object to
-        write to. As ``put`` in all else.
-
-        The other end has no say in where anything is put, and a name, a link or a length that does not fit ends the
-        transfer with nothing in place."""
-        from contextree.parent import files
-
-        return files.get(self, source, destination, files.options_of(
-            mode, owner, group, preserve, resume, sparse, fsync, links, special, max_size), progress)
-
-    def read_bytes(self, source, max_size: int = 1 << 30) -> bytes:
-        """The content of the file ``source`` there. TransferError if it has more than ``max_size`` bytes."""
-        from contextree.parent import files
-
-        return files.read_bytes(self, source, max_size)
-
-    def copy_to(self, source, other: "Context", destination, *, mode: "int | None" = None,
-                owner: "int | str | None" = None, group: "int | str | None" = None, preserve: "bool | str" = False,
-                resume: bool = False, sparse: bool = True, fsync: bool = True, links: str = "keep",
-                special: str = "error", max_size: "int | None" = None, progress=None) -> "Transferred":
-        """Copy the file or folder ``source`` of this context to the path ``destination`` of the context ``other``, as
-        ``get`` and ``put`` would, without storing it on the way: the lowest context above both hands it on.
-
-        No grant is needed, and none is given."""
-        from contextree.parent import files
-
-        return files.copy(self, source, other, destination, files.options_of(
-            mode, owner, group, preserve, resume, sparse, fsync, links, special, max_size), progress)
-
-    def with_options(self, **options) -> "Context":
-        """The same context with other options for its calls: ``timeout`` in seconds for each, ``threads``: run them
-        there on a pool of up to as many threads instead of one by one on its main thread. What is not given stays as it
-        is."""
+    def with_options(self, **options: "Unpack[CallOptions]") -> "Context":
+        """The same context with other options for its calls: ``timeout`` in seconds for each (for a stream: for each
+        item). ``threads``: run them there on a pool of up to as many threads instead of one by one on its main thread.
+        ``cancel``: what the end of a call by cancel or timeout does to its function: ``"tell"`` (the default: see
+        ``current_call``), ``"raise"`` CallCancelled or CallTimeout in it, ``"kill"`` the process, forked for it alone,
+        that it runs in. What is not given stays as it is."""
         for name in options:
-            if name not in ("timeout", "threads"):
-                raise TypeError("with_options() has no option %r; there are timeout and threads" % name)
+            if name not in ("timeout", "threads", "cancel"):
+                raise TypeError("with_options() has no option %r; there are timeout, threads and cancel" % name)
+        calls.check_cancel(options.get("cancel", "tell"))
         twin = Context(self.engine, self.id, self.name)
         twin.shared = self.shared
         twin.options = dict(self.options, **options)
         return twin
 
-    def open_call(self, kind, function, args, kwargs, options, message, end, flush=True, service=0, fin=True):
-        """Open a channel for a call; the modules that it needs are shared first. ``fin=False``: the call is not all
-        that will be sent on it."""
+    def pack_call(self, kind: int, function: "Callable[..., Any]", args: "tuple[Any, ...]", kwargs: "dict[str, Any]",
+                  options: "dict[str, Any]") -> "tuple[Any, int, set[str]]":
+        """Encode a call for this context: (bytes or buffers, flags, names of the modules that it needs)."""
+        info = self.engine.infos.get(self.id)
+        version = info and info.facts.get("version")
+        by_name = (info and info.facts.get("main")) or self.engine.main_by_name
+        if options.get("cancel", "tell") != "tell":
+            function, args = calls.wrapped(options["cancel"], kind, function, args)
+        return pack_call(function, args, kwargs, version, by_name)
+
+    def open_call(self, kind: int, function: "Callable[..., Any]", args: "tuple[Any, ...]", kwargs: "dict[str, Any]",
+                  options: "dict[str, Any]", message: "Callable[..., object]", end: "Callable[..., object]",
+                  flush: bool = True, service: int = 0, fin: bool = True,
+                  packed: "tuple[Any, int, set[str]] | None" = None) -> "CoreChannel":
+        """Open a channel for a call; the modules that it needs are shared first. Never waits for anything but those.
+
+        ``fin``: all is said with it. ``packed``: the call as ``pack_call`` has encoded it, where it has."""
         engine = self.engine
         engine.check_fork()
         info = engine.infos.get(self.id)
-        version = info and info.facts.get("version")
-        by_name = (info and info.facts.get("main")) or engine.main_by_name
-        data, flags, modules = pack_call(function, args, kwargs, version, by_name)
+        # the timeout of a stream is for each of its items; what contextree itself does is needed to clean up, too
+        timeout = None if service else calls.time_limit({} if kind == STREAM else options)
+        data, flags, modules = packed or self.pack_call(kind, function, args, kwargs, options)
         if modules and not modules <= self.shared:
-            engine.share(self, modules, flags & MAIN)
+            engine.share(self, modules, bool(flags & MAIN))
         trusted = self.id in engine.above or (info is not None and info.trusted)
-        timeout = options.get("timeout")
-        return engine.core.open(self.id, kind, data, flags | service | (PICKLES if trusted else 0),
-                                options.get("threads") or 0,
-                                max(1, int(timeout * 1000)) if timeout else 0, fin, on_message=message, on_end=end,
-                                flush=flush, pickles=trusted)
+        channel = engine.core.open(self.id, kind, data, flags | service | (PICKLES if trusted else 0),
+                                   options.get("threads") or 0, calls.milliseconds(timeout), fin, on_message=message,
+                                   on_end=end, flush=flush, pickles=trusted)
+        return channel if service else calls.opened(channel)
 
-    def pack_value(self, value):
+    def pack_value(self, value: object) -> "Any":
         """Encode a value for this context, which is below us; the modules that it needs are shared first."""
         engine = self.engine
-        info = engine.infos.get(self.id)
+        info = engine.infos.get(self.id)  # type: Any
         by_name = (info and info.facts.get("main")) or engine.main_by_name
         data, flags, modules = pack_value(value, info and info.facts.get("version"), by_name)
         if modules and not modules <= self.shared:
-            engine.share(self, modules, flags & MAIN)
+            engine.share(self, modules, bool(flags & MAIN))
         return data
 
-    def service(self, function, *args, timeout=None):
+    def service(self, function: "Callable[..., T]", *args: object, timeout: "float | None" = None) -> "T":
         """Run a function of contextree itself there, on a thread of its own."""
-        reply = calls.Reply()
+        reply = calls.Reply(self.engine)
         channel = self.open_call(core_calls.CALL, function, args, {}, {}, reply.message, reply.end, service=SERVICE)
-        if not reply.waiter.wait(timeout):
+        try:
+            if not reply.waiter.wait(timeout):
+                raise CallTimeout("%s did not answer within %s s" % (self.name, timeout))
+        except BaseException:
             channel.cancel()
-            raise CallTimeout("%s did not answer within %s s" % (self.name, timeout))
+            raise
         if reply.data is None:
             raise calls.copied(reply.error)
-        return calls.unpack(self.engine, channel.pickles, reply.data, channel.peer)
+        return calls.unpack(  # type: ignore[no-any-return]  # a T
+            self.engine, channel.pickles, reply.data, channel.peer)
 
     # -- growing and ending
 
-    def _grow(self, plan, options):
+    def check_plan(self, plan: "Plan", options: "dict[str, Any]") -> "tuple[dict[str, Any], int]":
+        """See that a child may grow here by ``plan``: (options for it, threads for its calls). UsageError."""
         self.engine.check_fork()
-        from contextree.parent import control
-
         last = plan.name.replace("{id}", "1" * 10) if isinstance(plan.name, str) else ""
         if not valid_name(last):
             raise UsageError("%r cannot be a name: wanted 1 to 128 letters, digits and _.@:-" % (plan.name,))
         if self.id and len(self.name) + 1 + len(last) > FULL_NAME:
             raise UsageError("%s.%s is longer than %d characters: give shorter names by name="
                              % (self.name, plan.name, FULL_NAME))
-        if options.get("threads"):
-            options = dict(options)
+        options = dict(options)
         threads = options.pop("threads", 0)
+        return options, threads
+
+    def _grow(self, plan: "Plan", options: "dict[str, Any]") -> "Context":
+        from contextree.parent import control
+
+        if options.get("wait", True):
+            waits.check(self.engine)
+        options, threads = self.check_plan(plan, options)
         if self.id == self.engine.core.id:
             number = control.grow_here(self.engine, plan, options).id
         else:
@@ -257,6 +235,7 @@ class Context(Grower):
         if self.id == engine.core.id:
             raise UsageError("a context cannot shut itself down")
         engine.check_fork()
+        waits.check(engine)
         info = engine.infos.get(self.id)
         if info is None:
             return
@@ -298,7 +277,8 @@ class Context(Grower):
     def wait(self, timeout: "float | None" = None) -> ContextDied:
         """Wait until the context has ended; returns the ContextDied that says how. Raises CallTimeout."""
         self.engine.check_fork()
-        return self.engine.wait_gone(self.id, timeout)
+        # another ContextreeError where it never was up
+        return self.engine.wait_gone(self.id, timeout)  # type: ignore[return-value]
 
     # -- facts
 
@@ -311,7 +291,7 @@ class Context(Grower):
         return "died" if self.id in self.engine.gone else "up"
 
     @property
-    def facts(self) -> dict:
+    def facts(self) -> "dict[str, Any]":
         """What it said of itself: pid, version, executable, uid, platform, method, started (seconds until it was
         up)."""
         info = self.engine.infos.get(self.id)
@@ -335,6 +315,16 @@ class Context(Grower):
 
     def ping(self, timeout: "float | None" = None) -> float:
         """Seconds to its loop thread and back, whatever its calls do."""
+        waiter = waits.waiter(self.engine)
+        ping = self.begin_ping(waiter.wake)
+        try:
+            return self.end_ping(ping, waiter.wait(timeout), timeout)
+        finally:
+            self.engine.core.pings.pop(ping[0], None)
+
+    def begin_ping(self, wake: "Callable[[], object]") -> "tuple[tuple[int, int], float]":
+        """The first half of ``ping``, for event loops: ``wake()`` is called when the answer is there, or will never be;
+        then ``end_ping`` tells."""
         engine = self.engine
         engine.check_fork()
         core = engine.core
@@ -343,19 +333,22 @@ class Context(Grower):
             raise Closed(str(core.closed))
         if link is None or link.closed:
             raise engine.no_way(self.id)
-        waiter = process.Waiter()
-        number = next(core.numbers) & 0xffffffff
-        core.pings[self.id, number] = waiter.wake
+        key = self.id, next(core.numbers) & 0xffffffff
+        core.pings[key] = wake
         start = core.broker.clock()
-        link.send(CONTROL, frame(PING, 0, CONTROL, number, self.id, core.id))
-        if not waiter.wait(timeout):
-            core.pings.pop((self.id, number), None)
+        link.send(CONTROL, frame(PING, 0, CONTROL, key[1], self.id, core.id))
+        return key, start
+
+    def end_ping(self, ping: "tuple[tuple[int, int], float]", answered: bool, timeout: "float | None") -> float:
+        """The time that a ping took; raises CallTimeout where it was not ``answered`` within ``timeout``."""
+        core = self.engine.core
+        if not answered:
             raise CallTimeout("%s did not answer a ping within %s s" % (self.name, timeout))
-        if self.id in engine.gone:
-            raise engine.no_way(self.id)
+        if self.id in self.engine.gone:
+            raise self.engine.no_way(self.id)
         if core.closed:
             raise Closed(str(core.closed))
-        return core.broker.clock() - start
+        return core.broker.clock() - ping[1]
 
     def dump(self, timeout: float = 10.0) -> str:
         """The stacks of all threads there, as text, even while its main thread is busy."""
@@ -367,7 +360,7 @@ class Context(Grower):
     def __enter__(self) -> "Context":
         return self
 
-    def __exit__(self, *exc_info) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.shutdown()
 
 
@@ -377,7 +370,7 @@ def restore(number: int, name: str) -> Context:
     from contextree.core import main as life
     from contextree.parent.engine import engine_of
 
-    core = getattr(core_calls.here, "router", None) or (life.child and life.child.router)
+    core = getattr(core_calls.here, "router", None) or (life.child and life.child.router)  # type: Any
     if core is None:
         raise UsageError("<Context %d %s> means nothing here: a context is unpickled where it is an argument or a "
                          "result of a call, or within a context" % (number, name))
@@ -387,7 +380,7 @@ def restore(number: int, name: str) -> Context:
     return context
 
 
-def restore_plain(plain) -> Context:
+def restore_plain(plain: "Any") -> Context:
     """``restore`` for what came as plain data: a context that is known here already, by its true name."""
     number, name = plain
     engine = core_calls.here.router.engine

@@ -13,15 +13,27 @@ except ImportError:  # Debian's python3-minimal has none: such a context can gro
     futures = None  # type: ignore[assignment]
 
 from contextree.core import process
-from contextree.core.wire.errors import UnsupportedPlatform, WouldBlockLoop
-from contextree.core.wire.frames import BROKEN
-from contextree.parent.calls import unpack
+from contextree.core.calls import ERROR
+from contextree.core.wire.errors import CallTimeout, UnsupportedPlatform, WouldBlockLoop
+from contextree.core.wire.frames import BROKEN, TIMEOUT
+from contextree.parent import waits
+from contextree.parent.calls import told, unpack, waiting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from concurrent.futures import Future
+    from typing import Any, Callable, TypeVar
+
+    from contextree.core.router import Channel
+    from contextree.parent.engine import Engine
+
+    T = TypeVar("T")
+else:
+    T = None
+    Future = {T: futures.Future if futures else object}
 
 making = process.allocate_lock()
+FAILED = bytes((ERROR,))
 
 
 def _forked() -> None:
@@ -32,7 +44,7 @@ def _forked() -> None:
 process.after_fork.append(_forked)
 
 
-class CallFuture(futures.Future if futures else object):  # type: ignore[misc]  # not where there are none
+class CallFuture(Future[T]):
     """The Future of one call. ``cancel`` also tells the other end: what has not started there will not.
 
     >>> future = web.submit(pow, 2, 10)
@@ -41,27 +53,33 @@ class CallFuture(futures.Future if futures else object):  # type: ignore[misc]  
 
     A Condition and two lists for every future are most of what a Future costs, and nearly none is ever waited for twice
     or has callbacks; so they are made when somebody first needs them. ``making`` guards that, and the end of those
-    without."""
+    without.
 
-    _state = futures and futures._base.PENDING
+    ``result`` and ``exception`` do not wait on the Condition but as everything here does (``parent.waits``): so they
+    let other greenlets run. Its lock is a real one in a patched program too: the loop thread takes it."""
+
+    _state = futures and futures._base.PENDING  # type: Any
     _result = _exception = channel = _raw = _made = _timer = _own = None  # type: Any
+    _parked = ()  # type: Any  # waiters of ``result`` and ``exception``
 
-    def __init__(self, engine) -> None:
+    def __init__(self, engine: "Engine") -> None:
         if futures is None:
             raise UnsupportedPlatform("submit() needs concurrent.futures, which the Python of %s does not have: "
                                       "use call()" % engine.core.name)
         self.engine = engine
 
-    @property
-    def _condition(self):
+    def _get_condition(self) -> "threading.Condition":
         with making:
             if self._own is None:
                 self._waiters = []
                 self._done_callbacks = []
-                self._own = threading.Condition()
-            return self._own
+                self._own = threading.Condition(process.allocate_rlock())
+            return self._own  # type: ignore[no-any-return]  # made above
 
-    def message(self, channel, data, fin, cost):
+    if not TYPE_CHECKING:  # an attribute in concurrent.futures
+        _condition = property(_get_condition)
+
+    def message(self, channel: "Channel", data: "Any", fin: bool, cost: int) -> None:
         """The answer came. Loop thread."""
         if self._raw is None:
             self._raw = data
@@ -69,70 +87,97 @@ class CallFuture(futures.Future if futures else object):  # type: ignore[misc]  
         if not fin:
             channel.cancel(BROKEN, "an answer is one message")
 
-    def end(self, channel, error):
+    def end(self, channel: "Channel | None", error: "BaseException") -> None:
         """No answer will come."""
         if self._raw is None and self._made is None:
             self._made = None, error
             self._finish()
 
-    def limit(self, timeout, error) -> None:
-        """Wait no longer than ``timeout`` seconds from now. Loop thread."""
+    def limit(self, timeout: float, text: str) -> None:
+        """Wait no longer than ``timeout`` seconds from now; ``text`` is that of the CallTimeout. Loop thread."""
         if self._raw is None and self._made is None:
-            self._timer = self.engine.broker.timer(timeout, self._expire, error)
+            self._timer = self.engine.broker.timer(timeout, self._expire, text)
 
-    def _expire(self, error):
-        self.end(None, error)
-        self.channel.cancel()
+    def _expire(self, text: str) -> None:
+        self.end(None, CallTimeout(text))
+        self.channel.cancel(TIMEOUT, text)
 
-    def _finish(self):
+    def _finish(self) -> None:
         if self._timer:
             self._timer.cancel()
         with making:
             if self._own is None:
                 self._state = futures._base.FINISHED
-                return
-        with self._own:
-            if self._state not in (futures._base.PENDING, futures._base.RUNNING):
-                return
-            self._state = futures._base.FINISHED
-            for waiter in self._waiters:
-                waiter.add_result(self)
-            self._own.notify_all()
-            callbacks = self._done_callbacks
+                callbacks = ()  # type: Any
+            else:
+                callbacks = None
+        if callbacks is None:
+            with self._own:
+                if self._state not in (futures._base.PENDING, futures._base.RUNNING):
+                    return
+                self._state = futures._base.FINISHED
+                failed = self._made is not None if self._raw is None else self._raw[:1] == FAILED
+                for waiter in self._waiters:
+                    waiter.add_exception(self) if failed else waiter.add_result(self)
+                callbacks = self._done_callbacks
+        self._wake()
         if callbacks:
-            self.engine.later(self._invoke_callbacks)
+            self.engine.later(self._invoke_callbacks)  # type: ignore[attr-defined]  # typeshed hides it
 
-    def _make(self):
+    def _wake(self) -> None:
+        with making:
+            parked, self._parked = self._parked, ()
+        for waiter in parked:
+            waiter.wake()
+
+    def _make(self) -> "tuple[Any, BaseException | None]":
         if self._made is None:
             try:
                 self._made = unpack(self.engine, self.channel.pickles, self._raw, self.channel.peer), None
             except BaseException as error:
                 self._made = None, error
             self._raw = b""
-        return self._made
+        return self._made  # type: ignore[no-any-return]
 
-    def result(self, timeout=None):
+    def result(self, timeout: "float | None" = None) -> "T":
         """The value, or the exception raised; waits up to ``timeout`` seconds, then raises TimeoutError."""
         self._wait(timeout)
         value, error = self._make()
         if error is not None:
             try:
-                raise error
+                raise told(error)
             finally:
                 self = None  # type: ignore[assignment]  # noqa: PLW0642  no cycle with the traceback
-        return value
+        return value  # type: ignore[no-any-return]  # a T
 
-    def exception(self, timeout=None):
+    def exception(self, timeout: "float | None" = None) -> "BaseException | None":
         """The exception, or None."""
         self._wait(timeout)
         return self._make()[1]
 
-    def _wait(self, timeout):
+    def _wait(self, timeout: "float | None") -> None:
         if self._state != futures._base.FINISHED:
             self.engine.check_fork()
             if process.get_ident() == self.engine.broker.thread:
                 raise WouldBlockLoop("result() on the loop thread would wait for itself")
-            futures.Future.exception(self, timeout)
+            pending = (futures._base.PENDING, futures._base.RUNNING)
+            if self._state in pending:
+                waiting(self.engine, self._park, pending, timeout)
+            if self._state in pending:
+                raise futures.TimeoutError
+            if self._state != futures._base.FINISHED:
+                raise futures.CancelledError
+
+    def _park(self, pending: "tuple[str, ...]", timeout: "float | None") -> None:
+        waiter = waits.waiter(self.engine)
+        with making:
+            self._parked += (waiter,)
+        try:
+            if self._state in pending:  # it may have ended just before
+                waiter.wait(timeout)
+        finally:
+            with making:
+                self._parked = tuple(other for other in self._parked if other is not waiter)
 
     def cancel(self) -> bool:
         """Give the answer up: True unless it is there already. The function there is told, not killed."""
@@ -142,13 +187,13 @@ class CallFuture(futures.Future if futures else object):  # type: ignore[misc]  
                 return False
             if self._state == futures._base.PENDING:
                 self._state = futures._base.CANCELLED
-                self._condition.notify_all()
                 fresh = True
             else:
                 fresh = False
         if fresh:
+            self._wake()
             self.set_running_or_notify_cancel()  # nobody else would tell wait() and as_completed()
-            self._invoke_callbacks()
+            self._invoke_callbacks()  # type: ignore[attr-defined]  # as above
         if self.channel is not None:
             self.channel.cancel()
         return True

@@ -154,3 +154,38 @@ def test_annotations_go_where_asked():
               "    e: int = 2\n    return lambda q=3: q\n")
     small = minify(source, annotations=False)
     assert small == "def f(a,*b,c\n=1,**d):\n e:int=2\n return lambda q=3:q\n"
+
+
+CHECKED = '''"""Doc."""
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
+    class Options(dict):
+        """Doc."""
+
+        port: "int | None"
+
+x = 1
+class A:
+    if TYPE_CHECKING:
+        y = 0  # type: int
+def f(a: "Any", *b: "dict[str, Any]", c: "int" = 1) -> "Any":
+    if TYPE_CHECKING: return None
+    return a, c
+'''
+
+
+def test_what_is_for_type_checkers_goes():
+    small = minify(CHECKED, annotations=False)
+    assert small == "\n" * 10 + "x=1\nclass A:\n pass\n\ndef f(a,*b,c=1):\n\n return a,c\n"
+    assert minify(small, annotations=False) == small
+    assert "TYPE_CHECKING" in minify(CHECKED)
+
+
+@pytest.mark.parametrize("rest", ["else:\n    T = None\n", "y = TYPE_CHECKING\n"])
+def test_what_runs_without_a_type_checker_stays(rest):
+    names: dict = {}
+    exec(minify("TYPE_CHECKING = False\nif TYPE_CHECKING:\n    T = int\n" + rest, annotations=False), names)
+    assert names.get("T") is None
+    assert names["TYPE_CHECKING"] is False

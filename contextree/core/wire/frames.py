@@ -32,11 +32,12 @@ CALL, STREAM, CHANNEL, MODULES, RESOURCE, SHARE = 1, 2, 3, 4, 5, 6  # what is op
 PICKLE, MAIN, SERVICE, PICKLE5 = 1, 2, 4, 8
 
 # why a channel was reset; the text follows
-CANCEL, NO_CHANNEL, NO_CONTEXT, REFUSED, TOO_BIG, DIED, BROKEN = 0, 1, 2, 3, 4, 5, 6
+CANCEL, NO_CHANNEL, NO_CONTEXT, REFUSED, TOO_BIG, DIED, BROKEN, TIMEOUT = 0, 1, 2, 3, 4, 5, 6, 7
 
 NUMBER = Struct("!I")
 
 
-def frame(kind: int, flags: int, cls: int, channel: int, dst: int, src: int, payload=b"") -> bytes:
+def frame(kind: int, flags: int, cls: int, channel: int, dst: int, src: int,
+          payload: "bytes | memoryview" = b"") -> bytes:
     """One whole frame."""
     return HEADER.pack(VERSION | kind, flags, cls, 0, channel, dst, src, len(payload)) + payload
