@@ -12,6 +12,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from contextree.parent.transfer import Options
+
 KINDS = {"file": ("path", "size"), "dir": ("path",), "link": ("path", "target"), "done": ("hash",), "end": ()}
 TYPES = {"path": list, "size": (int, type(None)), "target": bytes, "hash": bytes, "mode": int, "mtime": int,
          "data": bytes, "start": int, "owner": list}  # type: dict[str, Any]
@@ -42,7 +44,7 @@ def check(message: "Any") -> str:
     return kind
 
 
-def check_owner(owner):
+def check_owner(owner: "list[Any]") -> None:
     """Raise ProtocolError unless it is [uid, gid, name or None, name or None]."""
     if (len(owner) != 4 or [type(number) for number in owner[:2]] != [int, int]
             or not all(0 <= number < 1 << 32 for number in owner[:2])
@@ -59,7 +61,7 @@ class Sink:
 
     partial = (0, b"")  # what is there of a broken transfer: size, hash
 
-    def __init__(self, options: dict, progress: "Any" = None) -> None:
+    def __init__(self, options: "Options", progress: "Any" = None) -> None:
         self.options = options
         self.max_size = options.get("max_size")
         self.progress = progress
@@ -75,7 +77,8 @@ class Sink:
         """Deal with one message."""
         kind = type(message)
         if kind is bytes or kind is int:
-            return self.piece(message)
+            self.piece(message)
+            return
         what = check(message)
         if (self.head is not None) != (what == "done") or self.done:
             raise ProtocolError("a message %r where there can be none" % what)
@@ -100,7 +103,7 @@ class Sink:
             else:
                 self.link(message)
 
-    def file(self, message):
+    def file(self, message: "dict[str, Any]") -> None:
         """A file is announced."""
         if not message["path"]:
             self.total = message["size"]
@@ -121,9 +124,9 @@ class Sink:
                 self.piece(message["data"])
             self.file_done(message.get("hash"))
 
-    def piece(self, piece):
+    def piece(self, piece: "bytes | int") -> None:
         """Data, or the length of a hole."""
-        size = len(piece) if type(piece) is bytes else piece
+        size = len(piece) if isinstance(piece, bytes) else piece
         head = self.head
         if head is None or not 0 < size < 1 << 62 or (type(piece) is bytes and size > 2 * CHUNK):
             raise ProtocolError("%d bytes of no file" % size)
@@ -133,19 +136,19 @@ class Sink:
             raise ProtocolError("%s is longer than the %d bytes that were announced" % (self.show(), head["size"]))
         self.check_size(self.size)
         self.digest.add(piece)
-        if type(piece) is bytes:
+        if isinstance(piece, bytes):
             self.write(piece)
         else:
             self.skip(piece)
         if self.progress is not None:
             self.progress(self.size, self.total)
 
-    def check_size(self, size):
+    def check_size(self, size: int) -> None:
         """Raise TransferError if that is more than is wanted."""
         if self.max_size is not None and size > self.max_size:
             raise TransferError("%s is larger than max_size=%d" % (self.show(), self.max_size))
 
-    def file_done(self, digest):
+    def file_done(self, digest: "bytes | None") -> None:
         """All of a file has come."""
         head, self.head = self.head, None
         if head["size"] is not None and self.at != head["size"]:
@@ -156,7 +159,7 @@ class Sink:
         if self.progress is not None and not self.at:
             self.progress(self.size, self.total)
 
-    def mismatch(self):
+    def mismatch(self) -> TransferError:
         """The error for content that is not what was sent."""
         return TransferError("what arrived of %s is not what was read: its hash is another" % self.show())
 
@@ -170,25 +173,27 @@ class Sink:
         """The present file, for messages."""
         return "/".join(shown(part) for part in self.last or ()) or "the file"
 
-    def open(self, head, start):
+    def open(self, head: "dict[str, Any]", start: int) -> None:
         """Begin a file of which ``start`` bytes are there."""
 
-    def write(self, data):
+    def write(self, data: bytes) -> None:
         """Append ``data``."""
 
-    def skip(self, size):
+    def skip(self, size: int) -> None:
         """Append a hole."""
 
-    def close(self, head):
+    def close(self, head: "dict[str, Any]") -> None:
         """The present file is whole."""
 
-    def folder(self, head):
+    def folder(self, head: "dict[str, Any]") -> None:
         """Make a folder."""
         raise UsageError("a folder can only be written to a path")
 
-    link = folder
+    def link(self, head: "dict[str, Any]") -> None:
+        """Make a symlink."""
+        self.folder(head)
 
-    def finish(self):
+    def finish(self) -> None:
         """Everything has come."""
 
     def abort(self) -> None:
@@ -198,14 +203,14 @@ class Sink:
 class ObjectSink(Sink):
     """Writes to a binary file object; what has been written when something fails stays there. Holes become zeros."""
 
-    def __init__(self, target: "Any", options: dict, progress: "Any" = None) -> None:
+    def __init__(self, target: "Any", options: "Options", progress: "Any" = None) -> None:
         Sink.__init__(self, options, progress)
         if not hasattr(target, "write"):
             raise UsageError("a destination is a path (str or PathLike) or a binary file object, not %r"
                              % type(target).__name__)
         self.target = target
 
-    def write(self, data):
+    def write(self, data: bytes) -> None:
         """Append ``data``."""
         view = memoryview(data)
         while view:
@@ -214,7 +219,7 @@ class ObjectSink(Sink):
                 return
             view = view[count:]  # an unbuffered file
 
-    def skip(self, size):
+    def skip(self, size: int) -> None:
         """Append a hole."""
         zeros = bytes(min(size, CHUNK))
         while size:

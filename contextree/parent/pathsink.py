@@ -12,11 +12,13 @@ import stat
 from contextree.core.wire.errors import ProtocolError, UsageError
 from contextree.parent.filesink import Sink
 from contextree.parent.filewrite import FOLDER, Attributes, NewFile, guard, live, open_folder, sync_folder, temporary
-from contextree.parent.transfer import Naming, check_link, shown
+from contextree.parent.transfer import Naming, TransferError, check_link, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from contextree.parent.transfer import Options
 
 
 class PathSink(Sink):
@@ -25,7 +27,7 @@ class PathSink(Sink):
     ``options``: ``mode``, ``owner``, ``group``, ``preserve``, ``mask`` (see ``Attributes``), ``resume``, ``links``,
     ``fsync``, ``max_size``."""
 
-    def __init__(self, path: bytes, options: dict, progress: "Any" = None) -> None:
+    def __init__(self, path: bytes, options: "Options", progress: "Any" = None) -> None:
         Sink.__init__(self, options, progress)
         self.attributes = Attributes(options)
         self.fsync = options.get("fsync", True)
@@ -34,7 +36,7 @@ class PathSink(Sink):
         self.name = os.path.basename(stripped)
         self.slash = stripped != path
         self.new = None  # type: Any  # the NewFile of the present file
-        self.stack = []  # type: list[Any]  # open folders, outermost first: (fd, head, whether it is new)
+        self.stack = []  # type: list[tuple[int, dict[str, Any], bool]]  # open folders, outermost first: (fd, head, whether it is new)
         self.temp = None  # type: bytes | None  # the name of the root folder until it is put in place
         with Naming(path):
             self.parent = open_folder(os.path.dirname(stripped))
@@ -46,7 +48,7 @@ class PathSink(Sink):
                 os.close(self.parent)
                 raise
 
-    def make(self, folder, resume=False):
+    def make(self, folder: int, resume: bool = False) -> NewFile:
         """The new file for the present entry, in ``folder``."""
         if self.last:
             return NewFile(folder, self.last[-1], self.full())
@@ -54,7 +56,7 @@ class PathSink(Sink):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         return NewFile(folder, self.name, self.path, resume)
 
-    def full(self):
+    def full(self) -> bytes:
         """The path of the present entry."""
         return os.path.join(self.path, *(self.last or ()))
 
@@ -64,49 +66,51 @@ class PathSink(Sink):
 
     # -- files
 
-    def open(self, head, start):
+    def open(self, head: "dict[str, Any]", start: int) -> None:
         """Begin a file."""
         with Naming(self.full()):
             if self.new is None:
                 self.new = self.make(self.above())
             self.new.start(start)
 
-    def write(self, data):
+    def write(self, data: bytes) -> None:
         """Append ``data``."""
         try:
             self.new.write(data)
         except OSError as error:
             raise OSError(error.errno, error.strerror, self.show()) from None
 
-    def skip(self, size):
+    def skip(self, size: int) -> None:
         """Append a hole."""
         with Naming(self.full()):
             self.new.skip(size)
 
-    def close(self, head):
+    def close(self, head: "dict[str, Any]") -> None:
         """Put the present file in place."""
         with Naming(self.full()):
             self.new.place(self.attributes, head, self.fsync)
         self.new = None
 
-    def mismatch(self):
+    def mismatch(self) -> TransferError:
         """The error for content that is not what was sent; of no use for going on later either."""
         self.new.keep = False
         return Sink.mismatch(self)
 
     # -- folders
 
-    def above(self):
+    def above(self) -> int:
         """The descriptor of the folder that the present entry lies in; folders that are complete are finished."""
-        while len(self.stack) > len(self.last or ()):
+        place = self.last or []
+        while len(self.stack) > len(place):
             self.leave()
-        if not self.last:
+        if not place:
             return self.parent
-        if len(self.stack) != len(self.last) or self.stack[-1][1]["path"] != self.last[:-1]:
-            raise ProtocolError("%.200r lies in no folder that was announced" % (self.last,))
-        return self.stack[-1][0]
+        fd, head, _ = self.stack[-1] if self.stack else (-1, {}, False)
+        if len(self.stack) != len(place) or head["path"] != place[:-1]:
+            raise ProtocolError("%.200r lies in no folder that was announced" % (place,))
+        return fd
 
-    def folder(self, head):
+    def folder(self, head: "dict[str, Any]") -> None:
         """Make a folder, or go into the one that is there."""
         if self.new is not None:
             raise UsageError("%s is to be resumed, and a folder cannot be: only a file" % self.show())
@@ -118,7 +122,7 @@ class PathSink(Sink):
                 fd, new = self.enter(self.last[-1], above)
         self.stack.append((fd, head, new))
 
-    def root(self, parent):
+    def root(self, parent: int) -> "tuple[int, bool]":
         """The outermost folder: (descriptor, whether it is new)."""
         if self.name in (b"", b".", b".."):
             return os.open(self.path, FOLDER), False
@@ -129,7 +133,7 @@ class PathSink(Sink):
             self.temp = temporary(self.name)
             return self.enter(self.temp, parent)
 
-    def enter(self, name, above):
+    def enter(self, name: bytes, above: int) -> "tuple[int, bool]":
         """Make a folder of that name, or open the one that is there: (descriptor, whether it is new)."""
         new = True
         try:
@@ -138,7 +142,7 @@ class PathSink(Sink):
             new = False
         return os.open(name, FOLDER | os.O_NOFOLLOW, dir_fd=above), new
 
-    def leave(self):
+    def leave(self) -> None:
         """The innermost folder is complete."""
         fd, head, new = self.stack.pop()
         try:
@@ -152,7 +156,7 @@ class PathSink(Sink):
         finally:
             os.close(fd)
 
-    def link(self, head):
+    def link(self, head: "dict[str, Any]") -> None:
         """Make a symlink; one that is there is replaced, and so is a file."""
         above = self.above()
         if not self.last:
@@ -172,7 +176,7 @@ class PathSink(Sink):
 
     # -- the end
 
-    def finish(self):
+    def finish(self) -> None:
         """Put the folder in place, if it was one."""
         while self.stack:
             self.leave()
