@@ -157,7 +157,7 @@ class Channel:
 
     def _wait_for_room(self, timeout):
         end = self.end
-        if process.get_ident() == end.core.broker.thread:
+        if waits.inside(end.core.broker):
             raise WouldBlockLoop("send() on the loop thread would wait for itself; use send_nowait()")
         if timeout is None:
             timeout = self.timeout
@@ -182,7 +182,7 @@ class Channel:
             timeout = self.timeout
         if timeout != 0:
             waits.check(end.core.engine)
-        if not end.mailbox.items and process.get_ident() == end.core.broker.thread:
+        if not end.mailbox.items and waits.inside(end.core.broker):
             raise WouldBlockLoop("receive() on the loop thread would wait for itself")
         return self.take(end.mailbox.get(timeout))
 

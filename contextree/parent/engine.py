@@ -224,9 +224,18 @@ class Engine(Routing):
 
     # -- threads
 
+    idle = None  # type: float | None  # seconds that what is started waits for more to do
+
+    def start(self, function, *args) -> None:
+        """Run ``function(*args)``, which may wait, on a thread of its own; without threads: when the loop has nothing
+        else to do."""
+        process.start_thread(function, args)
+
     def later(self, function, *args) -> None:
         """Run ``function`` on a thread that is kept for callbacks of the user; on one of its own after the end of the
         loop, which is when the last futures are told."""
+        if self.idle is not None:
+            return self.start(function, *args)
         try:
             with self.lock:
                 if self._later is None:
