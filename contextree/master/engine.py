@@ -3,6 +3,7 @@
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from contextree.core.importer import ABSENT, CODE, NAMESPACE, SOURCE
@@ -168,6 +169,12 @@ class RootEngine(Engine):
         """End all children: they have ``grace`` seconds, and are killed two seconds later; then call ``then``. Loop
         thread."""
         ends.end_all(self, grace, then)
+
+    def progress(self, title: str) -> Any:
+        """A bar for a transfer, or None where stderr is no terminal."""
+        from contextree.master.progress import bar
+
+        return bar(title)
 
     # -- what children say
 

@@ -43,6 +43,8 @@ class Router(ParentRouter):
 
     Any thread may use it. In a process forked from this one it raises ForkedError."""
 
+    engine: RootEngine
+
     def __init__(self, name: str = "master", *, share: Iterable[str] = (), block: Iterable[str] = (),
                  preload: Iterable[str] = (),
                  log_level: int | None = None, max_message: int = MAX_MESSAGE, grace: float = 3.0,

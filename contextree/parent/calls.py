@@ -11,7 +11,7 @@ from time import monotonic
 from contextree.core import calls, process
 from contextree.core.mailbox import Mailbox
 from contextree.core.wire import errors
-from contextree.core.wire.frames import BROKEN, TIMEOUT
+from contextree.core.wire.frames import BROKEN, CALL, STREAM, TIMEOUT
 from contextree.core.wire.errors import (
     CallCancelled, CallTimeout, Closed, ContextreeError, ProtocolError, RemoteError, UsageError, WouldBlockLoop,
 )
@@ -36,9 +36,9 @@ else:
 
 OWN = errors.__name__
 BACKLOG = 1 << 24  # bytes that may wait for one context before who calls it has to wait too
+tasks = None  # type: Callable[[], Any] | None  # contextree.parent.coroutines' answer to ``running``, once it is there
 #: (module, qualname) -> class: what may be re-raised as itself, besides builtins and our own
 exception_types = {}  # type: dict[tuple[str, str], type[Exception]]
-tasks = None  # type: Callable[[], Any] | None  # contextree.parent.coroutines' answer to ``running``, once it is there
 
 
 def register_exception(kind: "ExceptionClass") -> "ExceptionClass":
@@ -155,22 +155,46 @@ def running() -> "Any":
 def time_limit(options: "dict[str, Any]") -> "float | None":
     """Seconds for a call that is made here and now: its own timeout, or what is left of the call that makes it.
 
-    Raises CallTimeout when nothing is left of that."""
+    Raises CallTimeout when nothing is left of that; what is to be raised in its function, with ``cancel="raise"``."""
     timeout = options.get("timeout")
     call = running()
-    if call is None or not call.deadline:
+    if call is None:
+        return timeout
+    region = getattr(call, "region", None)
+    if region is not None:
+        region.check()
+    if not call.deadline:
         return timeout
     left = call.deadline - call.service.router.broker.clock()
     if left <= 0:
         raise told(CallTimeout("the time of the call that runs here is over, so it makes no other"))
-    return left if timeout is None or left < timeout else timeout
+    return left if timeout is None or left < timeout else timeout  # type: ignore[no-any-return]
 
 
-def opened(call: "Any", channel: "Channel") -> None:
-    """``call`` may wait for what it has opened ``channel`` for."""
-    region = getattr(call, "region", None)
+def milliseconds(timeout: "float | None") -> int:
+    """A time limit as OPEN has it: at least one, at most a month and a half; 0: none."""
+    return max(1, int(min(timeout, 4e6) * 1000)) if timeout else 0
+
+
+def check_cancel(how: object) -> None:
+    """Raise UsageError for an unknown value of the option ``cancel``."""
+    if how not in ("tell", "raise", "kill"):
+        raise UsageError("cancel= wants 'tell', 'raise' or 'kill', not %r" % (how,))
+
+
+def wrapped(how: str, kind: int, function: "Callable[..., Any]", args: "tuple[Any, ...]") -> "tuple[Any, Any]":
+    """The function and the arguments that are sent for ``cancel=how``."""
+    from contextree.parent import cancelling
+
+    return cancelling.wrapped(how, kind, function, args)
+
+
+def opened(channel: "Channel") -> "Channel":
+    """``channel``, opened for something that the function which runs here may wait for."""
+    region = getattr(running(), "region", None)
     if region is not None:
         region.opened(channel)
+    return channel
 
 
 def told(error: "X") -> "X":
@@ -205,7 +229,7 @@ def overfull(link: "Link", number: int) -> bool:
     return link.out.queued + link.unsent.get(number, 0) >= BACKLOG and not link.closed
 
 
-def waiting(engine: "Engine", wait: "Callable[..., T]", *args: object) -> "T":
+def waiting(engine: "Engine", wait: "Callable[..., T]", *args: "Any") -> "T":
     """``wait(*args)``, for an answer of another context.
 
     While the function that occupies the main thread of a context waits so, calls from contexts beside it run on the
@@ -259,7 +283,7 @@ def no_answer(context: "Context", function: "Callable[..., Any]", timeout: "floa
     return "%s did not answer %s within %s s" % (context.name, describe(function), round(timeout or 0, 3))
 
 
-def cancelled_by(error: BaseException) -> CallCancelled:
+def cancelled_by(error: "BaseException | None") -> CallCancelled:
     """What the function of a call is told that ended by ``error``."""
     return CallCancelled("this call was cancelled, its caller waits no longer%s"
                          % ("" if isinstance(error, CallCancelled) else ": %s" % error))
@@ -308,7 +332,7 @@ class Stream(Iterator[T]):
 
     if not TYPE_CHECKING:
         @classmethod
-        def __class_getitem__(cls, item):  # ``Stream[int]`` is an annotation, nothing more
+        def __class_getitem__(cls, item: "Any") -> "Any":  # ``Stream[int]`` is an annotation, nothing more
             return cls
 
     def __init__(self, context: "Context", function: "Callable[..., Any]", args: "tuple[Any, ...]",
@@ -367,7 +391,7 @@ class Stream(Iterator[T]):
         if fin and not data:
             raise StopIteration
         try:
-            return unpack(self.engine, self.channel.pickles, data, self.channel.peer)  # type: ignore[no-any-return]  # a T
+            return unpack(self.engine, self.channel.pickles, data, self.channel.peer)  # type: ignore[no-any-return]
         finally:
             if not fin:
                 self.channel.taken(cost)

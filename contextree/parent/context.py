@@ -1,42 +1,37 @@
-"""Context handles: calls into a context, facts about it, its end."""
+"""Context handles: calls into a context, facts about it, its end. Programs in it: runner."""
 
 from contextree.core import calls as core_calls
 from contextree.core import process
 from contextree.core.wire import values
 from contextree.core.wire.errors import CallTimeout, Closed, ContextDied, UsageError
-from contextree.core.wire.frames import CONTROL, MAIN, PICKLE, PICKLE5, PING, SERVICE, STREAM, frame
+from contextree.core.wire.frames import CALL, CONTROL, MAIN, PICKLE, PICKLE5, PING, SERVICE, STREAM, frame
 from contextree.core.wire.routes import FULL_NAME, valid_name
 from contextree.parent import calls, waits
 from contextree.parent.grower import Grower
+from contextree.parent.mover import Mover
 from contextree.parent.pickling import pack_call, pack_value
+from contextree.parent.runner import Runner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, AsyncIterable, Callable, Coroutine, Iterable, Sequence, TypeVar, overload
 
-    from typing_extensions import ParamSpec, TypedDict, Unpack
+    from typing_extensions import ParamSpec, Unpack
 
     from contextree.connect.plan import Plan
     from contextree.core.router import Channel as CoreChannel
     from contextree.parent.channel import Channel
     from contextree.parent.engine import Engine
     from contextree.parent.future import CallFuture
+    from contextree.parent.options import CallOptions
 
     P = ParamSpec("P")
     T = TypeVar("T")
 
-    class CallOptions(TypedDict, total=False):
-        """What ``with_options`` takes."""
-
-        timeout: float | None
-        threads: int
-        cancel: str
-
-FOREVER = 4e6  # seconds: what OPEN has room for
 PICKLES = PICKLE | (PICKLE5 if core_calls.PROTOCOL == 5 else 0)  # what answers may be
 
 
-class Context(Grower):
+class Context(Grower, Runner, Mover):
     """One context of the tree, as seen from here. The same object for the same id, within one router.
 
     Handles may be passed to calls and come back as the same object.
@@ -140,8 +135,7 @@ class Context(Grower):
         for name in options:
             if name not in ("timeout", "threads", "cancel"):
                 raise TypeError("with_options() has no option %r; there are timeout, threads and cancel" % name)
-        if options.get("cancel", "tell") not in ("tell", "raise", "kill"):
-            raise UsageError("cancel= wants 'tell', 'raise' or 'kill', not %r" % (options["cancel"],))
+        calls.check_cancel(options.get("cancel", "tell"))
         twin = Context(self.engine, self.id, self.name)
         twin.shared = self.shared
         twin.options = dict(self.options, **options)
@@ -153,46 +147,39 @@ class Context(Grower):
         info = self.engine.infos.get(self.id)
         version = info and info.facts.get("version")
         by_name = (info and info.facts.get("main")) or self.engine.main_by_name
-        how = options.get("cancel", "tell")
-        if how != "tell":
-            from contextree.parent import cancelling
-
-            function, args = cancelling.wrapped(how, kind, function, args)
+        if options.get("cancel", "tell") != "tell":
+            function, args = calls.wrapped(options["cancel"], kind, function, args)
         return pack_call(function, args, kwargs, version, by_name)
 
     def open_call(self, kind: int, function: "Callable[..., Any]", args: "tuple[Any, ...]", kwargs: "dict[str, Any]",
                   options: "dict[str, Any]", message: "Callable[..., object]", end: "Callable[..., object]",
-                  flush: bool = True, service: int = 0, packed: "tuple[Any, int, set[str]] | None" = None
-                  ) -> "CoreChannel":
+                  flush: bool = True, service: int = 0, fin: bool = True,
+                  packed: "tuple[Any, int, set[str]] | None" = None) -> "CoreChannel":
         """Open a channel for a call; the modules that it needs are shared first. Never waits for anything but those.
 
-        ``packed``: the call as ``pack_call`` has encoded it, where that is done already."""
+        ``fin``: all is said with it. ``packed``: the call as ``pack_call`` has encoded it, where it has."""
         engine = self.engine
         engine.check_fork()
         info = engine.infos.get(self.id)
         # the timeout of a stream is for each of its items; what contextree itself does is needed to clean up, too
         timeout = None if service else calls.time_limit({} if kind == STREAM else options)
-        running = calls.running()
         data, flags, modules = packed or self.pack_call(kind, function, args, kwargs, options)
         if modules and not modules <= self.shared:
-            engine.share(self, modules, flags & MAIN)
+            engine.share(self, modules, bool(flags & MAIN))
         trusted = self.id in engine.above or (info is not None and info.trusted)
         channel = engine.core.open(self.id, kind, data, flags | service | (PICKLES if trusted else 0),
-                                   options.get("threads") or 0,
-                                   max(1, int(min(timeout, FOREVER) * 1000)) if timeout else 0, True,
-                                   on_message=message, on_end=end, flush=flush, pickles=trusted)
-        if running is not None and not service:
-            calls.opened(running, channel)
-        return channel
+                                   options.get("threads") or 0, calls.milliseconds(timeout), fin, on_message=message,
+                                   on_end=end, flush=flush, pickles=trusted)
+        return channel if service else calls.opened(channel)
 
-    def pack_value(self, value):
+    def pack_value(self, value: object) -> "Any":
         """Encode a value for this context, which is below us; the modules that it needs are shared first."""
         engine = self.engine
-        info = engine.infos.get(self.id)
+        info = engine.infos.get(self.id)  # type: Any
         by_name = (info and info.facts.get("main")) or engine.main_by_name
         data, flags, modules = pack_value(value, info and info.facts.get("version"), by_name)
         if modules and not modules <= self.shared:
-            engine.share(self, modules, flags & MAIN)
+            engine.share(self, modules, bool(flags & MAIN))
         return data
 
     def service(self, function: "Callable[..., T]", *args: object, timeout: "float | None" = None) -> "T":
@@ -207,7 +194,8 @@ class Context(Grower):
             raise
         if reply.data is None:
             raise calls.copied(reply.error)
-        return calls.unpack(self.engine, channel.pickles, reply.data, channel.peer)
+        return calls.unpack(  # type: ignore[no-any-return]  # a T
+            self.engine, channel.pickles, reply.data, channel.peer)
 
     # -- growing and ending
 
@@ -289,7 +277,8 @@ class Context(Grower):
     def wait(self, timeout: "float | None" = None) -> ContextDied:
         """Wait until the context has ended; returns the ContextDied that says how. Raises CallTimeout."""
         self.engine.check_fork()
-        return self.engine.wait_gone(self.id, timeout)
+        # another ContextreeError where it never was up
+        return self.engine.wait_gone(self.id, timeout)  # type: ignore[return-value]
 
     # -- facts
 
@@ -381,7 +370,7 @@ def restore(number: int, name: str) -> Context:
     from contextree.core import main as life
     from contextree.parent.engine import engine_of
 
-    core = getattr(core_calls.here, "router", None) or (life.child and life.child.router)
+    core = getattr(core_calls.here, "router", None) or (life.child and life.child.router)  # type: Any
     if core is None:
         raise UsageError("<Context %d %s> means nothing here: a context is unpickled where it is an argument or a "
                          "result of a call, or within a context" % (number, name))
@@ -391,7 +380,7 @@ def restore(number: int, name: str) -> Context:
     return context
 
 
-def restore_plain(plain) -> Context:
+def restore_plain(plain: "Any") -> Context:
     """``restore`` for what came as plain data: a context that is known here already, by its true name."""
     number, name = plain
     engine = core_calls.here.router.engine

@@ -6,10 +6,18 @@ from contextree.core.wire.errors import CallCancelled, CallTimeout, ContextDied,
 from contextree.parent import boot, spawn, template, waits
 from contextree.parent.engine import engine_of
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from contextree.connect.plan import Plan
+    from contextree.parent.boot import Branch
+    from contextree.parent.engine import Engine
+
 FOREVER = 3e7  # a year
 
 
-def grow_here(engine, plan, options):
+def grow_here(engine: "Engine", plan: "Plan", options: "dict[str, Any]") -> "Branch":
     """Start a child of this process; its Branch."""
     options = dict(options)
     wait = options.pop("wait", True)
@@ -22,7 +30,7 @@ def grow_here(engine, plan, options):
     return spawn.launch(engine, plan, config, wait)
 
 
-def grow(plan, options):
+def grow(plan: "Plan", options: "dict[str, Any]") -> int:
     """``grow_here`` for an ancestor: the id."""
     if options.get("direct"):
         raise UsageError("fork(direct=True) forks the process that calls it; %s forks from its template"
@@ -55,11 +63,11 @@ def end_if_cancelled(branch) -> None:
         branch.broker.defer(give_up)
 
 
-def shutdown_here(engine, number, grace, patience) -> None:
+def shutdown_here(engine: "Engine", number: int, grace: float, patience: float) -> None:
     """End a direct child and wait until it is gone."""
     waiter = waits.waiter(engine)
 
-    def begin():
+    def begin() -> None:
         branch = engine.children.get(number)
         if branch is None:
             waiter.wake()
@@ -74,14 +82,14 @@ def shutdown_here(engine, number, grace, patience) -> None:
     engine.check_end(number)
 
 
-def shutdown(number, grace, patience) -> None:
+def shutdown(number: int, grace: float, patience: float) -> None:
     """``shutdown_here`` for an ancestor."""
     shutdown_here(engine_of(core_calls.here.router), number, grace, patience)
 
 
-def detach_here(engine, number) -> None:
+def detach_here(engine: "Engine", number: int) -> None:
     """Let a direct child survive this context: it is told so, and our end will not end it."""
-    def mark():
+    def mark() -> None:
         branch = engine.children.get(number)
         if branch is not None:
             branch.detached = True
@@ -90,7 +98,7 @@ def detach_here(engine, number) -> None:
     engine.broker.call(mark)
 
 
-def detach(number) -> None:
+def detach(number: int) -> None:
     """``detach_here`` for an ancestor."""
     detach_here(engine_of(core_calls.here.router), number)
 
@@ -103,7 +111,7 @@ def detach_self() -> None:
 
     child = life.child
 
-    def lost(link, reason):
+    def lost(link: object, reason: str) -> None:
         child.router.close(ContextDied("the parent of %s is gone: %s" % (child.router.name, reason)))
         null = os.open("/dev/null", os.O_RDWR)  # what it writes to the parent's pipe would be an error from now on
         os.dup2(null, 2)
@@ -113,10 +121,27 @@ def detach_self() -> None:
     child.link.on_lost = lost  # read once, by the loop, when the link closes
 
 
-def grant(first, second) -> None:
+def grant(first: int, second: int) -> None:
     """Let context ``first`` and its subtree open channels to ``second`` and its subtree; both below this one."""
     engine = engine_of(core_calls.here.router)
     engine.broker.call(engine.grants.add, (first, second))
+
+
+def use_here(engine, first, owner, number, granted) -> None:
+    """Let context ``first`` and its subtree call service ``number`` in ``owner``, or no more; both below this one."""
+    def change():
+        uses = engine.uses
+        numbers = uses.pop((first, owner), frozenset())
+        numbers = numbers | {number} if granted else numbers - {number}
+        if numbers and (first in engine.infos):
+            uses[first, owner] = numbers
+
+    engine.broker.call(change)
+
+
+def use(first, owner, number, granted) -> None:
+    """``use_here`` for an ancestor."""
+    use_here(engine_of(core_calls.here.router), first, owner, number, granted)
 
 
 def dump() -> str:
@@ -135,4 +160,4 @@ def dump() -> str:
 
 
 __all__ = ["boot", "detach", "detach_here", "detach_self", "dump", "grant", "grow", "grow_here", "shutdown",
-           "shutdown_here"]
+           "shutdown_here", "use", "use_here"]

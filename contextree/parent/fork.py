@@ -22,6 +22,10 @@ from contextree.core import process
 from contextree.core.importer import Importer
 from contextree.core.wire.frames import NUMBER
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
 room = None
 
@@ -142,7 +146,7 @@ def title_room() -> "tuple[int, int]":
     return room
 
 
-def entitle(title) -> None:
+def entitle(title: str) -> None:
     """Let ``ps`` show ``title`` in place of the words that the forking process was started with. Linux; else
     nothing."""
     start, end = title_room()
@@ -157,7 +161,7 @@ def entitle(title) -> None:
             pass  # it may not be written
 
 
-def become(config, fd, error_fd, bundle) -> None:
+def become(config: "dict[str, Any]", fd: int, error_fd: int, bundle: bytes) -> None:
     """In the forked child: take the descriptors and be a context. Does not return."""
     try:
         fd = process.high(fd)
@@ -167,6 +171,7 @@ def become(config, fd, error_fd, bundle) -> None:
             process.close_fd(error_fd)
         entitle("contextree:%d" % config["id"])
         forget_loops()
+        life.here.call = None  # the call that forked runs in the parent
         life.Child(config, fd, fd, bundle, True).run()
     except BaseException:
         import traceback
@@ -176,7 +181,7 @@ def become(config, fd, error_fd, bundle) -> None:
         os._exit(91)
 
 
-def direct(config, fd, error_fd, bundle) -> int:
+def direct(config: "dict[str, Any]", fd: int, error_fd: int, bundle: bytes) -> int:
     """Fork the calling thread; the child becomes a context on ``fd``. Returns the pid, in the parent alone."""
     import warnings
 
@@ -195,17 +200,17 @@ def direct(config, fd, error_fd, bundle) -> int:
             reset()
         finally:
             become(config, fd, error_fd, bundle)
-    return pid
+    return pid  # type: ignore[no-any-return]
 
 
 class Server:
     """The template's life: forks, signals and reaps as it is told on ``control``, until that ends."""
 
-    def __init__(self, control, bundle) -> None:
+    def __init__(self, control: "socket.socket", bundle: bytes) -> None:
         self.control = control
         self.bundle = bundle
-        self.pids = set()
-        self.fds = []
+        self.pids = set()  # type: set[int]
+        self.fds = []  # type: list[int]
         self.data = b""
         self.wake_r, self.wake_w = os.pipe()
         for fd in (self.wake_r, self.wake_w):
@@ -250,7 +255,7 @@ class Server:
                 self.kill(request["kill"], request["signal"])
         return bool(data)
 
-    def fork(self, config) -> None:
+    def fork(self, config: "dict[str, Any]") -> None:
         """One child more, with the next two descriptors that came."""
         fds, self.fds = self.fds[:2], self.fds[2:]
         try:
@@ -272,7 +277,7 @@ class Server:
             self.pids.add(pid)
             self.tell(forked=config["id"], pid=pid)
 
-    def kill(self, pid, number) -> None:
+    def kill(self, pid: int, number: int) -> None:
         """Signal a child that has not been reaped, and its group: it leads one."""
         for send in (os.kill, os.killpg) if number == signal.SIGKILL else (os.kill,):
             try:
@@ -288,7 +293,7 @@ class Server:
                 self.pids.discard(pid)
                 self.tell(exited=pid, status=status)
 
-    def tell(self, **message) -> None:
+    def tell(self, **message: "Any") -> None:
         """Send a message to the process whose template this is."""
         data = pickle.dumps(message, 4)
         try:
@@ -297,7 +302,7 @@ class Server:
             os._exit(0)
 
 
-def main(config, rfd, wfd, bundle) -> None:
+def main(config: "dict[str, Any]", rfd: int, wfd: int, bundle: bytes) -> None:
     """The life of a template: called by ``core.main.boot`` for the role of this module."""
     control = socket.socket(fileno=rfd)
     control.setblocking(True)

@@ -13,6 +13,7 @@ except ImportError:  # Debian's python3-minimal has none: such a context can gro
     futures = None  # type: ignore[assignment]
 
 from contextree.core import process
+from contextree.core.calls import ERROR
 from contextree.core.wire.errors import CallTimeout, UnsupportedPlatform, WouldBlockLoop
 from contextree.core.wire.frames import BROKEN, TIMEOUT
 from contextree.parent import waits
@@ -21,7 +22,7 @@ from contextree.parent.calls import told, unpack, waiting
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from concurrent.futures import Future
-    from typing import Any, TypeVar
+    from typing import Any, Callable, TypeVar
 
     from contextree.core.router import Channel
     from contextree.parent.engine import Engine
@@ -32,6 +33,7 @@ else:
     Future = {T: futures.Future if futures else object}
 
 making = process.allocate_lock()
+FAILED = bytes((ERROR,))
 
 
 def _forked() -> None:
@@ -114,8 +116,9 @@ class CallFuture(Future[T]):
                 if self._state not in (futures._base.PENDING, futures._base.RUNNING):
                     return
                 self._state = futures._base.FINISHED
+                failed = self._made is not None if self._raw is None else self._raw[:1] == FAILED
                 for waiter in self._waiters:
-                    waiter.add_result(self)
+                    waiter.add_exception(self) if failed else waiter.add_result(self)
                 callbacks = self._done_callbacks
         self._wake()
         if callbacks:
@@ -134,7 +137,7 @@ class CallFuture(Future[T]):
             except BaseException as error:
                 self._made = None, error
             self._raw = b""
-        return self._made
+        return self._made  # type: ignore[no-any-return]
 
     def result(self, timeout: "float | None" = None) -> "T":
         """The value, or the exception raised; waits up to ``timeout`` seconds, then raises TimeoutError."""
