@@ -9,7 +9,7 @@ from contextree.core.wire.frames import SERVICE
 from contextree.loops import calling
 from contextree.loops.flows import Channel, Stream
 from contextree.loops.growing import Grower
-from contextree.loops.waiting import in_thread
+from contextree.loops.waiting import in_thread, left_alone
 from contextree.parent import control
 from contextree.parent.context import Context as SyncContext
 
@@ -125,27 +125,29 @@ class Context(Grower):
     # -- what is done by a thread
 
     async def _slow(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        return await in_thread(self.loop, self.sync.engine, getattr(self.sync, method), *args, **kwargs)
+        return self.wrapped(await in_thread(self.loop, self.sync.engine, getattr(self.sync, method), *args, **kwargs))
 
-    async def run(self, *args: Any, **kwargs: Any) -> Any:
-        """``contextree.Context.run``, awaited."""
-        return await self._slow("run", *args, **kwargs)
+    async def run(self, args: Any, **options: Any) -> "subprocess.CompletedProcess[Any]":
+        """Run a program there, to its end: ``contextree.Context.run``. Cancelled: the program is ended.
 
-    async def put(self, *args: Any, **kwargs: Any) -> Any:
-        """``contextree.Context.put``, awaited."""
-        return await self._slow("put", *args, **kwargs)
+        Functions that get its output run in another thread than this loop's."""
+        return await self._slow("run", args, **options)  # type: ignore[no-any-return]  # what ``run`` returns
 
-    async def get(self, *args: Any, **kwargs: Any) -> Any:
-        """``contextree.Context.get``, awaited."""
-        return await self._slow("get", *args, **kwargs)
+    async def put(self, source: Any, destination: Any, **options: Any) -> "Transferred":
+        """Put a file or folder there: ``contextree.Context.put``. Cancelled: nothing of it is in place."""
+        return await self._slow("put", source, destination, **options)  # type: ignore[no-any-return]  # as above
+
+    async def get(self, source: Any, destination: Any, **options: Any) -> "Transferred":
+        """Get a file or folder from there: ``contextree.Context.get``. Cancelled: nothing of it is in place."""
+        return await self._slow("get", source, destination, **options)  # type: ignore[no-any-return]  # as above
 
     async def shutdown(self, timeout: float = 3.0, force: bool = False) -> None:
         """End this context and its subtree; it is gone and reaped then. Cancelled: that goes on all the same."""
-        await self._slow("shutdown", timeout, force)
+        await left_alone(self.loop, self.sync.engine, self.sync.shutdown, timeout, force)
 
     async def kill(self) -> None:
         """End it at once."""
-        await self._slow("kill")
+        await self.shutdown(0.0, True)
 
     async def detach(self) -> None:
         """Let it survive the loss of its parent."""
