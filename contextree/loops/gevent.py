@@ -85,7 +85,7 @@ class Nest:
                 function, args = posted[0]
                 try:
                     function(*args)
-                except Exception:  # noqa: BLE001  of whoever called ``rawlink``: for the hub to tell
+                except Exception:
                     self.hub.handle_error(function, *sys.exc_info())
                 del posted[0]
         finally:

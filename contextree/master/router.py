@@ -120,7 +120,7 @@ class Router(ParentRouter):
         self.broker.poll_once(timeout)
 
     def fileno(self) -> int:
-        """With ``thread=False``: a descriptor that is readable when ``poll_once`` has something to do; for selectors."""
+        """With ``thread=False``: a descriptor that is readable when ``poll_once`` has something to do."""
         return self.broker.fileno()
 
     def next_delay(self) -> float | None:

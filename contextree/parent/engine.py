@@ -120,20 +120,20 @@ class Engine(Routing):
         self.check_end(number)
         return self.no_way(number)
 
-    def watch_gone(self, number, waiter):
+    def watch_gone(self, number: int, waiter: "Any") -> "Callable[[], None]":
         """Have ``waiter`` woken when a context of this subtree has ended, or the loop; who leaves earlier calls what
         this returns. Any thread; never waits."""
-        def begin():
+        def begin() -> None:
             if number in self.infos:
                 self.watchers.setdefault(number, []).append(waiter)
             else:
                 waiter.wake()
 
-        def leave():
+        def leave() -> None:
             if waiter in self.watchers.get(number, ()):
                 self.watchers[number].remove(waiter)
 
-        def leave_soon():
+        def leave_soon() -> None:
             try:
                 self.broker.defer_nowait(leave)
             except Closed:

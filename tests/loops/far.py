@@ -15,6 +15,10 @@ def add(first, second=1):
     return first + second
 
 
+def same(value):
+    return value
+
+
 def fail(text):
     raise ValueError(text)
 

@@ -51,4 +51,4 @@ def use_whatever_loop_is_there(seconds):
             loop = asyncio.get_event_loop()
         except RuntimeError:
             return
-        loop.run_until_complete(asyncio.sleep(seconds))
+        loop.run_until_complete(asyncio.sleep(seconds))  # sleeps: time for what is inherited

@@ -75,11 +75,16 @@ def test_submit_gives_tasks(web):
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="TaskGroup came with Python 3.11")
 def test_a_task_group_cancels_its_calls(web):
     async def main():
-        with pytest.raises(ExceptionGroup) as caught:
+        tasks = []
+
+        async def group():
             async with asyncio.TaskGroup() as group:
-                sleeping = group.create_task(web.with_options(threads=2).call(far.nap, 30))
+                tasks.append(group.create_task(web.with_options(threads=2).call(far.nap, 30)))
                 group.create_task(web.with_options(threads=2).call(far.fail, "one"))
-        assert sleeping.cancelled()
+
+        with pytest.raises(Exception, match="unhandled errors in a TaskGroup") as caught:
+            await group()
+        assert tasks[0].cancelled()
         assert [str(error) for error in caught.value.exceptions] == ["one"]
 
     asyncio.run(main())
@@ -284,7 +289,7 @@ def test_anyio(backend):
             with anyio.move_on_after(0.02):
                 async with api.Router(grace=0.3) as second:
                     await second.local()
-                    await anyio.sleep(10)
+                    await anyio.sleep(10)  # sleeps: until it is cancelled
             assert second.sync.closed and not second.contexts
 
     anyio.run(main, backend=backend)
