@@ -47,56 +47,7 @@ from contextree.parent.current import RunningCall, current_call
 from contextree.parent.router import current_router
 from contextree.parent.service import Service, expose
 
-    "AuthenticationError",
-    "CallCancelled",
-    "CallFuture",  # noqa: F822  see LAZY
-    "CallTimeout",
-    "Channel",
-    "Closed",
-    "ConnectError",
-    "ConnectTimeout",
-    "Context",
-    "ContextDied",
-    "ContextreeError",
-    "DecodeError",
-    "ForkedError",
-    "HostKeyError",
-    "InternalError",
-    "NotOurChild",
-    "NotSendable",
-    "OutputTooLarge",  # noqa: F822  see LAZY
-    "Overflow",
-    "PeerError",
-    "Plan",
-    "Process",  # noqa: F822  see LAZY
-    "ProcessExited",
-    "ProtocolError",
-    "Refused",
-    "RemoteError",
-    "Router",
-    "RunningCall",
-    "Secret",
-    "Service",
-    "Stream",
-    "TransferError",  # noqa: F822  see LAZY
-    "Transferred",  # noqa: F822  see LAZY
-    "UncleanExit",
-    "UnsupportedPlatform",
-    "UsageError",
-    "VersionError",
-    "WorldError",
-    "WouldBlockLoop",
-    "WrongThread",
-    "current_call",
-    "current_caller",
-    "current_router",
-    "expose",
-    "register_exception",
-    "register_type",
-    "select",
-# what few need is imported when somebody asks for it: name -> module
-
-__all__ = [  # one a line: branches add to it
+__all__ = [
     "AuthenticationError",
     "CallCancelled",
     "CallFuture",  # noqa: F822  see LAZY
@@ -141,7 +92,6 @@ __all__ = [  # one a line: branches add to it
     "WouldBlockLoop",
     "WrongThread",
     "current_call",
-    "current_caller",
     "current_router",
     "expose",
     "join",  # noqa: F822  see LAZY

@@ -15,7 +15,7 @@ from contextree.core.wire.errors import Closed, NotSendable, UsageError
 from contextree.core.wire.frames import MAIN, STREAM
 from contextree.core.wire.routes import valid_name
 from contextree.parent import calls
-from contextree.parent.context import FOREVER, PICKLES
+from contextree.parent.context import PICKLES
 from contextree.parent.pickling import SCALARS, failure, pack_call
 from contextree.parent.routing import USE, USE_STREAM
 
@@ -248,7 +248,7 @@ class Service:
         engine.check_fork()
         core = engine.core
         timeout = calls.time_limit({} if kind == STREAM else options)
-        deadline = max(1, int(min(timeout, FOREVER) * 1000)) if timeout else 0
+        deadline = calls.milliseconds(timeout)
         running = calls.running()
         if self.id == core.id:
             channel = self._call_here(kind, (method, args, kwargs), deadline, message, end)
