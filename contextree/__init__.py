@@ -19,6 +19,7 @@ from contextree.core.wire.errors import (
 )
 from contextree.core.wire.values import register as register_type
 from contextree.master.executor import Executor
+from contextree.master.gather import GatherError, Outcome, Results, gather, gather_iter
 from contextree.master.router import Router
 from contextree.master.worker import WorkerDied
 from contextree.parent.calls import Stream, register_exception
@@ -53,12 +54,14 @@ __all__ = [  # one a line: branches add to it
     "DecodeError",
     "Executor",
     "ForkedError",
+    "GatherError",
     "HostKeyError",
     "InternalError",
     "Invitation",
     "Listener",
     "NotOurChild",
     "NotSendable",
+    "Outcome",
     "OutputTooLarge",
     "Overflow",
     "PeerError",
@@ -68,6 +71,7 @@ __all__ = [  # one a line: branches add to it
     "ProtocolError",
     "Refused",
     "RemoteError",
+    "Results",
     "Router",
     "RunningCall",
     "Secret",
@@ -86,6 +90,8 @@ __all__ = [  # one a line: branches add to it
     "current_call",
     "current_router",
     "expose",
+    "gather",
+    "gather_iter",
     "join",
     "put_all",
     "register_exception",
