@@ -29,6 +29,7 @@ from typing import Any
 from contextree.core import process
 from contextree.core.wire.errors import Closed, ContextDied, ContextreeError, ForkedError
 from contextree.master.worker import GONE, READY, SLOW, STARTING, BYTES, Task, Worker, WorkerDied, wake
+from contextree.parent import waits
 from contextree.parent.calls import copied, describe
 from contextree.parent.context import Context
 from contextree.parent.pickling import pack_call
@@ -123,7 +124,7 @@ class Pool:
             if process.get_ident() == worker.engine.broker.thread:
                 return False
             task.unwanted = True
-            waiter = process.Waiter()
+            waiter = process.waiter()
             worker.waiters.append(waiter)
             worker.recall()
         waiter.wait(PATIENCE)
@@ -395,7 +396,7 @@ class Pool:
         """Take no more tasks, and end when those that are there are done (``cancel``: those that have begun)."""
         if self.generation != process.generation:
             return
-        waiter = process.Waiter()
+        waiter = waits.waiter(self.engine) if wait else process.waiter()
         with self.lock:
             self.closing = True
             dropped = []

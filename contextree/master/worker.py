@@ -75,7 +75,7 @@ class Task(CallFuture):
             self._state = CANCELLED_AND_NOTIFIED
             for waiter in self._waiters:
                 waiter.add_cancelled(self)
-            self._condition.notify_all()
+        self._wake()
         self._invoke_callbacks()
 
     def fail(self, error: BaseException) -> None:

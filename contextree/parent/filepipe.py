@@ -83,7 +83,7 @@ class Pipe:
         CallTimeout if there was no room for ``stall`` seconds, or until the deadline."""
         channel = self.channel
         while channel.full and not self.over:
-            self.waiter = waiter = process.Waiter()
+            self.waiter = waiter = process.waiter()
             channel.on_room = self.wake
             try:
                 if channel.full and not self.over:

@@ -135,5 +135,5 @@ class Bench:
                     goal = link.bytes_out + link.out.queued + sum(map(len, link.pending))
                 if link.bytes_out >= goal:
                     return
-            waiter = waiter or process.Waiter()
+            waiter = waiter or process.waiter()
             waiter.wait(NAP)
