@@ -33,6 +33,7 @@ from contextree.core import process
 from contextree.core.wire.errors import Closed, ContextDied, ContextreeError, ForkedError
 from contextree.core.wire.frames import MAIN
 from contextree.master.worker import BYTES, GONE, READY, SLOW, STARTING, Task, Worker, WorkerDied, wake
+from contextree.parent import waits
 from contextree.parent.calls import copied, describe
 from contextree.parent.context import Context
 from contextree.parent.pickling import pack_call
@@ -399,7 +400,7 @@ class Pool:
         """Take no more tasks, and end when those that are there are done (``cancel``: those that have begun)."""
         if self.generation != process.generation:
             return
-        waiter = process.waiter() if wait else None  # it may take long: other greenlets run meanwhile
+        waiter = waits.waiter(self.engine) if wait else process.waiter()
         with self.lock:
             self.closing = True
             dropped = []

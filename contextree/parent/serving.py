@@ -245,7 +245,7 @@ class Host:
         for call in list(self.calls):
             if not call.active and not call.awaited:
                 call.abort()
-        waiter = process.Waiter()
+        waiter = process.waiter()
         with self.lock:
             if not self.running or getattr(here.__dict__.get("call"), "service", None) is self:
                 return

@@ -136,11 +136,11 @@ def test_gi_17_writers_do_not_interleave(router):
 
 
 def test_gi_18_a_timeout_loses_nothing(router):
-    """A thousand timeouts at random points of messages of many frames: what comes is whole and in order."""
+    """Timeouts at random points of messages of many frames: what comes is whole and in order."""
     child = router.fork()
     with child.channel() as channel:
         echo = child.submit(far.echo, channel)
-        sent = [bytes([number % 256]) * random.choice((10, 70000, 300000)) for number in range(60)]
+        sent = [bytes([number % 256]) * random.choice((10, 70000, 300000)) for number in range(200)]
 
         def send():
             for data in sent:
@@ -157,9 +157,9 @@ def test_gi_18_a_timeout_loses_nothing(router):
                 timeouts += 1
         sender.join()
         assert got == sent
-        for _ in range(max(0, 1000 - timeouts)):
-            with pytest.raises(contextree.Closed):
-                channel.receive(random.random() * 0.0005)
+        assert timeouts
+        with pytest.raises(contextree.Closed):
+            channel.receive(10)
         echo.result(10)
 
 
@@ -171,11 +171,11 @@ def test_gi_21_the_reader_is_gone(router):
         with other.channel() as spare, doomed.channel() as channel:
             echo = other.submit(far.echo, spare)
             reading = doomed.submit(far.slow_reader, channel, "/nowhere")
-            killer = threading.Thread(target=lambda: (until(lambda: channel.end.callbacks, "the sender to wait"), doomed.kill()))
+            killer = threading.Thread(target=lambda: (
+                until(lambda: channel.end.callbacks, "the sender to wait"), doomed.kill()))
             killer.start()
             with pytest.raises(contextree.ContextDied):
-                while True:
-                    channel.send(b"x" * 65536)
+                send_for_ever(channel)
             killer.join()
             with pytest.raises(contextree.ContextDied):
                 reading.result(10)
@@ -185,6 +185,12 @@ def test_gi_21_the_reader_is_gone(router):
             echo.result(10)
     finally:
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+
+
+def send_for_ever(channel):
+    """Until that raises."""
+    while True:
+        channel.send(b"x" * 65536)
 
 
 def test_gi_22_raw_bytes_text_and_objects(router):
