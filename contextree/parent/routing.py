@@ -93,9 +93,9 @@ class Routing(Subtree):
         self.links = {}  # link -> id of the direct child
         self.relays = {}
         self.children = {}  # id of direct child -> Branch
-        self.jobs = set()  # programs that run here: see program
-        self.watchman = None  # who ends them if this process is killed
-        self.ending = None
+        self.jobs = set()  # type: set[Any]  # programs that run here: see program
+        self.watchman = None  # type: Any  # who ends them if this process is killed
+        self.ending = False
 
     # -- frames, loop thread
 
