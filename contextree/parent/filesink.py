@@ -57,8 +57,8 @@ class Sink:
     """What all sinks do: check what comes, count it, hash it. ``take`` each message, then ``done`` is True; or
     ``abort``. Subclasses say what becomes of it.
 
-    ``max_size``: bytes in all, holes too, and ``NAME`` for each entry of a folder. ``progress(done, total)`` is called after each part of a file, with None as
-    total where that is not known."""
+    ``max_size``: bytes in all, holes too, and ``NAME`` for each entry of a folder. ``progress(done, total)`` is called
+    after each part of a file, with None as total where that is not known."""
 
     partial = (0, b"")  # what is there of a broken transfer: size, hash
 
