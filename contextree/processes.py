@@ -17,6 +17,10 @@ from contextree.parent.loop import Loop
 from contextree.parent.popen import popen as popen_class
 from contextree.parent.reaper import Child, Reaper
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 __all__ = [
     "CONTINUED", "DUMPED", "EXITED", "KILLED", "LOST", "STOPPED", "TRAPPED",
     "Child", "ChildState", "NotOurChild", "ProcessExited", "Reaper", "UncleanExit", "monitor", "start",
@@ -33,7 +37,7 @@ def monitor(pid: int, command: str = "") -> Child:
     return default_reaper().monitor(pid, command)
 
 
-def start(argv: Sequence[str | os.PathLike], *, reaper: Reaper | None = None, **options) -> Child:
+def start(argv: Sequence[str | os.PathLike[str]], *, reaper: Reaper | None = None, **options: "Any") -> Child:
     """Start a program and return its handle; ``options`` are those of ``subprocess.Popen``. Any thread.
 
     Pipes that were asked for are in ``stdin``, ``stdout`` and ``stderr`` of the handle. ``preexec_fn`` is refused:

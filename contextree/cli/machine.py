@@ -33,7 +33,7 @@ class Python(NamedTuple):
 
 def pythons(timeout: float = 3.0) -> list[Python]:
     """The Pythons on PATH, one of each minor version, oldest first; those that do not answer in time are left out."""
-    started: dict[str, subprocess.Popen] = {}
+    started: dict[str, subprocess.Popen[str]] = {}
     for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
         try:
             names = [name for name in os.listdir(folder or ".") if _NAME.fullmatch(name)]

@@ -26,7 +26,7 @@ from contextree.core.wire.errors import InternalError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Dict, List, Optional, Sequence, Union
+    from typing import Deque, List, Mapping, Match, Optional, Sequence, Set, Union
 
     Action = Union["Reply", "Failed", "Ready"]
 
@@ -74,7 +74,7 @@ class Reply(collections.namedtuple("Reply", "data")):
 
     __slots__ = ()
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return "Reply(********)"
 
     __str__ = __repr__
@@ -98,7 +98,7 @@ class Dialogue:
     rules: Rule rows. secrets: dict of name -> str; a rule replies with one of them.
     """
 
-    def __init__(self, rules: "Sequence[Rule]", secrets: "Optional[Dict[str, str]]" = None) -> None:
+    def __init__(self, rules: "Sequence[Rule]", secrets: "Optional[Mapping[str, Optional[str]]]" = None) -> None:
         self.rules = tuple(Rule(*rule) for rule in rules)
         for rule in self.rules:
             if rule.do not in ("reply", "empty", "fail", "ready") or rule.where not in (PROMPT, LINE):
@@ -109,11 +109,11 @@ class Dialogue:
         self._long = False              # it was longer than LINE_MAX
         self._echo = False              # we replied; what stands for the reply is still to come
         self._err = bytearray()         # the same for stderr
-        self._kept = collections.deque(maxlen=KEPT_LINES)
-        self._used = set()              # prompts that had their secret
+        self._kept = collections.deque(maxlen=KEPT_LINES)  # type: Deque[bytes]
+        self._used = set()  # type: Set[object]              # prompts that had their secret
         self._replies = 0
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return "<%s in state %s>" % (type(self).__name__, self.state)
 
     @property
@@ -130,7 +130,7 @@ class Dialogue:
         Feed all that can be read at once, so that a prompt is seen with what follows it. Nothing follows Failed or
         Ready.
         """
-        actions = []
+        actions = []  # type: List[Action]
         pieces = _ENDS.split(data)
         for number, piece in enumerate(pieces):
             if self.over:
@@ -170,24 +170,24 @@ class Dialogue:
 
     # -- inside
 
-    def _append(self, piece):
+    def _append(self, piece: bytes) -> None:
         room = LINE_MAX - len(self._line)
         self._line += piece[:room]
         self._long = self._long or len(piece) > room
         if self._echo:
             self._line = self._line.lstrip(_ECHO)
 
-    def _end_line(self):
+    def _end_line(self) -> None:
         if not self.over:
             self._keep(self._line)
             del self._line[:]
             self._long = self._echo = False
 
-    def _keep(self, text):
+    def _keep(self, text: "Union[bytes, bytearray]") -> None:
         if text.strip():
             self._kept.append(bytes(text[:KEPT_WIDTH]))
 
-    def _decide(self, where, actions):
+    def _decide(self, where: str, actions: "List[Action]") -> None:
         """Find the rule for the line, and do what it says."""
         if not self._line or (self._long and where == PROMPT):
             return
@@ -197,7 +197,7 @@ class Dialogue:
                 if match:
                     return self._do(rule, match, actions)
 
-    def _do(self, rule, match, actions):
+    def _do(self, rule: "Rule", match: "Match[bytes]", actions: "List[Action]") -> None:
         text = rule.text.replace("{prompt}", match.group().decode("utf-8", "replace").strip())
         if rule.do == "fail":
             return self._fail(rule.error, text, actions)
@@ -221,7 +221,7 @@ class Dialogue:
         self._end_line()
         self._echo = True
 
-    def _fail(self, error, text, actions):
+    def _fail(self, error: str, text: str, actions: "List[Action]") -> None:
         self._keep(self._line)
         del self._line[:]
         self.state = "failed"

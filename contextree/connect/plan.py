@@ -17,7 +17,9 @@ from contextree.core.wire.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Dict, List, Optional, Sequence, Tuple, Union
+    from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple, Union
+
+    from contextree.connect.dialogue import Dialogue
 
 PYTHON = "\0python"
 PYTHON_QUOTED = "\0python quoted"
@@ -42,20 +44,20 @@ class Secret(str):
 
     __slots__ = ()
 
-    def __new__(cls, text=""):
+    def __new__(cls, text: str = "") -> "Secret":
         # str(a Secret) is the mask, so a Secret of a Secret needs the text itself.
         return str.__new__(cls, text.reveal() if isinstance(text, Secret) else text)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return "Secret('********')"
 
-    def __str__(self):
+    def __str__(self) -> str:
         return "********"
 
-    def __format__(self, spec):
+    def __format__(self, spec: str) -> str:
         return "********"
 
-    def reveal(self):
+    def reveal(self) -> str:
         """The text itself, as a plain str."""
         return str.__str__(self)
 
@@ -95,8 +97,13 @@ class Plan:
     __slots__ = ("argv", "name", "method", "tty", "dialogue", "env", "python", "remote", "trusted", "phases",
                  "probe", "warnings", "classify", "silence")
 
-    def __init__(self, argv, name, method, tty=False, dialogue=None, env=None, python=("python3",), remote=False,
-                 trusted=False, phases=None, probe=None, warnings=(), classify=None, silence=None):
+    def __init__(self, argv: "Sequence[str]", name: str, method: str, tty: bool = False,
+                 dialogue: "Optional[Dialogue] | None" = None, env: "Optional[Dict[str, Optional[str]]] | None" = None,
+                 python: "Sequence[str]" = ("python3",), remote: bool = False, trusted: bool = False,
+                 phases: "Optional[Dict[str, float]] | None" = None, probe: "Optional[Sequence[str]] | None" = None,
+                 warnings: "Iterable[str]" = (),
+                 classify: "Optional[Callable[[str, Optional[int], str], Tuple[str, str, str]]] | None" = None,
+                 silence: "Optional[float] | None" = None) -> None:
         self.argv = argv
         self.name = name
         self.method = method
@@ -112,10 +119,10 @@ class Plan:
         self.classify = classify
         self.silence = silence
 
-    def __reduce__(self):
+    def __reduce__(self) -> "Tuple[Any, ...]":
         return Plan, tuple(getattr(self, field) for field in self.__slots__)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return "<Plan %s by %s>" % (self.name, self.method)
 
     def explain(self, status: "Optional[int]", output: str) -> "Tuple[str, str, str]":

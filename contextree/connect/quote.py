@@ -18,7 +18,7 @@ from contextree.core.wire.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Sequence
+    from typing import List, Sequence
 
 # No '=', '~' or '%' (zsh's =cmd, home, fish's and csh's jobs), no '@' (a command of csh), no braces.
 _PLAIN = re.compile(r"[A-Za-z0-9_./:,+-]+")
@@ -31,7 +31,7 @@ def quote(words: "Sequence[str]", tilde: bool = False) -> str:
     tilde: a first word that starts with ``~/`` means the home directory there.
     Raises UsageError for a word that cannot be quoted for all of them, and for no words. Any thread.
     """
-    out = []
+    out = []  # type: List[str]
     for word in words:
         bad = _REFUSED.search(word)
         if bad:
@@ -46,5 +46,5 @@ def quote(words: "Sequence[str]", tilde: bool = False) -> str:
     return " ".join(out)
 
 
-def _one(word):
+def _one(word: str) -> str:
     return word if _PLAIN.fullmatch(word) else "'" + word + "'"

@@ -37,34 +37,12 @@ from contextree.core.wire.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Dict, Optional, Sequence, Tuple, Union
+    from typing import Dict, List, Match, Optional, Sequence, Tuple, Union
 
     from _typeshed import StrPath
-    from typing_extensions import TypedDict
 
-    class Options(TypedDict, total=False):
-        """What ``plan`` takes beside the host, for who passes it on."""
-
-        user: Optional[str]
-        port: Union[None, int, str]
-        identity_file: Optional[StrPath]
-        password: Optional[str]
-        passphrase: Optional[str]
-        python: Union[str, Sequence[str]]
-        ssh_config: Optional[StrPath]
-        jump: Union[None, str, Sequence[str]]
-        host_keys: str
-        known_hosts: Optional[StrPath]
-        extra_args: Sequence[str]
-        ssh: Union[str, Sequence[str]]
-        connect_timeout: Union[float, Dict[str, float]]
-        keepalive: int
-        keepalive_count: int
-        compression: bool
-        forward_agent: bool
-        control_path: Optional[StrPath]
-        plain_prompts: bool
-        name: Optional[str]
+    from contextree.connect.dialogue import Rule
+    from contextree.connect.plan import Secret
 
 HOST_KEYS = {"strict": "yes", "accept-new": "accept-new", "off": "no"}
 
@@ -142,7 +120,8 @@ def plan(host: str, user: "Optional[str]" = None, port: "Union[None, int, str]" 
                 silence=keepalive * (keepalive_count + 1))
 
 
-def _security(asks, host_keys, known_hosts, forward_agent, control_path):
+def _security(asks: bool, host_keys: str, known_hosts: "Optional[StrPath]", forward_agent: bool,
+              control_path: "Optional[StrPath]") -> "List[str]":
     if host_keys not in HOST_KEYS:
         raise UsageError("host_keys=%r: it is one of %s" % (host_keys, ", ".join(map(repr, sorted(HOST_KEYS)))))
     options = ["StrictHostKeyChecking=" + HOST_KEYS[host_keys], "BatchMode=" + ("no" if asks else "yes")]
@@ -184,21 +163,21 @@ def split_host(host: str, user: "Optional[str]" = None) -> "Tuple[Optional[str],
     return user, host
 
 
-def _host(host):
+def _host(host: str) -> None:
     if not host or host.startswith("-") or _BAD.search(host) or "\\" in host or "[" in host or "]" in host:
         raise UsageError("%r is no host: a name of letters, digits, '.', '-' and '_', or an address" % host)
     if ":" in host and not _IPV6.fullmatch(host):
         raise UsageError("%r is no host; a port is given by port=" % host)
 
 
-def _user(user):
+def _user(user: object) -> None:
     if (not isinstance(user, str) or not user or user.startswith("-") or _BAD.search(user)
             or user.endswith("\\")):
         raise UsageError("%r is no user: it is empty, begins with '-', ends with a backslash, or has blanks, "
                          "quotes or other characters of the shell in it" % (user,))
 
 
-def _port(port):
+def _port(port: object) -> "Union[int, str]":
     if isinstance(port, str) and re.fullmatch("[0-9]{1,5}", port):
         port = int(port)
     if isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536:
@@ -206,19 +185,19 @@ def _port(port):
     return port
 
 
-def _count(number, what):
+def _count(number: object, what: str) -> int:
     if isinstance(number, bool) or not isinstance(number, int) or not 0 < number < 100000:
         raise UsageError("%s= wants a whole number from 1 up, not %r" % (what, number))
     return number
 
 
-def _text(word, what):
+def _text(word: object, what: str) -> str:
     if not isinstance(word, str) or not word or re.search("[\x00-\x1f\x7f]", word):
         raise UsageError("%s= has %r in it; it wants str without control characters" % (what, word))
     return word
 
 
-def _path(path, what):
+def _path(path: "StrPath", what: str) -> str:
     if not isinstance(path, str):
         path = path.__fspath__() if hasattr(path, "__fspath__") else path
     path = _text(path, what)
@@ -227,28 +206,28 @@ def _path(path, what):
     return path
 
 
-def _percent(path):
+def _percent(path: str) -> str:
     """ssh replaces %h and ${HOME} in some paths; ours are meant as they stand."""
     if "${" in path:
         raise UsageError("ssh would replace the '${' in the path %r" % path)
     return path.replace("%", "%%")
 
 
-def _quoted(path):
+def _quoted(path: str) -> str:
     """Inside -o, a path with blanks needs quotes, and one with quotes cannot be told."""
     if '"' in path or "\\" in path:
         raise UsageError("ssh cannot take the path %r: it has a quote or a backslash in it" % path)
     return '"%s"' % path if " " in path or "#" in path else path
 
 
-def _program(ssh):
+def _program(ssh: "Union[str, Sequence[str]]") -> "List[str]":
     words = ssh.split() if isinstance(ssh, str) else list(ssh)
     if not words:
         raise UsageError("ssh= is empty; it wants the program's name")
     return [_text(word, "ssh") for word in words]
 
 
-def _jumps(jump):
+def _jumps(jump: "Union[str, Sequence[str]]") -> str:
     hops = jump.split(",") if isinstance(jump, str) else list(jump)
     if hops == ["none"]:
         return "none"
@@ -260,13 +239,13 @@ def _jumps(jump):
         user, host = split_host(match.group(2), match.group(1))
         bracketed = "[%s]" % host if ":" in host else host
         out.append(("" if user is None else user + "@") + bracketed
-                   + ("" if match.group(3) is None else ":%d" % _port(match.group(3))))
+                   + ("" if match.group(3) is None else ":%s" % _port(match.group(3))))
     if not out:
         raise UsageError("jump= is empty; give None for no jump")
     return ",".join(out)
 
 
-def _default_name(host, port):
+def _default_name(host: str, port: "Union[None, int, str]") -> str:
     return "ssh.%s" % host if port is None or int(port) == 22 else "ssh.%s:%s" % (host, port)
 
 
@@ -275,16 +254,17 @@ def _default_name(host, port):
 class SshDialogue(Dialogue):
     """What ssh asks on its terminal, and who gets which secret."""
 
-    def __init__(self, user, host, identity_file, plain_prompts, secrets):
+    def __init__(self, user: "Optional[str]", host: str, identity_file: "Optional[StrPath]", plain_prompts: bool,
+                 secrets: "Dict[str, Optional[Secret]]") -> None:
         self.user, self.host = user, host.lower()
         self.identity_file = identity_file
         self.plain_prompts = plain_prompts
         Dialogue.__init__(self, (), secrets)
         self.rules = self._rules()
 
-    def learn(self, data):
+    def learn(self, data: bytes) -> None:
         """Take what ``ssh -G`` wrote: the names of user and host that ssh will show in its prompts."""
-        found = {}
+        found = {}  # type: Dict[str, str]
         for row in data.decode("utf-8", "replace").splitlines():
             key, _, value = row.partition(" ")
             found.setdefault(key, value.strip())
@@ -294,9 +274,9 @@ class SshDialogue(Dialogue):
             self.host = found["hostname"].lower() if alias in ("", "none") else alias
             self.rules = self._rules()
 
-    def _rules(self):
-        who = (re.escape(self.user) if self.user else "[^@ ]+") + "@" + re.escape(self.host)
-        who = who.encode("utf-8", "surrogateescape")
+    def _rules(self) -> "Tuple[Rule, ...]":
+        names = (re.escape(self.user) if self.user else "[^@ ]+") + "@" + re.escape(self.host)
+        who = names.encode("utf-8", "surrogateescape")
         asked = b"(?:" + who + rb"'s password|\(" + who + rb"\) [Pp]assword(?: for [\w.@\\:-]+)?): ?"
         if self.plain_prompts:
             asked = b"(?:" + asked + b"|[Pp]assword: ?)"
@@ -409,7 +389,7 @@ def classify(method: str, status: "Optional[int]", output: str) -> "Tuple[str, s
         how_it_ended(status), last_line(output)), "boot"
 
 
-def _fill(text, match):
+def _fill(text: str, match: "Match[str]") -> str:
     start = match.string.rfind("\n", 0, match.start()) + 1
     whole = match.string[start:].split("\n", 1)[0].strip()
     for number, part in enumerate((whole,) + match.groups()):

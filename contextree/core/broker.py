@@ -30,6 +30,13 @@ from time import monotonic
 from contextree.core import process
 from contextree.core.wire.errors import Closed, ForkedError, UsageError, WrongThread
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Any, Callable, Deque
+
+    from contextree.core.process import Waiter
+
 READ, WRITE, TROUBLE = 1, 4, 56  # EPOLLIN, EPOLLOUT, EPOLLERR | EPOLLHUP; poll's values are the same, and its POLLNVAL
 SLICE = 0.002  # seconds of deferred work before descriptors are looked at again
 BUFFER = 1 << 18  # bytes read at once, into one buffer that all links of the loop share
@@ -41,14 +48,14 @@ class Timer:
 
     __slots__ = ("function", "args", "when")
 
-    def __init__(self, when, function, args):
+    def __init__(self, when: float, function: "Callable[..., Any]", args: "tuple[Any, ...]") -> None:
         self.when = when
         self.function = function
         self.args = args
 
     def cancel(self) -> None:
         """It will not fire."""
-        self.function = self.args = None
+        self.function = self.args = None  # type: ignore[assignment]  # the loop looks for that
 
 
 class _WriteEnd:
@@ -56,11 +63,11 @@ class _WriteEnd:
 
     __slots__ = ("fd", "generation")
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.fd = -1
         self.generation = process.generation
 
-    def __del__(self, process=process):
+    def __del__(self, process: "ModuleType" = process) -> None:
         if self.generation == process.generation:
             process.close(self.fd)
 
@@ -76,27 +83,29 @@ class Broker:
 
     _room = ()  # see Loop
 
-    def __init__(self, clock=monotonic, poller=None, name: str = "contextree") -> None:
+    def __init__(self, clock: "Callable[[], float]" = monotonic, poller: "Any" = None,
+                 name: str = "contextree") -> None:
         self.clock = clock
         self.generation = process.generation
         self.name = name
-        self._entries = {}
-        self._timers = []
+        self._entries = {}  # type: dict[int, Any]
+        self._timers = []  # type: list[tuple[float, int, Timer]]
         self._serial = 0
         self._sweep = 1000  # so many timers: time to throw out the cancelled ones
-        self._deferred = deque()
+        self._deferred = deque()  # type: Deque[tuple[Callable[..., Any], tuple[Any, ...]]]
         self._turn = 1
         self._woken = 0
         self._inside = False
-        self.thread = None  # identity of the thread that drives the loop
+        self.thread = None  # type: int | None  # identity of the thread that drives the loop
         self.running = False  # on a thread of its own
         self._ending = None  # type: BaseException | None
         self.closed = None  # type: BaseException | None  # the exception that later users get
         self._done = process.Waiter()
-        self._listeners = []
-        self.buffer = None
+        self._listeners = []  # type: list[Callable[[], object]]
+        self.buffer = None  # type: memoryview | None
         self.on_error = self._print_error
-        self.count = dict.fromkeys(("turns", "wakes", "ran", "slices", "overflows", "errors", "high_water", "late"), 0)
+        self.count = dict.fromkeys(  # type: dict[str, Any]
+            ("turns", "wakes", "ran", "slices", "overflows", "errors", "high_water", "late"), 0)
         self.slowest = (0.0, "")
         self._mark = 0  # when so many functions have run, those are done that were waiting ...
         self._marked = clock()  # ... at this time
@@ -119,7 +128,7 @@ class Broker:
 
     # -- any thread
 
-    def defer_nowait(self, function, *args) -> None:
+    def defer_nowait(self, function: "Callable[..., Any]", *args: "Any") -> None:
         """Have ``function(*args)`` called on the loop thread, in order. Any thread; never waits, so also for those who
         hold a lock that the loop may want. Raises ``Closed`` after the end, ``ForkedError`` in a forked child."""
         if self.closed or self.generation != process.generation:
@@ -183,7 +192,7 @@ class Broker:
         else:
             self._finish()
 
-    def on_end(self, listener) -> None:
+    def on_end(self, listener: "Callable[[], object]") -> None:
         """Have ``listener()`` called on the loop thread at its end, by ``stop`` or by a fault; each once, in order.
 
         Raises ``Closed`` when it has ended."""
@@ -195,7 +204,8 @@ class Broker:
 
     # -- the loop thread
 
-    def watch(self, fd: int, read=None, write=None) -> None:
+    def watch(self, fd: int, read: "Callable[[], object] | None" = None,
+              write: "Callable[[], object] | None" = None) -> None:
         """Call ``read()`` / ``write()`` when ``fd`` is ready or broken, no others; both None: ``forget``."""
         self.check_thread()
         if self.closed:
@@ -225,7 +235,7 @@ class Broker:
             except (OSError, KeyError, ValueError):
                 pass  # closed under us by its former owner
 
-    def timer(self, delay: float, function, *args) -> Timer:
+    def timer(self, delay: float, function: "Callable[..., Any]", *args: "Any") -> Timer:
         """``function(*args)`` once, in a turn ``delay`` seconds from now; those due together fire in order of birth."""
         self.check_thread()
         timers = self._timers
@@ -254,7 +264,7 @@ class Broker:
             heappop(timers)
         return max(0.0, timers[0][0] - self.clock()) if timers else None
 
-    def _poll(self, timeout):
+    def _poll(self, timeout: "float | None") -> None:
         self._turn = (self._turn | 1) + 1  # even: awake
         self.count["turns"] += 1
         if self._deferred:
@@ -286,7 +296,7 @@ class Broker:
         if self._timers:
             self._run_timers(start)
 
-    def _run_timers(self, now):
+    def _run_timers(self, now: float) -> None:
         timers = self._timers
         last = self._serial  # those born meanwhile wait for the next turn: descriptors come in between
         start = now
@@ -298,7 +308,7 @@ class Broker:
                 timer.cancel()
                 start = self._call(start, function, args)
 
-    def _run_deferred(self):
+    def _run_deferred(self) -> None:
         queue = self._deferred
         count = self.count
         depth = len(queue)
@@ -317,7 +327,7 @@ class Broker:
                 count["slices"] += 1
                 break
 
-    def _call(self, start, function, args):
+    def _call(self, start: float, function: "Callable[..., Any]", args: "tuple[Any, ...]") -> float:
         try:
             function(*args)
         except BaseException as error:  # on our own thread even SystemExit is only an error of that function
@@ -333,13 +343,13 @@ class Broker:
             self.slowest = now - start, _name(function)
         return now
 
-    def _drain(self):
+    def _drain(self) -> None:
         try:
             os.read(self._wake_r, 4096)
         except BlockingIOError:
             pass  # spurious readiness is no error
 
-    def _run(self, started):
+    def _run(self, started: "Waiter") -> None:
         self.thread = process.get_ident()
         self._inside = True
         started.wake()
@@ -351,7 +361,7 @@ class Broker:
         self._inside = False
         self._finish()
 
-    def _finish(self):
+    def _finish(self) -> None:
         if self.closed or self.generation != process.generation:
             return
         self.thread = process.get_ident()
@@ -373,7 +383,7 @@ class Broker:
             self.running = False
             self._done.wake()
 
-    def _run_last(self, queue):
+    def _run_last(self, queue: "Any") -> None:
         while queue:
             try:
                 entry = queue[0]
@@ -385,26 +395,26 @@ class Broker:
 
     # -- helpers
 
-    def _close_poller(self):
+    def _close_poller(self) -> None:
         poller = self._poller
         if poller in process.keep:
             process.keep.remove(poller)
             process.disown(poller.fileno())
             poller.close()
 
-    def _take_back(self, queue, entry):
+    def _take_back(self, queue: "Any", entry: "Any") -> None:
         try:
             queue.remove(entry)
         except (ValueError, IndexError):
             return  # it was called after all
         self._refuse()
 
-    def _refuse(self):
+    def _refuse(self) -> None:
         if self.generation != process.generation:
             raise ForkedError("the loop of %s belongs to the process that this one was forked from" % self.name)
         raise Closed(str(self.closed)) from (None if isinstance(self.closed, Closed) else self.closed)
 
-    def _print_error(self, function):
+    def _print_error(self, function: "Callable[..., Any]") -> None:
         import traceback
 
         if sys.__stderr__ is None:
@@ -415,7 +425,7 @@ class Broker:
         except OSError:
             pass  # nobody listens there
 
-def _epoll():
+def _epoll() -> "Any":
     try:
         poller = process.unpatched("select", "epoll")()
     except (AttributeError, ImportError):
@@ -429,7 +439,7 @@ def _epoll():
     return poller
 
 
-def _name(function):
+def _name(function: object) -> str:
     try:
         return getattr(function, "__qualname__", None) or repr(function)
     except Exception:

@@ -23,6 +23,13 @@ from contextree.core.wire import values
 from contextree.core.wire.errors import CallCancelled, CallTimeout, ContextreeError, NotSendable
 from contextree.core.wire.frames import CALL, MAIN, NUMBER, PICKLE, PICKLE5, SERVICE, STREAM
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from contextree.core.importer import Importer
+    from contextree.core.router import Channel, Router
+
 VALUE, PICKLED, RAW, BUFFERS, ERROR, SPLIT = 0, 1, 2, 3, 4, 5
 LENGTH = Struct("!Q")
 MAX_TEXT = 65536  # of a traceback
@@ -33,7 +40,8 @@ here = _local()  # .router of the thread that runs calls or unpickles; .call
 class Call:
     """One call, as seen by the function that runs in it (``contextree.current_call()``)."""
 
-    def __init__(self, service, channel, kind, options, deadline, data, work):
+    def __init__(self, service: "Calls", channel: "Channel", kind: int, options: int, deadline: float, data: bytes,
+                 work: "Mailbox") -> None:
         self.service = service
         self.channel = channel
         self.kind = kind
@@ -41,13 +49,13 @@ class Call:
         # the protocol of pickled answers, that both ends know; 0: no pickles
         self.pickles = options & PICKLE and (PROTOCOL if options & PICKLE5 else 4)
         self.deadline = deadline and service.router.broker.clock() + deadline / 1000
-        self.data = data
+        self.data = data  # type: Any
         self.work = work
-        self.generator = None
+        self.generator = None  # type: Any
         self.cancelled = False
         channel.on_end = self.ended
 
-    def ended(self, channel, error) -> None:
+    def ended(self, channel: "Channel", error: BaseException) -> None:
         """The caller does not wait any more."""
         self.cancelled = True
         if self.generator is not None:
@@ -96,7 +104,7 @@ class Call:
         finally:
             here.call = None
 
-    def pump(self):
+    def pump(self) -> None:
         """Send items until the reader has enough, the caller has gone, or others wait for this thread."""
         generator = self.generator
         channel = self.channel
@@ -104,7 +112,7 @@ class Call:
         try:
             while not self.cancelled:
                 try:
-                    item = next(generator)  # type: ignore[arg-type]  # ``run`` made it
+                    item = next(generator)
                 except StopIteration:
                     return channel.send(b"", True)
                 self.answer(item, False)
@@ -121,9 +129,9 @@ class Call:
             if over:  # at once, whoever else still knows it
                 self.generator = None
                 if hasattr(generator, "close"):
-                    generator.close()  # type: ignore[union-attr]  # has it
+                    generator.close()
 
-    def answer(self, result, fin):
+    def answer(self, result: object, fin: bool) -> None:
         """Encode and send one value."""
         try:
             data = pack(result, self.pickles)
@@ -134,7 +142,7 @@ class Call:
         if not self.cancelled:
             self.channel.send(data, fin, not self.work.items)
 
-    def failed(self, error):
+    def failed(self, error: BaseException) -> None:
         """Send what went wrong instead."""
         self.generator = None
         if self.cancelled:
@@ -158,16 +166,17 @@ class Calls:
     waiting = 0  # calls of the main thread's function that wait elsewhere; see parent.calls
     nested = staticmethod(lambda channel: False)  # may the call be one that such a function waits for?
 
-    def __init__(self, router, importer) -> None:
+    def __init__(self, router: "Router", importer: "Importer") -> None:
         self.router = router
         self.importer = importer
         self.work = Mailbox()
         self.main = process.get_ident()
-        self.pools = {}
+        self.pools = {}  # type: dict[object, list[Any]]
         router.openers[CALL] = lambda *args: self.opened(CALL, *args)
         router.openers[STREAM] = lambda *args: self.opened(STREAM, *args)
 
-    def opened(self, kind, channel, options, threads, deadline, data, fin) -> None:
+    def opened(self, kind: int, channel: "Channel", options: int, threads: int, deadline: int, data: bytes,
+               fin: bool) -> None:
         """A call has come. Loop thread."""
         work = self.work
         if options & SERVICE or threads or self.nested(channel):
@@ -179,13 +188,13 @@ class Calls:
             pool[1] += 1
             process.start_thread(self.run, (work,))
 
-    def pool(self, service, size):
+    def pool(self, service: int, size: int) -> "list[Any]":
         """[mailbox, threads, most threads] of the pool for services or for threaded calls."""
         pool = self.pools.setdefault(service, [Mailbox(), 0, size])
         pool[2] = max(pool[2], size)
         return pool
 
-    def run(self, work=None) -> None:
+    def run(self, work: "Mailbox | None" = None) -> None:
         """Run calls on this thread until ``stop``."""
         here.router = self.router
         if work and "threading" not in sys.modules:
@@ -212,7 +221,7 @@ class Calls:
             pool[0].close()
 
 
-def pack(value, pickles):
+def pack(value: "Any", pickles: int) -> "bytes | memoryview | list[Any]":
     """Encode a result as a message for ``Channel.send``. ``pickles``: the protocol for a pickle, or 0."""
     if type(value) is bytes:
         return memoryview(value) if len(value) > 4096 else b"\2" + value
@@ -220,7 +229,7 @@ def pack(value, pickles):
         return b"\0" + values.encode(value)
     if pickles < 5:
         return b"\1" + dumps(value, 4)
-    buffers = []
+    buffers = []  # type: list[Any]
     data = dumps(value, 5, buffer_callback=buffers.append)
     if not buffers:
         return b"\1" + data if len(data) < 65536 else [b"\1", data]
@@ -229,7 +238,7 @@ def pack(value, pickles):
             data] + raw
 
 
-def unpack(data):
+def unpack(data: bytes) -> "Any":
     """Decode what came as a pickle: from an ancestor, or from a context that is trusted."""
     form = data[0]
     if form == RAW:
@@ -259,7 +268,7 @@ def shorten(text: str) -> str:
     return "%s\n... %d characters left out ...\n%s" % (text[:half], len(text) - MAX_TEXT, text[-half:])
 
 
-def pack_error(error, context, pickles):
+def pack_error(error: BaseException, context: str, pickles: int) -> bytes:
     """Encode an exception: type, arguments, text and traceback as plain data, and a pickle where that is welcome."""
     import traceback
 
@@ -270,7 +279,7 @@ def pack_error(error, context, pickles):
     try:
         values.encode(args)
     except Exception:
-        args = None
+        args = None  # type: ignore[assignment]
     try:
         text = str(error)
     except Exception:

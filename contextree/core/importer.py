@@ -17,6 +17,14 @@ from contextree.core import process
 from contextree.core.process import loads
 from contextree.core.wire.frames import MODULES
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+    from types import CodeType, ModuleType
+    from typing import Any, Iterable, Iterator, Sequence
+
+    from contextree.core.router import Channel, Router
+
 ABSENT, SOURCE, CODE, NAMESPACE = 0, 1, 2, 3
 # what the standard library tries to import on other platforms: not worth a question
 NOWHERE = {"org", "nt", "msvcrt", "winreg", "_winapi", *getattr(sys, "stdlib_module_names", ())}
@@ -26,11 +34,11 @@ MAGIC = sys.modules["_frozen_importlib_external"].MAGIC_NUMBER
 class Finder:
     """One place of the importer on ``sys.meta_path``."""
 
-    def __init__(self, importer, asks):
+    def __init__(self, importer: "Importer", asks: bool) -> None:
         self.importer = importer
         self.asks = asks
 
-    def find_spec(self, name, path=None, target=None):
+    def find_spec(self, name: str, path: "Sequence[str] | None" = None, target: object = None) -> "ModuleSpec | None":
         """A spec for ``name``, or None when it is not ours to give."""
         importer = self.importer
         if not self.asks and name not in importer.shared and name[:11] != "contextree.":  # never another version
@@ -45,7 +53,7 @@ class Finder:
             return None
         return importer.spec(record)
 
-    def find_distributions(self, context=None):
+    def find_distributions(self, context: "Any" = None) -> "Iterator[Any]":
         """``importlib.metadata`` of distributions of the master."""
         if not self.asks or not self.importer.router:
             return iter(())
@@ -59,17 +67,17 @@ class Importer:
 
     main = None  # the root's main script, once it was needed
 
-    def __init__(self, router, parent: int) -> None:
-        self.router = router
+    def __init__(self, router: "Router | None", parent: int) -> None:
+        self.router = router  # type: Any  # None in the template
         self.parent = parent
-        self.records = {}  # name -> (name, form, path, data or reason, is package)
-        self.shared = set()
-        self.pending = {}  # name -> waiters
+        self.records = {}  # type: dict[str, tuple[Any, ...]]  # name -> (name, form, path, data or reason, is package)
+        self.shared = set()  # type: set[str]
+        self.pending = {}  # type: dict[str, list[process.Waiter]]  # name -> waiters
         self.lock = process.allocate_lock()
         self.requests = 0
 
     @classmethod
-    def of(cls, router, parent, records):
+    def of(cls, router: "Router | None", parent: int, records: "Iterable[tuple[Any, ...]]") -> "Importer":
         """The importer of this process, with its places on ``sys.meta_path``. One that a fork inherited keeps its cache
         and gets the new router and parent."""
         for finder in sys.meta_path:
@@ -91,7 +99,7 @@ class Importer:
 
     # -- records
 
-    def on_share(self, channel, options, threads, deadline, data, fin) -> None:
+    def on_share(self, channel: "Channel", options: int, threads: int, deadline: int, data: bytes, fin: bool) -> None:
         """The master says what it shares, and which of it comes without asking (or brings that). Loop thread."""
         names, coming, records = loads(data)
         self.shared.update(names)
@@ -105,7 +113,7 @@ class Importer:
             self.store(record)
         channel.send(b"", True)
 
-    def store(self, record) -> None:
+    def store(self, record: "tuple[Any, ...]") -> None:
         """Keep a record and wake who waits for it."""
         with self.lock:
             self.records[record[0]] = record
@@ -113,7 +121,7 @@ class Importer:
         for waiter in waiters:
             waiter.wake()
 
-    def record(self, name):
+    def record(self, name: str) -> "tuple[Any, ...]":
         """The record of ``name``; asks the parent and waits when need be. Not on the loop thread."""
         while True:
             with self.lock:
@@ -135,18 +143,18 @@ class Importer:
                 self.request(names)
             waiter.wait()
 
-    def request(self, names) -> None:
+    def request(self, names: "list[str]") -> None:
         """Ask the parent for records; each is stored as it comes."""
         self.requests += 1
 
-        def message(channel, data, fin, cost):
+        def message(channel: "Channel", data: bytes, fin: bool, cost: int) -> None:
             channel.taken(cost)
             if data:
                 self.store(loads(data))
             if fin:
                 end(channel, "the parent did not answer")
 
-        def end(channel, error):
+        def end(channel: "Channel | None", error: object) -> None:
             for name in names:
                 if name not in self.records:
                     with self.lock:
@@ -163,7 +171,7 @@ class Importer:
 
     # -- the loader protocol
 
-    def spec(self, record):
+    def spec(self, record: "tuple[Any, ...]") -> "ModuleSpec":
         """A module spec for a record that is there."""
         from _frozen_importlib import ModuleSpec
 
@@ -174,23 +182,23 @@ class Importer:
         spec.has_location = bool(path) and form != NAMESPACE
         return spec
 
-    def create_module(self, spec):
+    def create_module(self, spec: "ModuleSpec") -> None:
         """The default one."""
 
-    def exec_module(self, module):
+    def exec_module(self, module: "Any") -> None:
         """Run the code of ``module`` in it."""
         exec(self.get_code(module.__spec__.name), module.__dict__)
 
-    def get_code(self, name):
+    def get_code(self, name: str) -> "CodeType":
         """The code object of a module of ours."""
         name, form, path, data, package = self.record(name)
         if form == CODE:
             from marshal import loads as unmarshal
 
-            return unmarshal(decompress(data))
+            return unmarshal(decompress(data))  # type: ignore[no-any-return]
         return compile(decompress(data), path or name, "exec", dont_inherit=True)
 
-    def get_source(self, name):
+    def get_source(self, name: str) -> "str | None":
         """The text of a module of ours, for tracebacks and ``inspect``."""
         name = name.replace("__mp_main__", "__main__")
         name, form, path, data, package = self.record(name)
@@ -202,17 +210,17 @@ class Importer:
 
         return resources.source(self, name)
 
-    def is_package(self, name):
+    def is_package(self, name: str) -> bool:
         """Whether a module of ours is a package."""
-        return self.record(name)[4]
+        return bool(self.record(name)[4])
 
-    def get_resource_reader(self, name):
+    def get_resource_reader(self, name: str) -> "Any":
         """Data files of a package of ours."""
         from contextree.parent import resources
 
         return resources.Reader(self, name)
 
-    def get_data(self, path):
+    def get_data(self, path: str) -> bytes:
         """The bytes of a file in the folder of a package of ours, for ``pkgutil.get_data``."""
         from contextree.parent import resources
 

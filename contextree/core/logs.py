@@ -12,6 +12,15 @@ from contextree.core import process
 from contextree.core.wire import values
 from contextree.core.wire.flow import LOG_LIMIT
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+    from logging import LogRecord
+    from types import ModuleType
+    from typing import Any, Callable, Sequence
+
+    from contextree.core.router import Router
+
 LINE = 8192  # longest line or message that is sent in one piece
 RECORD, STDOUT = 0, 1
 
@@ -19,7 +28,7 @@ RECORD, STDOUT = 0, 1
 class Lines:
     """Cuts bytes into lines; a line that is too long is sent in pieces."""
 
-    def __init__(self, emit):
+    def __init__(self, emit: "Callable[[bytes], object]") -> None:
         self.emit = emit
         self.rest = b""
 
@@ -43,7 +52,7 @@ class Lines:
 class Output:
     """Descriptor 1 as a pipe of our own whose other end the loop reads."""
 
-    def __init__(self, router) -> None:
+    def __init__(self, router: "Router") -> None:
         self.router = router
         self.lines = Lines(lambda line: router.log(values.encode([STDOUT, line])))
         self.fd, write = process.pipe()
@@ -83,7 +92,7 @@ class Output:
 class Hook:
     """Waits on ``sys.meta_path`` for the first import of ``logging``."""
 
-    def __init__(self, router, level) -> None:
+    def __init__(self, router: "Router", level: int) -> None:
         self.router = router
         self.level = level
         self.installed = None  # type: object
@@ -92,7 +101,7 @@ class Hook:
         else:
             sys.meta_path.insert(0, self)
 
-    def find_spec(self, name, path=None, target=None):
+    def find_spec(self, name: str, path: "Sequence[str] | None" = None, target: object = None) -> "ModuleSpec | None":
         """The spec of ``logging`` with our handler as the last step of its import."""
         if name != "logging":
             return None
@@ -106,19 +115,19 @@ class Hook:
         loader = spec.loader
         run = loader.exec_module  # type: ignore[union-attr]  # who finds logging has a loader for it
 
-        def exec_module(module):
+        def exec_module(module: "ModuleType") -> None:
             run(module)
             self.install(module)
 
         loader.exec_module = exec_module  # type: ignore[method-assign, union-attr]  # for this one object
         return spec
 
-    def install(self, logging) -> None:
+    def install(self, logging: "Any") -> None:
         """Make the root logger forward what it gets, and nothing else."""
         router = self.router
 
-        class Forward(logging.Handler):
-            def emit(self, record):
+        class Forward(logging.Handler):  # type: ignore[misc]  # the module is an argument
+            def emit(self, record: "LogRecord") -> None:
                 try:
                     text = record.getMessage()
                     trace = record.exc_info and self.format_exception(record)
@@ -128,8 +137,8 @@ class Hook:
                 except Exception:
                     self.handleError(record)
 
-            def format_exception(self, record):
-                return logging.Formatter().formatException(record.exc_info)
+            def format_exception(self, record: "LogRecord") -> str:
+                return logging.Formatter().formatException(record.exc_info)  # type: ignore[no-any-return]
 
         root = logging.getLogger()
         for logger in [root] + [item for item in root.manager.loggerDict.values() if isinstance(item, logging.Logger)]:

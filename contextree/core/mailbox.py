@@ -19,6 +19,10 @@ from time import monotonic
 from contextree.core import process
 from contextree.core.wire.errors import CallTimeout, Closed
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Deque
+
 
 class Mailbox:
     """Items in order, any number of producers and waiters, each item to exactly one. Safe from every thread.
@@ -27,14 +31,14 @@ class Mailbox:
 
     __slots__ = ("items", "waiters", "lock", "closed", "on_take")
 
-    def __init__(self, on_take=None) -> None:
-        self.items = deque()
-        self.waiters = deque()
+    def __init__(self, on_take: "Callable[[Any], object] | None" = None) -> None:
+        self.items = deque()  # type: Deque[Any]
+        self.waiters = deque()  # type: Deque[Any]
         self.lock = process.allocate_rlock()
         self.closed = None  # type: BaseException | None  # the exception that waiters get once the items are gone
         self.on_take = on_take  # called with each item that was taken, without the lock; if it raises, the item stays
 
-    def put(self, item) -> None:
+    def put(self, item: "Any") -> None:
         """Append ``item`` and wake one waiter. Raises ``Closed`` after ``close``."""
         with self.lock:
             if self.closed is not None:
@@ -43,7 +47,7 @@ class Mailbox:
                 self._wake_one()
             self.items.append(item)
 
-    def close(self, error=None) -> None:
+    def close(self, error: "BaseException | None" = None) -> None:
         """No more items. Waiters take what is there, then all of them get ``error`` (or ``Closed``). Idempotent."""
         with self.lock:
             if self.closed is None:
@@ -51,7 +55,7 @@ class Mailbox:
             while self.waiters:
                 self._wake_one()
 
-    def get(self, timeout: "float | None" = None):
+    def get(self, timeout: "float | None" = None) -> "Any":
         """The next item; waits up to ``timeout`` seconds (0: not at all; None: for ever), then raises ``CallTimeout``.
 
         After ``close`` the remaining items come first, then its error is raised, to each caller a copy of its own."""
@@ -72,7 +76,7 @@ class Mailbox:
                     error = self.closed
                     left = None if end is None else end - monotonic()
                     if error is None and (left is None or left > 0):
-                        waiter = waiter or process.Waiter()
+                        waiter = waiter or process.waiter()
                         self.waiters.append(waiter)
                         if items or self.closed is not None:
                             continue  # a signal handler was here before the waiter was in the row
@@ -92,11 +96,11 @@ class Mailbox:
                 self.abandon(waiter)
             raise
 
-    def get_nowait(self):
+    def get_nowait(self) -> "Any":
         """The next item, or ``CallTimeout`` at once."""
         return self.get(0)
 
-    def abandon(self, waiter) -> bool:
+    def abandon(self, waiter: "Any") -> bool:
         """``waiter`` leaves. True: it had been woken, so an item may be there; the baton has been passed on."""
         with self.lock:
             if self._remove(waiter):
@@ -108,14 +112,14 @@ class Mailbox:
     def __len__(self) -> int:
         return len(self.items)
 
-    def _remove(self, waiter):
+    def _remove(self, waiter: "Any") -> bool:
         try:
             self.waiters.remove(waiter)
         except ValueError:
             return False
         return True
 
-    def _wake_one(self):
+    def _wake_one(self) -> None:
         waiters = self.waiters
         woken = False
         while waiters and not woken:
@@ -128,7 +132,7 @@ class Mailbox:
                 del waiters[0]
 
 
-def _fresh(error):
+def _fresh(error: BaseException) -> "BaseException":
     """A copy to raise: one object raised in many threads would collect all their tracebacks and keep their frames."""
     try:
         new = type(error).__new__(type(error), *error.args)

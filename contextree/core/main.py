@@ -22,17 +22,21 @@ from contextree.core.wire import values
 from contextree.core.wire.errors import ContextDied
 from contextree.core.wire.frames import CONTROL, HELLO, NUMBER, SHARE, frame
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
 LOST_GRACE = 2.0  # seconds that a running call has to end in when the parent is gone
 # the Child of this process, if it is one; what asks for it runs in a child
 child = None  # type: Child  # type: ignore[assignment]
-old_stdio = []
+old_stdio = []  # type: list[Any]
 
 
 class Child:
     """Everything that this context has: ``broker``, ``router``, ``importer``, ``calls``, ``bundle`` (for its own
     children)."""
 
-    def __init__(self, config: dict, rfd: int, wfd: int, bundle: bytes, forked: bool) -> None:
+    def __init__(self, config: "dict[str, Any]", rfd: int, wfd: int, bundle: bytes, forked: bool) -> None:
         global child
         child = self
         self.config = config
@@ -92,16 +96,16 @@ class Child:
 
     # -- the end, on the loop thread
 
-    def lost(self, link, reason):
+    def lost(self, link: "Link", reason: str) -> None:
         """The parent is gone: so are we, soon."""
         self.router.close(ContextDied("the parent of %s is gone: %s" % (self.router.name, reason)))
         self.end(LOST_GRACE)
 
-    def goaway(self, grace):
+    def goaway(self, grace: str) -> None:
         """We were told to end."""
         self.end(float(grace or 3))
 
-    def end(self, grace):
+    def end(self, grace: float) -> None:
         """Children first, then this process, within ``grace`` seconds."""
         if self.leaving is None:
             self.leaving = self.broker.timer(grace, self.leave)
@@ -110,7 +114,7 @@ class Child:
             else:
                 self.calls.stop()
 
-    def leave(self, tries=200):
+    def leave(self, tries: int = 200) -> None:
         """Exit, when all that was said has been sent (or a second later)."""
         for stream in sys.stdout, sys.stderr:
             try:
@@ -120,7 +124,7 @@ class Child:
         self.output.end()  # type: ignore[attr-defined]  # see stdio
         self.flush(tries)
 
-    def flush(self, tries):
+    def flush(self, tries: int) -> None:
         """Leave as soon as the link has nothing to write."""
         link = self.link
         if tries and not link.closed and (link.out or link.pending):
@@ -149,7 +153,7 @@ def stdio(owner: Child) -> None:
     sys.stderr = sys.__stderr__ = open(2, "w", 1, "utf-8", "backslashreplace", closefd=False)  # type: ignore[misc]
 
 
-def boot(read, bundle: bytes) -> None:
+def boot(read: "Callable[[int], bytes]", bundle: bytes) -> None:
     """Called by the first stage: the configuration comes next on descriptor 0, then frames, and 1 is the way back."""
     config = loads(read(NUMBER.unpack(read(4))[0]))
     pthread_sigmask(SIG_SETMASK, ())  # that of the thread which started us
@@ -160,5 +164,5 @@ def boot(read, bundle: bytes) -> None:
     if role:  # not a context: what it imports comes with the configuration
         Importer.of(None, 0, config["records"])
         __import__(role)
-        return sys.modules[role].main(config, rfd, wfd, bundle)
+        return sys.modules[role].main(config, rfd, wfd, bundle)  # type: ignore[no-any-return]
     Child(config, rfd, wfd, bundle, False).run()

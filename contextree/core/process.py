@@ -19,14 +19,20 @@ except ImportError:
     from pickle import dumps, loads
 from time import monotonic
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
 FOREVER = float("inf")
 generation = 0
-_own = {}  # fd -> (st_dev, st_ino)
-keep = []  # objects that would close a descriptor when they die: in a child its number may be another's by then
-after_fork = []  # called in the child of any fork, in order; must not block, must not raise
+_own = {}  # type: dict[int, tuple[int, int]]  # fd -> (st_dev, st_ino)
+# objects that would close a descriptor when they die: in a child its number may be another's by then
+keep = []  # type: list[Any]
+# called in the child of any fork, in order; must not block, must not raise
+after_fork = []  # type: list[Callable[[], object]]
 
 
-def unpatched(module, name):
+def unpatched(module: str, name: str) -> "Any":
     """``module.name`` as it was before gevent's monkey patching."""
     if "gevent.monkey" in sys.modules:
         return sys.modules["gevent.monkey"].get_original(module, name)
@@ -75,6 +81,9 @@ class Waiter:
         return True
 
 
+waiter = Waiter  # makes what the synchronous API waits with; for greenlets contextree.loops puts another in its place
+
+
 def high(fd: int) -> int:
     """``fd`` moved to 3 or above (0 to 2 belong to stdio) and close-on-exec; the old number is closed."""
     if fd < 3:
@@ -102,7 +111,7 @@ def close(fd: int) -> None:
     _close(fd, _own.pop(fd, None))
 
 
-def _close(fd, identity):
+def _close(fd: int, identity: "tuple[int, int] | None") -> None:
     try:
         stat = os.fstat(fd)
         if (stat.st_dev, stat.st_ino) == identity:

@@ -30,7 +30,10 @@ from contextree.core.wire.frames import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Callable
+
+    from contextree.core.broker import Broker
+    from contextree.core.streams import Link
 
 CHUNK = MAX_PAYLOAD
 IDS_PAIR = Struct("!II")
@@ -47,29 +50,31 @@ class Channel:
 
     __slots__ = ("router", "peer", "number", "mine", "link", "credit", "out", "ringed", "first", "flow", "parts",
                  "size", "held", "waiting", "window", "on_message", "on_end", "on_room", "sent_fin", "got_fin", "ended",
-                 "pickles", "broken")
+                 "pickles", "broken", "tag")
 
-    def __init__(self, router, peer, number, mine, link, credit, window=CREDIT_START):
+    def __init__(self, router: "Router", peer: int, number: int, mine: int, link: "Link", credit: int,
+                 window: int = CREDIT_START) -> None:
         self.router = router
         self.peer = peer
         self.number = number
         self.mine = mine  # OPENER, or 0
         self.link = link
         self.credit = credit
-        self.out = []  # [view, flags of its last frame], oldest first
+        self.out = []  # type: list[list[Any]]  # [view, flags of its last frame], oldest first
         self.ringed = self.sent_fin = self.got_fin = False
         self.first = DATA  # the kind of the next frame
         self.window = window
-        self.flow = None  # a Receiving, once more than one frame comes in
-        self.parts = None  # a BytesIO while a message of several frames comes in: it grows in place
+        self.flow = None  # type: Receiving | None  # a Receiving, once more than one frame comes in
+        # a BytesIO while a message of several frames comes in: it grows in place
+        self.parts = None  # type: BytesIO | None
         self.size = self.held = self.waiting = 0
-        self.on_message = self.on_end = self.on_room = self.ended = None  # type: Any
+        self.on_message = self.on_end = self.on_room = self.ended = self.tag = None  # type: Any
         self.broken = False  # the other end sent more than it had credit for
         self.pickles = False  # may what comes be unpickled?
 
     # -- sending, any thread
 
-    def send(self, data, fin: bool = False, flush: bool = True) -> None:
+    def send(self, data: "Any", fin: bool = False, flush: bool = True) -> None:
         """Send one message: bytes, or a list of buffers that make it up, or a memoryview of bytes that are to arrive as
         such. ``fin``: the last one in this direction.
 
@@ -94,7 +99,7 @@ class Channel:
                 else:
                     data = [data]
             if data:
-                out = [[memoryview(part).cast("B"), self.mine | MORE] for part in data]
+                out = [[memoryview(part).cast("B"), self.mine | MORE] for part in data]  # type: list[list[Any]]
                 out[-1][1] = flags
                 self.out += out
                 self.unsent(sum(len(view) for view, _ in out))
@@ -109,7 +114,7 @@ class Channel:
         """Both ends have sent all they had."""
         return self.sent_fin and self.got_fin and not self.out
 
-    def pull(self):
+    def pull(self) -> "tuple[bytes, memoryview] | None":
         """The next bulk frame as (header, payload), or None: no more, or no credit. The link asks, holding its lock."""
         if self.ended or not self.out or self.credit <= SIZE:
             self.ringed = False
@@ -148,12 +153,12 @@ class Channel:
             self.router.reset(self.link, self, code, text)
         self.fail(ERRORS[code](text))
 
-    def drop(self):
+    def drop(self) -> None:
         """What is not sent yet will not be. Holding the link's lock."""
         self.unsent(-sum(len(view) for view, _ in self.out))
         self.out = []
 
-    def unsent(self, count):
+    def unsent(self, count: int) -> None:
         """Note that so many bytes more wait to be sent."""
         self.link.unsent[self.peer] = self.link.unsent.get(self.peer, 0) + count
 
@@ -180,7 +185,7 @@ class Channel:
 
     # -- receiving, loop thread
 
-    def receive(self, flags, view):
+    def receive(self, flags: int, view: "Any") -> "Any":
         """One DATA frame came: hand it on, or keep it until its message is whole. Loop thread."""
         size = len(view)
         if self.flow is None:
@@ -225,7 +230,7 @@ class Channel:
             self.router.forget(self)
         self.on_message(self, view, fin, size + SIZE)
 
-    def fail(self, error) -> None:
+    def fail(self, error: "ContextreeError") -> None:
         """End the channel with ``error``; whoever waits on it gets it. Once; any thread."""
         with self.link.lock:
             if self.ended:
@@ -242,7 +247,7 @@ class Router:
     """Delivers frames of this context. ``openers[kind](channel, options, threads, deadline, data, fin)`` serve
     OPENs."""
 
-    def __init__(self, broker, number: int, name: str) -> None:
+    def __init__(self, broker: "Broker", number: int, name: str) -> None:
         self.broker = broker
         self.id = number
         self.name = name
@@ -250,28 +255,32 @@ class Router:
         self.generation = process.generation
         self.upstream = None  # type: Any
         self.engine = None  # type: Any  # contextree.parent's half, once there are children
-        self.channels = {}
-        self.grown = set()  # those with a larger window than the first
-        self.openers = {CHANNEL: self.arrived}
-        self.ends = {}  # token -> what is called with the other end of a channel for programs (parent.channel)
-        self.early = {}  # token -> [core's channel, options, message...] of those that nobody here has asked for yet
+        self.channels = {}  # type: dict[tuple[int, int, int], Channel]
+        self.grown = set()  # type: set[Channel]  # those with a larger window than the first
+        self.openers = {CHANNEL: self.arrived}  # type: dict[int, Callable[..., object]]
+        # token -> what is called with the other end of a channel for programs (parent.channel)
+        self.ends = {}  # type: dict[bytes, Callable[[list[Any]], object]]
+        # token -> [core's channel, options, message...] of those that nobody here has asked for yet
+        self.early = {}  # type: dict[bytes, list[Any]]
         self.numbers = count(1)
         self.max_message = MAX_MESSAGE
         self.on_goaway = None  # type: Any
-        self.pings = {}
+        self.pings = {}  # type: dict[tuple[int, int], Callable[[], object]]
         self.closed = None  # type: ContextreeError | None
         self.count = {"late": 0, "unknown": 0, "violations": 0, "opened": 0, "resets": 0}
 
     # -- any thread
 
-    def link_to(self, peer: int):
+    def link_to(self, peer: int) -> "Any":
         """The link on which frames for ``peer`` leave, or None."""
         if self.engine:
             return self.engine.link_to(peer)
         return self.upstream
 
-    def open(self, peer: int, kind: int, data=b"", options=0, threads=0, deadline=0, fin=False, window=CREDIT_START,
-             on_message=None, on_end=None, flush=True, pickles=False) -> Channel:
+    def open(self, peer: int, kind: int, data: "bytes | list[Any]" = b"", options: int = 0, threads: int = 0,
+             deadline: int = 0, fin: bool = False, window: int = CREDIT_START,
+             on_message: "Callable[..., Any] | None" = None, on_end: "Callable[..., Any] | None" = None,
+             flush: bool = True, pickles: bool = False) -> Channel:
         """Open a channel to ``peer`` with a first message (bytes or a list of buffers). Never blocks.
 
         ``on_message`` and ``on_end`` are called on the loop thread. Raises ContextDied when there is no way to
@@ -288,24 +297,24 @@ class Router:
         self.channels[peer, number, OPENER] = channel
         self.count["opened"] += 1
         head = OPEN_HEAD.pack(kind, options, threads, window, deadline)
-        channel.send([head] + data if type(data) is list else head + data, fin, flush)
+        channel.send([head] + data if type(data) is list else head + data, fin, flush)  # type: ignore[operator]
         if link.closed:  # it was lost while we came: its channels may have been failed before this one was there
             channel.fail(self.no_way(peer))
         return channel
 
-    def no_way(self, peer):
+    def no_way(self, peer: int) -> "ContextreeError":
         """The error for a context that cannot be reached (any more)."""
         if self.engine:
-            return self.engine.no_way(peer)
+            return self.engine.no_way(peer)  # type: ignore[no-any-return]  # the engine is of a higher floor
         return ContextDied("there is no way to context %d" % peer)
 
-    def forget(self, channel) -> None:
+    def forget(self, channel: "Channel") -> None:
         """Drop a finished channel from the table."""
         self.grown.discard(channel)
         if self.channels.pop((channel.peer, channel.number, channel.mine), None) and self.engine and not channel.mine:
             channel.link.open_count -= 1
 
-    def reset(self, link, channel, code, text) -> None:
+    def reset(self, link: "Link", channel: "Channel", code: int, text: str) -> None:
         """Tell the other end of ``channel`` that it is over; not before what was sent, so that a call is not found
         cancelled before it is there."""
         self.count["resets"] += 1
@@ -319,7 +328,8 @@ class Router:
 
     # -- loop thread
 
-    def receive(self, link, kind, flags, cls, number, dst, src, view, raw) -> None:
+    def receive(self, link: "Link", kind: int, flags: int, cls: int, number: int, dst: int, src: int, view: memoryview,
+                raw: memoryview) -> "Any":
         """Every frame of every link comes here."""
         if link is not self.upstream or dst != self.id:
             if self.engine:
@@ -329,7 +339,7 @@ class Router:
             return None
         return self.deliver(link, kind, flags, number, src, view)
 
-    def deliver(self, link, kind, flags, number, src, view):
+    def deliver(self, link: "Link", kind: int, flags: int, number: int, src: int, view: memoryview) -> "Any":
         """A frame for this context whose sender has been checked."""
         if kind == OPEN:
             return self.opened(link, flags, number, src, view)
@@ -360,7 +370,7 @@ class Router:
         self.count["unknown"] += 1
         return None
 
-    def opened(self, link, flags, number, src, view):
+    def opened(self, link: "Link", flags: int, number: int, src: int, view: memoryview) -> "Any":
         """Someone who may do so opens a channel to us."""
         if len(view) < OPEN_HEAD.size or (src, number, 0) in self.channels:
             return self.refuse(link, src, number, flags, BROKEN, "a bad OPEN")
@@ -377,7 +387,7 @@ class Router:
             channel.got_fin = True
             return opener(channel, options, threads, deadline, bytes(view[OPEN_HEAD.size:]), True)
 
-        def first(channel, data, fin, cost):
+        def first(channel: "Channel", data: "Any", fin: bool, cost: int) -> None:
             opener(channel, options, threads, deadline, data, fin)
             if not fin:
                 channel.taken(cost)
@@ -385,9 +395,9 @@ class Router:
         channel.on_message = first
         return channel.receive(flags, view[OPEN_HEAD.size:])
 
-    def arrived(self, channel, options, threads, deadline, token, fin):
+    def arrived(self, channel: "Channel", options: int, threads: int, deadline: int, token: bytes, fin: bool) -> None:
         """A channel for programs. What comes is kept, as far as its credit goes, until one here asks for it."""
-        early = [channel, options]
+        early = [channel, options]  # type: list[Any]
         channel.on_message = lambda *message: early.append(message)
         if token in self.ends:
             self.ends[token](early)
@@ -396,13 +406,14 @@ class Router:
         else:
             self.early[token] = early
 
-    def refuse(self, link, dst, number, flags, code, text, src=None) -> None:
+    def refuse(self, link: "Link", dst: int, number: int, flags: int, code: int, text: str,
+               src: "int | None" = None) -> None:
         """Answer a frame that cannot be delivered, so that its sender does not wait for ever."""
         link.send(CONTROL, frame(RESET, (flags & OPENER) ^ OPENER, CONTROL, number, dst,
                                  self.id if src is None else src,
                                  bytes([code]) + text.encode("utf-8", "replace")[:4096]))
 
-    def _stray(self, link, kind, flags, number, src):
+    def _stray(self, link: "Link", kind: int, flags: int, number: int, src: int) -> None:
         if kind == DATA and flags & OPENER:
             self.count["unknown"] += 1
             self.refuse(link, src, number, flags, NO_CHANNEL, "%s has no channel %d open with context %d"
@@ -410,7 +421,7 @@ class Router:
         else:
             self.count["late"] += 1  # for a call that was cancelled or timed out
 
-    def _credit(self, channel, grant):
+    def _credit(self, channel: "Channel", grant: int) -> None:
         with channel.link.lock:
             channel.credit += grant
             if channel.credit <= 1 << 31:
@@ -421,7 +432,7 @@ class Router:
         self.count["violations"] += 1
         channel.cancel(BROKEN, "credit overflow")
 
-    def lost(self, peers, error) -> None:
+    def lost(self, peers: "set[int] | None", error: "ContextreeError") -> None:
         """The contexts ``peers`` (a set of ids, or None for all) are gone: fail what waits for them."""
         for channel in list(self.channels.values()):
             if peers is None or channel.peer in peers:

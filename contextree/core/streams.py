@@ -30,14 +30,16 @@ from contextree.core.wire.frames import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Callable
+
+    from contextree.core.broker import Broker
 
 BATCH = 1 << 18  # bytes for one writev
 FIRST = 1 << 16  # bytes for one read, until one was full: a child that idles need not have more
 TURN = 1 << 20  # bytes read from one link before the others get their turn, or a thousand frames
 
 
-def larger(broker, room):
+def larger(broker: "Broker", room: int) -> memoryview:
     """Give the loop a buffer for reads of ``room`` bytes behind an incomplete frame."""
     broker.buffer = buffer = memoryview(bytearray(room + MAX_PAYLOAD + SIZE))
     return buffer
@@ -47,8 +49,8 @@ class Link:
     """One neighbour. ``receive(link, kind, flags, cls, channel, dst, src, view, raw)`` gets every frame, on the loop
     thread."""
 
-    def __init__(self, broker, rfd: int, wfd: int, receive, on_lost, own_id: int = 0,
-                 window: int = WINDOW_START) -> None:
+    def __init__(self, broker: "Broker", rfd: int, wfd: int, receive: "Callable[..., Any]",
+                 on_lost: "Callable[[Any, str], object]", own_id: int = 0, window: int = WINDOW_START) -> None:
         self.broker = broker
         self.rfd = rfd
         self.wfd = wfd
@@ -58,7 +60,7 @@ class Link:
         self.peer = None  # type: Any  # id of the neighbour
         self.lock = process.allocate_lock()
         self.out = Outbox(window)
-        self.pending = []  # buffers of which a part may be written already
+        self.pending = []  # type: list[Any]  # buffers of which a part may be written already
         self.blocked = False  # the descriptor had no room; the loop watches it
         self.due = False  # a flush has been deferred to the loop
         self.closed = None  # type: str | None
@@ -67,10 +69,11 @@ class Link:
         self.window = window
         self.received = self.probed = 0  # not yet acknowledged; since the last probe
         self.held = 0  # received, but to be acknowledged only when it has left this process
-        self.probe_sent = None
-        self.rtt = None
+        self.probe_sent = None  # type: float | None
+        self.rtt = None  # type: float | None
         self.last_read = broker.clock()
-        self.unsent = {}  # context -> bytes that channels to it have not sent yet for want of room or credit
+        # context -> bytes that channels to it have not sent yet for want of room or credit
+        self.unsent = {}  # type: dict[int, int]
         self.gulp = BUFFER  # bytes to read at once
         self.bytes_in = self.bytes_out = self.frames_in = self.open_count = 0
         os.set_blocking(rfd, False)
@@ -89,7 +92,7 @@ class Link:
         with self.lock:
             return self.send_locked(cls, data, flush)
 
-    def send_locked(self, cls, data, flush=True):
+    def send_locked(self, cls: int, data: bytes, flush: bool = True) -> bool:
         """``send`` for a caller that holds the lock."""
         if self.closed:
             return False
@@ -111,7 +114,7 @@ class Link:
         self.flush_soon()
         return True
 
-    def ring(self, source) -> None:
+    def ring(self, source: "Any") -> None:
         """Have ``source.pull()`` asked for bulk frames until it returns None. Holding the lock.
 
         It queues behind the small frames that wait, which may be of the same channel."""
@@ -132,7 +135,7 @@ class Link:
             if not self.closed:
                 self._flush()
 
-    def _flush(self):
+    def _flush(self) -> None:
         while not self.blocked and not self.closed:
             if self.pending:
                 buffers, size = self.pending, sum(map(len, self.pending))
@@ -143,7 +146,7 @@ class Link:
                 return
             self._write(buffers, size)
 
-    def _write(self, buffers, size):
+    def _write(self, buffers: "list[Any]", size: int) -> None:
         try:
             if len(buffers) == 1:
                 done = os.write(self.wfd, buffers[0])
@@ -164,11 +167,11 @@ class Link:
         self.blocked = True
         self.broker.defer_nowait(self._watch)
 
-    def _fail(self, reason):
+    def _fail(self, reason: str) -> None:
         self.closed = self.closed or reason
         self.broker.defer_nowait(self.close, self.closed)
 
-    def _watch(self):
+    def _watch(self) -> None:
         if self.blocked and self.wfd is not None:
             if self.wfd == self.rfd:
                 self.broker.watch(self.rfd, self.on_readable, self.on_writable)
@@ -234,7 +237,7 @@ class Link:
             if len(buffer) < BUFFER:
                 buffer = larger(broker, BUFFER)
 
-    def _frames(self, data):
+    def _frames(self, data: memoryview) -> None:
         pos = 0
         end = len(data)
         receive = self.receive
@@ -277,13 +280,13 @@ class Link:
         """``count`` bytes that were held have left this process. Any thread; holding no link's lock."""
         self.broker.defer_nowait(self._released, count)
 
-    def _released(self, count):
+    def _released(self, count: int) -> None:
         self.held -= count
         self.received += count
         if self.received >= self.window >> 1 and not self.closed:
             self.acknowledge()
 
-    def _own_frame(self, kind, view):
+    def _own_frame(self, kind: int, view: memoryview) -> None:
         if kind == ACK and len(view) == 4:
             with self.lock:
                 self.out.window += NUMBER.unpack(view)[0]
@@ -316,7 +319,7 @@ class Link:
             process.close(fd)
         self.on_lost(self, self.closed)
 
-    def stats(self) -> dict:
+    def stats(self) -> "dict[str, Any]":
         """Counters of this link."""
         out = self.out
         return {"bytes_in": self.bytes_in, "bytes_out": self.bytes_out, "frames_in": self.frames_in,

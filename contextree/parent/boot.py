@@ -11,6 +11,8 @@ which starts processes and waits.
 
 At the end three things come together in any order: end of file on the link, the exit status, the last lines of stderr.
 The branch waits a second for those that are missing before it tells the waiters; ``ends`` has the words for it.
+
+Why this file is long: it is the whole life of one object, a table of moves, and the moves are read together.
 """
 
 import os
@@ -33,7 +35,12 @@ from contextree.parent.reports import clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Callable, Deque
+
+    from contextree.connect.plan import Plan
+    from contextree.parent.child import Child
+    from contextree.parent.child_state import ChildState
+    from contextree.parent.engine import Engine
 
 STDERR = 2  # kind of a log payload; 0 and 1 are in core.logs
 NEWS = 1.0  # seconds to wait for exit status and last lines once the link is gone
@@ -49,7 +56,7 @@ MOVES = {
 class ChildLink(Link):
     """A link to a child, with what the police notes about it."""
 
-    def __init__(self, *args):
+    def __init__(self, *args: "Any") -> None:
         Link.__init__(self, *args)
         self.blocks = Blocks()
         self.rights = self.partners = None  # type: Any  # of a client: what it may call, whom it has; see ``listen``
@@ -58,7 +65,7 @@ class ChildLink(Link):
         self.logs = Bucket(5000, 50000)
         self.complaints = Bucket(1, 10)
 
-    def _frames(self, data):
+    def _frames(self, data: memoryview) -> None:
         Link._frames(self, data)
         if self.received + self.held > self.window + MAX_PAYLOAD + SIZE:  # one frame may go beyond it
             raise errors.ProtocolError("it sent more than the window of its link")
@@ -67,7 +74,7 @@ class ChildLink(Link):
 class Branch:
     """One direct child of ``engine``."""
 
-    def __init__(self, engine, number, name, plan, trusted) -> None:
+    def __init__(self, engine: "Engine", number: int, name: str, plan: "Plan", trusted: bool) -> None:
         self.engine = engine
         self.broker = engine.broker
         self.id = number
@@ -81,19 +88,19 @@ class Branch:
         self.noise = b""
         self.seen_alive = self.detached = False
         self.awaited = False  # is there a process of which we have not been told yet?
-        self.output = deque(maxlen=20)
+        self.output = deque(maxlen=20)  # type: Deque[str]
         self.lines = Bucket(2000, 20000)
         self.partial = Lines(self.line)
         self.result = Mailbox()
         self.reason = self.error = self.quiet = None  # type: Any
-        self.status = None
+        self.status = None  # type: ChildState | None
         self.started = self.broker.clock()
-        self.took = None
-        self.on_dead = []
+        self.took = None  # type: float | None
+        self.on_dead = []  # type: list[Callable[[], object]]
 
     # -- start; the loop thread from here on
 
-    def begin(self, fd, first) -> None:
+    def begin(self, fd: int, first: bytes) -> None:
         """Attach to the child's descriptor ``fd`` and write ``first`` ahead of all frames."""
         engine = self.engine
         self.link = link = ChildLink(self.broker, fd, fd, self.first_frame, self.lost, engine.core.id,
@@ -110,7 +117,7 @@ class Branch:
         link.start()
         link.flush()
 
-    def watch_process(self, handle) -> None:
+    def watch_process(self, handle: "Child") -> None:
         """Be told of the end of the process."""
         self.awaited = False
         self.process = handle
@@ -118,12 +125,12 @@ class Branch:
         if self.state == "dead":
             handle.end(grace=0.5)
 
-    def watch_stderr(self, fd) -> None:
+    def watch_stderr(self, fd: int) -> None:
         """Log the lines that come on ``fd``."""
         self.errors = fd
         self.broker.watch(fd, self.read_stderr)
 
-    def watch_terminal(self, fd, slave) -> None:
+    def watch_terminal(self, fd: int, slave: int) -> None:
         """Have the dialogue of the plan on the terminal whose master is ``fd``.
 
         Its ``slave`` stays open until the child has ended, which shows elsewhere: ssh opens /dev/tty anew for each
@@ -132,7 +139,7 @@ class Branch:
         self.slave = slave
         self.broker.watch(fd, self.read_terminal)
 
-    def move(self, state) -> None:
+    def move(self, state: str) -> None:
         """Enter ``state``; its limit starts to run."""
         if state not in MOVES[self.state]:
             raise errors.InternalError("a child in state %s cannot become %s" % (self.state, state))
@@ -146,7 +153,7 @@ class Branch:
 
     # -- what comes before the frames
 
-    def scan(self, view):
+    def scan(self, view: memoryview) -> "bytes | None":
         """Look for the nonce; what is before it is noise, what follows it is returned."""
         data = self.noise + bytes(view)
         at = data.find(self.nonce)
@@ -162,11 +169,13 @@ class Branch:
                 self.note(line[:LINE], "stdout")
         return None if at < 0 else data[at + len(self.nonce):]
 
-    def first_frame(self, link, kind, flags, cls, number, dst, src, view, raw):
+    def first_frame(self, link: "ChildLink", kind: int, flags: int, cls: int, number: int, dst: int, src: int,
+                    view: memoryview, raw: memoryview) -> None:
         """HELLO; then the frames go to the router."""
         core = self.engine.core
         if self.state == "up":
-            return core.receive(link, kind, flags, cls, number, dst, src, view, raw)
+            # None
+            return core.receive(link, kind, flags, cls, number, dst, src, view, raw)  # type: ignore[no-any-return]
         try:
             if kind != HELLO or src != self.id:
                 raise errors.ProtocolError("the first frame is of kind %d" % kind)
@@ -230,6 +239,7 @@ class Branch:
         dialogue = self.plan.dialogue
         if dialogue is None or dialogue.over or self.state in ("up", "dying", "dead"):
             return self.partial.feed(data)
+        action = None  # type: Any  # Reply, Failed or Ready
         for action in dialogue.feed(data):
             kind = type(action).__name__
             if kind == "Reply":
@@ -248,11 +258,11 @@ class Branch:
             process.close(fd)
             process.close(self.slave)
 
-    def line(self, line) -> None:
+    def line(self, line: bytes) -> None:
         """A line that the child wrote to stderr."""
         self.note(line.rstrip(b"\r"), "stderr")
 
-    def note(self, line, stream) -> None:
+    def note(self, line: bytes, stream: str) -> None:
         """Keep a line for the error text, and log it, at a bounded rate; what comes before HELLO (banners, what ssh
         complains of) as login."""
         if not self.lines.take(self.broker.clock()):
@@ -269,7 +279,7 @@ class Branch:
 
     # -- the end
 
-    def lost(self, link, reason) -> None:
+    def lost(self, link: "ChildLink", reason: str) -> None:
         """The link has closed."""
         self.reason = self.reason or reason
         self.engine.link_lost(link)
@@ -283,14 +293,14 @@ class Branch:
             self.process.hint()
         self.settle()
 
-    def orphaned(self, state) -> None:
+    def orphaned(self, state: "ChildState") -> None:
         """Who would reap it has ended: it goes on for as long as its link does, and nobody will know its status."""
         self.process = None
         self.awaited = False
         self.status = state
         self.settle()
 
-    def exited(self, state) -> None:
+    def exited(self, state: "ChildState") -> None:
         """The process has ended."""
         if self.process is None:
             return  # orphaned, or detached
@@ -300,7 +310,7 @@ class Branch:
             self.broker.timer(LEFT, self.link.close, "the process ended")
         self.settle()
 
-    def settle(self, late=False) -> None:
+    def settle(self, late: bool = False) -> None:
         """Tell everybody, once all the news are in (or it is too late to wait for them)."""
         ended = self.status is not None or (self.process is None and not self.awaited)
         if self.state != "dying" or not (late or (ended and self.errors is None)):
@@ -325,7 +335,7 @@ class Branch:
         for function in self.on_dead:
             function()
 
-    def abandon(self, error) -> None:
+    def abandon(self, error: "ContextreeError") -> None:
         """The loop ends before the child does: let go of everything and tell who waits. Loop thread, at its end."""
         self.state = "dead"
         self.link.on_lost = lambda link, reason: None
@@ -334,19 +344,19 @@ class Branch:
         self.close_terminal()
         self.result.close(error)
 
-    def timed_out(self, phase, limit) -> None:
+    def timed_out(self, phase: str, limit: float) -> None:
         """A phase took too long."""
         self.fail(ConnectTimeout("%s: phase %s took more than %s s" % (self.name, phase, limit), phase=phase,
                                  output=ends.last_lines(self), command=" ".join(self.command or ())[:300]))
 
-    def fail(self, error) -> None:
+    def fail(self, error: "ContextreeError") -> None:
         """Give up on a child that is not up."""
         self.error = self.error or error
         if self.process is not None:
             self.process.end(grace=0)
         self.link.close(str(error))
 
-    def shutdown(self, grace, patience=2.0) -> None:
+    def shutdown(self, grace: float, patience: float = 2.0) -> None:
         """End it: GOAWAY, then hang up, TERM, KILL."""
         self.reason = self.reason or "it was shut down"
         link = self.link
@@ -376,18 +386,18 @@ class Branch:
             self.link.close("it did not end in time")
 
 
-def name_for(engine, plan, number) -> str:
+def name_for(engine: "Engine", plan: "Plan", number: int) -> str:
     """The full name of a new child: its parent's, and its own last part."""
     last = plan.name if "{id}" not in plan.name else plan.name.replace("{id}", str(number))
     return last if engine.core.upstream is None else "%s.%s" % (engine.core.name, last)
 
 
-def window(plan) -> int:
+def window(plan: "Plan") -> int:
     """The link window to start with: local methods have nothing below us that buffers but the kernel."""
     return WINDOW_MAX if plan.method in ("fork", "local") else WINDOW_START
 
 
-def configuration(branch, options) -> dict:
+def configuration(branch: "Branch", options: "dict[str, Any]") -> "dict[str, Any]":
     """What a child is told."""
     core = branch.engine.core
     return dict({"id": branch.id, "name": branch.name, "parent": core.id, "nonce": branch.nonce,
@@ -395,13 +405,13 @@ def configuration(branch, options) -> dict:
                  "window": window(branch.plan), "level": 0, "ids": []}, **options)
 
 
-def opening(bundle, config) -> bytes:
+def opening(bundle: bytes, config: "dict[str, Any]") -> bytes:
     """The bytes behind the first stage."""
     data = pickle.dumps(config, 4)
     return NUMBER.pack(len(bundle)) + bundle + NUMBER.pack(len(data)) + data
 
 
-def wait_up(branch) -> None:
+def wait_up(branch: "Branch") -> None:
     """Wait until ``branch`` is up; raises its error otherwise. Interrupted: the child is ended."""
     try:
         branch.result.get()
@@ -412,8 +422,9 @@ def wait_up(branch) -> None:
         raise error from None
 
 
-def reaper(engine) -> Reaper:
+def reaper(engine: "Engine") -> Reaper:
     """The reaper of ``engine``, made when the first child is."""
     if engine.reaper is None:
         engine.reaper = Reaper(engine.broker)
+        engine.reaper.allow_blocking = engine.allow_blocking
     return engine.reaper

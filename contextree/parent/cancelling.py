@@ -32,13 +32,16 @@ from operator import is_, itemgetter
 from contextree.core import calls as core_calls
 from contextree.core import process
 from contextree.core.wire.errors import CallCancelled, CallTimeout, UnsupportedPlatform
-from contextree.core.wire.frames import STREAM
+from contextree.core.wire.frames import CANCEL, STREAM, TIMEOUT
 from contextree.parent import current
 from contextree.parent.router import current_router
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Callable, Iterator
+
+    from contextree.core.router import Channel
+    from contextree.parent.context import Context
 
 AGAIN = 0.002  # seconds until the loop looks again whether the function may be interrupted now
 FUNCTION, LOOP = "the function's thread", "the loop"  # who owns the end of a region
@@ -48,18 +51,19 @@ TEXT = "this call is over: its caller waits no longer"
 class Cancelled(CallCancelled):
     """As it is raised: by its class alone."""
 
-    def __init__(self, message=TEXT, **fields):
+    def __init__(self, message: str = TEXT, **fields: "Any") -> None:
         CallCancelled.__init__(self, message, **fields)
 
 
 class TimedOut(CallTimeout):
     """Likewise."""
 
-    def __init__(self, message=TEXT, **fields):
+    def __init__(self, message: str = TEXT, **fields: "Any") -> None:
         CallTimeout.__init__(self, message, **fields)
 
 
-def wrapped(how, kind, function, args):
+def wrapped(how: str, kind: int, function: "Callable[..., Any]",
+            args: "tuple[Any, ...]") -> "tuple[Any, tuple[Any, ...]]":
     """What the caller sends in the place of ``function`` and ``args``, for ``cancel=how``."""
     if how == "raise":
         return (raising_items if kind == STREAM else raising), (function,) + args
@@ -69,7 +73,7 @@ def wrapped(how, kind, function, args):
 # -- raise
 
 
-def raising(*args, **kwargs):
+def raising(*args: "Any", **kwargs: "Any") -> "Any":
     """Call ``args[0]`` with the others; what ends the call is raised in it."""
     region = Region(core_calls.here.call)
     try:
@@ -85,13 +89,13 @@ def raising(*args, **kwargs):
 class raising_items:  # noqa: N801  it stands for a function
     """The same for a generator: each of its steps."""
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args: "Any", **kwargs: "Any") -> None:
         self.items = iter(raising(*args, **kwargs))
 
-    def __iter__(self):
+    def __iter__(self) -> "raising_items":
         return self
 
-    def __next__(self):
+    def __next__(self) -> "Any":
         return raising(next, self.items)
 
     def close(self) -> None:
@@ -103,19 +107,20 @@ class raising_items:  # noqa: N801  it stands for a function
 class Region:
     """The time in which the function of ``call`` may be interrupted, on the thread that makes this."""
 
-    def __init__(self, call) -> None:
+    def __init__(self, call: "Any") -> None:
         self.call = call
         self.broker = call.service.router.broker
         self.thread = process.get_ident()
         self.raise_in, self.take_back = _senders()
         self.owner = {}  # type: dict[None, str]  # of its end; ``setdefault`` decides once, whoever is interrupted
-        self.sent = self.told = False
+        self.sent = False
+        self.due = None  # type: Any  # the class of what is to be raised, once it is
         self.nested = []  # type: list[Any]  # channels that the function has opened
         self.base = self.before = None  # type: Any
 
     # -- the function's thread
 
-    def open(self, base) -> None:
+    def open(self, base: "Any") -> None:
         """From now on; ``base`` is the frame that calls the function. Raises what has ended the call already."""
         self.base = base
         if self.thread == self.call.service.main and _signal.getsignal(_signal.SIGURG) == _signal.SIG_DFL:
@@ -143,11 +148,17 @@ class Region:
                 return
             process.Waiter().wait(0.001)  # it is about to send it, or to give it up
 
-    def opened(self, channel) -> None:
+    def opened(self, channel: "Channel") -> None:
         """The function has opened ``channel``, for something that it may wait for."""
         if len(self.nested) >= 64:
             self.nested[:] = [each for each in self.nested if not (each.ended or each.over)]
         self.nested.append(channel)
+
+    def check(self) -> None:
+        """The function is about to make a call: raise what is due, if it was not raised yet."""
+        if self.due is not None and not self.owner:
+            self.settle()
+            raise self.due()
 
     def heard(self) -> None:
         """The function is about to be told by an error that it gets anyway."""
@@ -163,25 +174,26 @@ class Region:
     def end_waits(self) -> None:
         """End what it waits for, then interrupt it. Loop thread."""
         late = isinstance(current.of(self.call)._reason(), CallTimeout)
+        self.due = TimedOut if late else Cancelled
         for channel in list(self.nested):
-            channel.cancel(text="the call that waits for it is over")
-        self.interrupt(TimedOut if late else Cancelled)
+            channel.cancel(TIMEOUT if late else CANCEL, "the call that waits for it is over")
+        self.interrupt()
 
-    def interrupt(self, kind) -> None:
-        """Raise ``kind`` in the function now, or soon. Loop thread."""
+    def interrupt(self) -> None:
+        """Raise what is due in the function now, or soon. Loop thread."""
         if self.owner:
             return
         top = sys._current_frames().get(self.thread)
         if self.may(top) and self.owner.setdefault(None, LOOP) is LOOP:
-            if _raise_at(top, self.thread, self.raise_in, kind):
+            if _raise_at(top, self.thread, self.raise_in, self.due):
                 self.sent = True
                 if self.before is not None:
                     _signal.pthread_kill(self.thread, _signal.SIGURG)
                 return
             del self.owner[None]
-        self.broker.timer(AGAIN, self.interrupt, kind)
+        self.broker.timer(AGAIN, self.interrupt)
 
-    def may(self, frame) -> bool:
+    def may(self, frame: "Any") -> bool:
         """Whether an exception in ``frame`` would hit the function alone."""
         base = self.base
         while frame is not None and frame is not base:
@@ -192,7 +204,7 @@ class Region:
         return frame is not None
 
 
-def _raise_at(frame, thread, raise_in, kind):
+def _raise_at(frame: "Any", thread: int, raise_in: "Any", kind: "type[BaseException]") -> bool:
     """Raise ``kind`` in ``thread`` if ``frame`` is what runs there at this moment. True: it was sent.
 
     ``list`` drives C functions alone, so no other thread runs between the look and the sending."""
@@ -201,7 +213,7 @@ def _raise_at(frame, thread, raise_in, kind):
     return bool(list(map(raise_in, compress((thread,), still), repeat(kind))))
 
 
-def _senders():
+def _senders() -> "tuple[Any, Any]":
     """(function that raises a class in a thread, function that takes back what was not raised yet)."""
     try:
         import ctypes
@@ -214,20 +226,20 @@ def _senders():
         raise UnsupportedPlatform("cancel='raise' needs CPython with ctypes, use 'kill': %s" % error) from None
 
 
-def _awake(number, frame):
+def _awake(number: int, frame: "Any") -> None:
     """The handler of SIGURG: it is enough that it runs."""
 
 
 # -- kill
 
 
-def alone(*args, **kwargs):
+def alone(*args: "Any", **kwargs: "Any") -> "Any":
     """Call ``args[0]`` with the others in a process forked for it, which ends with the call."""
     with Alone() as child:
         return child.call(*args, **kwargs)
 
 
-def alone_items(*args, **kwargs):
+def alone_items(*args: "Any", **kwargs: "Any") -> "Iterator[Any]":
     """The same for a generator."""
     with Alone() as child:
         for item in child.stream(*args, **kwargs):
@@ -242,13 +254,13 @@ class Alone:
         self.child = current_router().fork(name="call.{id}", wait=False)
         self.running.on_cancel(self.child.kill)
 
-    def __enter__(self):
+    def __enter__(self) -> "Context":
         return self.child
 
-    def __exit__(self, *exc_info):
+    def __exit__(self, *exc_info: object) -> None:
         engine = self.child.engine
 
-        def end():
+        def end() -> None:
             branch = engine.children.get(self.child.id)
             if branch is not None:
                 branch.shutdown(*((0.0, 0.0) if self.running.cancelled else (3.0, 2.0)))

@@ -34,15 +34,18 @@ from contextree.core.wire.errors import (
     UsageError,
     WouldBlockLoop,
 )
+from contextree.parent import waits
 from contextree.parent.channel_end import End, life
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Callable, Iterable
+
+    from contextree.core.router import Router as Core
 
 TOKEN = 16
 turn = 0  # of select
-handles = {}  # token -> weak reference to the handle of this process
+handles = {}  # type: dict[bytes, Any]  # token -> weak reference to the handle of this process
 making = process.allocate_lock()
 
 
@@ -82,7 +85,7 @@ class Channel:
         state = "closed" if end.eof else "open" if end.channel is not None else "not connected"
         return "<Channel to context %d, %s>" % (end.channel.peer if end.channel is not None else end.acceptor, state)
 
-    def __reduce__(self):
+    def __reduce__(self) -> "tuple[Any, ...]":
         return restore, (self.end.acceptor, self.end.token, self.end.protocol)
 
     def connect(self) -> "Channel":
@@ -94,13 +97,14 @@ class Channel:
 
     # -- sending
 
-    def send(self, value, timeout: "float | None" = None) -> None:
+    def send(self, value: "Any", timeout: "float | None" = None) -> None:
         """Send ``value``; waits while the other end has not taken what was sent before, up to ``timeout`` seconds, then
         raises CallTimeout and nothing was sent.
 
         Closed after ``send_eof`` or when the other end was closed; ContextDied when its context has ended; NotSendable
         when it cannot be encoded."""
         end = self._ready()
+        waits.check(end.core.engine)
         if end.full():
             self._wait_for_room(timeout)
         end.send(self.encode(value))
@@ -110,7 +114,7 @@ class Channel:
         """Whether who sends should wait, for ``on_room``: much is on its way already, or nobody is there yet."""
         return self._ready().full()
 
-    def send_nowait(self, value) -> bool:
+    def send_nowait(self, value: "Any") -> bool:
         """Send ``value`` without waiting, even where ``full``. False: it was sent, but now the sender should wait.
 
         Raises as ``send``; Closed also while nobody is at the other end yet."""
@@ -118,7 +122,7 @@ class Channel:
         end.send(self.encode(value))
         return not end.full()
 
-    def on_room(self, callback) -> None:
+    def on_room(self, callback: "Callable[[], object]") -> None:
         """Have ``callback()`` called once, when there is room to send: on the loop thread, or here at once."""
         self._ready().on_room(callback)
 
@@ -126,7 +130,7 @@ class Channel:
         """No more will be sent from here; the other end's iteration ends. Receiving goes on. Idempotent."""
         self._ready().send_eof()
 
-    def encode(self, value):
+    def encode(self, value: "Any") -> "Any":
         """``value`` as a message for the other end; raises NotSendable."""
         end = self.end
         if end.channel is None:
@@ -142,7 +146,7 @@ class Channel:
         except Exception as error:
             raise NotSendable("%r cannot be sent: %s" % (type(value), error)) from error
 
-    def _ready(self):
+    def _ready(self) -> "End":
         """The End, connected if that is for us to do."""
         end = self.end
         if end.core.generation != process.generation:
@@ -153,13 +157,13 @@ class Channel:
             end.connect()
         return end
 
-    def _wait_for_room(self, timeout):
+    def _wait_for_room(self, timeout: "float | None") -> None:
         end = self.end
         if process.get_ident() == end.core.broker.thread:
             raise WouldBlockLoop("send() on the loop thread would wait for itself; use send_nowait()")
         if timeout is None:
             timeout = self.timeout
-        waiter = process.Waiter()
+        waiter = waits.waiter(end.core.engine)
         end.on_room(waiter.wake)
         if not waiter.wait(timeout):
             raise CallTimeout("the other end of the channel took nothing within %s s" % timeout)
@@ -171,22 +175,24 @@ class Channel:
         """What came and was not taken yet: (data, fin, cost), for ``take``. For adapters to other kinds of waiting."""
         return self._ready().mailbox
 
-    def receive(self, timeout: "float | None" = None):
+    def receive(self, timeout: "float | None" = None) -> "Any":
         """The next value; waits up to ``timeout`` seconds, then raises CallTimeout (and nothing is lost).
 
         When the other end has sent its last: Closed. When its context has ended: ContextDied, after all that came."""
         end = self._ready()
         if timeout is None:
             timeout = self.timeout
+        if timeout != 0:
+            waits.check(end.core.engine)
         if not end.mailbox.items and process.get_ident() == end.core.broker.thread:
             raise WouldBlockLoop("receive() on the loop thread would wait for itself")
         return self.take(end.mailbox.get(timeout))
 
-    def receive_nowait(self):
+    def receive_nowait(self) -> "Any":
         """The next value if one is here, else CallTimeout; otherwise as ``receive``."""
         return self.receive(0)
 
-    def take(self, item):
+    def take(self, item: "tuple[Any, ...]") -> "Any":
         """The value of an item of ``mailbox``; its sender gets credit for more."""
         end = self.end
         data, _, cost = item
@@ -198,7 +204,7 @@ class Channel:
     def __iter__(self) -> "Channel":
         return self
 
-    def __next__(self):
+    def __next__(self) -> "Any":
         try:
             return self.receive()
         except Closed:
@@ -225,7 +231,7 @@ class Channel:
     def __enter__(self) -> "Channel":
         return self.connect()
 
-    def __exit__(self, kind, error, traceback) -> None:
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
         if kind is None:
             self.close()
         else:
@@ -242,7 +248,7 @@ class Channel:
                 pass  # the tree has ended meanwhile
 
 
-def decode(end, data):
+def decode(end: "End", data: "Any") -> "Any":
     """The value of a message."""
     if type(data) is memoryview:
         return data.obj
@@ -262,12 +268,13 @@ def decode(end, data):
         here.router = before
 
 
-def make(core, acceptor, protocol, token=None, timeout=None) -> Channel:
+def make(core: "Core", acceptor: int, protocol: int, token: "bytes | None" = None,
+         timeout: "float | None" = None) -> Channel:
     """A handle; the same one for the same token. At the acceptor it is ready for the other end."""
     with making:
         found = token and token in handles and handles[token]()
         if found and found.end.core is core:
-            return found
+            return found  # type: ignore[no-any-return]
         end = End(core, acceptor, token or os.urandom(TOKEN), protocol)
         channel = Channel(end, timeout)
         handles[end.token] = ref(channel, lambda _: forget(end.token))
@@ -276,7 +283,7 @@ def make(core, acceptor, protocol, token=None, timeout=None) -> Channel:
     return channel
 
 
-def forget(token) -> None:
+def forget(token: bytes) -> None:
     """A handle is gone; maybe a new one is there already."""
     found = handles.get(token)
     if found is not None and found() is None:
@@ -291,7 +298,7 @@ def restore(acceptor: int, token: bytes, protocol: int) -> Channel:
     return make(core, acceptor, protocol, token)
 
 
-def from_plain(plain) -> Channel:
+def from_plain(plain: "Any") -> Channel:
     """``restore`` for what came as plain data, which may be a lie: whoever knows the token had the handle, and others
     may speak of what is below them alone."""
     acceptor, token, protocol = plain
@@ -306,7 +313,7 @@ def from_plain(plain) -> Channel:
 values.register(Channel, "contextree.Channel", lambda channel: list(channel.__reduce__()[1]), from_plain)
 
 
-def select(sources, timeout: "float | None" = None) -> list:
+def select(sources: "Iterable[Any]", timeout: "float | None" = None) -> "list[Any]":
     """Those of ``sources`` (channels and streams) from which something can be taken now, or that have ended; waits up
     to ``timeout`` seconds for the first one, then returns an empty list.
 
@@ -322,7 +329,7 @@ def select(sources, timeout: "float | None" = None) -> list:
     boxes = [source.mailbox for source in sources]
     if not sources:
         return []
-    waiter = process.Waiter()
+    waiter = waits.waiter(getattr(sources[0], "engine", None) or sources[0].end.core.engine)
     for box in boxes:
         with box.lock:
             box.waiters.append(waiter)

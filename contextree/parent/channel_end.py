@@ -13,7 +13,11 @@ from contextree.parent.calls import copied
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Callable
+
+    from contextree.core.router import Channel
+    from contextree.core.router import Router as Core
+    from contextree.parent.reports import Info
 
 CLOSED = b"\6"  # in the place of a value's form
 
@@ -21,7 +25,7 @@ CLOSED = b"\6"  # in the place of a value's form
 class End:
     """One end of a channel, connected or not yet. ``core``: the router of its context."""
 
-    def __init__(self, core, acceptor, token, protocol) -> None:
+    def __init__(self, core: "Core", acceptor: int, token: bytes, protocol: int) -> None:
         self.core = core
         self.acceptor = acceptor
         self.token = token
@@ -29,7 +33,7 @@ class End:
         self.mailbox = Mailbox()
         self.channel = None  # type: Any  # core's, once connected
         self.lock = process.allocate_lock()
-        self.callbacks = []  # of those who wait for room
+        self.callbacks = []  # type: list[Callable[[], object]]  # of those who wait for room
         self.below = False  # is the other end below this context? then it gets what its calls get, modules too
         self.pickles = 0  # the protocol of pickles that the other end reads from us otherwise; 0: plain data only
         self.trusted = False  # may we unpickle what comes?
@@ -42,16 +46,16 @@ class End:
         self.core.ends[self.token] = self.attach
         self.core.broker.defer(self._early)  # the loop may have looked into ``ends`` just before
 
-    def _early(self):
+    def _early(self) -> None:
         """Take what came before we were here. Loop thread."""
         early = self.core.early.pop(self.token, None)
         if early is not None:
             self.attach(early)
 
-    def attach(self, early) -> None:
+    def attach(self, early: "list[Any]") -> None:
         """The other end is there: ``early`` is core's channel, its options, and the messages that came. Loop
         thread."""
-        channel, options = early[:2]
+        channel, options = early[:2]  # type: Channel, int
         if self.channel is not None:
             return channel.cancel(REFUSED, "the channel has its two ends already")
         info = self.info(channel.peer)
@@ -84,12 +88,12 @@ class End:
             self.channel = core.open(self.acceptor, CHANNEL, self.token, options, on_message=self.message,
                                      on_end=self.ended)
 
-    def info(self, number):
+    def info(self, number: int) -> "Info | None":
         """What is known of a context below this one."""
         engine = self.core.engine
-        return engine and engine.infos.get(number)
+        return engine.infos.get(number) if engine else None
 
-    def above(self):
+    def above(self) -> "Any":
         """The ids of our ancestors."""
         engine = self.core.engine
         if engine:
@@ -98,7 +102,7 @@ class End:
 
     # -- loop thread
 
-    def message(self, channel, data, fin, cost):
+    def message(self, channel: "Channel", data: "Any", fin: bool, cost: int) -> None:
         """Something came."""
         if fin:
             self.mailbox.close(Closed("the other end of the channel was closed"))
@@ -112,12 +116,12 @@ class End:
             except Closed:  # we do not read any more
                 channel.taken(cost)
 
-    def ended(self, channel, error):
+    def ended(self, channel: "Channel", error: BaseException) -> None:
         """No more will come, and none will be taken."""
         self.mailbox.close(error)
         self.wake()
 
-    def wake(self):
+    def wake(self) -> None:
         """There is room, or there will never be."""
         with self.lock:
             callbacks, self.callbacks = self.callbacks, []
@@ -126,14 +130,14 @@ class End:
 
     # -- any thread
 
-    def full(self):
+    def full(self) -> bool:
         """Whether who sends should wait now."""
         channel = self.channel
         if channel is None:
             return not self.mailbox.closed
         return channel.full and not channel.ended
 
-    def on_room(self, callback) -> None:
+    def on_room(self, callback: "Callable[[], object]") -> None:
         """Have ``callback()`` called once, when sending goes on: on the loop thread, or here and now."""
         with self.lock:
             self.callbacks.append(callback)
@@ -142,7 +146,7 @@ class End:
         if not self.full():
             self.wake()
 
-    def send(self, data, fin=False):
+    def send(self, data: "Any", fin: bool = False) -> None:
         """Send an encoded message; never blocks."""
         channel = self.channel
         if channel is None:
@@ -154,13 +158,13 @@ class End:
                 raise Closed("the other end of the channel was closed") from None
             raise copied(error) from None
 
-    def send_eof(self):
+    def send_eof(self) -> None:
         """No more from us."""
         if not self.eof:
             self.eof = True
             self.send(b"", True)
 
-    def close(self):
+    def close(self) -> None:
         """No more from us, and nothing more to us; what was sent still arrives. Idempotent."""
         channel = self.channel
         self.core.ends.pop(self.token, None)
@@ -182,13 +186,13 @@ class End:
             pass  # it has ended
 
 
-def life():
+def life() -> "Any":
     """The Child that this process is."""
     from contextree.core import main
 
     return main.child
 
 
-def process_trusted():
+def process_trusted() -> bool:
     """Whether what this context sends upward may be pickles."""
     return life() is not None and life().config["trusted"]

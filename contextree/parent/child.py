@@ -7,13 +7,16 @@ from time import monotonic
 
 from contextree.core import process
 from contextree.core.wire.errors import CallTimeout, Closed, ForkedError, ProcessExited, UsageError, WouldBlockLoop
-from contextree.parent import pidfd
+from contextree.parent import pidfd, waits
 from contextree.parent.child_state import CONTINUED, DEATHS, EXITED, NAMES, STOPPED, TRAPPED, ChildState, describe
 from contextree.parent.watched import FINAL, Phase, Watched
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Iterable, Optional, Union
+
+    from contextree.core.process import Waiter
+    from contextree.parent.reaper import Reaper
 
 
 class Ticket:
@@ -22,7 +25,7 @@ class Ticket:
 
     __slots__ = ("error", "state", "stops", "wake")
 
-    def __init__(self, stops, wake):
+    def __init__(self, stops: "frozenset[int]", wake: "Callable[[], object]") -> None:
         self.stops = stops
         self.wake = wake
         self.state = self.error = None  # type: Any
@@ -31,14 +34,14 @@ class Ticket:
         """The state; None while there is none; raises where there will never be one. Any thread."""
         if self.error is not None:
             raise self.error
-        return self.state
+        return self.state  # type: ignore[no-any-return]
 
 
 class Child(Watched):
     """A child process, made by ``Reaper.monitor``. All methods may be called from any thread and at any time after
     its death; in a process forked off they raise ``ForkedError``. A handle that is dropped is reaped all the same."""
 
-    stdin = stdout = stderr = None  # file objects, where whoever started it kept some
+    stdin = stdout = stderr = None  # type: Any  # file objects, where whoever started it kept some
 
     # -- what became of it
 
@@ -54,11 +57,11 @@ class Child(Watched):
 
         Any number of threads may wait, each for its own; after the death every call returns the same object. Stops may
         coalesce in the kernel: their number means nothing. Raises ``CallTimeout``, ``Closed`` when the loop ended or
-        the handle was released, ``WouldBlockLoop`` on the loop thread. Where no thread runs the loop, this call
-        drives it."""
-        waiter = process.Waiter()
+        the handle was released, ``WouldBlockLoop`` on the loop thread and on that of an event loop. Where no thread
+        runs the loop, this call drives it."""
+        waiter = waits.waiter(self._reaper)
 
-        def wake():
+        def wake() -> None:
             waiter.wake()
             if not self._broker.running and not self._broker.closed:
                 self._broker.defer(waiter.wake)  # we drive the loop: it must not go to sleep after this
@@ -101,7 +104,7 @@ class Child(Watched):
         except (UsageError, OSError):
             pass  # dead, released or another user's: the cancellation is what must be heard
 
-    def begin_wait(self, options: "Union[int, Iterable[int]]", wake: "Callable") -> Ticket:
+    def begin_wait(self, options: "Union[int, Iterable[int]]", wake: "Callable[[], object]") -> Ticket:
         """The non-blocking half of ``wait``, for event loops: ``wake()`` is called on the loop thread when the
         ticket is ready.
 
@@ -177,7 +180,8 @@ class Child(Watched):
         ``kill``."""
         self._signal(sig, self._send_group)
 
-    def end(self, gentle: "Iterable[Callable]" = (), hang_up: "Optional[Callable]" = None, grace: float = 3.0,
+    def end(self, gentle: "Iterable[Callable[[], object]]" = (),
+            hang_up: "Optional[Callable[[], object]]" = None, grace: float = 3.0,
             patience: float = 2.0) -> None:
         """Begin to end it, and return at once. A second call replaces the schedule of the first.
 
@@ -202,7 +206,7 @@ class Child(Watched):
         self._check_generation()
         return self
 
-    def __exit__(self, *exc_info) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         """KILL it unless it is dead, wait until it is reaped, close its streams. Does nothing in a process forked
         off."""
         if self._generation != process.generation:
@@ -222,12 +226,12 @@ class Child(Watched):
 
     # -- any thread, inside
 
-    def _check_generation(self):
+    def _check_generation(self) -> None:
         if self._generation != process.generation:
             name = describe(self.pid, self.command)
             raise ForkedError("%s is a child of the process that this one was forked from" % name)
 
-    def _sleep(self, waiter, left):
+    def _sleep(self, waiter: "Waiter", left: "float | None") -> None:
         broker = self._broker
         me = process.get_ident()
         if broker.running or broker.thread not in (None, me):
@@ -237,7 +241,7 @@ class Child(Watched):
         else:
             broker.poll_once(left)
 
-    def _signal(self, sig, send):
+    def _signal(self, sig: int, send: "Callable[[int], object]") -> None:
         self._check_generation()
         with self._lock:
             if self.phase == Phase.RELEASED:
@@ -259,7 +263,7 @@ class Child(Watched):
             raise ProcessExited("%s has ended already%s" % (
                 describe(self.pid, self.command), ": " + str(state) if state else ""), state=state)
 
-    def _send(self, sig, flags=0):
+    def _send(self, sig: int, flags: int = 0) -> None:
         if self._fd >= 0 and self._reaper.signal_by_pidfd:
             try:
                 pidfd.send_signal(self._fd, sig, flags)
@@ -274,7 +278,7 @@ class Child(Watched):
         else:
             os.kill(self.pid, sig)
 
-    def _send_group(self, sig):
+    def _send_group(self, sig: int) -> None:
         group = os.getpgid(self.pid)
         if group != self.pid or group == os.getpgrp():
             raise UsageError("%s leads no process group of its own, it is in group %d: use kill()" % (
@@ -283,7 +287,8 @@ class Child(Watched):
 
     # -- the chain that ends it
 
-    def _begin_end(self, gentle, hang_up, grace, patience):
+    def _begin_end(self, gentle: "list[Callable[[], object]]", hang_up: "Callable[[], object] | None", grace: float,
+                   patience: float) -> None:
         for timer in self._end_timers:
             timer.cancel()
         if self.phase in FINAL:
@@ -297,7 +302,7 @@ class Child(Watched):
         timers.append(at(grace + patience, self._quietly, self._kill_all, signal.SIGKILL))
         self._end_timers = timers
 
-    def _kill_all(self, sig):
+    def _kill_all(self, sig: int) -> None:
         try:
             self.killpg(sig)
         except ProcessExited:
@@ -305,7 +310,7 @@ class Child(Watched):
         except UsageError:
             self.kill(sig)
 
-    def _quietly(self, function, sig):
+    def _quietly(self, function: "Callable[[int], object]", sig: int) -> None:
         try:
             function(sig)
         except (ProcessExited, OSError):
@@ -315,7 +320,7 @@ class Child(Watched):
 class RemoteChild(Child):
     """A process whose parent is another context (a child of the template): that one reaps it and tells us the state."""
 
-    def __init__(self, reaper, pid: int, command: str, kill: "Callable[[int], object]") -> None:
+    def __init__(self, reaper: "Reaper", pid: int, command: str, kill: "Callable[[int], object]") -> None:
         Child.__init__(self, reaper, pid, command)
         self._kill = kill
 
@@ -324,37 +329,37 @@ class RemoteChild(Child):
         self._check_generation()
         self._broker.defer(self._reported, state)
 
-    def _reported(self, state):
+    def _reported(self, state: "ChildState") -> None:
         if self.phase in FINAL:
             return
         with self._lock:
             tell = self._saw(state)
-        tell()
+        tell()  # type: ignore[misc]  # there is a state
 
-    def _begin(self):
+    def _begin(self) -> None:
         pass
 
-    def _try_reap(self, readable=False):
+    def _try_reap(self, readable: bool = False) -> None:
         pass
 
-    def _look_for_stops(self):
+    def _look_for_stops(self) -> None:
         pass
 
     def is_ours(self) -> bool:
         """Never: another process reaps it."""
         return False
 
-    def _peek(self):
+    def _peek(self) -> str:
         return "alive"
 
-    def _send(self, sig, flags=0):
+    def _send(self, sig: int, flags: int = 0) -> None:
         self._kill(sig)
 
-    def _send_group(self, sig):
+    def _send_group(self, sig: int) -> None:
         raise UsageError("%s has another parent, which signals it alone: use kill()" % describe(self.pid, self.command))
 
 
-def _stops(options):
+def _stops(options: "int | Iterable[int]") -> "frozenset[int]":
     codes = frozenset((options,) if isinstance(options, int) else options)
     unknown = codes.difference(NAMES)
     if unknown or not codes:

@@ -53,7 +53,7 @@ class ChildState(_Base):
     def returncode(self) -> "int | None":
         """As subprocess counts: the exit status, or the signal's number below zero; None while alive and when lost."""
         if self.code == EXITED:
-            return self.status
+            return int(self.status)
         return -self.status if self.code in (KILLED, DUMPED) else None
 
     def check(self) -> "ChildState":
@@ -76,7 +76,7 @@ class ChildState(_Base):
         return "<ChildState %s: %s>" % (describe(self.pid, self.command), self)
 
 
-def from_siginfo(info, command: str = "") -> ChildState:
+def from_siginfo(info: "os.waitid_result", command: str = "") -> ChildState:
     """The state in a result of ``os.waitid``."""
     return ChildState(info.si_pid, info.si_uid, info.si_code, info.si_status, command, "")
 
@@ -98,7 +98,7 @@ def lost(pid: int, command: str = "", reason: str = TAKEN) -> ChildState:
     return ChildState(pid, None, LOST, None, command, reason)
 
 
-def from_fields(fields) -> "ChildState | None":
+def from_fields(fields: "Any") -> "ChildState | None":
     """The state that another context told of, as a list of fields; None where it told nothing that makes sense."""
     try:
         pid, _, code, status, command, reason = fields

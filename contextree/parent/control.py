@@ -2,14 +2,22 @@
 
 from contextree.core import calls as core_calls
 from contextree.core import process
-from contextree.core.wire.errors import CallTimeout, ContextDied, UsageError
-from contextree.parent import boot, spawn, template
+from contextree.core.wire.errors import CallCancelled, CallTimeout, ContextDied, UsageError
+from contextree.parent import boot, spawn, template, waits
 from contextree.parent.engine import engine_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from contextree.connect.plan import Plan
+    from contextree.parent.boot import Branch
+    from contextree.parent.engine import Engine
 
 FOREVER = 3e7  # a year
 
 
-def grow_here(engine, plan, options):
+def grow_here(engine: "Engine", plan: "Plan", options: "dict[str, Any]") -> "Branch":
     """Start a child of this process; its Branch."""
     options = dict(options)
     wait = options.pop("wait", True)
@@ -22,19 +30,44 @@ def grow_here(engine, plan, options):
     return spawn.launch(engine, plan, config, wait)
 
 
-def grow(plan, options):
+def grow(plan: "Plan", options: "dict[str, Any]") -> int:
     """``grow_here`` for an ancestor: the id."""
     if options.get("direct"):
         raise UsageError("fork(direct=True) forks the process that calls it; %s forks from its template"
                          % core_calls.here.router.name)
-    return grow_here(engine_of(core_calls.here.router), plan, options).id
+    wait = options.pop("wait", True)
+    branch = grow_here(engine_of(core_calls.here.router), plan, dict(options, wait=False))
+    if wait:
+        end_if_cancelled(branch)
+        boot.wait_up(branch)
+    return branch.id
 
 
-def shutdown_here(engine, number, grace, patience) -> None:
+def end_if_cancelled(branch) -> None:
+    """End a child when the ancestor who wants it gives the call up that runs on this thread: nobody will know of it."""
+    call = core_calls.here.call
+    ended = call.channel.on_end
+
+    def give_up():
+        if branch.state == "up":
+            branch.shutdown(0.0)
+        elif branch.state not in ("dying", "dead"):
+            branch.fail(CallCancelled("starting %s was cancelled" % branch.name))
+
+    def on_end(channel, error):
+        ended(channel, error)
+        give_up()
+
+    call.channel.on_end = on_end
+    if call.cancelled:
+        branch.broker.defer(give_up)
+
+
+def shutdown_here(engine: "Engine", number: int, grace: float, patience: float) -> None:
     """End a direct child and wait until it is gone."""
-    waiter = process.Waiter()
+    waiter = waits.waiter(engine)
 
-    def begin():
+    def begin() -> None:
         branch = engine.children.get(number)
         if branch is None:
             waiter.wake()
@@ -49,14 +82,14 @@ def shutdown_here(engine, number, grace, patience) -> None:
     engine.check_end(number)
 
 
-def shutdown(number, grace, patience) -> None:
+def shutdown(number: int, grace: float, patience: float) -> None:
     """``shutdown_here`` for an ancestor."""
     shutdown_here(engine_of(core_calls.here.router), number, grace, patience)
 
 
-def detach_here(engine, number) -> None:
+def detach_here(engine: "Engine", number: int) -> None:
     """Let a direct child survive this context: it is told so, and our end will not end it."""
-    def mark():
+    def mark() -> None:
         branch = engine.children.get(number)
         if branch is not None:
             branch.detached = True
@@ -65,7 +98,7 @@ def detach_here(engine, number) -> None:
     engine.broker.call(mark)
 
 
-def detach(number) -> None:
+def detach(number: int) -> None:
     """``detach_here`` for an ancestor."""
     detach_here(engine_of(core_calls.here.router), number)
 
@@ -78,7 +111,7 @@ def detach_self() -> None:
 
     child = life.child
 
-    def lost(link, reason):
+    def lost(link: object, reason: str) -> None:
         child.router.close(ContextDied("the parent of %s is gone: %s" % (child.router.name, reason)))
         null = os.open("/dev/null", os.O_RDWR)  # what it writes to the parent's pipe would be an error from now on
         os.dup2(null, 2)
@@ -88,15 +121,15 @@ def detach_self() -> None:
     child.link.on_lost = lost  # read once, by the loop, when the link closes
 
 
-def grant(first, second) -> None:
+def grant(first: int, second: int) -> None:
     """Let context ``first`` and its subtree open channels to ``second`` and its subtree; both below this one."""
     engine = engine_of(core_calls.here.router)
     engine.broker.call(engine.grants.add, (first, second))
 
 
-def use_here(engine, first, owner, number, granted) -> None:
+def use_here(engine: "Engine", first: int, owner: int, number: int, granted: bool) -> None:
     """Let context ``first`` and its subtree call service ``number`` in ``owner``, or no more; both below this one."""
-    def change():
+    def change() -> None:
         uses = engine.uses
         numbers = uses.pop((first, owner), frozenset())
         numbers = numbers | {number} if granted else numbers - {number}
@@ -106,7 +139,7 @@ def use_here(engine, first, owner, number, granted) -> None:
     engine.broker.call(change)
 
 
-def use(first, owner, number, granted) -> None:
+def use(first: int, owner: int, number: int, granted: bool) -> None:
     """``use_here`` for an ancestor."""
     use_here(engine_of(core_calls.here.router), first, owner, number, granted)
 

@@ -24,7 +24,10 @@ except ImportError:
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Callable
+
+    from contextree.core.calls import Call
+    from contextree.core.router import Channel
 
 BATCH = 16  # items of a stream after which other tasks have their turn
 making = process.allocate_lock()
@@ -32,7 +35,7 @@ variable = ContextVar("contextree.call", default=None) if ContextVar is not None
 running = {}  # type: dict[Any, Any]  # task -> call, where there are no context variables
 
 
-def find():
+def find() -> "Any":
     """The call that the present task belongs to, or None."""
     if variable is not None:
         return variable.get()
@@ -54,7 +57,7 @@ process.after_fork.append(_forked)
 calls.tasks = find
 
 
-def start(call, awaitable) -> None:
+def start(call: "Any", awaitable: "Any") -> None:
     """Await ``awaitable`` (or read the async iterator), and so answer ``call``. Any thread but the asyncio loop's."""
     service = call.service
     with making:
@@ -72,7 +75,7 @@ def start(call, awaitable) -> None:
 class Tasks:
     """The asyncio loop of one context, and its thread."""
 
-    def __init__(self, service) -> None:
+    def __init__(self, service: "Any") -> None:
         self.service = service
         self.ending = False
         self.ended = process.Waiter()
@@ -83,7 +86,7 @@ class Tasks:
         service.stop = self.stop
         process.start_thread(self.thread, ())
 
-    def submit(self, call, awaitable) -> None:
+    def submit(self, call: "Call", awaitable: "Any") -> None:
         """Have it run. Any thread. Closed when the context is about to end."""
         with self.service.work.lock:  # what is handed over before the end is there when ``finish`` looks
             if self.ending:
@@ -100,10 +103,13 @@ class Tasks:
                 loop.run_forever()
             except BaseException:  # sys.exit() in a task that a function started ends that task, and no more
                 self.service.router.broker.on_error(loop.run_forever)
-        try:
-            loop.run_until_complete(self.finish())
-        except BaseException:
-            self.service.router.broker.on_error(self.finish)
+        finishing = loop.create_task(self.finish())
+        while not finishing.done():
+            try:
+                loop.run_until_complete(finishing)
+            except BaseException:  # as above; or the ``stop`` of the loop came when it was there already
+                if finishing.done():
+                    self.service.router.broker.on_error(self.finish)
         for fd in self.fds:
             process.disown(fd)
         process.keep.remove(loop)
@@ -139,7 +145,7 @@ class Tasks:
         """What the main thread finds in its mailbox at the end, as if it were a call."""
         self.ended.wait()
 
-    def wake(self, function) -> None:
+    def wake(self, function: "Callable[[], object]") -> None:
         """Have ``function()`` run on the loop, if it still runs. Any thread."""
         try:
             self.loop.call_soon_threadsafe(function)
@@ -148,15 +154,15 @@ class Tasks:
 
     # -- on the asyncio loop
 
-    def begin(self, call, awaitable) -> None:
+    def begin(self, call: "Call", awaitable: "Any") -> None:
         """Make the task of ``call``."""
         task = self.loop.create_task(self.serve(call, awaitable))
         shown = current.of(call)
 
-        def cancel():
+        def cancel() -> None:
             self.wake(task.cancel)
 
-        def done(task):
+        def done(task: "Any") -> None:
             shown._forget(cancel)
             if asyncio.iscoroutine(awaitable):
                 awaitable.close()  # it was cancelled before its first step; Python warns of those never awaited
@@ -165,7 +171,7 @@ class Tasks:
         if not shown._watch(cancel):
             task.cancel()
 
-    async def serve(self, call, awaitable):
+    async def serve(self, call: "Call", awaitable: "Any") -> None:
         """The task: await, answer."""
         if variable is not None:
             variable.set(call)
@@ -194,7 +200,7 @@ class Tasks:
         finally:
             running.pop(variable is None and asyncio.Task.current_task(), None)  # type: ignore[attr-defined]
 
-    async def items(self, call, iterable):
+    async def items(self, call: "Call", iterable: "Any") -> None:
         """Send what an async iterator yields, at the pace of the reader; close it at the end, whichever."""
         channel = call.channel
         iterator = type(iterable).__aiter__(iterable)
@@ -217,11 +223,11 @@ class Tasks:
         if not call.cancelled:
             channel.send(b"", True)
 
-    async def room(self, channel):
+    async def room(self, channel: "Channel") -> None:
         """Wait until the reader has taken enough."""
         room = self.loop.create_future()
 
-        def come():
+        def come() -> None:
             if not room.done():
                 room.set_result(None)
 

@@ -8,11 +8,20 @@ Its function is told; what it makes of that is its own business, unless the call
 from contextree.core import calls as core_calls
 from contextree.core import process
 from contextree.core.wire.errors import CallTimeout, UsageError
-from contextree.parent import calls
+from contextree.parent import calls, waits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable
+    from typing import Any, Callable, TypeVar
+
+    from typing_extensions import ParamSpec
+
+    from contextree.core.calls import Call
+    from contextree.core.router import Channel
+    from contextree.parent.context import Context
+
+    P = ParamSpec("P")
+    T = TypeVar("T")
 
 LOOK = 5.0  # seconds after which it is seen at the latest that a call which had a deadline has ended
 
@@ -26,11 +35,13 @@ class RunningCall:
     True
     """
 
-    def __init__(self, call) -> None:
+    def __init__(self, call: "Call") -> None:
         self._call = call
         self._lock = process.allocate_rlock()
         self._hooks = []  # type: list[Callable[[], object]]
+        self._callbacks = []  # type: list[Callable[[], object]]
         self._watched = self._timed = False
+        self._timer = None  # type: Any
 
     def __repr__(self) -> str:
         return "<RunningCall of %s%s>" % (self._call.service.router.names.get(
@@ -56,7 +67,7 @@ class RunningCall:
         return max(0.0, self._call.deadline - self._call.service.router.broker.clock())
 
     @property
-    def caller(self) -> "Any":
+    def caller(self) -> "Context":
         """The Context that made the call."""
         from contextree.parent.engine import engine_of
 
@@ -73,19 +84,20 @@ class RunningCall:
     def on_cancel(self, callback: "Callable[[], object]") -> None:
         """Have ``callback()`` called when the call is over before its function has ended; now, if it is over already.
 
-        On a thread of its own, and so while the function may still run; also when that ends at the same moment."""
-        def run():
-            try:
-                callback()
-            except Exception:
-                self._call.service.router.broker.on_error(callback)
-
-        if not self._watch(lambda: process.start_thread(run, ())):
-            run()
+        On a thread of its own, while the function may still run, or has just ended; several in the order in which they
+        came. What they raise is logged."""
+        with self._lock:
+            over = not self._watch(self._start)
+            if not over:
+                self._callbacks.append(callback)
+        if over:
+            self._run([callback])
 
     def wait_cancelled(self, timeout: "float | None" = None) -> bool:
         """Wait until the call is over: True; or for ``timeout`` seconds: False."""
-        waiter = process.Waiter()
+        if timeout is not None and timeout <= 0:
+            return self.cancelled
+        waiter = waits.waiter()
         hook = waiter.wake
         if not self._watch(hook):
             return True
@@ -94,7 +106,7 @@ class RunningCall:
         finally:
             self._forget(hook)
 
-    def bind(self, function: "Callable[..., Any]") -> "Callable[..., Any]":
+    def bind(self, function: "Callable[P, T]") -> "Callable[P, T]":
         """``function``, made to run as a part of this call on whatever thread calls it: with its deadline for further
         calls, and its ``current_call()``.
 
@@ -107,7 +119,7 @@ class RunningCall:
         >>> web.call(both)
         [(1, True), (2, True)]
         """
-        def bound(*args, **kwargs):
+        def bound(*args: "Any", **kwargs: "Any") -> "Any":
             here = core_calls.here
             before = getattr(here, "call", None), getattr(here, "router", None)
             here.call, here.router = self._call, self._call.service.router
@@ -120,6 +132,18 @@ class RunningCall:
 
     # -- how it is heard of
 
+    def _start(self):
+        with self._lock:
+            callbacks, self._callbacks = self._callbacks, []
+        process.start_thread(self._run, (callbacks,))
+
+    def _run(self, callbacks):
+        for callback in callbacks:
+            try:
+                callback()
+            except Exception:
+                self._call.service.router.broker.on_error(callback)
+
     def _reason(self):
         """The error that says why it is over."""
         error = self._call.channel.ended
@@ -127,7 +151,7 @@ class RunningCall:
             return CallTimeout("the time of this call is over: its caller waits no longer")
         return calls.cancelled_by(error)
 
-    def _watch(self, hook):
+    def _watch(self, hook: "Callable[[], object]") -> bool:
         """Have ``hook()``, which must not block, called once when the call is over; False, and no call, if it is."""
         channel = self._call.channel
         with self._lock:
@@ -138,35 +162,41 @@ class RunningCall:
                 self._watched = True
             if channel.ended:  # meanwhile
                 return False
-            self._hooks.append(hook)
+            if hook not in self._hooks:
+                self._hooks.append(hook)
             timed, self._timed = self._timed, bool(self._call.deadline)
         if self._timed and not timed:
             self._call.service.router.broker.defer_nowait(self._look)
         return True
 
-    def _forget(self, hook):
+    def _forget(self, hook: "Callable[[], object]") -> None:
         with self._lock:
             if hook in self._hooks:
                 self._hooks.remove(hook)
+            idle = self._timed and not self._hooks
+        if idle:
+            self._call.service.router.broker.defer_nowait(self._look)
 
-    def _ended(self, channel, error):
+    def _ended(self, channel: "Channel", error: BaseException) -> None:
         """The channel ended before the answer. Any thread."""
         self._call.ended(channel, error)
         self._over()
 
-    def _look(self):
+    def _look(self) -> None:
         """Is the time up? Loop thread. A call that has been answered is let go of soon."""
+        if self._timer is not None:
+            self._timer.cancel()
         with self._lock:
             if self._call.channel.sent_fin or not self._hooks:
                 self._timed = False
                 return
         left = self.time_left()
         if left:
-            self._call.service.router.broker.timer(min(left, LOOK), self._look)
+            self._timer = self._call.service.router.broker.timer(min(left, LOOK), self._look)
         else:
             self._over()
 
-    def _over(self):
+    def _over(self) -> None:
         with self._lock:
             hooks, self._hooks = self._hooks, []
         if not self._call.channel.sent_fin:
@@ -174,12 +204,12 @@ class RunningCall:
                 hook()
 
 
-def of(call) -> RunningCall:
+def of(call: "Call") -> RunningCall:
     """The RunningCall of a call of ``contextree.core.calls``."""
     shown = getattr(call, "shown", None)
     if shown is None:
         shown = call.__dict__.setdefault("shown", RunningCall(call))
-    return shown
+    return shown  # type: ignore[no-any-return]
 
 
 def current_call() -> RunningCall:

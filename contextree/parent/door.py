@@ -4,6 +4,7 @@ The first stage makes an empty package ``contextree``; the first name that someb
 child forked directly from the root's process has the package itself.
 """
 
+import importlib
 import sys
 import types
 
@@ -46,13 +47,13 @@ from contextree.parent.current import RunningCall, current_call
 from contextree.parent.router import current_router
 from contextree.parent.service import Service, expose
 
-__all__ = [
+__all__ = [  # one a line: branches add to it
     "AuthenticationError",
     "CallCancelled",
-    "CallFuture",  # noqa: F822  see below
+    "CallFuture",  # noqa: F822  see LAZY
     "CallTimeout",
     "Channel",
-    "Client",  # noqa: F822
+    "Client",  # noqa: F822  see LAZY
     "Closed",
     "ConnectError",
     "ConnectTimeout",
@@ -63,13 +64,15 @@ __all__ = [
     "ForkedError",
     "HostKeyError",
     "InternalError",
-    "Invitation",  # noqa: F822
-    "Listener",  # noqa: F822
+    "Invitation",  # noqa: F822  see LAZY
+    "Listener",  # noqa: F822  see LAZY
     "NotOurChild",
     "NotSendable",
+    "OutputTooLarge",  # noqa: F822  see LAZY
     "Overflow",
     "PeerError",
     "Plan",
+    "Process",  # noqa: F822  see LAZY
     "ProcessExited",
     "ProtocolError",
     "Refused",
@@ -79,6 +82,8 @@ __all__ = [
     "Secret",
     "Service",
     "Stream",
+    "TransferError",  # noqa: F822  see LAZY
+    "Transferred",  # noqa: F822  see LAZY
     "UncleanExit",
     "UnsupportedPlatform",
     "UsageError",
@@ -89,12 +94,25 @@ __all__ = [
     "current_call",
     "current_router",
     "expose",
-    "join",  # noqa: F822
+    "join",  # noqa: F822  see LAZY
+    "put_all",  # noqa: F822  see LAZY
     "register_exception",
     "register_type",
     "select",
 ]
-LAZY = {"CallFuture": "future", "Client": "join", "Invitation": "listen", "Listener": "listen", "join": "join"}
+# what few need is imported when somebody asks for it: name -> module
+LAZY = {
+    "CallFuture": "future",
+    "Client": "join",
+    "Invitation": "listen",
+    "Listener": "listen",
+    "TransferError": "transfer",
+    "Transferred": "transfer",
+    "OutputTooLarge": "command",
+    "Process": "running",
+    "join": "join",
+    "put_all": "spread",
+}
 
 
 class Router(_router.Router):
@@ -111,9 +129,7 @@ class _Lazy(types.ModuleType):
     def __getattr__(self, name: str) -> object:
         if name not in LAZY:
             raise AttributeError("module 'contextree' has no attribute %r" % name)
-        module = "contextree.parent." + LAZY[name]
-        __import__(module)
-        return getattr(sys.modules[module], name)
+        return getattr(__import__("contextree.parent." + LAZY[name], fromlist=["*"]), name)
 
 
 sys.modules[__name__].__class__ = _Lazy

@@ -7,14 +7,21 @@ from contextree.core.first_stage import ALIVE
 from contextree.core.wire import errors
 from contextree.core.wire.errors import ConnectError, ContextreeError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable
 
-def printable(line) -> str:
+    from contextree.parent.boot import Branch
+    from contextree.parent.engine import Engine
+
+
+def printable(line: bytes) -> str:
     """A line of a stranger for an error text: cut, and nothing in it that could drive a terminal."""
     text = line[:500].decode("utf-8", "replace")
     return text if text.isprintable() else "".join(c if c.isprintable() or c == "\t" else "?" for c in text)
 
 
-def last_lines(branch) -> str:
+def last_lines(branch: "Branch") -> str:
     """What it said at last: on the terminal, then on stderr and stdout."""
     lines = list(branch.output)
     dialogue = branch.plan.dialogue
@@ -23,7 +30,7 @@ def last_lines(branch) -> str:
     return "\n".join(lines)
 
 
-def explain(branch) -> str:
+def explain(branch: "Branch") -> str:
     """How it ended, in words, with its last lines."""
     text = branch.reason or "it was closed"
     if branch.status is not None:
@@ -41,7 +48,7 @@ def explain(branch) -> str:
     return text
 
 
-def early_error(branch, text) -> ContextreeError:
+def early_error(branch: "Branch", text: str) -> ContextreeError:
     """The error of a child that ended before HELLO."""
     returncode = branch.status.returncode if branch.status is not None else None
     for line in branch.noise.split(b"\n"):
@@ -57,7 +64,7 @@ def early_error(branch, text) -> ContextreeError:
     return make_error(branch, name, message, phase, returncode)
 
 
-def make_error(branch, name, message, phase, status=None):
+def make_error(branch: "Branch", name: str, message: str, phase: str, status: "int | None" = None) -> "ContextreeError":
     """An error of a class of the tree, by name, with the fields of a ConnectError."""
     kind = getattr(errors, name, ConnectError)
     command = " ".join(word if len(word) < 200 else word[:60] + "..." for word in branch.command or ())
@@ -66,13 +73,13 @@ def make_error(branch, name, message, phase, status=None):
 
 
 def end_all(engine, grace, then, patience=2.0) -> None:
-    """Shut all children of ``engine`` down, then its template, then call ``then()``: all have been reaped by then, or
-    it is too late. Loop thread."""
+    """Shut all children of ``engine`` down, and programs that run here for somebody, then its template, then call
+    ``then()``: all have been reaped by then, or it is too late. Loop thread."""
     engine.ending = True
     state = {"done": False}
 
     def finish(late=False):
-        if state["done"] or (engine.children and not late):
+        if state["done"] or ((engine.children or engine.jobs) and not late):
             return
         state["done"] = True
         if engine.template is not None:
@@ -86,5 +93,7 @@ def end_all(engine, grace, then, patience=2.0) -> None:
             branch.release()
         else:
             branch.shutdown(grace, patience)
+    for job in list(engine.jobs):
+        job.end_with_context(grace, finish)
     engine.broker.timer(grace + patience + 3.0, finish, True)
     finish()

@@ -15,7 +15,7 @@ from contextree.core.logs import LINE
 from contextree.core.mailbox import Mailbox
 from contextree.core.wire import values
 from contextree.core.wire.errors import CallTimeout, Closed, ForkedError, UsageError
-from contextree.parent import boot, ends
+from contextree.parent import boot, ends, waits
 from contextree.parent.context import Context
 from contextree.parent.importer import ModuleService
 from contextree.parent.loop import Loop
@@ -26,7 +26,12 @@ from contextree.parent.values import decode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import AbstractSet, Any, Callable, Iterable, Sequence
+
+    from contextree.connect.plan import Plan
+    from contextree.core.router import Router as Core
+    from contextree.core.wire.errors import ContextreeError
+    from contextree.parent.reports import Info
 
 making = process.allocate_lock()
 
@@ -39,17 +44,17 @@ def _forked() -> None:
 process.after_fork.append(_forked)
 
 
-def engine_of(core) -> "Engine":
+def engine_of(core: "Core") -> "Engine":
     """The engine of a context's router, made now if it has none yet. From any thread."""
     with making:
         if core.engine is None:
             child = life.child
             core.engine = Engine(core, child.config["ids"], child.bundle, trusted=child.config["trusted"])
             core.engine.above = frozenset(child.config["above"])
-        return core.engine
+        return core.engine  # type: ignore[no-any-return]
 
 
-def search_path() -> list:
+def search_path() -> "list[str]":
     """``sys.path`` for a child that may run in another directory. What is relative to one that is gone is left out."""
     try:
         here = os.getcwd()
@@ -61,11 +66,14 @@ def search_path() -> list:
 class Engine(Routing):
     """What a context that is not the root has for its children."""
 
+    allow_blocking = False  # may its synchronous API wait on the thread of an event loop?
+    future_class = None  # type: Any  # of ``submit``, where it is not CallFuture
+
     def __init__(self, core, ids, bundle, decode=decode, trusted=True) -> None:
         Loop.upgrade(core.broker)
         Routing.__init__(self, core, ids, bundle, decode, trusted)
-        self.above = frozenset()  # ids of the ancestors
-        self.contexts = {}
+        self.above = frozenset()  # type: frozenset[int]  # ids of the ancestors
+        self.contexts = {}  # type: dict[int, Context]
         self.reaper = self.template = self._code = self._later = None  # type: Any
         self.lock = process.allocate_lock()
         self.template_lock = process.allocate_lock()
@@ -93,39 +101,53 @@ class Engine(Routing):
         if self.core.generation != process.generation:
             raise ForkedError("the tree of %s belongs to the process that this one was forked from" % self.core.name)
 
-    def name_of(self, number) -> "str | None":
+    def name_of(self, number: int) -> "str | None":
         """The name of a context below this one or above it, dead ones too."""
         if number in self.gone:
             return self.gone[number][0]
         return self.core.names.get(number)
 
-    def wait_gone(self, number, timeout):
+    def wait_gone(self, number: int, timeout: "float | None") -> "ContextreeError":
         """Wait until a context of this subtree has ended; the error that says how."""
-        waiter = process.Waiter()
+        waiter = waits.waiter(self)
+        leave = self.watch_gone(number, waiter)
+        try:
+            if not waiter.wait(timeout):
+                raise CallTimeout("%s has not ended within %s s" % (self.name_of(number), timeout))
+        except BaseException:
+            leave()
+            raise
+        self.check_end(number)
+        return self.no_way(number)
 
+    def watch_gone(self, number, waiter):
+        """Have ``waiter`` woken when a context of this subtree has ended, or the loop; who leaves earlier calls what
+        this returns. Any thread; never waits."""
         def begin():
             if number in self.infos:
                 self.watchers.setdefault(number, []).append(waiter)
             else:
                 waiter.wake()
 
-        self.broker.call(begin)
         def leave():
             if waiter in self.watchers.get(number, ()):
                 self.watchers[number].remove(waiter)
 
-        if not waiter.wait(timeout):
-            self.broker.defer(leave)
-            raise CallTimeout("%s has not ended within %s s" % (self.name_of(number), timeout))
-        self.check_end(number)
-        return self.no_way(number)
+        def leave_soon():
+            try:
+                self.broker.defer_nowait(leave)
+            except Closed:
+                pass  # all waiters have left by now
 
-    def check_end(self, number) -> None:
+        self.broker.defer_nowait(begin)
+        return leave_soon
+
+    def check_end(self, number: int) -> None:
         """Raise Closed when the loop ended before context ``number`` did: nobody will hear of its end."""
         if self.broker.closed and number in self.infos:
             raise Closed("the router %s was closed: %s" % (self.core.name, self.broker.closed))
 
-    def _release(self):
+    def _release(self) -> None:
         """The loop ends: wake all who wait for the end of a context. Loop thread."""
         for waiters in list(self.watchers.values()):
             for waiter in waiters:
@@ -133,7 +155,7 @@ class Engine(Routing):
 
     # -- what children are given
 
-    def child_options(self, plan, options) -> dict:
+    def child_options(self, plan: "Plan", options: "dict[str, Any]") -> "dict[str, Any]":
         """The part of a child's configuration that depends on this context; takes its own out of ``options``."""
         hooks = [pack_call(hook, (), {}, None, self.main_by_name) for name in ("on_fork", "on_start")
                  for hook in options.pop(name, ())]
@@ -147,31 +169,31 @@ class Engine(Routing):
 
     def log_level(self) -> int:
         """The level below which children need not send log records."""
-        return life.child.config["level"]
+        return int(life.child.config["level"])
 
-    def records(self, names) -> list:
+    def records(self, names: "Sequence[str]") -> "list[Any]":
         """The records of modules of contextree itself, for a child that cannot ask."""
         return [life.child.importer.record(name) for name in names]
 
-    def lookup(self, names, magic):
+    def lookup(self, names: "Sequence[str]", magic: bytes) -> "Iterable[tuple[Any, ...]]":
         """Records for a child that asked, one by one. On a service thread."""
         return self.modules.from_above(life.child.importer, names, magic)
 
-    def share(self, context, modules, needs_main) -> None:
+    def share(self, context: "Context", modules: "AbstractSet[str]", needs_main: bool) -> None:
         """See that ``context`` may import ``modules``: here they came from above, so it may."""
         context.shared |= modules
 
-    def answer(self, question):
+    def answer(self, question: "Any") -> "Any":
         """The answer to a question of a child about data files, sources, names; None when nobody knows."""
         return self.modules.ask(question)
 
-    def allow(self, modules) -> None:
+    def allow(self, modules: "Any") -> None:
         """Let children have ``modules``: the root decides."""
 
-    def share_package(self, context) -> None:
+    def share_package(self, context: "Context") -> None:
         """See that ``context`` may import contextree's own parent half: it may always."""
 
-    def main_by_name(self, value=None) -> bool:
+    def main_by_name(self, value: "Any" = None) -> bool:
         """May functions of ``__main__`` such as ``value`` go by name? Here only where it is the root's script,
         imported."""
         return life.child.importer.main is not None
@@ -184,31 +206,35 @@ class Engine(Routing):
                 (name, marshal.dumps(compile(source, "contextree:" + name.replace(".", "/")[11:] + ".py", "exec",
                                              dont_inherit=True))
                  if source else source) for name, source in modules]), 1)
-        return self._code
+        return self._code  # type: ignore[no-any-return]
 
     def get_template(self) -> Template:
         """The template, started now if there is none."""
         with self.template_lock:
             if self.template is None or self.template.dead:
                 self.template = Template(self, search_path(), self.preload)
-            return self.template
+            return self.template  # type: ignore[no-any-return]
+
+    def progress(self, title: str) -> "Any":
+        """Something with ``tell(done, total)`` and ``close()`` that shows progress here, or None: only the root has a
+        terminal."""
 
     # -- what children say
 
-    def child_line(self, number, stream, line) -> None:
+    def child_line(self, number: int, stream: str, line: bytes) -> None:
         """A line that a direct child wrote outside its link. Loop thread."""
         self.core.log(values.encode([boot.STDERR, number, stream, line[:LINE]]))
 
-    def on_log(self, info, view) -> None:
+    def on_log(self, info: "Info", view: memoryview) -> None:
         """A record that came from below; only the root has a use for it."""
 
-    def on_security(self, number, what) -> None:
+    def on_security(self, number: int, what: str) -> None:
         """A child broke a rule: that is for the root's log."""
         self.core.log(values.encode([boot.STDERR, number, "security", what.encode("utf-8", "replace")[:LINE]]))
 
     # -- threads
 
-    def later(self, function, *args) -> None:
+    def later(self, function: "Callable[..., Any]", *args: "Any") -> None:
         """Run ``function`` on a thread that is kept for callbacks of the user; on one of its own after the end of the
         loop, which is when the last futures are told."""
         try:
@@ -225,7 +251,7 @@ class Engine(Routing):
             mailbox.close()
             process.start_thread(self._run_later, (mailbox,))
 
-    def _run_later(self, mailbox):
+    def _run_later(self, mailbox: "Mailbox") -> None:
         while True:
             try:
                 function, args = mailbox.get()
@@ -236,7 +262,7 @@ class Engine(Routing):
             except Exception:
                 self.broker.on_error(function)
 
-    def end(self, grace, then) -> None:
+    def end(self, grace: float, then: "Callable[..., object]") -> None:
         """End all children, then call ``then``. Loop thread.
 
         This process leaves in ``grace`` seconds at the latest: who does not end below it must have been killed by

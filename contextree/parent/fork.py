@@ -22,6 +22,10 @@ from contextree.core import process
 from contextree.core.importer import Importer
 from contextree.core.wire.frames import NUMBER
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
 room = None
 
@@ -59,7 +63,7 @@ def forget_imports() -> None:
 
 def forget_loops() -> None:
     """Leave event loops of the parent alone: never run, never closed. Closing asyncio's would take its descriptors out
-    of the epoll object that both processes share."""
+    of the epoll object that both processes share; gevent's is closed, because libev has but one default loop."""
     if "asyncio" in sys.modules:
         sys.modules["asyncio"]._set_running_loop(None)
         events = sys.modules["asyncio.events"]
@@ -67,6 +71,48 @@ def forget_loops() -> None:
             if getattr(events, name, None) is not None:
                 process.keep.append(getattr(events, name))
                 setattr(events, name, None)
+    for name, forget in ("gevent._hub_local", forget_gevent), ("cothread.cothread", forget_cothread):
+        if name in sys.modules:
+            try:
+                forget(sys.modules[name])
+            except Exception:  # another version of it, maybe: who uses it here will see, and the others need not care
+                import traceback
+
+                os.write(2, traceback.format_exc().encode("utf-8", "replace"))
+
+
+def forget_gevent(local) -> None:
+    """Let the next who needs a hub make a new one. Greenlets of the old one never run here, and never end: one that is
+    collected would run its ``finally``, so the hub, whose loop and watchers refer to them, is kept.
+
+    Only the hub of the thread that forked: to destroy a loop that another thread was running is an assertion of libev,
+    and nobody runs that one here. libuv's is not destroyed either, which would deafen the parent's by their common
+    epoll: the new hub gets a loop that is not the default one."""
+    hub = local.get_hub_if_exists()
+    if hub is None:
+        return
+    process.keep.append(hub)
+    loop = hub.loop
+    local.set_hub(None)
+    local.set_loop(None)
+    if type(loop).__module__.startswith("gevent.libev"):
+        loop.reset_sigchld()  # or libev would take the handler for installed, which ``reset`` has removed
+        loop.destroy()  # its epoll descriptor is closed, nothing in it is changed
+    else:
+        local.set_hub(type(hub)(default=False))
+
+
+def forget_cothread(module) -> None:
+    """Give cothread a new scheduler, on this thread: the tasks of the old one never run here. In its own module, so
+    that whoever has imported its functions gets it as well."""
+    process.keep.append((module._scheduler, list(module.Spawn.Cothreads)))
+    module.Spawn.Cothreads.clear()
+    module._scheduler = module._Scheduler.create()
+    for each in module, sys.modules["cothread"]:
+        each.__dict__["scheduler_thread_id"] = process.get_ident()
+    for fd in (module.Callback.wait, module.Callback.signal):
+        process.close_fd(fd)
+    module.Callback.__init__()  # with a pipe of its own: the parent hears the other
 
 
 def title_room() -> "tuple[int, int]":
@@ -85,7 +131,7 @@ def title_room() -> "tuple[int, int]":
     return room
 
 
-def entitle(title) -> None:
+def entitle(title: str) -> None:
     """Let ``ps`` show ``title`` in place of the words that the forking process was started with. Linux; else
     nothing."""
     start, end = title_room()
@@ -100,7 +146,7 @@ def entitle(title) -> None:
             pass  # it may not be written
 
 
-def become(config, fd, error_fd, bundle) -> None:
+def become(config: "dict[str, Any]", fd: int, error_fd: int, bundle: bytes) -> None:
     """In the forked child: take the descriptors and be a context. Does not return."""
     try:
         fd = process.high(fd)
@@ -110,6 +156,7 @@ def become(config, fd, error_fd, bundle) -> None:
             process.close_fd(error_fd)
         entitle("contextree:%d" % config["id"])
         forget_loops()
+        life.here.call = None  # the call that forked runs in the parent
         life.Child(config, fd, fd, bundle, True).run()
     except BaseException:
         import traceback
@@ -119,7 +166,7 @@ def become(config, fd, error_fd, bundle) -> None:
         os._exit(91)
 
 
-def direct(config, fd, error_fd, bundle) -> int:
+def direct(config: "dict[str, Any]", fd: int, error_fd: int, bundle: bytes) -> int:
     """Fork the calling thread; the child becomes a context on ``fd``. Returns the pid, in the parent alone."""
     import warnings
 
@@ -138,17 +185,17 @@ def direct(config, fd, error_fd, bundle) -> int:
             reset()
         finally:
             become(config, fd, error_fd, bundle)
-    return pid
+    return pid  # type: ignore[no-any-return]
 
 
 class Server:
     """The template's life: forks, signals and reaps as it is told on ``control``, until that ends."""
 
-    def __init__(self, control, bundle) -> None:
+    def __init__(self, control: "socket.socket", bundle: bytes) -> None:
         self.control = control
         self.bundle = bundle
-        self.pids = set()
-        self.fds = []
+        self.pids = set()  # type: set[int]
+        self.fds = []  # type: list[int]
         self.data = b""
         self.wake_r, self.wake_w = os.pipe()
         for fd in (self.wake_r, self.wake_w):
@@ -193,7 +240,7 @@ class Server:
                 self.kill(request["kill"], request["signal"])
         return bool(data)
 
-    def fork(self, config) -> None:
+    def fork(self, config: "dict[str, Any]") -> None:
         """One child more, with the next two descriptors that came."""
         fds, self.fds = self.fds[:2], self.fds[2:]
         try:
@@ -215,7 +262,7 @@ class Server:
             self.pids.add(pid)
             self.tell(forked=config["id"], pid=pid)
 
-    def kill(self, pid, number) -> None:
+    def kill(self, pid: int, number: int) -> None:
         """Signal a child that has not been reaped, and its group: it leads one."""
         for send in (os.kill, os.killpg) if number == signal.SIGKILL else (os.kill,):
             try:
@@ -231,7 +278,7 @@ class Server:
                 self.pids.discard(pid)
                 self.tell(exited=pid, status=status)
 
-    def tell(self, **message) -> None:
+    def tell(self, **message: "Any") -> None:
         """Send a message to the process whose template this is."""
         data = pickle.dumps(message, 4)
         try:
@@ -240,7 +287,7 @@ class Server:
             os._exit(0)
 
 
-def main(config, rfd, wfd, bundle) -> None:
+def main(config: "dict[str, Any]", rfd: int, wfd: int, bundle: bytes) -> None:
     """The life of a template: called by ``core.main.boot`` for the role of this module."""
     control = socket.socket(fileno=rfd)
     control.setblocking(True)

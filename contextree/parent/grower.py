@@ -9,19 +9,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Iterable, Sequence
 
-    from typing_extensions import TypedDict, Unpack
+    from typing_extensions import Unpack
 
     from contextree.connect.plan import Plan
     from contextree.parent.context import Context
-
-    class GrowOptions(TypedDict, total=False):
-        """What every method that grows a child takes."""
-
-        threads: int
-        on_start: Iterable[Callable[[], object]]
-        on_fork: Iterable[Callable[[], object]]
-        log_level: int
-        wait: bool
+    from contextree.parent.engine import Engine
+    from contextree.parent.options import GrowOptions, SshOptions
 
 
 class Grower:
@@ -33,7 +26,7 @@ class Grower:
     if not given), ``on_start`` (functions to run there before the first call), ``threads`` (how many calls may run
     there at once; 0: one at a time, on the main thread)."""
 
-    engine = None  # type: Any  # that of the tree
+    engine = None  # type: Engine  # type: ignore[assignment]  # that of the tree; each of them sets it
 
     def grow(self, plan: "Plan", via: "Grower | None" = None, **options: "Unpack[GrowOptions]") -> "Context":
         """Start a child by any ``contextree.connect.plan.Plan``: for connection methods of your own."""
@@ -64,6 +57,6 @@ class Grower:
         return self.grow(local_method.plan(python=python, env=env, name=name), via, **options)
 
     def ssh(self, host: str, via: "Grower | None" = None, on_start: "Iterable[Callable[[], object]]" = (),
-            threads: int = 0, wait: bool = True, **options: "Unpack[ssh_method.Options]") -> "Context":
+            threads: int = 0, wait: bool = True, **options: "Unpack[SshOptions]") -> "Context":
         """An interpreter on ``host``, by the system's ssh. Options: see ``contextree.connect.ssh.plan``."""
         return self.grow(ssh_method.plan(host, **options), via, on_start=on_start, threads=threads, wait=wait)

@@ -11,6 +11,15 @@ from contextree.core.wire import values
 from contextree.core.wire.errors import Closed, ContextreeError
 from contextree.core.wire.frames import BROKEN, MODULES, RESOURCE
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Iterator, Sequence
+
+    from contextree.core.importer import Importer
+    from contextree.core.router import Channel
+    from contextree.core.router import Router as Core
+    from contextree.parent.engine import Engine
+
 THREADS = 4
 MAX_NAMES = 5000  # in one request
 MAX_JOBS = 2000  # that wait
@@ -20,17 +29,19 @@ ANSWER = 30.0  # seconds that the parent has
 class ModuleService:
     """Serves MODULES and RESOURCE channels of the direct children of ``engine``."""
 
-    def __init__(self, engine) -> None:
+    def __init__(self, engine: "Engine") -> None:
         self.engine = engine
         self.jobs = Mailbox()
         self.threads = 0
-        self.other = {}  # name -> record with source, for children with another Python
+        # name -> record with source, for children with another Python
+        self.other = {}  # type: dict[str, tuple[Any, ...]]
         self.count = {"requests": 0, "modules": 0, "resources": 0}
         engine.core.openers[MODULES] = lambda *args: self.opened(self.serve_modules, *args)
         engine.core.openers[RESOURCE] = lambda *args: self.opened(self.serve_resource, *args)
         engine.broker.on_end(self.jobs.close)
 
-    def opened(self, serve, channel, options, threads, deadline, data, fin) -> None:
+    def opened(self, serve: "Callable[..., Any]", channel: "Channel", options: int, threads: int, deadline: int,
+               data: bytes, fin: bool) -> None:
         """A request came. Loop thread."""
         self.count["requests"] += 1
         if len(self.jobs) > MAX_JOBS or not fin:
@@ -55,7 +66,7 @@ class ModuleService:
                 self.engine.broker.on_error(serve)
                 channel.cancel(BROKEN, "the look-up failed: %s" % error)
 
-    def serve_modules(self, channel, data) -> None:
+    def serve_modules(self, channel: "Channel", data: bytes) -> None:
         """Send a record for every name, in order."""
         names = data[4:].decode("utf-8", "replace").split("\n")[:MAX_NAMES]
         for record in self.engine.lookup(names, data[:4]):
@@ -63,7 +74,7 @@ class ModuleService:
             channel.send(dumps(record, 4))
         channel.send(b"", True)
 
-    def from_above(self, importer, names, magic):
+    def from_above(self, importer: "Importer", names: "Sequence[str]", magic: bytes) -> "Iterator[tuple[Any, ...]]":
         """Records out of the cache of this context; what it has not got is fetched with one request.
 
         That something is absent is not remembered for others: it may have been shared with them meanwhile."""
@@ -85,12 +96,12 @@ class ModuleService:
                 record = other.get(name) or own.get(name)
                 yield record if record and record[1] != CODE else (name, ABSENT, "", "its source cannot be sent", False)
 
-    def serve_resource(self, channel, data) -> None:
+    def serve_resource(self, channel: "Channel", data: bytes) -> None:
         """Answer one question about data files, sources, names."""
         self.count["resources"] += 1
         channel.send(dumps(self.answer(self.engine.decode(data)), 4), True)
 
-    def answer(self, question):
+    def answer(self, question: "Any") -> "Any":
         """The answer from here if it can be given, else from above."""
         if type(question) is list and len(question) == 2 and question[0] == "name" and type(question[1]) is int:
             name = self.engine.name_of(question[1])
@@ -98,19 +109,19 @@ class ModuleService:
                 return name
         return self.engine.answer(question)
 
-    def ask(self, question):
+    def ask(self, question: "Any") -> "Any":
         """Put a question to the parent of this context; None when it does not know."""
         return ask(self.engine.core, question)
 
 
-def ask(core, question):
+def ask(core: "Core", question: "Any") -> "Any":
     """Put a question to the parent and wait for the answer. Not on the loop thread."""
     if core.upstream is None:
         return None
     box = []
     waiter = process.Waiter()
 
-    def message(channel, data, fin, cost):
+    def message(channel: "Channel", data: bytes, fin: bool, cost: int) -> None:
         box.append(data)
         waiter.wake()
 
@@ -121,7 +132,7 @@ def ask(core, question):
     return loads(box[0]) if box else None
 
 
-def fetch(importer, names) -> None:
+def fetch(importer: "Importer", names: "Sequence[str]") -> None:
     """Ask for all of ``names``, at once; what is asked for already is waited for."""
     with importer.lock:
         missing = [name for name in names if name not in importer.pending]

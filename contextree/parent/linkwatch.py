@@ -25,6 +25,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Optional
 
+    from contextree.core.router import Router
+
 EVERY = 1.0  # seconds
 RETRIES = 3  # the third comes 1.4 s after the first sending, with Linux's shortest timeout of 200 ms that doubles
 
@@ -32,7 +34,7 @@ RETRIES = 3  # the third comes 1.4 s after the first sending, with Linux's short
 class Watch:
     """Looks at the link to the parent each second. ``connection`` is the text of SSH_CONNECTION."""
 
-    def __init__(self, router, connection: str, silence: float) -> None:
+    def __init__(self, router: "Router", connection: str, silence: float) -> None:
         self.router = router
         self.connection = connection
         self.silence = silence

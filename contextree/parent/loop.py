@@ -12,6 +12,10 @@ from contextree.core import process
 from contextree.core.broker import Broker, _name
 from contextree.core.wire.errors import CallTimeout, Overflow, UnsupportedPlatform, UsageError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
 LIMIT = 100000
 
 
@@ -20,7 +24,8 @@ class Loop(Broker):
 
     limit = LIMIT
 
-    def __init__(self, clock=monotonic, poller=None, limit: int = LIMIT, name: str = "contextree") -> None:
+    def __init__(self, clock: "Callable[[], float]" = monotonic, poller: "Any" = None, limit: int = LIMIT,
+                 name: str = "contextree") -> None:
         self.limit = limit
         self._room = deque()  # type: ignore[assignment]  # waiters for room in _deferred
         Broker.__init__(self, clock, poller, name)
@@ -35,7 +40,7 @@ class Loop(Broker):
 
     # -- any thread
 
-    def defer(self, function, *args, wait: bool = True) -> None:
+    def defer(self, function: "Callable[..., Any]", *args: "Any", wait: bool = True) -> None:
         """Have ``function(*args)`` called on the loop thread, in order. Any thread; on the loop thread it never blocks.
 
         With more than ``limit`` waiting a foreign thread waits for room, or gets ``Overflow`` with ``wait=False`` or
@@ -45,7 +50,7 @@ class Loop(Broker):
             self._wait_for_room(wait)
         self.defer_nowait(function, *args)
 
-    def call(self, function, *args, timeout: "float | None" = None):
+    def call(self, function: "Callable[..., Any]", *args: "Any", timeout: "float | None" = None) -> "Any":
         """Run ``function(*args)`` on the loop thread and return its result or raise its error here.
 
         Direct when this is the loop thread. Raises ``CallTimeout`` after ``timeout`` seconds (it may still run), and
@@ -53,9 +58,9 @@ class Loop(Broker):
         if process.get_ident() == self.thread and self.generation == process.generation:
             return function(*args)
         box = []  # type: list[tuple]
-        waiter = process.Waiter()
+        waiter = process.Waiter()  # the plain one: see parent.waits
 
-        def run():
+        def run() -> None:
             try:
                 box.append((function(*args), None))
             except BaseException as error:
@@ -79,11 +84,11 @@ class Loop(Broker):
         if self.closed or self.generation != process.generation:
             self._refuse()
         try:
-            return self._poller.fileno()
+            return self._poller.fileno()  # type: ignore[no-any-return]  # select's
         except AttributeError:
             raise UnsupportedPlatform("no epoll here: drive the loop by poll_once() alone") from None
 
-    def stats(self) -> dict:
+    def stats(self) -> "dict[str, Any]":
         """Counters, cheap, from any thread: depth and high-water mark of the queue, turns, wakes, the longest callback
         and its name; ``oldest``: so many seconds at least has the oldest waiting function waited."""
         oldest = self.clock() - self._marked if self._deferred and self.count["ran"] < self._mark else 0.0
@@ -121,7 +126,7 @@ class Loop(Broker):
         while self._room and (self.closed or len(self._deferred) < self.limit):
             self._room.popleft().wake()
 
-    def _wait_for_room(self, wait):
+    def _wait_for_room(self, wait: bool) -> None:
         self.count["overflows"] += 1
         if not wait or (self.thread is None and not self.running):
             raise Overflow("%d functions wait for the loop of %s already" % (len(self._deferred), self.name))

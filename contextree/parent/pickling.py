@@ -16,7 +16,7 @@ from contextree.core.wire.frames import MAIN, NUMBER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import AbstractSet, Any, Callable, Iterable, Sequence
 
 try:
     from _pickle import Pickler
@@ -28,10 +28,11 @@ SCALARS = {type(None), bool, int, float, str, bytes}
 FUNCTIONS = (FunctionType, BuiltinFunctionType)
 LARGE = 1 << 16  # bytes from which on pickle hands an object to its file as it is, outside of its frames
 KNOWN = 1000  # functions whose pickle is remembered
-known = {}  # function -> (its pickle with the form and length before it, options, modules)
+# function -> (its pickle with the form and length before it, options, modules)
+known = {}  # type: dict[Any, tuple[bytes, int, frozenset[str]]]
 
 
-def by_dill(value):
+def by_dill(value: "Any") -> "tuple[bytes, set[str]]":
     """Pickle ``value`` by value: (bytes, names of modules in it); an error that says what to do when that fails.
 
     Modules in it go by their names. Dill would send all that is in them, unless they lie where Python is installed."""
@@ -40,17 +41,17 @@ def by_dill(value):
     except ImportError:
         raise NotSendable("%r cannot be sent by name, and dill is not there to send it by value" % (value,)) from None
 
-    class ByValue(dill.Pickler):
+    class ByValue(dill.Pickler):  # type: ignore[misc]  # dill is untyped
         dispatch = type(dill.Pickler.dispatch)(dill.Pickler.dispatch)
 
-    def save_module(pickler, module):
+    def save_module(pickler: "Any", module: "ModuleType") -> "Any":
         name = module.__name__
         if name in MAINS or sys.modules.get(name) is not module:
             return dill.Pickler.dispatch[ModuleType](pickler, module)
         named.add(name)
         return pickler.save_reduce(import_module, (name,), obj=module)
 
-    named = set()
+    named = set()  # type: set[str]
     ByValue.dispatch[ModuleType] = save_module
     file = io.BytesIO()
     try:
@@ -62,14 +63,14 @@ def by_dill(value):
                           % (value, type(error).__name__, error)) from error
 
 
-def undill(data):
+def undill(data: bytes) -> "Any":
     """The other side of ``by_dill``."""
     import dill
 
     return dill.loads(data)
 
 
-def find_by_name(value):
+def find_by_name(value: "Any") -> bool:
     """Whether importing ``value.__module__`` and looking ``value.__qualname__`` up gives ``value``."""
     module = sys.modules.get(value.__module__)
     try:
@@ -84,17 +85,18 @@ class CallPickler(Pickler):
     """Notes the modules of functions and classes. ``main_by_name(value)``: may those of ``__main__`` be sent by
     name?"""
 
-    def __init__(self, file, protocol, buffer_callback=None, main_by_name=None, version=None) -> None:
+    def __init__(self, file: "Any", protocol: int, buffer_callback: "Callable[..., Any] | None" = None,
+                 main_by_name: "Any" = None, version: "Sequence[int] | None" = None) -> None:
         if buffer_callback is None:
             Pickler.__init__(self, file, protocol)
         else:
             Pickler.__init__(self, file, protocol, buffer_callback=buffer_callback)
-        self.modules = set()
+        self.modules = set()  # type: set[str]
         self.main_by_name = main_by_name
         self.needs_main = False
         self.version = version
 
-    def reducer_override(self, value):
+    def reducer_override(self, value: "Any") -> "Any":
         """Functions and classes that the target could not find go by value; all others as usual."""
         kind = type(value)
         if kind is FunctionType or isinstance(value, type):
@@ -110,7 +112,7 @@ class CallPickler(Pickler):
             self.modules.add(module)
         return NotImplemented
 
-    def by_value(self, value):
+    def by_value(self, value: "Any") -> "tuple[Any, ...]":
         """Reduce ``value`` to bytes of dill."""
         if self.version and tuple(self.version[:2]) != sys.version_info[:2]:
             raise NotSendable(
@@ -123,7 +125,7 @@ class CallPickler(Pickler):
         return undill, (data,)
 
 
-def modules_in(data):
+def modules_in(data: bytes) -> "set[str]":
     """The names of modules that a pickle refers to."""
     import pickletools
 
@@ -146,7 +148,8 @@ def modules_in(data):
     return found - {None}
 
 
-def pack_function(function, version, main_by_name):
+def pack_function(function: "Any", version: "Sequence[int] | None",
+                  main_by_name: "Any") -> "tuple[bytes, int, frozenset[str]] | None":
     """The head of a call of a plain function that goes by name, or None; remembered, since most calls are of few."""
     if not find_by_name(function):
         return None
@@ -164,15 +167,16 @@ def pack_function(function, version, main_by_name):
     return head
 
 
-class Parts(list):
+class Parts(list):  # type: ignore[type-arg]  # of buffers
     """A file that keeps what a pickler writes without copying it: large bytes objects come as they are."""
 
-    def write(self, data):
+    def write(self, data: "Any") -> None:
         """Add ``data``; what may change later is copied."""
         self.append(data if type(data) is bytes else bytes(data))
 
 
-def pack_call(function, args, kwargs, version, main_by_name):
+def pack_call(function: "Any", args: "tuple[Any, ...]", kwargs: "dict[str, Any]", version: "Sequence[int] | None",
+              main_by_name: "Any") -> "tuple[Any, int, AbstractSet[str]]":
     """Encode a call for Python ``version`` (None: not known yet): (bytes or buffers, options, names of modules).
 
     ``main_by_name``: a function that says whether ``__main__`` may go by name. Raises NotSendable, naming what cannot
@@ -198,10 +202,10 @@ def pack_call(function, args, kwargs, version, main_by_name):
         raise failure(function, args, kwargs, error) from error
 
 
-def pack(value, version, main_by_name):
+def pack(value: "Any", version: "Sequence[int] | None", main_by_name: "Any") -> "tuple[Any, int, set[str]]":
     """Encode any value: (bytes or buffers, options, names of modules)."""
     protocol = PROTOCOL if version and tuple(version) >= (3, 8) else 4
-    buffers = []
+    buffers = []  # type: list[Any]
     file = io.BytesIO()
     file.write(b"\1")
     pickler = CallPickler(file, protocol, buffers.append if protocol == 5 else None, main_by_name, version)
@@ -215,10 +219,11 @@ def pack(value, version, main_by_name):
     return [head] + raw, options, pickler.modules
 
 
-def pack_value(value, version, main_by_name):
+def pack_value(value: "Any", version: "Sequence[int] | None", main_by_name: "Any"
+               ) -> "tuple[Any, int, AbstractSet[str]]":
     """Encode one value of a channel, as ``pack_call`` does a call. Raises NotSendable."""
     if type(value) in SCALARS or PROTOCOL < 5:
-        return b"\1" + dumps(value, 4), 0, ()
+        return b"\1" + dumps(value, 4), 0, frozenset()
     try:
         data, options, modules = pack(value, version, main_by_name)
     except NotSendable:
@@ -233,14 +238,14 @@ def pack_value(value, version, main_by_name):
 class NeedsMain:
     """A message that can only be read where the master's ``__main__`` is loaded; it becomes its value there."""
 
-    def __init__(self, data) -> None:
+    def __init__(self, data: bytes) -> None:
         self.data = data
 
-    def __reduce__(self):
+    def __reduce__(self) -> "tuple[Any, ...]":
         return unpack_with_main, (self.data,)
 
 
-def unpack_with_main(data):
+def unpack_with_main(data: bytes) -> "Any":
     """The value of a ``NeedsMain``."""
     from contextree.core import main
 
@@ -248,21 +253,22 @@ def unpack_with_main(data):
     return unpack(data)
 
 
-def pack_old(function, args, kwargs):
+def pack_old(function: "Any", args: "tuple[Any, ...]", kwargs: "dict[str, Any]"
+             ) -> "tuple[bytes, int, AbstractSet[str]]":
     """The same on Python 3.6 and 3.7, whose pickler cannot be asked: by name or not at all."""
     try:
-        return b"\1" + dumps((function, args, kwargs), 4), 0, ()
+        return b"\1" + dumps((function, args, kwargs), 4), 0, frozenset()
     except Exception as error:
         raise failure(function, args, kwargs, error) from error
 
 
-def failure(function, args, kwargs, error) -> NotSendable:
+def failure(function: "Any", args: "tuple[Any, ...]", kwargs: "dict[str, Any]", error: "Exception") -> NotSendable:
     """What could not be pickled, and where it is."""
     return NotSendable("the call of %s cannot be sent: %s: %s%s" % (
         getattr(function, "__qualname__", repr(function)), type(error).__name__, error, culprit(args, kwargs)))
 
 
-def culprit(args, kwargs) -> str:
+def culprit(args: "tuple[Any, ...]", kwargs: "dict[str, Any]") -> str:
     """Which argument it was, for the error text."""
     numbered = [("argument %d" % (number + 1), value) for number, value in enumerate(args)]
     for name, value in numbered + sorted(kwargs.items()):

@@ -14,6 +14,10 @@ import sys
 
 from contextree.parent.child_state import from_siginfo, from_status
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contextree.parent.child_state import ChildState
+
 P_PID = getattr(os, "P_PID", 1)
 P_PIDFD = getattr(os, "P_PIDFD", 3)  # Linux 5.4
 WEXITED, WSTOPPED, WCONTINUED = getattr(os, "WEXITED", 4), getattr(os, "WSTOPPED", 2), getattr(os, "WCONTINUED", 8)
@@ -26,7 +30,7 @@ _INFO_EXIT = 8
 _INFO = struct.Struct("=QQ11Ii")  # mask, cgroup id, pid, tgid, ppid, eight ids, exit code
 
 
-def wait(idtype: int, ident: int, flags: int, command: str = "", pid: int = 0):
+def wait(idtype: int, ident: int, flags: int, command: str = "", pid: int = 0) -> "ChildState | None":
     """The next state of this one child, or None; never blocks. Raises ChildProcessError when there is no such child.
 
     Where Python has no ``waitid`` (macOS before 3.13) WNOWAIT sees nothing, and a death may be returned instead of a
@@ -45,7 +49,7 @@ def open_pidfd(pid: int) -> int:
     """A descriptor (close-on-exec) that becomes readable when ``pid`` ends. Raises OSError; ENOSYS where there is
     none."""
     if _open:
-        return _open(pid)
+        return _open(pid)  # type: ignore[no-any-return]  # os.pidfd_open
     fd = _syscall(_OPEN, pid, 0)
     os.set_inheritable(fd, False)
     return fd
@@ -81,7 +85,7 @@ def birth(pid: int) -> "bytes | None":
         return None
 
 
-def _syscall(number, *args):
+def _syscall(number: int, *args: int) -> int:
     if not sys.platform.startswith("linux"):
         raise OSError(errno.ENOSYS, "no pidfds on %s" % sys.platform)
     try:
@@ -90,7 +94,7 @@ def _syscall(number, *args):
         function = ctypes.CDLL(None, use_errno=True).syscall
     except (ImportError, OSError, AttributeError):
         raise OSError(errno.ENOSYS, "this Python has no ctypes") from None
-    result = function(ctypes.c_long(number), *[ctypes.c_long(arg) for arg in args])
+    result = int(function(ctypes.c_long(number), *[ctypes.c_long(arg) for arg in args]))
     if result < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 copy = None  # type: Any
 
 
-def popen():
+def popen() -> "Any":
     """The class. From any thread."""
     global copy
     if "gevent.monkey" not in sys.modules:

@@ -25,7 +25,9 @@ from contextree.parent.watched import Phase
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Iterator, Optional
+    from typing import Any, Callable, Iterator, Optional, TypeVar
+
+    C = TypeVar("C", bound=Child)
 
 __all__ = ["Child", "Phase", "Reaper", "RemoteChild", "Ticket"]
 
@@ -36,18 +38,21 @@ NEVER = (errno.ENOSYS, errno.EPERM)  # will not get better: do not ask again
 class Reaper:
     """The children of one process. ``open_pidfd`` and ``exit_status`` are the system calls (None: without), for old
     kernels in tests; ``stop_interval`` is how often a child is asked whether it stopped, while somebody waits for
-    that."""
+    that. ``allow_blocking``: may ``wait`` block the thread of an event loop?"""
 
-    def __init__(self, broker: Loop, open_pidfd: "Optional[Callable]" = pidfd.open_pidfd,
-                 exit_status: "Optional[Callable]" = pidfd.exit_status, stop_interval: float = 0.25) -> None:
+    allow_blocking = False
+
+    def __init__(self, broker: Loop, open_pidfd: "Optional[Callable[[int], int]]" = pidfd.open_pidfd,
+                 exit_status: "Optional[Callable[[int], Optional[int]]]" = pidfd.exit_status,
+                 stop_interval: float = 0.25) -> None:
         self.broker = broker
         self.exit_status = exit_status
         self.stop_interval = stop_interval
         self.by_pidfd = self.signal_by_pidfd = True
         self.count = {"monitored": 0, "reaped": 0, "lost": 0, "recovered": 0, "polled": 0}
         self._open = open_pidfd
-        self._children = set()
-        self._polled = set()
+        self._children = set()  # type: set[Child]
+        self._polled = set()  # type: set[Child]
         self._sweep_timer = None  # type: Any
         self._lock = process.allocate_lock()
         self._ended = None  # type: Optional[BaseException]
@@ -86,7 +91,7 @@ class Reaper:
             return "SIGCHLD is ignored in this process, so the kernel throws statuses away"
         return TAKEN
 
-    def stats(self) -> dict:
+    def stats(self) -> "dict[str, int]":
         """Counters, and how many children live (``children``) and are polled for want of a pidfd (``polling``)."""
         return dict(self.count, children=len(self._children), polling=len(self._polled))
 
@@ -117,11 +122,11 @@ class Reaper:
 
     # -- inside
 
-    def _check_generation(self):
+    def _check_generation(self) -> None:
         if self.broker.generation != process.generation:
             raise ForkedError("this reaper belongs to the process that this one was forked from")
 
-    def _open_pidfd(self, pid):
+    def _open_pidfd(self, pid: int) -> int:
         if self._open is None:
             return -1
         try:
@@ -131,7 +136,7 @@ class Reaper:
                 self._open = None
             return -1  # polled; ESRCH shows as ECHILD at the first look
 
-    def _add(self, child):
+    def _add(self, child: "C") -> "C":
         with self._lock:
             if self._ended is None:
                 self._children.add(child)
@@ -147,14 +152,14 @@ class Reaper:
         process.close(child._fd)
         raise Closed("the loop has ended: %s" % self._ended)
 
-    def _sweep(self):
+    def _sweep(self) -> None:
         self._sweep_timer = None
         for child in list(self._polled):
             child._try_reap()
         if self._polled:
             self._sweep_timer = self.broker.timer(SWEEP, self._sweep)
 
-    def _end(self):
+    def _end(self) -> None:
         """The loop ends: take what is there, tell all others."""
         with self._lock:
             self._ended = self.broker.closed

@@ -19,6 +19,15 @@ from contextree.core.wire.frames import (
 from contextree.core.wire.routes import FULL_NAME, Blocks, valid_name
 from contextree.parent import child_state
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Iterable, Sequence
+
+    from contextree.core.router import Router as Core
+    from contextree.parent.boot import ChildLink
+    from contextree.parent.child_state import ChildState
+    from contextree.parent.loop import Loop
+
 STRIKES = 20  # violations of the protocol proper, for which no honest child has a reason
 NOISE = 1000  # dropped frames
 ID_BLOCK = 64
@@ -27,12 +36,12 @@ INFO_FIELDS = {"method": str, "pid": int, "version": tuple, "executable": str, "
                "platform": str, "magic": bytes}
 
 
-def clean(facts):
+def clean(facts: "dict[Any, Any]") -> "dict[str, Any]":
     """What a context says of itself, without what is not of the kind that it should be: it is shown, formatted,
     compared."""
     kept = {}
     for key, kind in INFO_FIELDS.items():
-        value = facts.get(key)
+        value = facts.get(key)  # type: Any
         if kind is tuple:
             value = tuple(value) if type(value) in (list, tuple) else ()
             good = len(value) == 3 and all(type(part) is int and 0 <= part < 1000 for part in value)
@@ -52,30 +61,30 @@ class Info:
 
     __slots__ = ("id", "name", "parent", "link", "trusted", "state", "facts", "died")
 
-    def __init__(self, number, name, parent, link, trusted):
+    def __init__(self, number: int, name: str, parent: int, link: "ChildLink", trusted: bool) -> None:
         self.id = number
         self.name = name
         self.parent = parent
         self.link = link
         self.trusted = trusted
         self.state = "connecting"
-        self.facts = {}
-        self.died = None
+        self.facts = {}  # type: dict[str, Any]
+        self.died = None  # type: Any
 
 
 class Subtree:
     """The contexts below ``core``'s, and what they may do. ``decode`` reads what they say."""
 
-    def __init__(self, core, ids, decode) -> None:
+    def __init__(self, core: "Core", ids: "Iterable[tuple[int, int]]", decode: "Callable[..., Any]") -> None:
         self.core = core
-        self.broker = core.broker
+        self.broker = core.broker  # type: Loop  # type: ignore[assignment]  # upgraded to one by the engine
         self.ids = Blocks(ids)
         self.decode = decode
         self.infos = {}  # id -> Info, this subtree
         self.gone = {}  # id -> (name, error) of those that ended, the last ones
         self.grants = set()  # (first, second): first and what is below it may open channels to second and below
-        self.uses = {}  # (first, owner) -> numbers of services there that first and what is below it may call
-        self.guests = {}  # id -> Guest: clients that have joined
+        self.uses = {}  # type: dict[tuple[int, int], frozenset[int]]  # (first, owner) -> numbers of services there that first and what is below it may call
+        self.guests = {}  # type: dict[int, Any]  # id -> Guest: clients that have joined
         self.waiting_ids = []
         self.watchers = {}  # id -> waiters for its end
         self.count = {"spoofed": 0, "refused": 0, "forwarded": 0, "dropped": 0, "violations": 0,
@@ -83,7 +92,7 @@ class Subtree:
 
     # -- look-ups, any thread
 
-    def link_to(self, peer):
+    def link_to(self, peer: int) -> "Any":
         """The link that leads to ``peer``: a child's, or upward."""
         info = self.infos.get(peer)
         if info is not None:
@@ -92,14 +101,14 @@ class Subtree:
             return None
         return self.core.upstream
 
-    def no_way(self, peer):
+    def no_way(self, peer: int) -> "ContextreeError":
         """The error for a context that is gone or was never there."""
         _, error = self.gone.get(peer, (None, None))
         if error is not None:
             return type(error)(str(error), **error.__dict__)
         return ContextDied("there is no context %d in the tree below %s" % (peer, self.core.name))
 
-    def is_below(self, number, ancestor) -> bool:
+    def is_below(self, number: int, ancestor: int) -> bool:
         """Whether ``ancestor`` is ``number`` or above it, as far as this subtree knows."""
         for _ in range(MAX_HOPS):
             if number == ancestor:
@@ -112,7 +121,7 @@ class Subtree:
 
     # -- police
 
-    def log(self, link, info, view, raw):
+    def log(self, link: "ChildLink", info: "Info", view: memoryview, raw: memoryview) -> None:
         """A log record of a child: to the root. At a bounded rate, which is asked before anything is decoded."""
         core = self.core
         if not link.logs.take(self.broker.clock(), 1 + (len(view) >> 10)):
@@ -123,7 +132,7 @@ class Subtree:
         else:
             self.on_log(info, view)  # type: ignore[attr-defined]  # Engine has it
 
-    def late(self, link, kind, src, view, raw):
+    def late(self, link: "ChildLink", kind: int, src: int, view: memoryview, raw: memoryview) -> None:
         """A frame of a context that is not there (any more): news of its end overtake its bulk and its logs."""
         if src not in self.gone or src not in link.blocks:
             return self.spoofed(link, src)
@@ -132,13 +141,13 @@ class Subtree:
             self.log(link, Info(src, self.gone[src][0], link.peer, link, False), view, raw)
         return None
 
-    def spoofed(self, link, src):
+    def spoofed(self, link: "ChildLink", src: int) -> None:
         """A frame whose source does not lie behind its link."""
         self.count["spoofed"] += 1
         self.security(link, "sent a frame in the name of context %d" % src)
         self.noise(link)
 
-    def refuse(self, link, kind, flags, number, dst, src):
+    def refuse(self, link: "ChildLink", kind: int, flags: int, number: int, dst: int, src: int) -> None:
         """A frame that the sender has no right to send."""
         self.count["refused"] += 1
         if kind == OPEN:
@@ -147,13 +156,13 @@ class Subtree:
                              % (self.core.name, src, dst), dst)
         self.noise(link)
 
-    def noise(self, link):
+    def noise(self, link: "ChildLink") -> None:
         """Count a dropped frame."""
         link.noise += 1
         if link.noise > NOISE:
             self.strike(link, "%d frames that it may not send" % link.noise)
 
-    def strike(self, link, what, number=None, flags=0, src=0):
+    def strike(self, link: "ChildLink", what: str, number: "int | None" = None, flags: int = 0, src: int = 0) -> None:
         """Count a violation, and disconnect who has too many."""
         self.count["violations"] += 1
         self.security(link, what)
@@ -164,30 +173,30 @@ class Subtree:
             self.count["disconnected"] += 1
             link.close("it broke the rules: %s" % what)
 
-    def security(self, link, what):
+    def security(self, link: "ChildLink", what: str) -> None:
         """Tell the log, at a bounded rate."""
         if link.complaints.take(self.broker.clock()):
             self.on_security(link.peer, what)  # type: ignore[attr-defined]  # as well
 
-    def granted(self, kind, src, dst, use=0) -> bool:
+    def granted(self, kind: int, src: int, dst: int, use: int = 0) -> bool:
         """Whether contexts may talk sideways; who may open may be answered. ``use``: an OPEN is for that service."""
         opening = kind == OPEN
         return self.allows(opening, src, dst, use) or (not opening and self.allows(False, dst, src, 0))
 
-    def allows(self, opening, src, dst, use):
+    def allows(self, opening: bool, src: int, dst: int, use: int) -> bool:
         """Whether ``src`` may open a channel to ``dst``, or (not ``opening``) has a reason to talk with it at all."""
         below = self.line(dst)
         for first in self.line(src) if self.grants or self.uses else ():
             for second in below:
                 if (first, second) in self.grants:
                     return True
-            numbers = self.uses.get((first, dst), ())
+            numbers = self.uses.get((first, dst), frozenset())
             if use in numbers if opening else numbers:
                 return True
         guest = self.guests.get(src)
-        return guest is not None and guest.rights.allow(below, opening, use)
+        return guest is not None and bool(guest.rights.allow(below, opening, use))
 
-    def line(self, number) -> list:
+    def line(self, number: int) -> "list[int]":
         """``number`` and what is above it, as far as this subtree knows."""
         found = [number]
         while number in self.infos and len(found) < MAX_HOPS:
@@ -197,7 +206,8 @@ class Subtree:
 
     # -- the subtree
 
-    def add(self, link, number, parent, name, trusted, facts=None):
+    def add(self, link: "ChildLink", number: int, parent: int, name: str, trusted: bool,
+            facts: "dict[Any, Any] | None" = None) -> "Info":
         """A new context below this one; ancestors are told."""
         info = Info(number, name, parent, link, trusted)
         info.facts = facts or {}
@@ -206,7 +216,7 @@ class Subtree:
         self.announce(info)
         return info
 
-    def announce(self, info):
+    def announce(self, info: "Info") -> None:
         """Tell the parent of a new or changed context."""
         upstream = self.core.upstream
         if upstream is not None:
@@ -215,7 +225,7 @@ class Subtree:
                                          values.encode([info.id, info.parent, info.name, info.trusted, info.state,
                                                         facts])))
 
-    def report(self, link, kind, view):
+    def report(self, link: "ChildLink", kind: int, view: memoryview) -> None:
         """A direct child speaks of its own subtree, or wants ids for it."""
         if not link.opens.take(self.broker.clock()):
             return self.strike(link, "too many reports")
@@ -232,7 +242,8 @@ class Subtree:
         except (ContextreeError, TypeError, ValueError, KeyError, StructError) as error:
             return self.strike(link, "a bad report: %s" % error)
 
-    def route_add(self, link, number, parent, name, trusted, state, facts):
+    def route_add(self, link: "ChildLink", number: int, parent: int, name: str, trusted: bool, state: str,
+                  facts: "dict[Any, Any]") -> None:
         """Add or update a context below a child."""
         old = self.infos.get(number)
         above = self.infos.get(parent)
@@ -254,7 +265,7 @@ class Subtree:
             self.announce(old)
         return None
 
-    def route_del(self, link, numbers, reason, fate=None):
+    def route_del(self, link: "ChildLink", numbers: "Sequence[int]", reason: str, fate: object = None) -> None:
         """Contexts below a child have ended."""
         mine = []
         for number in numbers:
@@ -267,7 +278,8 @@ class Subtree:
         if mine:
             self.remove(mine, str(reason)[:20000], None, child_state.from_fields(fate))
 
-    def remove(self, numbers, reason, error=None, status=None, output=""):
+    def remove(self, numbers: "Sequence[int]", reason: str, error: "ContextreeError | None" = None,
+               status: "ChildState | None" = None, output: str = "") -> None:
         """Contexts are gone: routes, channels, waiters; ancestors and partners by grant are told.
 
         The first of ``numbers`` ended with ``status`` and ``output``, and the others with it."""
@@ -296,7 +308,7 @@ class Subtree:
             upstream.send(CONTROL, frame(ROUTE_DEL, 0, CONTROL, 0, upstream.peer, self.core.id, payload))
         self.tell_partners(gone, dumps((list(numbers), reason), 4))
 
-    def tell_partners(self, gone, payload):
+    def tell_partners(self, gone: "set[int]", payload: bytes) -> None:
         """Those who may talk with contexts that have ended, by a grant, hear of it; so do those that a client talked
         with."""
         told = set()
@@ -318,7 +330,7 @@ class Subtree:
 
     # -- ids
 
-    def request_ids(self, count, then):
+    def request_ids(self, count: int, then: "Callable[[int, int], None]") -> None:
         """Call ``then(first, end)`` with ``count`` ids, from here or from above. Loop thread."""
         block = self.ids.take(count)
         if block:
@@ -330,12 +342,12 @@ class Subtree:
                                                NUMBER.pack(max(count, ID_BLOCK))))
         return None
 
-    def grant_ids(self, link, first, end):
+    def grant_ids(self, link: "ChildLink", first: int, end: int) -> None:
         """Bind a block to a child's link and tell it."""
         link.blocks.add(first, end)
         link.send(CONTROL, frame(IDS, 0, CONTROL, 0, link.peer, self.core.id, NUMBER.pack(first) + NUMBER.pack(end)))
 
-    def ids_came(self, first, end):
+    def ids_came(self, first: int, end: int) -> None:
         """A block from above. Loop thread."""
         self.ids.add(first, end)
         waiting, self.waiting_ids = self.waiting_ids, []
@@ -347,7 +359,7 @@ class Subtree:
         box = []
         waiter = process.Waiter()
 
-        def got(first, end):
+        def got(first: int, end: int) -> None:
             box.append(first)
             waiter.wake()
 

@@ -7,7 +7,14 @@ from contextree.parent.grower import Grower
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
+    from contextree.connect.plan import Plan
     from contextree.parent.channel import Channel
+    from contextree.parent.engine import Engine
+    from contextree.parent.listen import Listener
+    from contextree.parent.reports import Info
+    from contextree.parent.service import Service
 
 
 class Router(Grower):
@@ -16,7 +23,7 @@ class Router(Grower):
     In the root, ``contextree.Router``; elsewhere ``contextree.current_router()``. Everything may be called from any
     thread but the loop's."""
 
-    def __init__(self, engine) -> None:
+    def __init__(self, engine: "Engine") -> None:
         self.engine = engine
         self.id = engine.core.id
         self.name = engine.core.name
@@ -24,7 +31,7 @@ class Router(Grower):
     def __repr__(self) -> str:
         return "<Router %s, %d contexts>" % (self.name, len(self.engine.infos))
 
-    def _grow(self, plan, options):
+    def _grow(self, plan: "Plan", options: "dict[str, Any]") -> "Context":
         return Context._grow(self.engine.context(self.id, self.name), plan, options)
 
     def context_by_id(self, number: int) -> Context:
@@ -61,8 +68,8 @@ class Router(Grower):
         else:
             engine.context(common).service(control.grant, first.id, second.id)
 
-    def serve(self, name: str, thing, *, threads: int = 8, queue: int = 1000, allow=None,
-              max_request: int = 1 << 24):
+    def serve(self, name: str, thing: "Any", *, threads: int = 8, queue: int = 1000, allow: "Any" = None,
+              max_request: int = 1 << 24) -> "Service":
         """Let others call methods of ``thing``, an object here; returns its ``Service``, the handle for that.
 
         Which methods: those marked with ``@contextree.expose``, or those that ``allow`` names, or, when ``thing`` is a
@@ -76,16 +83,16 @@ class Router(Grower):
 
         return service.serve(self.engine, name, thing, threads, queue, allow, max_request)
 
-    def grant_service(self, service, context: Context) -> None:
+    def grant_service(self, service: "Service", context: Context) -> None:
         """Let ``context``, and whatever it grows, call ``service``: nothing else there, and only the methods of this
         handle (see ``Service.only``). Both must be below this context, or the service in it. Ends with either."""
         self._service_grant(service, context, True)
 
-    def revoke_service(self, service, context: Context) -> None:
+    def revoke_service(self, service: "Service", context: Context) -> None:
         """Take a grant back: calls that come from now on are refused, answers to earlier ones too. Idempotent."""
         self._service_grant(service, context, False)
 
-    def _service_grant(self, service, context, granted):
+    def _service_grant(self, service: "Service", context: Context, granted: bool) -> None:
         from contextree.parent import control
 
         engine = self.engine
@@ -105,7 +112,7 @@ class Router(Grower):
             engine.share_package(parent)
             parent.service(control.use, context.id, service.id, service.number, granted)
 
-    def listen(self, path: "str | None" = None, *, limit: int = 1000, deadline: float = 5.0):
+    def listen(self, path: "str | None" = None, *, limit: int = 1000, deadline: float = 5.0) -> "Listener":
         """Let other processes of this user join here, as clients: returns a ``Listener``, which makes invitations.
 
         The socket is ``path``, in a directory that is this user's and nobody else's; by default one in a new directory,
@@ -115,7 +122,7 @@ class Router(Grower):
 
         return listen.listen(self.engine, path, limit, deadline)
 
-    def _path(self, number):
+    def _path(self, number: int) -> "list[int]":
         """Ids from this context down to ``number``."""
         path = [number]
         while number in self.engine.infos and number != self.id:
@@ -139,7 +146,7 @@ class Router(Grower):
         rows = [("context", "id", "pid", "by", "state", "python", "start", "rtt", "in", "out")]
         infos = list(self.engine.infos.values())
 
-        def add(info, depth):
+        def add(info: "Info", depth: int) -> None:
             facts = info.facts
             link = info.link if info.id == info.link.peer else None
             rows.append((
@@ -158,7 +165,7 @@ class Router(Grower):
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
 
-    def stats(self) -> dict:
+    def stats(self) -> "dict[str, Any]":
         """Counters of the loop, the router, the police and every link; cheap enough to ask each second."""
         engine = self.engine
         engine.check_fork()
@@ -169,7 +176,7 @@ class Router(Grower):
                           for number, branch in list(engine.children.items())}}
 
 
-def size(count) -> str:
+def size(count: int) -> str:
     """A number of bytes for people."""
     for unit in ("B", "kB", "MB"):
         if count < 10000:
@@ -189,7 +196,7 @@ def current_router() -> Router:
     from contextree.core import main as life
     from contextree.parent.engine import engine_of
 
-    core = getattr(core_calls.here, "router", None) or (life.child and life.child.router)
+    core = getattr(core_calls.here, "router", None) or (life.child and life.child.router)  # type: Any
     if core is None:
         raise UsageError("this is not a context: only code that contextree runs there has a current router")
     return Router(engine_of(core))

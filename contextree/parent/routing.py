@@ -17,12 +17,19 @@ from collections import deque
 
 from contextree.core.wire.flow import CONTROL_LIMIT
 from contextree.core.wire.frames import (
-    BROKEN, BULK, CALLS, CHANNEL, CONTROL, CREDIT, DATA, GOAWAY, IDS, LOG, LOGS, MODULES, MORE,
-    NO_CONTEXT, OPEN, OPEN_HEAD,
-    OPENER, PING, PONG, REFUSED, RESET, RESOURCE, ROUTE_ADD, ROUTE_DEL, SIZE,
+    BROKEN, BULK, CALLS, CHANNEL, CONTROL, CREDIT, DATA, GOAWAY, IDS, LOG, LOGS, MODULES, MORE, NO_CONTEXT, OPEN,
+    OPEN_HEAD, OPENER, PING, PONG, REFUSED, RESET, RESOURCE, ROUTE_ADD, ROUTE_DEL, SIZE,
 )
 from contextree.parent.reports import Subtree
 from contextree.parent.values import decode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Deque, Iterable
+
+    from contextree.core.router import Channel, Router as Core
+    from contextree.parent.boot import Branch, ChildLink
+    from contextree.parent.engine import Engine
 
 RELAY = 1 << 22
 RELAY_DOWN = 1 << 26  # what comes from above is for many: one child that does not read must not hold up the others
@@ -37,10 +44,10 @@ REQUEST = 30.0  # seconds that a request of several frames may take to come ...
 REQUESTS = 16  # ... and how many of them may be under way
 
 
-def use_of(kind, view) -> int:
+def use_of(kind: int, view: memoryview) -> int:
     """The number of the service that a frame opens a channel to, or 0."""
     if kind == OPEN and len(view) >= OPEN_HEAD.size and view[0] in USES:
-        return view[2] << 8 | view[3]
+        return int(view[2]) << 8 | view[3]
     return 0
 
 
@@ -49,18 +56,19 @@ class Relay:
 
     __slots__ = ("frames", "engine", "key", "out")
 
-    def __init__(self, engine, key, out):
-        self.frames = deque()  # (bytes, the link whose window they still take up, or None)
+    def __init__(self, engine: "Routing", key: "tuple[Any, ...]", out: "ChildLink") -> None:
+        # (bytes, the link whose window they still take up, or None)
+        self.frames = deque()  # type: Deque[tuple[bytes, ChildLink | None]]
         self.engine = engine
         self.key = key
         self.out = out
 
-    def drop(self):
+    def drop(self) -> None:
         """Nobody wants what waits. Holding the link's lock."""
         while self.frames:
             self.pull()
 
-    def pull(self):
+    def pull(self) -> "tuple[bytes, bytes] | None":
         """The next frame. The link asks, holding its lock."""
         if not self.frames:
             self.engine.relays.pop(self.key, None)
@@ -75,7 +83,8 @@ class Relay:
 class Routing(Subtree):
     """The parent's half of the router ``core``."""
 
-    def __init__(self, core, ids, bundle, decode=decode, trusted=True) -> None:
+    def __init__(self, core: "Core", ids: "Iterable[tuple[int, int]]", bundle: bytes,
+                 decode: "Callable[..., Any]" = decode, trusted: bool = True) -> None:
         Subtree.__init__(self, core, ids, decode)
         self.bundle = bundle
         self.trusted = trusted  # does the root trust this context?
@@ -84,11 +93,15 @@ class Routing(Subtree):
         self.links = {}  # link -> id of the direct child
         self.relays = {}
         self.children = {}  # id of direct child -> Branch
+        self.jobs = set()  # programs that run here: see program
+        self.watchman = None  # who ends them if this process is killed
         self.ending = None
 
     # -- frames, loop thread
 
-    def receive(self, link, kind, flags, cls, number, dst, src, view, raw):  # noqa: C901  a table of cases, in order
+    def receive(  # noqa: C901  a table of cases, in order
+            self, link: "ChildLink", kind: int, flags: int, cls: int, number: int, dst: int, src: int, view: memoryview,
+            raw: memoryview) -> None:
         """A frame from a child, or one from above for somebody else."""
         core = self.core
         if kind == DATA and dst == core.id:
@@ -142,14 +155,14 @@ class Routing(Subtree):
             return self.noise(link)
         return self.forward(out, cls, kind, flags, number, dst, src, raw, link)
 
-    def inward(self, link, kind, flags, number, src, view):
+    def inward(self, link: "ChildLink", kind: int, flags: int, number: int, src: int, view: memoryview) -> None:
         """A frame from below for this very context."""
         core = self.core
         what = 0
         if kind == OPEN:
             what = view[0] if len(view) >= OPEN_HEAD.size else 0
-            if (not (what in UPWARD and src == link.peer and link.rights is None)
-                    and not (what == CHANNEL and bytes(view[OPEN_HEAD.size:]) in core.ends)):
+            known = what == CHANNEL and bytes(view[OPEN_HEAD.size:]) in core.ends
+            if not known and not (what in UPWARD and src == link.peer and link.rights is None):
                 if not self.granted(kind, src, core.id, use_of(kind, view)):
                     return self.refuse(link, kind, flags, number, core.id, src)
                 if what in USES:  # an honest caller may be fast: it waits for the pool, and is told when that is full
@@ -179,13 +192,14 @@ class Routing(Subtree):
                 self.broker.timer(REQUEST, self.request_over, link, channel)
         return None
 
-    def request_over(self, link, channel):
+    def request_over(self, link: "ChildLink", channel: "Channel") -> None:
         """The time for a request of several frames is up."""
         link.requests -= 1
         if not channel.got_fin:
             channel.cancel(BROKEN, "the request did not end")
 
-    def forward(self, out, cls, kind, flags, number, dst, src, raw, origin):
+    def forward(self, out: "ChildLink", cls: int, kind: int, flags: int, number: int, dst: int, src: int,
+                raw: memoryview, origin: "ChildLink") -> None:
         """Pass one frame on. Small ones go through the queue of calls while that is short, and unless earlier ones of
         their channel wait in a Relay."""
         self.count["forwarded"] += 1
@@ -212,14 +226,14 @@ class Routing(Subtree):
             if len(relay.frames) == 1:
                 out.ring(relay)
 
-    def drop(self, key):
+    def drop(self, key: "tuple[Any, ...]") -> None:
         """Drop what waits in one Relay."""
         with key[0].lock:
             relay = self.relays.get(key)
             if relay is not None:
                 relay.drop()
 
-    def link_lost(self, link):
+    def link_lost(self, link: "ChildLink") -> None:
         """Drop what waits for a link that has closed, so that those who sent it get their window back."""
         for key in list(self.relays):
             if key[0] is link:

@@ -12,8 +12,16 @@ from contextree.parent import boot
 from contextree.parent.pickling import pack_call
 from contextree.parent.popen import popen
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
-def launch(engine, plan, options, wait=True):
+    from contextree.connect.plan import Plan
+    from contextree.parent.boot import Branch
+    from contextree.parent.engine import Engine
+
+
+def launch(engine: "Engine", plan: "Plan", options: "dict[str, Any]", wait: bool = True) -> "Branch":
     """Start a child by ``plan`` and wait until it is up; the ``Branch``. Not on the loop thread.
 
     Raises ConnectError (or a kind of it) with phase, command, status and last output. ``wait=False`` returns at once:
@@ -58,7 +66,7 @@ def launch(engine, plan, options, wait=True):
         options["bundle"] = engine.bundle
     first = boot.opening(bundle, boot.configuration(branch, options))
 
-    def begin():
+    def begin() -> None:
         branch.begin(fds[0], first)
         branch.watch_stderr(fds[2])
         branch.warn()
@@ -75,7 +83,7 @@ def launch(engine, plan, options, wait=True):
     return branch
 
 
-def watch_link(engine, plan, options) -> None:
+def watch_link(engine: "Engine", plan: "Plan", options: "dict[str, Any]") -> None:
     """Have the child notice itself that the network is gone: the module and the call that starts it go with the
     bundle."""
     from contextree.parent import linkwatch
@@ -84,7 +92,7 @@ def watch_link(engine, plan, options) -> None:
     options["hooks"] = [pack_call(linkwatch.start, (plan.silence,), {}, None, False)[0]] + options["hooks"]
 
 
-def environment(extra):
+def environment(extra: "dict[str, str | None] | None") -> "dict[str, str]":
     """``os.environ`` with the changes of a plan, and with ``first_stage.SAFE``."""
     env = dict(os.environ)
     env.setdefault(*first_stage.SAFE)
@@ -96,12 +104,17 @@ def environment(extra):
     return env
 
 
-def learn(plan) -> None:
+def learn(plan: "Plan") -> None:
     """Run the plan's probe, whose output the dialogue wants; its failure is no error."""
     if plan.probe and plan.dialogue is not None:
         try:
-            done = subprocess.run(plan.probe, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                  stderr=subprocess.DEVNULL, timeout=10)
-        except (OSError, subprocess.SubprocessError):
+            with popen()(plan.probe, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                         stderr=subprocess.DEVNULL) as probe:
+                try:
+                    output = probe.communicate(timeout=10)[0]
+                except BaseException:
+                    probe.kill()
+                    raise
+        except Exception:  # OSError, or that module's own TimeoutExpired
             return
-        plan.dialogue.learn(done.stdout)
+        plan.dialogue.learn(output)

@@ -14,6 +14,13 @@ from contextree.core.wire.frames import NUMBER
 from contextree.parent import boot, child_state, spawn
 from contextree.parent.popen import popen
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Deque, Sequence
+
+    from contextree.parent.boot import Branch
+    from contextree.parent.engine import Engine
+
 ROLE = "contextree.parent.fork"
 GRACE = 2.0
 
@@ -21,15 +28,15 @@ GRACE = 2.0
 class Template:
     """One template process of ``engine``, started at once. ``fork`` may be called from any thread but the loop's."""
 
-    def __init__(self, engine, path, preload) -> None:
+    def __init__(self, engine: "Engine", path: "list[str]", preload: "Sequence[str]") -> None:
         self.engine = engine
         self.lock = process.allocate_lock()
-        self.forks = {}  # pid -> Branch
-        self.branches = {}  # id -> Branch that waits for its pid
+        self.forks = {}  # type: dict[int, Branch]  # pid -> Branch
+        self.branches = {}  # type: dict[int, Branch]  # id -> Branch that waits for its pid
         self.data = b""
         self.skip = len(first_stage.ALIVE)  # the first stage says that it runs; that is no news
         self.dead = False
-        self.last = deque(maxlen=20)  # lines of its stderr
+        self.last = deque(maxlen=20)  # type: Deque[str]  # lines of its stderr
         self.lines = Lines(self.line)
         ours, theirs = _socket.socketpair()
         error_r, error_w = os.pipe()
@@ -63,9 +70,9 @@ class Template:
     def begin(self) -> None:
         """Listen to it. Loop thread."""
         self.engine.broker.watch(self.fd, self.readable)
-        self.engine.broker.watch(self.errors, self.read_errors)
+        self.engine.broker.watch(self.errors, self.read_errors)  # type: ignore[arg-type]  # it is still open
 
-    def fork(self, branch, config, fds) -> None:
+    def fork(self, branch: "Branch", config: "dict[str, Any]", fds: "Sequence[int]") -> None:
         """Have a child forked that gets ``fds`` (link, stderr); ``branch`` is told of its process."""
         data = pickle.dumps({"config": config}, 4)
         view = memoryview(NUMBER.pack(len(data)) + data)
@@ -83,7 +90,7 @@ class Template:
             self.engine.broker.call(self.lost)
             raise self.why(branch)
 
-    def kill(self, pid, number) -> None:
+    def kill(self, pid: int, number: int) -> None:
         """Have a child signalled, by the one who has not reaped it yet."""
         data = pickle.dumps({"kill": pid, "signal": number}, 4)
         with self.lock:
@@ -112,7 +119,7 @@ class Template:
             self.news(pickle.loads(self.data[4:size]))
             self.data = self.data[size:]
 
-    def news(self, message) -> None:
+    def news(self, message: "dict[str, Any]") -> None:
         """One message of the template."""
         if "forked" in message:
             pid = message["pid"]
@@ -130,7 +137,7 @@ class Template:
             branch.fail(ConnectError("%s: the template cannot fork: %s" % (branch.name, message["error"]),
                                      phase="start"))
 
-    def line(self, line) -> None:
+    def line(self, line: bytes) -> None:
         """A line that it wrote to stderr."""
         self.last.append(line[:500].decode("utf-8", "replace"))
         self.engine.child_line(self.engine.core.id, "stderr", b"template: " + line)
@@ -157,7 +164,7 @@ class Template:
             self.engine.broker.forget(fd)
             process.close(fd)
 
-    def why(self, branch) -> ConnectError:
+    def why(self, branch: "Branch") -> ConnectError:
         """The error of a child that was to be forked, with what the template said last."""
         text = "%s: the template process has ended" % branch.name
         if self.last:
@@ -199,14 +206,15 @@ class Template:
         self.socket.close()
         self.close_errors()
 
-    def end(self, then) -> None:
+    def end(self, then: "Callable[..., object]") -> None:
         """End it: its socket is closed, and it is killed if that does not do. ``then()`` once it is reaped."""
         self.handle.on_exit(lambda state: then())
         self.lost()
         self.handle.end(grace=GRACE, patience=0)
 
 
-def launch(engine, plan, options, direct=False, wait=True):
+def launch(engine: "Engine", plan: "Plan", options: "dict[str, Any]", direct: bool = False,
+           wait: bool = True) -> "Branch":
     """A forked child, by the template or (``direct``) of the calling thread; its ``Branch``. Not on the loop thread."""
     from contextree.parent import fork
 
@@ -224,7 +232,7 @@ def launch(engine, plan, options, direct=False, wait=True):
     os.set_blocking(fds[2], False)
     config = boot.configuration(branch, options)
 
-    def begin():
+    def begin() -> None:
         branch.begin(fds[0], b"")
         branch.watch_stderr(fds[2])
 
@@ -252,6 +260,6 @@ def launch(engine, plan, options, direct=False, wait=True):
     return branch
 
 
-def fork_plan(name=None) -> Plan:
+def fork_plan(name: "str | None" = None) -> Plan:
     """The Plan of a forked child: nothing to run, limits for its phases."""
     return Plan([], "fork.{id}" if name is None else name, "fork", trusted=True)

@@ -69,15 +69,16 @@ class Pty:
         if fd >= 0:
             os.close(fd)
 
-    def __enter__(self):
+    def __enter__(self) -> "Pty":
         return self
 
-    def __exit__(self, *exc_info):
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
 
-def open_pty() -> "Pty":
-    """A new Pty, set as the module says, both descriptors close-on-exec and 3 or higher.
+def open_pty(silent: bool = True) -> "Pty":
+    """A new Pty, set as the module says (``silent=False``: as the system has it, for people), both descriptors
+    close-on-exec and 3 or higher.
 
     Raises ConnectError (phase "start") when no terminal or no descriptor is to be had; nothing is left open then.
     Any thread.
@@ -92,7 +93,8 @@ def open_pty() -> "Pty":
     except OSError as exc:
         raise ConnectError(_no_pty(exc), phase="start") from exc
     try:
-        _silence(slave)
+        if silent:
+            _silence(slave)
         return Pty(master, slave, _path(slave))
     except (OSError, termios.error) as exc:
         os.close(master)
@@ -122,6 +124,11 @@ def read(fd: int, size: int = 65536) -> bytes:
         raise
 
 
+def resize(fd: int, rows: int, columns: int) -> None:
+    """Set the size of a terminal; programs on it get SIGWINCH. Either of its ends will do. Raises OSError."""
+    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+
 def _pair(*fds):
     """Move two descriptors to 3 or above, close-on-exec. A process started with 0 to 2 closed gets them here, and a
     child's stdio would be put over them."""
@@ -139,7 +146,7 @@ def _pair(*fds):
     return out
 
 
-def _open_by_number():
+def _open_by_number() -> "tuple[int, int]":
     """openpty() without libc, which may look the slave up by name (musl, old glibc) and so fails where /dev/pts is not
     the instance that /dev/ptmx belongs to (a chroot, a container). The kernel opens a master's peer without a name."""
     machine = os.uname().machine
@@ -160,7 +167,7 @@ def _open_by_number():
     return master, slave
 
 
-def _path(slave):
+def _path(slave: int) -> str:
     """A path that opens this very terminal: its name, if that is right, else through our own descriptor."""
     try:
         path = os.ttyname(slave)
@@ -171,7 +178,7 @@ def _path(slave):
     return "/proc/%d/fd/%d" % (os.getpid(), slave)
 
 
-def _silence(fd):
+def _silence(fd: int) -> None:
     iflag, oflag, cflag, lflag, ispeed, ospeed, chars = termios.tcgetattr(fd)
     iflag &= ~(termios.ICRNL | termios.INLCR | termios.IGNCR | termios.ISTRIP | termios.IXON | termios.IXOFF)
     oflag &= ~termios.OPOST
@@ -182,10 +189,10 @@ def _silence(fd):
     chars = [disabled] * len(chars)
     chars[termios.VMIN], chars[termios.VTIME] = b"\1", b"\0"      # for a program that reads it byte by byte
     termios.tcsetattr(fd, termios.TCSANOW, [iflag, oflag, cflag, lflag, ispeed, ospeed, chars])
-    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    resize(fd, 24, 80)
 
 
-def _no_pty(exc):
+def _no_pty(exc: "OSError") -> str:
     if exc.errno in (errno.EMFILE, errno.ENFILE):
         return "no terminal for the command: this %s has too many open files; raise the limit (ulimit -n)" % (
             "process" if exc.errno == errno.EMFILE else "machine")

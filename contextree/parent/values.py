@@ -14,6 +14,10 @@ from contextree.core.wire.values import (
     encode, register,
 )
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
 __all__ = ["COMPLEX", "DEFAULT_LIMITS", "FROZENSET", "INT", "NAMED", "SET", "TEXT", "TUPLE", "Limits", "Reader",
            "decode", "encode", "register"]
 
@@ -31,12 +35,13 @@ for _first, _kind, _forms in (
 class Reader(State):
     """One value being read: its bytes, and where the next item is."""
 
-    def __init__(self, ext, limits: Limits, data=b"") -> None:
+    def __init__(self, ext: "Callable[..., Any] | None", limits: Limits,
+                 data: "bytes | bytearray | memoryview" = b"") -> None:
         State.__init__(self, ext, limits)
         self.data = data
         self.pos = 0
 
-    def read(self, depth: int):
+    def read(self, depth: int) -> "Any":
         """The value at ``pos``, which moves behind it; any Exception says that the bytes are bad."""
         data = self.data
         head = data[self.pos]
@@ -79,7 +84,7 @@ class Reader(State):
             raise ValueError("a list of another length than its extension")
         return self.nested(code, plain)
 
-    def container(self, pairs, count, depth):
+    def container(self, pairs: bool, count: int, depth: int) -> "Any":
         """A list or dict of so many items, if so many can follow; nothing is allocated for the mere claim."""
         if count > len(self.data) - self.pos:
             raise ValueError("cut short")
@@ -102,7 +107,7 @@ class Reader(State):
         if head >> 4 != 9 and head not in (0xDC, 0xDD):
             raise ValueError("no list")
 
-    def simple(self, code: int, payload: memoryview):
+    def simple(self, code: int, payload: memoryview) -> "Any":
         """The value of an extension whose payload is no list."""
         if code == INT:
             self.digits(len(payload) * 8 - 8)  # before the conversion, and exactly after it
@@ -117,7 +122,7 @@ class Reader(State):
             return self.ext(code, bytes(payload))
         raise ValueError("unknown extension %d" % code)
 
-    def nested(self, code: int, plain: list):
+    def nested(self, code: int, plain: "list[Any]") -> "Any":
         """The value of an extension whose payload is the list ``plain``."""
         if code == NAMED:
             return self.named(*plain)
@@ -129,14 +134,14 @@ class Reader(State):
             raise ValueError("an element twice")
         return found
 
-    def named(self, name, plain):
+    def named(self, name: str, plain: "Any") -> "Any":
         """The value of a named type, both as they came."""
         if name in _BY_NAME:
             return _BY_NAME[name](plain)
         if name not in _NAMES:
             raise ValueError("the type %.80r is not registered here" % name)
-        module, kind = name.split(".")
-        module = __import__(module)
+        package, kind = name.split(".")
+        module = __import__(package)  # type: Any
         if name in _TEXTS:
             (text,) = plain
             self.digits(len(text) * 3)
@@ -161,7 +166,8 @@ class Reader(State):
         return getattr(module, kind)(*plain)
 
 
-def decode(data, ext=None, limits: Limits = DEFAULT_LIMITS):
+def decode(data: "bytes | bytearray | memoryview", ext: "Callable[..., Any] | None" = None,
+           limits: Limits = DEFAULT_LIMITS) -> "Any":
     """The value that ``data`` (bytes, bytearray or memoryview) holds, all of it, at a cost linear in its length.
 
     ``ext(code, payload: bytes)`` gives the value for codes 32..127; its exceptions, too, become DecodeError.

@@ -23,6 +23,15 @@ from contextree.core.wire.errors import InternalError
 from contextree.parent import pidfd
 from contextree.parent.child_state import CONTINUED, DEATHS, describe, from_status, lost
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Sequence
+
+    from contextree.core.broker import Timer
+    from contextree.parent.child import Ticket
+    from contextree.parent.child_state import ChildState
+    from contextree.parent.reaper import Reaper
+
 SHORT, LONG = 0.001, 0.25  # seconds: first and last step of every backoff
 RECOVERY = 9  # looks (0.25 s together) for the exit code of a stolen child: the thief may still be inside the kernel
 
@@ -46,28 +55,28 @@ MOVES = {
 class Watched:
     """A child that the loop looks after; ``Child`` adds what users call."""
 
-    def __init__(self, reaper, pid: int, command: str, fd: int = -1) -> None:
+    def __init__(self, reaper: "Reaper", pid: int, command: str, fd: int = -1) -> None:
         self.pid = pid
         self.command = command
         self.phase = Phase.RUNNING
         self.privileged = False  # it refused our signals (EPERM): its end can only be waited for
-        self._reaper = reaper
+        self._reaper = reaper  # type: Any
         self._broker = reaper.broker
         self._generation = process.generation
         self._lock = process.unpatched("_thread", "RLock")()
         self._fd = fd
         self._birth = None if fd >= 0 else pidfd.birth(pid)
-        self._state = None
-        self._error = None
-        self._tickets = []
-        self._unread = {}  # code -> a stop that somebody waited for but left without
-        self._callbacks = []
+        self._state = None  # type: ChildState | None
+        self._error = None  # type: BaseException | None
+        self._tickets = []  # type: list[Ticket]
+        self._unread = {}  # type: dict[int, ChildState]  # code -> a stop that somebody waited for but left without
+        self._callbacks = []  # type: list[Callable[[ChildState], object]]
         self._delay = SHORT
-        self._timer = self._stop_timer = None
-        self._end_timers = ()  # type: list | tuple
+        self._timer = self._stop_timer = None  # type: Timer | None
+        self._end_timers = ()  # type: Sequence[Timer]
         self._recoveries = 0
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return "<%s %s: %s>" % (type(self).__name__, describe(self.pid, self.command), self._state or self.phase)
 
     def is_ours(self) -> bool:
@@ -75,7 +84,7 @@ class Watched:
         with self._lock:
             return self.phase not in FINAL and self._peek() != "stolen"
 
-    def _peek(self):
+    def _peek(self) -> str:
         """Under the lock: alive, dead (its status is still there) or stolen."""
         try:
             state = self._wait(pidfd.WEXITED | pidfd.WNOWAIT)
@@ -83,7 +92,7 @@ class Watched:
         except ChildProcessError:
             return "stolen"
 
-    def _wait(self, flags):
+    def _wait(self, flags: int) -> "ChildState | None":
         if self._fd >= 0 and self._reaper.by_pidfd:
             try:
                 return pidfd.wait(pidfd.P_PIDFD, self._fd, flags, self.command, self.pid)
@@ -97,14 +106,14 @@ class Watched:
 
     # -- the loop thread
 
-    def _move(self, phase):
+    def _move(self, phase: str) -> None:
         if phase == self.phase:
             return
         if phase not in MOVES[self.phase]:
             raise InternalError("%s cannot go from %s to %s" % (describe(self.pid, self.command), self.phase, phase))
         self.phase = phase
 
-    def _begin(self):
+    def _begin(self) -> None:
         if self.phase in FINAL:
             return
         if self._fd >= 0:
@@ -118,15 +127,15 @@ class Watched:
             self._reaper.poll(self)
         self._try_reap()  # it may have been stolen before it was watched; a pidfd of a stranger never gets ready
 
-    def _readable(self):
+    def _readable(self) -> None:
         self._try_reap(True)
 
-    def _hinted(self):
+    def _hinted(self) -> None:
         if self.phase not in FINAL:
             self._move(Phase.EXIT_HINT)
             self._look_soon()
 
-    def _look_soon(self):
+    def _look_soon(self) -> None:
         if self.phase in FINAL:
             return
         if self._fd < 0:
@@ -136,7 +145,7 @@ class Watched:
                 self._timer = None
         self._try_reap()
 
-    def _try_reap(self, readable=False):
+    def _try_reap(self, readable: bool = False) -> None:
         if self.phase in FINAL:
             return
         with self._lock:
@@ -152,7 +161,7 @@ class Watched:
         if readable or self._recoveries or (self._fd < 0 and (self.phase == Phase.EXIT_HINT or self._tickets)):
             self._look_again()
 
-    def _look_again(self):
+    def _look_again(self) -> None:
         """Readable, but waitid has nothing: it is traced by somebody. Or polled, or stolen a moment ago. Ask by
         timer, so that a descriptor which stays readable cannot keep the loop busy."""
         if self._timer is None:
@@ -161,7 +170,7 @@ class Watched:
             self._timer = self._broker.timer(self._delay, self._retry)
             self._delay = min(self._delay * 2, LONG)
 
-    def _retry(self):
+    def _retry(self) -> None:
         self._timer = None
         if self.phase in FINAL:
             return
@@ -170,7 +179,7 @@ class Watched:
         else:
             self._try_reap()
 
-    def _recover(self):
+    def _recover(self) -> "ChildState | None":
         """Under the lock, after ECHILD: the kernel's memory of the exit code, None to ask again, or LOST."""
         if self._fd >= 0 and self._reaper.exit_status is not None and self._recoveries < RECOVERY:
             try:
@@ -185,21 +194,21 @@ class Watched:
                 return from_status(self.pid, status, self.command)
         return lost(self.pid, self.command, self._reaper.why_lost())
 
-    def _saw(self, state):
+    def _saw(self, state: "ChildState | None") -> "Callable[[], None] | None":
         """Under the lock. A stop may come unasked: the kernel shows a tracer, which we may be, every stop of its
         child."""
         if state is None:
             return None
         return self._settle(state) if state.code in DEATHS else self._changed(state)
 
-    def _settle(self, state):
+    def _settle(self, state: "ChildState") -> "Callable[[], None]":
         """Under the lock: the end. Returns what must be called without it."""
         self._move(Phase.LOST if state.reason else Phase.REAPED)
         self._state = state
         self._reaper.count["lost" if state.reason else "reaped"] += 1
         tickets, callbacks = self._let_go()
 
-        def tell():
+        def tell() -> None:
             for ticket in tickets:
                 ticket.state = state
                 ticket.wake()
@@ -208,7 +217,7 @@ class Watched:
 
         return tell
 
-    def _let_go(self):
+    def _let_go(self) -> "tuple[list[Ticket], list[Callable[..., object]]]":
         for timer in [self._timer, self._stop_timer] + list(self._end_timers):
             if timer is not None:
                 timer.cancel()
@@ -223,7 +232,7 @@ class Watched:
         self._tickets, self._callbacks = [], []
         return tickets, callbacks
 
-    def _release(self, error):
+    def _release(self, error: BaseException) -> None:
         with self._lock:
             if self.phase in FINAL:
                 return
@@ -234,13 +243,13 @@ class Watched:
             ticket.error = error
             ticket.wake()
 
-    def _look_for_stops(self):
+    def _look_for_stops(self) -> None:
         """Ask for the kinds of stop that somebody waits for, until the kernel has no more; then again by timer."""
         if self.phase in FINAL:
             return
         while True:
             with self._lock:
-                wanted = set()
+                wanted = set()  # type: set[int]
                 for ticket in self._tickets:
                     wanted |= ticket.stops
                 if not wanted:
@@ -255,12 +264,12 @@ class Watched:
                 if state is None:
                     break
                 tell = self._saw(state)
-            tell()
+            tell()  # type: ignore[misc]  # there is a state
         if self._stop_timer is not None:
             self._stop_timer.cancel()
         self._stop_timer = self._broker.timer(self._reaper.stop_interval, self._look_for_stops)
 
-    def _changed(self, state):
+    def _changed(self, state: "ChildState") -> "Callable[[], None]":
         """Under the lock: it stopped or goes on. Returns what must be called without it."""
         self._state = state
         if self.phase != Phase.EXIT_HINT:
@@ -272,7 +281,7 @@ class Watched:
             self._tickets.remove(ticket)
             ticket.state = state
 
-        def tell():
+        def tell() -> None:
             for ticket in tickets:
                 ticket.wake()
 

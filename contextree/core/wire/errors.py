@@ -10,6 +10,10 @@ The branch says whose fault it was, so that a caller can decide what to do witho
 Data is in fields, the message names the thing, what was found and what to do next.
 """
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 class ContextreeError(Exception):
     """Base of every error that contextree raises itself.
@@ -20,15 +24,15 @@ class ContextreeError(Exception):
     3
     """
 
-    def __init__(self, message="", **fields):
+    def __init__(self, message: str = "", **fields: "Any") -> None:
         Exception.__init__(self, message)
         self.__dict__.update(fields)
 
-    def __reduce__(self):
+    def __reduce__(self) -> "tuple[Any, ...]":
         return _rebuild, (type(self), str(self), dict(self.__dict__))
 
 
-def _rebuild(kind, message, fields):
+def _rebuild(kind: "type[ContextreeError]", message: str, fields: "dict[str, Any]") -> "ContextreeError":
     return kind(message, **fields)
 
 
@@ -178,7 +182,7 @@ class RemoteError(PeerError):
 
     type_name = text = traceback = context = ""
 
-    def __str__(self):
+    def __str__(self) -> str:
         out = Exception.__str__(self)
         return out + "\n" + self.traceback.rstrip() if self.traceback else out
 

@@ -14,6 +14,10 @@ from collections import deque
 
 from contextree.core.wire.frames import BULK, CALLS, CONTROL, LOGS, RESET, SIZE
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Deque
+
 CREDIT_START = 1 << 18
 CREDIT_MAX = 1 << 22
 WINDOW_START = 1 << 18
@@ -70,10 +74,10 @@ class Outbox:
                  "deficit", "sent")
 
     def __init__(self, window: int = WINDOW_START) -> None:
-        self.control = deque()
-        self.calls = deque()
-        self.ring = deque()
-        self.logs = deque()
+        self.control = deque()  # type: Deque[bytes]
+        self.calls = deque()  # type: Deque[Any]  # frames, and sources of bulk whose place is behind them
+        self.ring = deque()  # type: Deque[Any]
+        self.logs = deque()  # type: Deque[bytes]
         self.window = window
         self.control_bytes = self.log_bytes = self.queued = self.dropped = 0
         self.deficit = {CALLS: 0, BULK: 0, LOGS: 0}
@@ -105,7 +109,7 @@ class Outbox:
             self.queued += size
         return True
 
-    def batch(self, limit: int) -> "tuple[list, int]":
+    def batch(self, limit: int) -> "tuple[list[Any], int]":
         """The buffers to write next, ``limit`` bytes and up to one round more, and their size. Empty when there are
         none or the window is used up.
 
@@ -123,8 +127,8 @@ class Outbox:
                 self.sent[cls] += got
         return buffers, size
 
-    def _turn(self, cls, buffers):
-        queue = self.calls if cls == CALLS else self.ring if cls == BULK else self.logs
+    def _turn(self, cls: int, buffers: "list[Any]") -> int:
+        queue = self.calls if cls == CALLS else self.ring if cls == BULK else self.logs  # type: Deque[Any]
         if not queue:
             self.deficit[cls] = 0
             return 0

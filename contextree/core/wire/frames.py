@@ -37,6 +37,7 @@ CANCEL, NO_CHANNEL, NO_CONTEXT, REFUSED, TOO_BIG, DIED, BROKEN, TIMEOUT = 0, 1, 
 NUMBER = Struct("!I")
 
 
-def frame(kind: int, flags: int, cls: int, channel: int, dst: int, src: int, payload=b"") -> bytes:
+def frame(kind: int, flags: int, cls: int, channel: int, dst: int, src: int,
+          payload: "bytes | memoryview" = b"") -> bytes:
     """One whole frame."""
     return HEADER.pack(VERSION | kind, flags, cls, 0, channel, dst, src, len(payload)) + payload

@@ -1,11 +1,15 @@
 """Ids and names. Ids are handed out in blocks, and a block belongs to the link that it was given to."""
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Iterable
+
 MAX_ID = (1 << 32) - 1
 EXTRA = "_.@:-"
 FULL_NAME = 512  # characters of a name with those of all ancestors before it
 
 
-def valid_name(name, limit=128) -> bool:
+def valid_name(name: object, limit: int = 128) -> bool:
     """1 to ``limit`` letters, digits and ``_.@:-``: safe in logs, terminals and file names."""
     return isinstance(name, str) and 0 < len(name) <= limit and all(c.isalnum() or c in EXTRA for c in name)
 
@@ -15,10 +19,10 @@ class Blocks:
 
     __slots__ = ("ranges",)
 
-    def __init__(self, ranges=()) -> None:
+    def __init__(self, ranges: "Iterable[tuple[int, int]]" = ()) -> None:
         self.ranges = [tuple(item) for item in ranges]
 
-    def __contains__(self, number) -> bool:
+    def __contains__(self, number: int) -> bool:
         return any(first <= number < end for first, end in self.ranges)
 
     def add(self, first: int, end: int) -> None:

@@ -37,6 +37,12 @@ from _struct import pack
 
 from contextree.core.wire.errors import NotSendable, UsageError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, TypeVar
+
+    T = TypeVar("T")
+
 INT, COMPLEX, TEXT, TUPLE, SET, FROZENSET, NAMED = range(1, 8)
 NESTED = {tuple: TUPLE, set: SET, frozenset: FROZENSET, None: NAMED}
 
@@ -58,8 +64,8 @@ DEFAULT_LIMITS = Limits()
 
 
 _SAFE = {str, bytes}  # their hashes are seeded with a secret
-_BY_TYPE = {}
-_BY_NAME = {}
+_BY_TYPE = {}  # type: dict[Any, tuple[str, Callable[..., Any]]]
+_BY_NAME = {}  # type: dict[str, Callable[[Any], Any]]
 # Types that travel by name. Their modules are imported by whoever meets such a value, not by whoever loads this file.
 # The first travel as [str(value)], the others as the arguments that they are pickled with: ints, or a short state.
 _TEXTS = "decimal.Decimal uuid.UUID " + " ".join(
@@ -69,7 +75,7 @@ _CLOCKS = "datetime.date datetime.time datetime.datetime"
 _NAMES = (_TEXTS + " datetime.timedelta datetime.timezone " + _CLOCKS).split()
 
 
-def register(kind: type, name: str, to_plain, from_plain) -> None:
+def register(kind: "type[T]", name: str, to_plain: "Callable[[T], Any]", from_plain: "Callable[[Any], T]") -> None:
     """Let values of exactly the type ``kind`` travel as ``to_plain(value)`` and arrive as ``from_plain(plain)``.
 
     Both sides must register the same ``name``; a name with a dot in it (``app.User``) cannot meet another's.
@@ -90,7 +96,7 @@ def register(kind: type, name: str, to_plain, from_plain) -> None:
 class State:
     """One value being written (or read, by the Reader): the hook, the limits, the items left. For one thread."""
 
-    def __init__(self, ext, limits: Limits) -> None:
+    def __init__(self, ext: "Callable[..., Any] | None", limits: Limits) -> None:
         self.ext = ext
         self.limits = limits
         self.left = limits.items - 1
@@ -103,7 +109,7 @@ class State:
         if self.left < 0:
             raise ValueError("more than %d items" % self.limits.items)
 
-    def keys(self, keys: list) -> None:
+    def keys(self, keys: "list[Any]") -> None:
         """Check the keys of a dict or elements of a set before one is made of them; ValueError says why not."""
         if set(map(type, keys)) <= _SAFE:
             return
@@ -120,9 +126,9 @@ class State:
         if bits > self.limits.digits * 3.3219:
             raise ValueError("more than %d digits" % self.limits.digits)
 
-    def put(self, out: list, value, depth: int) -> None:
+    def put(self, out: "list[bytes]", value: "Any", depth: int) -> None:
         """Append the bytes of a value that lies where ``depth`` more containers may be."""
-        kind = type(value)
+        kind = type(value)  # type: Any
         plain = value
         if kind not in _EXACT:
             kind, plain = self.reduce(value)
@@ -155,7 +161,7 @@ class State:
         else:
             _extension(out, kind, plain)
 
-    def reduce(self, value):
+    def reduce(self, value: "Any") -> "tuple[Any, Any]":
         """An object of no exact type as (a type to write it as or the code of an extension, what to write)."""
         kind = type(value)
         name = "%s.%s" % (str(kind.__module__).split(".")[0], kind.__name__)  # pathlib._local in 3.13
@@ -176,7 +182,7 @@ class State:
             return None, [name, plain]
         found = self.ext and self.ext(value)
         if found:
-            return found
+            return found  # type: ignore[no-any-return]  # what ``ext`` said
         if isinstance(value, (bytearray, memoryview)):
             return bytes, bytes(value)
         for base in _DECAY:
@@ -184,7 +190,7 @@ class State:
                 return base, value
         raise ValueError("object of type %s.%s" % (kind.__module__, kind.__qualname__))
 
-    def put_container(self, out: list, kind, plain, value, depth: int) -> None:
+    def put_container(self, out: "list[bytes]", kind: "Any", plain: "Any", value: "Any", depth: int) -> None:
         """Append a container, as ``kind``, of the items of ``plain``, which stands for ``value``."""
         at = None
         code = NESTED.get(kind, 0)
@@ -199,25 +205,25 @@ class State:
             for at, item in enumerate(items):  # noqa: B007 - for the except below
                 self.put(part, item, depth)
         except Exception as error:
-            error = _failure(error)
+            failure = _failure(error)
             if at is None:
-                error.deepest = value
+                failure.deepest = value
             else:
-                if error.deepest is value:
-                    error.args = ("it contains itself",)
+                if failure.deepest is value:
+                    failure.args = ("it contains itself",)
                 if pairs:
                     where = "[%.60r]" % (items[at - 1],) if at & 1 else "<key>"
                 else:
                     where = "<element>" if code in (SET, FROZENSET) else "[%d]" % at if kind else ""
-                error.path = where + error.path
-            raise error from None
+                failure.path = where + failure.path
+            raise failure from None
         if code:
             _extension(out, code, b"".join(part))
         else:
             out += part
 
 
-def _head(kind, count):
+def _head(kind: str, count: int) -> bytes:
     fix, most, first = _OPS[kind]
     if count < most:
         return bytes((fix + count,))
@@ -227,11 +233,11 @@ def _head(kind, count):
     return pack(">B" + "BHI"[form], first + form, count)
 
 
-def _extension(out, code, payload):
+def _extension(out: "list[bytes]", code: int, payload: bytes) -> None:
     out += _head("x", len(payload)), bytes((code,)), payload
 
 
-def _failure(error):
+def _failure(error: Exception) -> "Any":
     """Any exception as a NotSendable with the path to where it was; the innermost tells the reason."""
     if hasattr(error, "deepest"):
         return error
@@ -246,14 +252,15 @@ _CONSTANTS = {None: b"\xc0", False: b"\xc2", True: b"\xc3"}
 _EXACT = _CONTAINERS - {None} | {str, int, float, bytes, complex, bool, type(None)}
 
 
-def encode(value, ext=None, limits: Limits = DEFAULT_LIMITS, what: str = "result") -> bytes:
+def encode(value: "Any", ext: "Callable[[Any], tuple[int, bytes] | None] | None" = None,
+           limits: Limits = DEFAULT_LIMITS, what: str = "result") -> bytes:
     """The bytes of ``value``; the value is not changed.
 
     ``ext(object)`` is asked about objects of no plain, named or registered type and answers (code, payload) with a code
     of 32..127, or None. NotSendable names the place below ``what`` and the reason ("result[3]['user']: object of
     type app.User"); nothing else is raised, also for a value that contains itself.
     """
-    out = []
+    out = []  # type: list[bytes]
     try:
         State(ext, limits).put(out, value, limits.depth)
     except Exception as error:

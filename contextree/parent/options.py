@@ -1,0 +1,48 @@
+"""The keyword arguments that are passed on, for type checkers; nobody imports this when a program runs."""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable, Dict, Iterable, Optional, Sequence, Union
+
+    from _typeshed import StrPath
+    from typing_extensions import TypedDict
+
+    class GrowOptions(TypedDict, total=False):
+        """What every method that grows a child takes."""
+
+        threads: int
+        on_start: Iterable[Callable[[], object]]
+        on_fork: Iterable[Callable[[], object]]
+        log_level: int
+        wait: bool
+
+    class CallOptions(TypedDict, total=False):
+        """What ``with_options`` takes."""
+
+        timeout: Optional[float]
+        threads: int
+        cancel: str
+
+    class SshOptions(TypedDict, total=False):
+        """What ``ssh`` takes beside the host: see ``contextree.connect.ssh.plan``."""
+
+        user: Optional[str]
+        port: Union[None, int, str]
+        identity_file: Optional[StrPath]
+        password: Optional[str]
+        passphrase: Optional[str]
+        python: Union[str, Sequence[str]]
+        ssh_config: Optional[StrPath]
+        jump: Union[None, str, Sequence[str]]
+        host_keys: str
+        known_hosts: Optional[StrPath]
+        extra_args: Sequence[str]
+        ssh: Union[str, Sequence[str]]
+        connect_timeout: Union[float, Dict[str, float]]
+        keepalive: int
+        keepalive_count: int
+        compression: bool
+        forward_agent: bool
+        control_path: Optional[StrPath]
+        plain_prompts: bool
+        name: Optional[str]
