@@ -129,9 +129,9 @@ def grant(first: int, second: int) -> None:
     engine.broker.call(engine.grants.add, (first, second))
 
 
-def use_here(engine, first, owner, number, granted) -> None:
+def use_here(engine: "Engine", first: int, owner: int, number: int, granted: bool) -> None:
     """Let context ``first`` and its subtree call service ``number`` in ``owner``, or no more; both below this one."""
-    def change():
+    def change() -> None:
         uses = engine.uses
         numbers = uses.pop((first, owner), frozenset())
         numbers = numbers | {number} if granted else numbers - {number}
@@ -141,7 +141,7 @@ def use_here(engine, first, owner, number, granted) -> None:
     engine.broker.call(change)
 
 
-def use(first, owner, number, granted) -> None:
+def use(first: int, owner: int, number: int, granted: bool) -> None:
     """``use_here`` for an ancestor."""
     use_here(engine_of(core_calls.here.router), first, owner, number, granted)
 

@@ -44,10 +44,10 @@ REQUEST = 30.0  # seconds that a request of several frames may take to come ...
 REQUESTS = 16  # ... and how many of them may be under way
 
 
-def use_of(kind, view) -> int:
+def use_of(kind: int, view: memoryview) -> int:
     """The number of the service that a frame opens a channel to, or 0."""
     if kind == OPEN and len(view) >= OPEN_HEAD.size and view[0] in USES:
-        return view[2] << 8 | view[3]
+        return int(view[2]) << 8 | view[3]
     return 0
 
 
