@@ -97,7 +97,7 @@ def make_error(record: "Any", pickles: bool) -> "Exception":
                              type_name=visible("%s.%s" % (module, name))[:400], context=where[:200])
     except (TypeError, ValueError):
         return ProtocolError("an exception record that is not one")
-    error = None
+    error = None  # type: Any
     kind = exception_types.get((module, name))  # type: Any
     if kind is None and module == "builtins" and isinstance(name, str):
         kind = getattr(builtins, name, None)
@@ -110,7 +110,7 @@ def make_error(record: "Any", pickles: bool) -> "Exception":
             error = process.loads(pickled)
         plain = type(args) is tuple and isinstance(kind, type) and issubclass(kind, Exception)
         if plain and not isinstance(error, Exception):
-            error = kind(*args)
+            error = kind(*args)  # pyright: ignore[reportOptionalCall]  # a class: ``plain``
     except Exception:
         error = None
     if not isinstance(error, Exception):
@@ -124,10 +124,13 @@ class Reply:
     """One answer that somebody waits for."""
 
     __slots__ = ("waiter", "data", "error")
+    if TYPE_CHECKING:
+        data: Any
+        error: Any
 
     def __init__(self) -> None:
         self.waiter = process.Waiter()
-        self.data = self.error = None  # type: Any
+        self.data = self.error = None
 
     def message(self, channel: "Channel", data: "Any", fin: bool, cost: int) -> None:
         """It came. Loop thread."""

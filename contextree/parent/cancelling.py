@@ -115,7 +115,8 @@ class Region:
         self.owner = {}  # type: dict[None, str]  # of its end; ``setdefault`` decides once, whoever is interrupted
         self.sent = self.told = False
         self.nested = []  # type: list[Any]  # channels that the function has opened
-        self.base = self.before = None  # type: Any
+        self.base = None  # type: Any
+        self.before = None  # type: Any
 
     # -- the function's thread
 

@@ -135,7 +135,7 @@ class Context(Grower):
             if name not in ("timeout", "threads", "cancel"):
                 raise TypeError("with_options() has no option %r; there are timeout, threads and cancel" % name)
         if options.get("cancel", "tell") not in ("tell", "raise", "kill"):
-            raise UsageError("cancel= wants 'tell', 'raise' or 'kill', not %r" % (options["cancel"],))
+            raise UsageError("cancel= wants 'tell', 'raise' or 'kill', not %r" % (options.get("cancel"),))
         twin = Context(self.engine, self.id, self.name)
         twin.shared = self.shared
         twin.options = dict(self.options, **options)

@@ -45,10 +45,14 @@ from contextree.parent.context import Context
 from contextree.parent.current import RunningCall, current_call
 from contextree.parent.router import current_router
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contextree.parent.future import CallFuture  # see _Lazy
+
 __all__ = [
     "AuthenticationError",
     "CallCancelled",
-    "CallFuture",  # noqa: F822  see below
+    "CallFuture",
     "CallTimeout",
     "Channel",
     "Closed",

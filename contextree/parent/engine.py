@@ -66,13 +66,19 @@ def search_path() -> "list[str]":
 class Engine(Routing):
     """What a context that is not the root has for its children."""
 
+    if TYPE_CHECKING:
+        reaper: Any
+        template: Any
+        _code: Any
+        _later: Any
+
     def __init__(self, core: "Core", ids: "Iterable[Any]", bundle: bytes, decode: "Callable[..., Any]" = decode,
                  trusted: bool = True) -> None:
         Loop.upgrade(core.broker)
         Routing.__init__(self, core, ids, bundle, decode, trusted)
         self.above = frozenset()  # type: frozenset[int]  # ids of the ancestors
         self.contexts = {}  # type: dict[int, Context]
-        self.reaper = self.template = self._code = self._later = None  # type: Any
+        self.reaper = self.template = self._code = self._later = None
         self.lock = process.allocate_lock()
         self.template_lock = process.allocate_lock()
         self.preload = ()  # type: tuple[str, ...]

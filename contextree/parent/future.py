@@ -11,6 +11,8 @@ try:
     from concurrent import futures
 except ImportError:  # Debian's python3-minimal has none: such a context can grow children and call them all the same
     futures = None  # type: ignore[assignment]
+# pyright: reportOptionalMemberAccess=false
+# (a CallFuture is made only where there are futures: see __init__)
 
 from contextree.core import process
 from contextree.core.wire.errors import CallTimeout, UnsupportedPlatform, WouldBlockLoop
@@ -52,8 +54,14 @@ class CallFuture(Future[T]):
     or has callbacks; so they are made when somebody first needs them. ``making`` guards that, and the end of those
     without."""
 
+    if TYPE_CHECKING:
+        channel: Any
+        _raw: Any
+        _made: Any
+        _timer: Any
+        _own: Any
     _state = futures and futures._base.PENDING  # type: Any
-    _result = _exception = channel = _raw = _made = _timer = _own = None  # type: Any
+    _result = _exception = channel = _raw = _made = _timer = _own = None
 
     def __init__(self, engine: "Engine") -> None:
         if futures is None:
