@@ -18,13 +18,22 @@ from contextree.core.wire.errors import (
     WrongThread,
 )
 from contextree.core.wire.values import register as register_type
+from contextree.master.executor import Executor
 from contextree.master.router import Router
+from contextree.master.worker import WorkerDied
 from contextree.parent.calls import Stream, register_exception
 from contextree.parent.channel import Channel, select
+from contextree.parent.command import OutputTooLarge
 from contextree.parent.context import Context
 from contextree.parent.current import RunningCall, current_call
 from contextree.parent.future import CallFuture
+from contextree.parent.join import Client, join
+from contextree.parent.listen import Invitation, Listener
 from contextree.parent.router import current_router
+from contextree.parent.spread import put_all
+from contextree.parent.transfer import Transferred, TransferError
+from contextree.parent.service import Service, current_caller, expose
+from contextree.parent.running import Process
 
 __version__ = "0.1.0"
 
@@ -34,6 +43,7 @@ __all__ = [  # one a line: branches add to it
     "CallFuture",
     "CallTimeout",
     "Channel",
+    "Client",
     "Closed",
     "ConnectError",
     "ConnectTimeout",
@@ -41,14 +51,19 @@ __all__ = [  # one a line: branches add to it
     "ContextDied",
     "ContextreeError",
     "DecodeError",
+    "Executor",
     "ForkedError",
     "HostKeyError",
     "InternalError",
+    "Invitation",
+    "Listener",
     "NotOurChild",
     "NotSendable",
+    "OutputTooLarge",
     "Overflow",
     "PeerError",
     "Plan",
+    "Process",
     "ProcessExited",
     "ProtocolError",
     "Refused",
@@ -56,17 +71,34 @@ __all__ = [  # one a line: branches add to it
     "Router",
     "RunningCall",
     "Secret",
+    "Service",
     "Stream",
+    "TransferError",
+    "Transferred",
     "UncleanExit",
     "UnsupportedPlatform",
     "UsageError",
     "VersionError",
+    "WorkerDied",
     "WorldError",
     "WouldBlockLoop",
     "WrongThread",
     "current_call",
+    "current_caller",
     "current_router",
+    "expose",
+    "join",
+    "put_all",
     "register_exception",
     "register_type",
     "select",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """The doors for event loops, imported when they are first named: most programs have no use for them."""
+    if name not in ("aio", "trio", "gevent", "cothread"):
+        raise AttributeError(f"module 'contextree' has no attribute {name!r}")
+    from importlib import import_module
+
+    return import_module(f"contextree.{name}")

@@ -20,6 +20,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST_FILE = 420
 LARGEST_BUNDLE = 20_000
+# Who may sleep with the whole thread, and not as ``process.waiter`` says, which cooperates with greenlets: all of core
+# but the mailbox, and what waits a moment for the loop thread or for modules (see contextree/parent/waits.py).
+PLAIN_WAITERS = ("contextree/core/", "contextree/parent/cancelling.py", "contextree/parent/coroutines.py",
+                 "contextree/parent/importer.py", "contextree/parent/loop.py", "contextree/parent/reports.py",
+                 "contextree/loops/", "contextree/testing/")
 THREADING_WAITS = ("Barrier", "BoundedSemaphore", "Condition", "Event", "Semaphore", "Timer")
 QUEUES = ("LifoQueue", "PriorityQueue", "Queue", "SimpleQueue")
 
@@ -109,6 +114,13 @@ def blocks_in_few_places(source):
         if kind and kind not in allowed:
             advice = "wait through core.process.Waiter, or add the file to WAITS"
             yield node.lineno, "%s blocks (%s): %s" % (name, kind, advice)
+
+
+def waits_cooperatively(source):
+    """The synchronous API lets other greenlets run, and refuses to freeze a running event loop."""
+    for node, name in source.calls():
+        if name == "contextree.core.process.Waiter" and not source.path.startswith(PLAIN_WAITERS):
+            yield node.lineno, "process.Waiter() stops every greenlet: use waits.waiter(engine), or process.waiter()"
 
 
 def _kind_of_wait(node, name):
@@ -226,6 +238,7 @@ LOW_FLOORS = ("contextree/core/", "contextree/connect/", "contextree/parent/")
 RULES = [  # (rule, the files that it reads, the files among them that it does not)
     (waits_for_one_child, (*PRODUCT, "tests/"), ("tests/parent/reaper_suite.py",)),  # asks whether any is left
     (blocks_in_few_places, ("contextree/",), ()),
+    (waits_cooperatively, ("contextree/",), ()),
     (tests_do_not_sleep, ("tests/",), ("tests/lab/poll.py",)),
     (long_files_say_why, (*PRODUCT, "tests/"), ()),
     (public_things_have_docstrings, PRODUCT, ()),

@@ -35,6 +35,8 @@ VIOLATIONS = [  # (rule, path, text)
     ("blocks_in_few_places", CORE, "from time import sleep\nsleep(1)"),
     ("blocks_in_few_places", "contextree/master/x.py", "import time\ntime.sleep(1)"),
     ("blocks_in_few_places", "contextree/master/x.py", "import threading\nthreading.Event().wait()"),
+    ("waits_cooperatively", "contextree/parent/x.py", "from contextree.core import process\nprocess.Waiter().wait()"),
+    ("waits_cooperatively", "contextree/master/x.py", "from contextree.core.process import Waiter as W\nW()"),
     ("blocks_in_few_places", "contextree/cli/x.py", "from queue import Queue\nQueue()"),
     ("tests_do_not_sleep", TEST, "import time\ntime.sleep(0.1)"),
     ("tests_do_not_sleep", TEST, "async def test_x():\n    await asyncio.sleep(0.1)"),

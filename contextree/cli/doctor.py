@@ -52,7 +52,7 @@ def doctor(hosts: list[str] | None, reach: Reach) -> int:
     return 1 if any(fact.ok is False for fact in found) else 0
 
 
-def about(context: Context) -> str:
+def about(_target: str, context: Context) -> str:
     """A host in one line."""
     facts = context.facts
     user = facts["uid"]

@@ -4,7 +4,9 @@ import importlib
 import json
 import os
 import shlex
+import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -12,9 +14,8 @@ from typing import Any
 import click
 
 from contextree.cli.targets import Hosts, Outcome, Reach, each, label, reach_options, sentence, show_output
-from contextree.core.wire.errors import CallTimeout, RemoteError
+from contextree.core.wire.errors import RemoteError
 from contextree.master.router import Router
-from contextree.parent import program
 from contextree.parent.context import Context
 
 UNREACHED, NOT_FOUND, NOT_RUN, TIMED_OUT = 255, 127, 126, 124  # as ssh, the shell and timeout(1) have it
@@ -42,7 +43,7 @@ def ping(hosts: list[str], count: int, parallel: int, reach: Reach) -> int:
     HOST is what ssh takes, a pattern such as web[1-20], or "local:" for a new interpreter on this machine.
     """
 
-    def times(context: Context) -> tuple[float, list[float], tuple[int, ...]]:
+    def times(_target: str, context: Context) -> tuple[float, list[float], tuple[int, ...]]:
         return context.facts["started"], [context.ping(10) for _ in range(count)], context.facts["version"]
 
     failed = 0
@@ -125,7 +126,7 @@ def call(hosts: list[str], function: Callable[..., Any], arguments: tuple[str, .
     results: dict[str, Any] = {}
     failed = 0
 
-    def action(context: Context) -> Any:
+    def action(_target: str, context: Context) -> Any:
         return context.with_options(timeout=timeout).call(function, *values)
 
     show_output()
@@ -159,29 +160,42 @@ def show_traceback(error: BaseException) -> None:
 @click.argument("hosts", type=Hosts(), metavar="HOST[,HOST]")
 @click.argument("words", nargs=-1, required=True, metavar="-- COMMAND [ARGUMENT]...")
 @click.option("-s", "--shell", is_flag=True, help="Give the words to the shell there, as one line.")
+@click.option("--stdin", "with_stdin", is_flag=True, help="Let the command read our standard input; for one host.")
 @timeout_option
 @parallel_option
 @reach_options
-def run(hosts: list[str], words: tuple[str, ...], shell: bool, timeout: float | None, parallel: int,
+def run(hosts: list[str], words: tuple[str, ...], shell: bool, with_stdin: bool, timeout: float | None, parallel: int,
         reach: Reach) -> int:
-    """Run a command on each HOST.
+    """Run a command on each HOST, and show what it says as it says it.
 
     With one host its output and its exit status are passed on (255: not reached); with several every line has the host
-    before it, and the status is 0 if it was 0 everywhere, else 1.
+    before it, and the status is 0 if it was 0 everywhere, else 1. After --timeout, and after Ctrl-C, the command is
+    ended there, with all that it started.
     """
+    if with_stdin and len(hosts) > 1:
+        raise click.UsageError("--stdin is for one host: there is one standard input")
     argv = ["/bin/sh", "-c", " ".join(words)] if shell else list(words)
     statuses = {}
+    lock = threading.Lock()
+
+    def one(target: str, context: Context) -> int:
+        name = label(target) if len(hosts) > 1 else ""
+        outputs = [Passed(stream, name, lock) for stream in (sys.stdout.buffer, sys.stderr.buffer)]
+        try:
+            return context.run(argv, stdin=0 if with_stdin else None, stdout=outputs[0], stderr=outputs[1],
+                               timeout=timeout).returncode
+        finally:
+            for output in outputs:
+                output.end()
+
     with Router() as router:
-        for outcome in each(router, hosts, reach, lambda context: context.call(program.run, argv, timeout), parallel):
+        for outcome in each(router, hosts, reach, one, parallel):
             statuses[outcome.target] = status_of(outcome)
-            if outcome.error is None:
-                _, out, errors = outcome.value
-                name = label(outcome.target) if len(hosts) > 1 else ""
-                write(sys.stdout.buffer, out, name)
-                write(sys.stderr.buffer, errors, name)
-            elif isinstance(outcome.error, (FileNotFoundError, PermissionError)):
+            if isinstance(outcome.error, (FileNotFoundError, PermissionError)):
                 why = f"cannot run {shlex.join(argv[:1])}: {outcome.error.strerror}"
                 click.echo(f"{label(outcome.target)}: {why}", err=True)
+            elif isinstance(outcome.error, subprocess.TimeoutExpired):
+                click.echo(f"{label(outcome.target)}: it had not ended after {timeout:g} s, and was killed", err=True)
             else:
                 complain(outcome)
     if len(hosts) == 1:
@@ -195,19 +209,37 @@ def run(hosts: list[str], words: tuple[str, ...], shell: bool, timeout: float | 
 def status_of(outcome: Outcome) -> int:
     """The exit status that stands for an outcome of ``run``; a signal is 128 and its number, as in a shell."""
     if outcome.error is None:
-        status: int = outcome.value[0]
+        status = int(outcome.value)
         return 128 - status if status < 0 else status
     if not outcome.reached:
         return UNREACHED
-    for kind, status in ((FileNotFoundError, NOT_FOUND), (PermissionError, NOT_RUN), (CallTimeout, TIMED_OUT)):
+    for kind, status in ((FileNotFoundError, NOT_FOUND), (PermissionError, NOT_RUN),
+                         (subprocess.TimeoutExpired, TIMED_OUT)):
         if isinstance(outcome.error, kind):
             return status
     return UNREACHED
 
 
-def write(file: Any, data: bytes, host: str) -> None:
-    """Pass output on; with a host's name, before each line."""
-    if host:
-        data = b"".join(host.encode() + b": " + line + b"\n" for line in data.splitlines())
-    file.write(data)
-    file.flush()
+class Passed:
+    """Passes output on as it comes; under a host's name, line by line, so that lines of several hosts do not mix."""
+
+    def __init__(self, file: Any, host: str, lock: threading.Lock) -> None:
+        self.file = file
+        self.prefix = host.encode() + b": " if host else b""
+        self.lock = lock
+        self.rest = b""
+
+    def __call__(self, data: bytes) -> None:
+        """Pass ``data`` on."""
+        if self.prefix:
+            *lines, self.rest = (self.rest + data).split(b"\n")
+            data = b"".join(self.prefix + line + b"\n" for line in lines)
+        if data:
+            with self.lock:
+                self.file.write(data)
+                self.file.flush()
+
+    def end(self) -> None:
+        """Nothing more comes: the last line may have had no end."""
+        if self.rest:
+            self(b"\n")

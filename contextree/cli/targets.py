@@ -137,9 +137,9 @@ class Outcome(NamedTuple):
     reached: bool = True
 
 
-def each(router: Router, targets: list[str], reach: Reach, action: Callable[[Context], Any],
+def each(router: Router, targets: list[str], reach: Reach, action: Callable[[str, Context], Any],
          parallel: int) -> Iterator[Outcome]:
-    """Open every target and do ``action(context)``, ``parallel`` at a time: outcomes in order of arrival."""
+    """Open every target and do ``action(target, context)``, ``parallel`` at a time: outcomes in order of arrival."""
 
     def one(target: str) -> Outcome:
         try:
@@ -147,7 +147,7 @@ def each(router: Router, targets: list[str], reach: Reach, action: Callable[[Con
         except (ContextreeError, OSError) as error:
             return Outcome(target, error=error, reached=False)
         try:
-            return Outcome(target, action(context))
+            return Outcome(target, action(target, context))
         except Exception as error:  # noqa: BLE001  # whatever the function there raised
             return Outcome(target, error=error)
 

@@ -76,7 +76,7 @@ class Mailbox:
                     error = self.closed
                     left = None if end is None else end - monotonic()
                     if error is None and (left is None or left > 0):
-                        waiter = waiter or process.Waiter()
+                        waiter = waiter or process.waiter()
                         self.waiters.append(waiter)
                         if items or self.closed is not None:
                             continue  # a signal handler was here before the waiter was in the row

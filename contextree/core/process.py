@@ -81,6 +81,9 @@ class Waiter:
         return True
 
 
+waiter = Waiter  # makes what the synchronous API waits with; for greenlets contextree.loops puts another in its place
+
+
 def high(fd: int) -> int:
     """``fd`` moved to 3 or above (0 to 2 belong to stdio) and close-on-exec; the old number is closed."""
     if fd < 3:

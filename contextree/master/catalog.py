@@ -10,10 +10,10 @@ may do the same work, and the last one wins.
 import logging
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from contextree.core import process
 from contextree.core.wire.errors import UsageError
 from contextree.master.locate import NO_FILE, Location, decode, encode, locate, main_location, read_source, stamp
 from contextree.master.record import display_path
@@ -37,7 +37,7 @@ class Catalog:
     def __init__(self, shared: Shared, path_hook: Callable[[], Sequence[str]] | None = None) -> None:
         self._shared = shared
         self._path_hook = path_hook
-        self._lock = threading.Lock()
+        self._lock = process.allocate_lock()  # not gevent's: see Finder
         self._generation = 0  # of overrides and modifiers; part of every stamp
         self._overrides: dict[str, tuple[bytes, bool]] = {}
         self._modifiers: dict[str, Callable[[str], str]] = {}

@@ -88,29 +88,33 @@ class RootEngine(Engine):
         for name in modules:
             self.finder.allow(name)
 
-    def share(self, context: Context, modules: AbstractSet[str], needs_main: int) -> None:
-        """See that ``context`` may import what a call names, and send it ahead where that saves asking."""
+    def share(self, context: Context, modules: set[str], needs_main: int) -> None:
+        """See that ``context`` may import what a call names, and send it ahead where that saves asking.
+
+        ``context.shared`` says so when it is done, not before: another thread's call may go at once then."""
         with self._sharing:
-            new = set(modules) - context.shared - self._plain
-            for name in list(new):
-                if name.partition(".")[0] in sys.stdlib_module_names:
-                    self._plain.add(name)
-                    new.discard(name)
+            self._share(context, set(modules) - context.shared - self._plain)
             context.shared |= modules
-            info = self.infos.get(context.id)
-            own = {name for name in new if name.partition(".")[0] == "contextree"}
-            new -= own
-            if not new:
-                return
-            self.allow(new)
-            found = {each for name in new for each in self.finder.closure(name)}
-            if not self._main:
-                found.discard("__main__")  # dill imports it, and a direct fork has it in memory
-            names = sorted(found)
-            if info is not None and self.same_disk(info):
-                names = [name for name in names if self.finder.is_changed(name)]
-            if info is not None and names:
-                self.push(context, names)
+
+    def _share(self, context: Context, new: set[str]) -> None:
+        for name in list(new):
+            if name.partition(".")[0] in sys.stdlib_module_names:
+                self._plain.add(name)
+                new.discard(name)
+        info = self.infos.get(context.id)
+        own = {name for name in new if name.partition(".")[0] == "contextree"}
+        new -= own
+        if not new:
+            return
+        self.allow(new)
+        found = {each for name in new for each in self.finder.closure(name)}
+        if not self._main:
+            found.discard("__main__")  # dill imports it, and a direct fork has it in memory
+        names = sorted(found)
+        if info is not None and self.same_disk(info):
+            names = [name for name in names if self.finder.is_changed(name)]
+        if info is not None and names:
+            self.push(context, names)
 
     def same_disk(self, info: Any) -> bool:
         """Whether a context finds what we have on its own ``sys.path``."""
@@ -165,6 +169,12 @@ class RootEngine(Engine):
         """End all children: they have ``grace`` seconds, and are killed two seconds later; then call ``then``. Loop
         thread."""
         ends.end_all(self, grace, then)
+
+    def progress(self, title: str) -> Any:
+        """A bar for a transfer, or None where stderr is no terminal."""
+        from contextree.master.progress import bar
+
+        return bar(title)
 
     # -- what children say
 

@@ -13,11 +13,11 @@ What may be had is decided here, what there is by ``catalog.Catalog``; see there
 
 import logging
 import sys
-import threading
 from collections import ChainMap, Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from contextree.core import process
 from contextree.master import resources
 from contextree.master.catalog import CACHE_NAMES, MAIN, Catalog, Stamp, native_reason, put, read_at
 from contextree.master.locate import Location
@@ -55,7 +55,7 @@ class Finder:
         self._shared = Shared(share, block)
         self._catalog = Catalog(self._shared, sys_path_hook)
         self._resource_limit = resource_limit
-        self._lock = threading.Lock()
+        self._lock = process.allocate_lock()  # not gevent's: real threads come too, and it is held for a moment
         self._allowed: dict[str, Stamp] = {}
         self._spread: dict[str, Stamp] = {}
         self._records: dict[str, tuple[Stamp, Record]] = {}

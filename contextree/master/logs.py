@@ -46,7 +46,7 @@ class Logs:
         self.buckets: dict[int, Bucket] = {}
         self.dropped = 0
         self.started = False
-        self.done = process.Waiter()
+        self.done: Any = None  # a waiter, once somebody waits for the end
 
     # -- the loop thread
 
@@ -126,7 +126,7 @@ class Logs:
                     logger.handle(self.make(record))
             except Exception:
                 self.engine.broker.on_error(self.run)
-        self.done.wake()
+        self.done.wake()  # ``end`` made it before it put the None
 
     def make(self, fields: dict[str, Any]) -> logging.LogRecord:
         """A LogRecord by the program's own factory, so that a custom one works for forwarded records too."""
@@ -143,6 +143,7 @@ class Logs:
     def end(self) -> None:
         """Log what is there, then stop. Not on the loop thread."""
         if self.started:
+            self.done = process.waiter()
             self.waiting.put(None)
             self.done.wait(5)
             self.started = False

@@ -1,5 +1,6 @@
 """The root of a tree: ``contextree.Router``."""
 
+import contextlib
 import logging
 import threading
 import weakref
@@ -7,11 +8,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from contextree.core import process
+from contextree.core.mailbox import Mailbox
 from contextree.core.router import MAX_MESSAGE
 from contextree.core.router import Router as Core
-from contextree.core.wire.errors import Closed, ForkedError
+from contextree.core.wire.errors import Closed, ForkedError, WouldBlockLoop
 from contextree.master.engine import RootEngine
 from contextree.master.finder import Finder
+from contextree.parent import waits
 from contextree.parent.loop import Loop
 from contextree.parent.reaper import Reaper
 from contextree.parent.router import Router as ParentRouter
@@ -33,6 +36,8 @@ class Router(ParentRouter):
     log_level    records below this level are not sent by children; default: the root logger's level now.
     max_message  bytes; the largest message, here and in all children.
     grace        seconds that children have at the end, before they are terminated.
+    allow_blocking  may its methods wait on a thread where an asyncio loop or a trio run is in progress? They freeze it.
+                 Without it they raise WouldBlockLoop there, but for IPython and notebooks.
 
     Any thread may use it. In a process forked from this one it raises ForkedError."""
 
@@ -40,7 +45,8 @@ class Router(ParentRouter):
 
     def __init__(self, name: str = "master", *, share: Iterable[str] = (), block: Iterable[str] = (),
                  preload: Iterable[str] = (),
-                 log_level: int | None = None, max_message: int = MAX_MESSAGE, grace: float = 3.0) -> None:
+                 log_level: int | None = None, max_message: int = MAX_MESSAGE, grace: float = 3.0,
+                 allow_blocking: bool = False) -> None:
         self.broker = Loop(name=name)
         core = Core(self.broker, 0, name)
         core.max_message = max_message
@@ -48,9 +54,13 @@ class Router(ParentRouter):
         engine = RootEngine(core, self.finder, log_level)
         core.engine = engine
         engine.preload = tuple(preload)
+        engine.allow_blocking = allow_blocking
         super().__init__(engine)
         self.grace = grace
-        self._closing = threading.Lock()
+        self._closing = process.allocate_lock()
+        self._over = Mailbox()  # closed when the children are gone
+        self._gone = Mailbox()  # closed when everything is
+        self._finishing = False
         self._left: list[tuple[int, str]] = []
         self.closed = False
         self.broker.on_error = self._log_error
@@ -59,6 +69,11 @@ class Router(ParentRouter):
         _open.add(self)
 
     def __enter__(self) -> "Router":
+        try:
+            waits.check(self.engine)  # now, rather than at the end of the block
+        except WouldBlockLoop:
+            self._finish()
+            raise
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -68,25 +83,42 @@ class Router(ParentRouter):
     def close(self, grace: float | None = None) -> None:
         """End all contexts and the loop; returns when processes are reaped and descriptors closed. Idempotent.
 
-        Running calls get ``grace`` seconds; then their contexts are terminated, and killed two seconds later."""
+        Running calls get ``grace`` seconds; then their contexts are terminated, and killed two seconds later. Where it
+        is interrupted (Ctrl-C, a greenlet's timeout) the end goes on, and the next ``close`` waits for its rest."""
         if self.engine.core.generation != process.generation:
             raise ForkedError("this router belongs to the process that this one was forked from")
-        with self._closing:
-            if self.closed:
-                return
-            self.closed = True
-            _open.discard(self)
-            if not self.broker.closed:
-                waiter = process.Waiter()
+        if self._finishing and self._gone.closed:
+            return
+        waits.check(self.engine)
+        with self._closing:  # for a moment: other greenlets of this thread may come meanwhile
+            first, self.closed = not self.closed, True
+        if first:
+            try:
                 self.engine.core.closed = Closed(f"the router {self.name} was closed")
-                self.broker.defer(self.engine.end, self.grace if grace is None else grace, waiter.wake)
-                self.broker.on_end(waiter.wake)
-                waiter.wait()
-                self.broker.stop()
-            self._reap()
-            self.engine.logs.end()
+                self.broker.on_end(self._over.close)
+                self.broker.defer_nowait(self.engine.end, self.grace if grace is None else grace, self._over.close)
+            except Closed:
+                self._over.close()  # the loop has ended
+        _wait_closed(self._over)
+        self._finish()
 
     shutdown = close
+
+    def _finish(self) -> None:
+        """What is left to do once the children are gone: the loop, stray processes, the log. One thread does it, the
+        others wait for it."""
+        with self._closing:
+            mine, self._finishing = not self._finishing, True
+        if not mine:
+            return _wait_closed(self._gone)
+        try:
+            self.broker.stop()
+            self._reap()
+            self.engine.logs.end()
+        finally:
+            self.closed = True
+            _open.discard(self)
+            self._gone.close()
 
     def _ended(self) -> None:
         self.engine.core.close(Closed(f"the router {self.name} was closed: {self.broker.closed}"))
@@ -105,6 +137,7 @@ class Router(ParentRouter):
             broker = Loop(name=self.name)
             broker.start()
             reaper = Reaper(broker)
+            reaper.allow_blocking = True  # ``close`` was allowed to
             children = [reaper.monitor(pid, command, spawned=True) for pid, command in left]
             for child in children:
                 child.end(grace=self.grace)
@@ -115,6 +148,11 @@ class Router(ParentRouter):
     def _log_error(self, function: Any) -> None:
         logging.getLogger("contextree").error("error in %s", getattr(function, "__qualname__", function),
                                                 exc_info=True)  # noqa: LOG014  the loop calls this in its handler
+
+
+def _wait_closed(mailbox: Mailbox) -> None:
+    with contextlib.suppress(Closed):
+        mailbox.get()
 
 
 def _close_all() -> None:

@@ -59,6 +59,7 @@ class ChildLink(Link):
     def __init__(self, *args: "Any") -> None:
         Link.__init__(self, *args)
         self.blocks = Blocks()
+        self.rights = self.partners = None  # type: Any  # of a client: what it may call, whom it has; see ``listen``
         self.strikes = self.noise = self.relayed = self.requests = 0
         self.opens = Bucket(2000, 10000)
         self.logs = Bucket(5000, 50000)
@@ -411,10 +412,9 @@ def window(plan: "Plan") -> int:
 def configuration(branch: "Branch", options: "dict[str, Any]") -> "dict[str, Any]":
     """What a child is told."""
     core = branch.engine.core
-    config = {"id": branch.id, "name": branch.name, "parent": core.id, "nonce": branch.nonce, "trusted": branch.trusted,
-              "max_message": core.max_message, "window": window(branch.plan), "level": 0, "ids": []}
-    config.update(options)
-    return config
+    return dict({"id": branch.id, "name": branch.name, "parent": core.id, "nonce": branch.nonce,
+                 "trusted": branch.trusted and branch.engine.trusted, "max_message": core.max_message,
+                 "window": window(branch.plan), "level": 0, "ids": []}, **options)
 
 
 def opening(bundle: bytes, config: "dict[str, Any]") -> bytes:
@@ -438,4 +438,5 @@ def reaper(engine: "Engine") -> Reaper:
     """The reaper of ``engine``, made when the first child is."""
     if engine.reaper is None:
         engine.reaper = Reaper(engine.broker)
-    return engine.reaper  # type: ignore[no-any-return]
+        engine.reaper.allow_blocking = engine.allow_blocking
+    return engine.reaper

@@ -15,12 +15,14 @@ from contextree.core.wire.frames import BROKEN, CALL, STREAM, TIMEOUT
 from contextree.core.wire.errors import (
     CallCancelled, CallTimeout, Closed, ContextreeError, ProtocolError, RemoteError, UsageError, WouldBlockLoop,
 )
+from contextree.parent import waits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Iterator, TypeVar
 
     from contextree.core.router import Channel
+    from contextree.core.streams import Link
     from contextree.parent.context import Context
     from contextree.parent.engine import Engine
     from contextree.parent.future import CallFuture
@@ -34,9 +36,9 @@ else:
 
 OWN = errors.__name__
 BACKLOG = 1 << 24  # bytes that may wait for one context before who calls it has to wait too
+tasks = None  # type: Callable[[], Any] | None  # contextree.parent.coroutines' answer to ``running``, once it is there
 #: (module, qualname) -> class: what may be re-raised as itself, besides builtins and our own
 exception_types = {}  # type: dict[tuple[str, str], type[Exception]]
-tasks = None  # type: Callable[[], Any] | None  # contextree.parent.coroutines' answer to ``running``, once it is there
 
 
 def register_exception(kind: "ExceptionClass") -> "ExceptionClass":
@@ -128,8 +130,8 @@ class Reply:
         data: Any
         error: Any
 
-    def __init__(self) -> None:
-        self.waiter = process.Waiter()
+    def __init__(self, engine: "Engine") -> None:
+        self.waiter = waits.waiter(engine)
         self.data = self.error = None
 
     def message(self, channel: "Channel", data: "Any", fin: bool, cost: int) -> None:
@@ -156,10 +158,15 @@ def running() -> "Any":
 def time_limit(options: "dict[str, Any]") -> "float | None":
     """Seconds for a call that is made here and now: its own timeout, or what is left of the call that makes it.
 
-    Raises CallTimeout when nothing is left of that."""
+    Raises CallTimeout when nothing is left of that; what is to be raised in its function, with ``cancel="raise"``."""
     timeout = options.get("timeout")
     call = running()
-    if call is None or not call.deadline:
+    if call is None:
+        return timeout
+    region = getattr(call, "region", None)
+    if region is not None:
+        region.check()
+    if not call.deadline:
         return timeout
     left = call.deadline - call.service.router.broker.clock()
     if left <= 0:
@@ -167,11 +174,30 @@ def time_limit(options: "dict[str, Any]") -> "float | None":
     return left if timeout is None or left < timeout else timeout  # type: ignore[no-any-return]
 
 
-def opened(call: "Any", channel: "Channel") -> None:
-    """``call`` may wait for what it has opened ``channel`` for."""
-    region = getattr(call, "region", None)
+def milliseconds(timeout: "float | None") -> int:
+    """A time limit as OPEN has it: at least one, at most a month and a half; 0: none."""
+    return max(1, int(min(timeout, 4e6) * 1000)) if timeout else 0
+
+
+def check_cancel(how: object) -> None:
+    """Raise UsageError for an unknown value of the option ``cancel``."""
+    if how not in ("tell", "raise", "kill"):
+        raise UsageError("cancel= wants 'tell', 'raise' or 'kill', not %r" % (how,))
+
+
+def wrapped(how: str, kind: int, function: "Callable[..., Any]", args: "tuple[Any, ...]") -> "tuple[Any, Any]":
+    """The function and the arguments that are sent for ``cancel=how``."""
+    from contextree.parent import cancelling
+
+    return cancelling.wrapped(how, kind, function, args)
+
+
+def opened(channel: "Channel") -> "Channel":
+    """``channel``, opened for something that the function which runs here may wait for."""
+    region = getattr(running(), "region", None)
     if region is not None:
         region.opened(channel)
+    return channel
 
 
 def told(error: "X") -> "X":
@@ -192,17 +218,21 @@ def wait_for_room(context: "Context", timeout: "float | None" = None) -> None:
     link = context.engine.core.link_to(context.id)
     if link is None or process.get_ident() == context.engine.broker.thread:
         return
-    unsent = link.unsent
     waiter = end = None
-    while link.out.queued + unsent.get(context.id, 0) >= BACKLOG and not link.closed:
+    while overfull(link, context.id):
         if waiter is None:
-            waiter, end = process.Waiter(), timeout is not None and monotonic() + timeout
+            waiter, end = waits.waiter(context.engine), timeout is not None and monotonic() + timeout
         elif end and monotonic() >= end:
             raise CallTimeout("%s took nothing of what is on its way to it within %s s" % (context.name, timeout))
         waiter.wait(0.005)
 
 
-def waiting(engine: "Engine", wait: "Callable[..., T]", *args: object) -> "T":
+def overfull(link: "Link", number: int) -> bool:
+    """Whether who calls context ``number`` by ``link`` should wait a little. Any thread."""
+    return link.out.queued + link.unsent.get(number, 0) >= BACKLOG and not link.closed
+
+
+def waiting(engine: "Engine", wait: "Callable[..., T]", *args: "Any") -> "T":
     """``wait(*args)``, for an answer of another context.
 
     While the function that occupies the main thread of a context waits so, calls from contexts beside it run on the
@@ -232,16 +262,18 @@ def ask(context: "Context", function: "Callable[..., Any]", args: "tuple[Any, ..
     engine = context.engine
     if process.get_ident() == engine.broker.thread:
         raise WouldBlockLoop("call() on the loop thread would wait for itself; use submit()")
+    reply = Reply(engine)
     timeout = time_limit(options)
     wait_for_room(context, timeout)
-    reply = Reply()
-    channel = context.open_call(CALL, function, args, kwargs, options, reply.message, reply.end)
+    channel = context.open_call(calls.CALL, function, args, kwargs, options, reply.message, reply.end)
     try:
         if not reply.waiter.wait(timeout):
             text = no_answer(context, function, timeout)
             channel.cancel(TIMEOUT, text)
             raise told(CallTimeout(text))
-    except KeyboardInterrupt:
+    except CallTimeout:
+        raise
+    except BaseException:  # Ctrl-C, or the greenlet was killed or timed out
         channel.cancel()
         raise
     if reply.data is None:
@@ -254,7 +286,7 @@ def no_answer(context: "Context", function: "Callable[..., Any]", timeout: "floa
     return "%s did not answer %s within %s s" % (context.name, describe(function), round(timeout or 0, 3))
 
 
-def cancelled_by(error: BaseException) -> CallCancelled:
+def cancelled_by(error: "BaseException | None") -> CallCancelled:
     """What the function of a call is told that ended by ``error``."""
     return CallCancelled("this call was cancelled, its caller waits no longer%s"
                          % ("" if isinstance(error, CallCancelled) else ": %s" % error))
@@ -283,8 +315,8 @@ def submit(context: "Context", function: "Callable[..., Any]", args: "tuple[Any,
     engine = context.engine
     timeout = time_limit(options)
     wait_for_room(context, timeout)
-    future = CallFuture(engine)  # type: CallFuture[Any]
-    future.channel = context.open_call(CALL, function, args, kwargs, options, future.message, future.end,
+    future = (engine.future_class or CallFuture)(engine)
+    future.channel = context.open_call(calls.CALL, function, args, kwargs, options, future.message, future.end,
                                        flush=False)
     if timeout is not None:
         engine.broker.defer(future.limit, timeout, no_answer(context, function, timeout))
@@ -307,10 +339,11 @@ class Stream(Iterator[T]):
             return cls
 
     def __init__(self, context: "Context", function: "Callable[..., Any]", args: "tuple[Any, ...]",
-                 kwargs: "dict[str, Any]", options: "dict[str, Any]") -> None:
+                 kwargs: "dict[str, Any]", options: "dict[str, Any]", packed: "Any" = None) -> None:
         self.engine = context.engine
         left = time_limit({})
-        wait_for_room(context, left)
+        if packed is None:  # else an event loop has seen to that
+            wait_for_room(context, left)
         self.timeout = options.get("timeout")
         self.end = None if left is None else monotonic() + left  # of the call that reads it here
         self.mailbox = mailbox = Mailbox()
@@ -324,7 +357,7 @@ class Stream(Iterator[T]):
         def end(channel: "Channel", error: "BaseException") -> None:
             mailbox.close(error)
 
-        self.channel = context.open_call(STREAM, function, args, kwargs, options, message, end)
+        self.channel = context.open_call(calls.STREAM, function, args, kwargs, options, message, end, packed=packed)
         self.done = False
 
     def __iter__(self) -> "Stream[T]":
@@ -334,12 +367,13 @@ class Stream(Iterator[T]):
         if self.done:
             raise StopIteration
         self.engine.check_fork()
+        waits.check(self.engine)
         timeout = self.timeout
         if self.end is not None:
             left = max(self.end - monotonic(), 0)
             timeout = left if timeout is None else min(timeout, left)
         try:
-            data, fin, cost = waiting(self.engine, self.mailbox.get, timeout)
+            item = waiting(self.engine, self.mailbox.get, timeout)
         except CallTimeout as error:
             if self.end is not None and monotonic() >= self.end:
                 self.done = True
@@ -351,12 +385,16 @@ class Stream(Iterator[T]):
                 raise StopIteration from None
             self.done = True
             raise told(copied(error)) from None
+        return self.take(item)
+
+    def take(self, item: "tuple[Any, bool, int]") -> "T":
+        """The value of an item of ``mailbox``, or its exception raised; StopIteration at the end of the stream."""
+        data, fin, cost = item
         self.done = fin
         if fin and not data:
             raise StopIteration
         try:
-            return unpack(  # type: ignore[no-any-return]  # a T
-                self.engine, self.channel.pickles, data, self.channel.peer)
+            return unpack(self.engine, self.channel.pickles, data, self.channel.peer)  # type: ignore[no-any-return]
         finally:
             if not fin:
                 self.channel.taken(cost)

@@ -32,7 +32,7 @@ from operator import is_, itemgetter
 from contextree.core import calls as core_calls
 from contextree.core import process
 from contextree.core.wire.errors import CallCancelled, CallTimeout, UnsupportedPlatform
-from contextree.core.wire.frames import STREAM
+from contextree.core.wire.frames import CANCEL, STREAM, TIMEOUT
 from contextree.parent import current
 from contextree.parent.router import current_router
 
@@ -113,7 +113,8 @@ class Region:
         self.thread = process.get_ident()
         self.raise_in, self.take_back = _senders()
         self.owner = {}  # type: dict[None, str]  # of its end; ``setdefault`` decides once, whoever is interrupted
-        self.sent = self.told = False
+        self.sent = False
+        self.due = None  # type: Any  # the class of what is to be raised, once it is
         self.nested = []  # type: list[Any]  # channels that the function has opened
         self.base = None  # type: Any
         self.before = None  # type: Any
@@ -154,6 +155,12 @@ class Region:
             self.nested[:] = [each for each in self.nested if not (each.ended or each.over)]
         self.nested.append(channel)
 
+    def check(self) -> None:
+        """The function is about to make a call: raise what is due, if it was not raised yet."""
+        if self.due is not None and not self.owner:
+            self.settle()
+            raise self.due()
+
     def heard(self) -> None:
         """The function is about to be told by an error that it gets anyway."""
         if current.of(self.call).cancelled:
@@ -168,23 +175,24 @@ class Region:
     def end_waits(self) -> None:
         """End what it waits for, then interrupt it. Loop thread."""
         late = isinstance(current.of(self.call)._reason(), CallTimeout)
+        self.due = TimedOut if late else Cancelled
         for channel in list(self.nested):
-            channel.cancel(text="the call that waits for it is over")
-        self.interrupt(TimedOut if late else Cancelled)
+            channel.cancel(TIMEOUT if late else CANCEL, "the call that waits for it is over")
+        self.interrupt()
 
-    def interrupt(self, kind: "type[BaseException]") -> None:
-        """Raise ``kind`` in the function now, or soon. Loop thread."""
+    def interrupt(self) -> None:
+        """Raise what is due in the function now, or soon. Loop thread."""
         if self.owner:
             return
         top = sys._current_frames().get(self.thread)
         if self.may(top) and self.owner.setdefault(None, LOOP) is LOOP:
-            if _raise_at(top, self.thread, self.raise_in, kind):
+            if _raise_at(top, self.thread, self.raise_in, self.due):
                 self.sent = True
                 if self.before is not None:
                     _signal.pthread_kill(self.thread, _signal.SIGURG)
                 return
             del self.owner[None]
-        self.broker.timer(AGAIN, self.interrupt, kind)
+        self.broker.timer(AGAIN, self.interrupt)
 
     def may(self, frame: "Any") -> bool:
         """Whether an exception in ``frame`` would hit the function alone."""

@@ -34,6 +34,7 @@ from contextree.core.wire.errors import (
     UsageError,
     WouldBlockLoop,
 )
+from contextree.parent import waits
 from contextree.parent.channel_end import End, life
 
 TYPE_CHECKING = False
@@ -103,6 +104,7 @@ class Channel:
         Closed after ``send_eof`` or when the other end was closed; ContextDied when its context has ended; NotSendable
         when it cannot be encoded."""
         end = self._ready()
+        waits.check(end.core.engine)
         if end.full():
             self._wait_for_room(timeout)
         end.send(self.encode(value))
@@ -161,7 +163,7 @@ class Channel:
             raise WouldBlockLoop("send() on the loop thread would wait for itself; use send_nowait()")
         if timeout is None:
             timeout = self.timeout
-        waiter = process.Waiter()
+        waiter = waits.waiter(end.core.engine)
         end.on_room(waiter.wake)
         if not waiter.wait(timeout):
             raise CallTimeout("the other end of the channel took nothing within %s s" % timeout)
@@ -180,6 +182,8 @@ class Channel:
         end = self._ready()
         if timeout is None:
             timeout = self.timeout
+        if timeout != 0:
+            waits.check(end.core.engine)
         if not end.mailbox.items and process.get_ident() == end.core.broker.thread:
             raise WouldBlockLoop("receive() on the loop thread would wait for itself")
         return self.take(end.mailbox.get(timeout))
@@ -325,7 +329,7 @@ def select(sources: "Iterable[Any]", timeout: "float | None" = None) -> "list[An
     boxes = [source.mailbox for source in sources]
     if not sources:
         return []
-    waiter = process.Waiter()
+    waiter = waits.waiter(getattr(sources[0], "engine", None) or sources[0].end.core.engine)
     for box in boxes:
         with box.lock:
             box.waiters.append(waiter)

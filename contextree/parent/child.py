@@ -7,7 +7,7 @@ from time import monotonic
 
 from contextree.core import process
 from contextree.core.wire.errors import CallTimeout, Closed, ForkedError, ProcessExited, UsageError, WouldBlockLoop
-from contextree.parent import pidfd
+from contextree.parent import pidfd, waits
 from contextree.parent.child_state import CONTINUED, DEATHS, EXITED, NAMES, STOPPED, TRAPPED, ChildState, describe
 from contextree.parent.watched import FINAL, Phase, Watched
 
@@ -60,9 +60,9 @@ class Child(Watched):
 
         Any number of threads may wait, each for its own; after the death every call returns the same object. Stops may
         coalesce in the kernel: their number means nothing. Raises ``CallTimeout``, ``Closed`` when the loop ended or
-        the handle was released, ``WouldBlockLoop`` on the loop thread. Where no thread runs the loop, this call
-        drives it."""
-        waiter = process.Waiter()
+        the handle was released, ``WouldBlockLoop`` on the loop thread and on that of an event loop. Where no thread
+        runs the loop, this call drives it."""
+        waiter = waits.waiter(self._reaper)
 
         def wake() -> None:
             waiter.wake()

@@ -1,4 +1,4 @@
-"""Context handles: calls into a context, facts about it, its end."""
+"""Context handles: calls into a context, facts about it, its end. Programs in it: runner."""
 
 from contextree.core import calls as core_calls
 from contextree.core import process
@@ -6,9 +6,11 @@ from contextree.core.wire import values
 from contextree.core.wire.errors import CallTimeout, Closed, ContextDied, UsageError
 from contextree.core.wire.frames import CALL, CONTROL, MAIN, PICKLE, PICKLE5, PING, SERVICE, STREAM, frame
 from contextree.core.wire.routes import FULL_NAME, valid_name
-from contextree.parent import calls
+from contextree.parent import calls, waits
 from contextree.parent.grower import Grower
+from contextree.parent.mover import Mover
 from contextree.parent.pickling import pack_call, pack_value
+from contextree.parent.runner import Runner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,11 +28,10 @@ if TYPE_CHECKING:
     P = ParamSpec("P")
     T = TypeVar("T")
 
-FOREVER = 4e6  # seconds: what OPEN has room for
 PICKLES = PICKLE | (PICKLE5 if core_calls.PROTOCOL == 5 else 0)  # what answers may be
 
 
-class Context(Grower):
+class Context(Grower, Runner, Mover):
     """One context of the tree, as seen from here. The same object for the same id, within one router.
 
     Handles may be passed to calls and come back as the same object.
@@ -134,41 +135,42 @@ class Context(Grower):
         for name in options:
             if name not in ("timeout", "threads", "cancel"):
                 raise TypeError("with_options() has no option %r; there are timeout, threads and cancel" % name)
-        if options.get("cancel", "tell") not in ("tell", "raise", "kill"):
-            raise UsageError("cancel= wants 'tell', 'raise' or 'kill', not %r" % (options.get("cancel"),))
+        calls.check_cancel(options.get("cancel", "tell"))
         twin = Context(self.engine, self.id, self.name)
         twin.shared = self.shared
         twin.options = dict(self.options, **options)
         return twin
 
+    def pack_call(self, kind: int, function: "Callable[..., Any]", args: "tuple[Any, ...]", kwargs: "dict[str, Any]",
+                  options: "dict[str, Any]") -> "tuple[Any, int, set[str]]":
+        """Encode a call for this context: (bytes or buffers, flags, names of the modules that it needs)."""
+        info = self.engine.infos.get(self.id)
+        version = info and info.facts.get("version")
+        by_name = (info and info.facts.get("main")) or self.engine.main_by_name
+        if options.get("cancel", "tell") != "tell":
+            function, args = calls.wrapped(options["cancel"], kind, function, args)
+        return pack_call(function, args, kwargs, version, by_name)
+
     def open_call(self, kind: int, function: "Callable[..., Any]", args: "tuple[Any, ...]", kwargs: "dict[str, Any]",
                   options: "dict[str, Any]", message: "Callable[..., object]", end: "Callable[..., object]",
-                  flush: bool = True, service: int = 0) -> "CoreChannel":
-        """Open a channel for a call; the modules that it needs are shared first."""
+                  flush: bool = True, service: int = 0, fin: bool = True,
+                  packed: "tuple[Any, int, set[str]] | None" = None) -> "CoreChannel":
+        """Open a channel for a call; the modules that it needs are shared first. Never waits for anything but those.
+
+        ``fin``: all is said with it. ``packed``: the call as ``pack_call`` has encoded it, where it has."""
         engine = self.engine
         engine.check_fork()
-        info = engine.infos.get(self.id)  # type: Any
-        version = info and info.facts.get("version")
-        by_name = (info and info.facts.get("main")) or engine.main_by_name
+        info = engine.infos.get(self.id)
         # the timeout of a stream is for each of its items; what contextree itself does is needed to clean up, too
         timeout = None if service else calls.time_limit({} if kind == STREAM else options)
-        running = calls.running()
-        how = options.get("cancel", "tell")
-        if how != "tell":
-            from contextree.parent import cancelling
-
-            function, args = cancelling.wrapped(how, kind, function, args)
-        data, flags, modules = pack_call(function, args, kwargs, version, by_name)
+        data, flags, modules = packed or self.pack_call(kind, function, args, kwargs, options)
         if modules and not modules <= self.shared:
             engine.share(self, modules, bool(flags & MAIN))
         trusted = self.id in engine.above or (info is not None and info.trusted)
         channel = engine.core.open(self.id, kind, data, flags | service | (PICKLES if trusted else 0),
-                                   options.get("threads") or 0,
-                                   max(1, int(min(timeout, FOREVER) * 1000)) if timeout else 0, True,
-                                   on_message=message, on_end=end, flush=flush, pickles=trusted)
-        if running is not None and not service:
-            calls.opened(running, channel)
-        return channel
+                                   options.get("threads") or 0, calls.milliseconds(timeout), fin, on_message=message,
+                                   on_end=end, flush=flush, pickles=trusted)
+        return channel if service else calls.opened(channel)
 
     def pack_value(self, value: object) -> "Any":
         """Encode a value for this context, which is below us; the modules that it needs are shared first."""
@@ -182,11 +184,14 @@ class Context(Grower):
 
     def service(self, function: "Callable[..., T]", *args: object, timeout: "float | None" = None) -> "T":
         """Run a function of contextree itself there, on a thread of its own."""
-        reply = calls.Reply()
-        channel = self.open_call(CALL, function, args, {}, {}, reply.message, reply.end, service=SERVICE)
-        if not reply.waiter.wait(timeout):
+        reply = calls.Reply(self.engine)
+        channel = self.open_call(core_calls.CALL, function, args, {}, {}, reply.message, reply.end, service=SERVICE)
+        try:
+            if not reply.waiter.wait(timeout):
+                raise CallTimeout("%s did not answer within %s s" % (self.name, timeout))
+        except BaseException:
             channel.cancel()
-            raise CallTimeout("%s did not answer within %s s" % (self.name, timeout))
+            raise
         if reply.data is None:
             raise calls.copied(reply.error)
         return calls.unpack(  # type: ignore[no-any-return]  # a T
@@ -194,19 +199,25 @@ class Context(Grower):
 
     # -- growing and ending
 
-    def _grow(self, plan: "Plan", options: "dict[str, Any]") -> "Context":
+    def check_plan(self, plan: "Plan", options: "dict[str, Any]") -> "tuple[dict[str, Any], int]":
+        """See that a child may grow here by ``plan``: (options for it, threads for its calls). UsageError."""
         self.engine.check_fork()
-        from contextree.parent import control
-
         last = plan.name.replace("{id}", "1" * 10) if isinstance(plan.name, str) else ""
         if not valid_name(last):
             raise UsageError("%r cannot be a name: wanted 1 to 128 letters, digits and _.@:-" % (plan.name,))
         if self.id and len(self.name) + 1 + len(last) > FULL_NAME:
             raise UsageError("%s.%s is longer than %d characters: give shorter names by name="
                              % (self.name, plan.name, FULL_NAME))
-        if options.get("threads"):
-            options = dict(options)
+        options = dict(options)
         threads = options.pop("threads", 0)
+        return options, threads
+
+    def _grow(self, plan: "Plan", options: "dict[str, Any]") -> "Context":
+        from contextree.parent import control
+
+        if options.get("wait", True):
+            waits.check(self.engine)
+        options, threads = self.check_plan(plan, options)
         if self.id == self.engine.core.id:
             number = control.grow_here(self.engine, plan, options).id
         else:
@@ -224,6 +235,7 @@ class Context(Grower):
         if self.id == engine.core.id:
             raise UsageError("a context cannot shut itself down")
         engine.check_fork()
+        waits.check(engine)
         info = engine.infos.get(self.id)
         if info is None:
             return
@@ -303,6 +315,16 @@ class Context(Grower):
 
     def ping(self, timeout: "float | None" = None) -> float:
         """Seconds to its loop thread and back, whatever its calls do."""
+        waiter = waits.waiter(self.engine)
+        ping = self.begin_ping(waiter.wake)
+        try:
+            return self.end_ping(ping, waiter.wait(timeout), timeout)
+        finally:
+            self.engine.core.pings.pop(ping[0], None)
+
+    def begin_ping(self, wake: "Callable[[], object]") -> "tuple[tuple[int, int], float]":
+        """The first half of ``ping``, for event loops: ``wake()`` is called when the answer is there, or will never be;
+        then ``end_ping`` tells."""
         engine = self.engine
         engine.check_fork()
         core = engine.core
@@ -311,19 +333,22 @@ class Context(Grower):
             raise Closed(str(core.closed))
         if link is None or link.closed:
             raise engine.no_way(self.id)
-        waiter = process.Waiter()
-        number = next(core.numbers) & 0xffffffff
-        core.pings[self.id, number] = waiter.wake
+        key = self.id, next(core.numbers) & 0xffffffff
+        core.pings[key] = wake
         start = core.broker.clock()
-        link.send(CONTROL, frame(PING, 0, CONTROL, number, self.id, core.id))
-        if not waiter.wait(timeout):
-            core.pings.pop((self.id, number), None)
+        link.send(CONTROL, frame(PING, 0, CONTROL, key[1], self.id, core.id))
+        return key, start
+
+    def end_ping(self, ping: "tuple[tuple[int, int], float]", answered: bool, timeout: "float | None") -> float:
+        """The time that a ping took; raises CallTimeout where it was not ``answered`` within ``timeout``."""
+        core = self.engine.core
+        if not answered:
             raise CallTimeout("%s did not answer a ping within %s s" % (self.name, timeout))
-        if self.id in engine.gone:
-            raise engine.no_way(self.id)
+        if self.id in self.engine.gone:
+            raise self.engine.no_way(self.id)
         if core.closed:
             raise Closed(str(core.closed))
-        return core.broker.clock() - start
+        return core.broker.clock() - ping[1]
 
     def dump(self, timeout: float = 10.0) -> str:
         """The stacks of all threads there, as text, even while its main thread is busy."""

@@ -2,8 +2,8 @@
 
 from contextree.core import calls as core_calls
 from contextree.core import process
-from contextree.core.wire.errors import CallTimeout, ContextDied, UsageError
-from contextree.parent import boot, spawn, template
+from contextree.core.wire.errors import CallCancelled, CallTimeout, ContextDied, UsageError
+from contextree.parent import boot, spawn, template, waits
 from contextree.parent.engine import engine_of
 
 TYPE_CHECKING = False
@@ -35,12 +35,37 @@ def grow(plan: "Plan", options: "dict[str, Any]") -> int:
     if options.get("direct"):
         raise UsageError("fork(direct=True) forks the process that calls it; %s forks from its template"
                          % core_calls.here.router.name)
-    return grow_here(engine_of(core_calls.here.router), plan, options).id
+    wait = options.pop("wait", True)
+    branch = grow_here(engine_of(core_calls.here.router), plan, dict(options, wait=False))
+    if wait:
+        end_if_cancelled(branch)
+        boot.wait_up(branch)
+    return branch.id
+
+
+def end_if_cancelled(branch) -> None:
+    """End a child when the ancestor who wants it gives the call up that runs on this thread: nobody will know of it."""
+    call = core_calls.here.call
+    ended = call.channel.on_end
+
+    def give_up():
+        if branch.state == "up":
+            branch.shutdown(0.0)
+        elif branch.state not in ("dying", "dead"):
+            branch.fail(CallCancelled("starting %s was cancelled" % branch.name))
+
+    def on_end(channel, error):
+        ended(channel, error)
+        give_up()
+
+    call.channel.on_end = on_end
+    if call.cancelled:
+        branch.broker.defer(give_up)
 
 
 def shutdown_here(engine: "Engine", number: int, grace: float, patience: float) -> None:
     """End a direct child and wait until it is gone."""
-    waiter = process.Waiter()
+    waiter = waits.waiter(engine)
 
     def begin() -> None:
         branch = engine.children.get(number)
@@ -102,6 +127,23 @@ def grant(first: int, second: int) -> None:
     engine.broker.call(engine.grants.add, (first, second))
 
 
+def use_here(engine, first, owner, number, granted) -> None:
+    """Let context ``first`` and its subtree call service ``number`` in ``owner``, or no more; both below this one."""
+    def change():
+        uses = engine.uses
+        numbers = uses.pop((first, owner), frozenset())
+        numbers = numbers | {number} if granted else numbers - {number}
+        if numbers and (first in engine.infos):
+            uses[first, owner] = numbers
+
+    engine.broker.call(change)
+
+
+def use(first, owner, number, granted) -> None:
+    """``use_here`` for an ancestor."""
+    use_here(engine_of(core_calls.here.router), first, owner, number, granted)
+
+
 def dump() -> str:
     """The stacks of all threads of this process."""
     import sys
@@ -118,4 +160,4 @@ def dump() -> str:
 
 
 __all__ = ["boot", "detach", "detach_here", "detach_self", "dump", "grant", "grow", "grow_here", "shutdown",
-           "shutdown_here"]
+           "shutdown_here", "use", "use_here"]

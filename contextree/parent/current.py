@@ -8,7 +8,7 @@ Its function is told; what it makes of that is its own business, unless the call
 from contextree.core import calls as core_calls
 from contextree.core import process
 from contextree.core.wire.errors import CallTimeout, UsageError
-from contextree.parent import calls
+from contextree.parent import calls, waits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,9 @@ class RunningCall:
         self._call = call
         self._lock = process.allocate_rlock()
         self._hooks = []  # type: list[Callable[[], object]]
+        self._callbacks = []  # type: list[Callable[[], object]]
         self._watched = self._timed = False
+        self._timer = None  # type: Any
 
     def __repr__(self) -> str:
         return "<RunningCall of %s%s>" % (self._call.service.router.names.get(
@@ -82,19 +84,20 @@ class RunningCall:
     def on_cancel(self, callback: "Callable[[], object]") -> None:
         """Have ``callback()`` called when the call is over before its function has ended; now, if it is over already.
 
-        On a thread of its own, and so while the function may still run; also when that ends at the same moment."""
-        def run() -> None:
-            try:
-                callback()
-            except Exception:
-                self._call.service.router.broker.on_error(callback)
-
-        if not self._watch(lambda: process.start_thread(run, ())):
-            run()
+        On a thread of its own, while the function may still run, or has just ended; several in the order in which they
+        came. What they raise is logged."""
+        with self._lock:
+            over = not self._watch(self._start)
+            if not over:
+                self._callbacks.append(callback)
+        if over:
+            self._run([callback])
 
     def wait_cancelled(self, timeout: "float | None" = None) -> bool:
         """Wait until the call is over: True; or for ``timeout`` seconds: False."""
-        waiter = process.Waiter()
+        if timeout is not None and timeout <= 0:
+            return self.cancelled
+        waiter = waits.waiter()
         hook = waiter.wake
         if not self._watch(hook):
             return True
@@ -129,7 +132,19 @@ class RunningCall:
 
     # -- how it is heard of
 
-    def _reason(self) -> "BaseException":
+    def _start(self):
+        with self._lock:
+            callbacks, self._callbacks = self._callbacks, []
+        process.start_thread(self._run, (callbacks,))
+
+    def _run(self, callbacks):
+        for callback in callbacks:
+            try:
+                callback()
+            except Exception:
+                self._call.service.router.broker.on_error(callback)
+
+    def _reason(self):
         """The error that says why it is over."""
         error = self._call.channel.ended
         if isinstance(error, CallTimeout) or (self._call.deadline and self.time_left() == 0):
@@ -147,7 +162,8 @@ class RunningCall:
                 self._watched = True
             if channel.ended:  # meanwhile
                 return False
-            self._hooks.append(hook)
+            if hook not in self._hooks:
+                self._hooks.append(hook)
             timed, self._timed = self._timed, bool(self._call.deadline)
         if self._timed and not timed:
             self._call.service.router.broker.defer_nowait(self._look)
@@ -157,6 +173,9 @@ class RunningCall:
         with self._lock:
             if hook in self._hooks:
                 self._hooks.remove(hook)
+            idle = self._timed and not self._hooks
+        if idle:
+            self._call.service.router.broker.defer_nowait(self._look)
 
     def _ended(self, channel: "Channel", error: BaseException) -> None:
         """The channel ended before the answer. Any thread."""
@@ -165,13 +184,15 @@ class RunningCall:
 
     def _look(self) -> None:
         """Is the time up? Loop thread. A call that has been answered is let go of soon."""
+        if self._timer is not None:
+            self._timer.cancel()
         with self._lock:
             if self._call.channel.sent_fin or not self._hooks:
                 self._timed = False
                 return
         left = self.time_left()
         if left:
-            self._call.service.router.broker.timer(min(left, LOOK), self._look)
+            self._timer = self._call.service.router.broker.timer(min(left, LOOK), self._look)
         else:
             self._over()
 

@@ -4,6 +4,7 @@ The first stage makes an empty package ``contextree``; the first name that someb
 child forked directly from the root's process has the package itself.
 """
 
+import importlib
 import sys
 import types
 
@@ -44,17 +45,20 @@ from contextree.parent.channel import Channel, select
 from contextree.parent.context import Context
 from contextree.parent.current import RunningCall, current_call
 from contextree.parent.router import current_router
+from contextree.parent.service import Service, current_caller, expose
 
+# what few need is imported when somebody asks for it: name -> module
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from contextree.parent.future import CallFuture  # see _Lazy
+    from contextree.parent.future import CallFuture  # see LAZY
 
-__all__ = [
+__all__ = [  # one a line: branches add to it
     "AuthenticationError",
     "CallCancelled",
     "CallFuture",
     "CallTimeout",
     "Channel",
+    "Client",  # noqa: F822  see LAZY
     "Closed",
     "ConnectError",
     "ConnectTimeout",
@@ -65,11 +69,15 @@ __all__ = [
     "ForkedError",
     "HostKeyError",
     "InternalError",
+    "Invitation",  # noqa: F822  see LAZY
+    "Listener",  # noqa: F822  see LAZY
     "NotOurChild",
     "NotSendable",
+    "OutputTooLarge",  # noqa: F822  see LAZY
     "Overflow",
     "PeerError",
     "Plan",
+    "Process",  # noqa: F822  see LAZY
     "ProcessExited",
     "ProtocolError",
     "Refused",
@@ -77,7 +85,10 @@ __all__ = [
     "Router",
     "RunningCall",
     "Secret",
+    "Service",
     "Stream",
+    "TransferError",  # noqa: F822  see LAZY
+    "Transferred",  # noqa: F822  see LAZY
     "UncleanExit",
     "UnsupportedPlatform",
     "UsageError",
@@ -86,11 +97,28 @@ __all__ = [
     "WouldBlockLoop",
     "WrongThread",
     "current_call",
+    "current_caller",
     "current_router",
+    "expose",
+    "join",  # noqa: F822  see LAZY
+    "put_all",  # noqa: F822  see LAZY
     "register_exception",
     "register_type",
     "select",
 ]
+# what few need is imported when somebody asks for it: name -> module
+LAZY = {
+    "CallFuture": "future",
+    "Client": "join",
+    "Invitation": "listen",
+    "Listener": "listen",
+    "TransferError": "transfer",
+    "Transferred": "transfer",
+    "OutputTooLarge": "command",
+    "Process": "running",
+    "join": "join",
+    "put_all": "spread",
+}
 
 
 class Router(_router.Router):
@@ -101,14 +129,13 @@ class Router(_router.Router):
 
 
 class _Lazy(types.ModuleType):
-    """The class of this module (3.6 knows no ``__getattr__`` of modules): who names ``CallFuture`` has it imported."""
+    """The class of this module (3.6 knows no ``__getattr__`` of modules): who names what is in ``LAZY`` has it
+    imported."""
 
     def __getattr__(self, name: str) -> object:
-        if name != "CallFuture":
+        if name not in LAZY:
             raise AttributeError("module 'contextree' has no attribute %r" % name)
-        from contextree.parent.future import CallFuture
-
-        return CallFuture
+        return getattr(__import__("contextree.parent." + LAZY[name], fromlist=["*"]), name)
 
 
 sys.modules[__name__].__class__ = _Lazy

@@ -15,7 +15,7 @@ from contextree.core.logs import LINE
 from contextree.core.mailbox import Mailbox
 from contextree.core.wire import values
 from contextree.core.wire.errors import CallTimeout, Closed, ForkedError, UsageError
-from contextree.parent import boot, ends
+from contextree.parent import boot, ends, waits
 from contextree.parent.context import Context
 from contextree.parent.importer import ModuleService
 from contextree.parent.loop import Loop
@@ -72,6 +72,9 @@ class Engine(Routing):
         _code: Any
         _later: Any
 
+    allow_blocking = False  # may its synchronous API wait on the thread of an event loop?
+    future_class = None  # type: Any  # of ``submit``, where it is not CallFuture
+
     def __init__(self, core: "Core", ids: "Iterable[Any]", bundle: bytes, decode: "Callable[..., Any]" = decode,
                  trusted: bool = True) -> None:
         Loop.upgrade(core.broker)
@@ -81,7 +84,8 @@ class Engine(Routing):
         self.reaper = self.template = self._code = self._later = None
         self.lock = process.allocate_lock()
         self.template_lock = process.allocate_lock()
-        self.preload = ()  # type: tuple[str, ...]
+        self.preload = ()  # type: tuple
+        self.services = None  # type: Any  # parent.serving.Services, once one is served
         self.modules = ModuleService(self)
         self.broker.on_end(self._release)
 
@@ -112,24 +116,38 @@ class Engine(Routing):
 
     def wait_gone(self, number: int, timeout: "float | None") -> "ContextreeError":
         """Wait until a context of this subtree has ended; the error that says how."""
-        waiter = process.Waiter()
+        waiter = waits.waiter(self)
+        leave = self.watch_gone(number, waiter)
+        try:
+            if not waiter.wait(timeout):
+                raise CallTimeout("%s has not ended within %s s" % (self.name_of(number), timeout))
+        except BaseException:
+            leave()
+            raise
+        self.check_end(number)
+        return self.no_way(number)
 
-        def begin() -> None:
+    def watch_gone(self, number, waiter):
+        """Have ``waiter`` woken when a context of this subtree has ended, or the loop; who leaves earlier calls what
+        this returns. Any thread; never waits."""
+        def begin():
             if number in self.infos:
                 self.watchers.setdefault(number, []).append(waiter)
             else:
                 waiter.wake()
 
-        self.broker.call(begin)
-        def leave() -> None:
+        def leave():
             if waiter in self.watchers.get(number, ()):
                 self.watchers[number].remove(waiter)
 
-        if not waiter.wait(timeout):
-            self.broker.defer(leave)
-            raise CallTimeout("%s has not ended within %s s" % (self.name_of(number), timeout))
-        self.check_end(number)
-        return self.no_way(number)
+        def leave_soon():
+            try:
+                self.broker.defer_nowait(leave)
+            except Closed:
+                pass  # all waiters have left by now
+
+        self.broker.defer_nowait(begin)
+        return leave_soon
 
     def check_end(self, number: int) -> None:
         """Raise Closed when the loop ended before context ``number`` did: nobody will hear of its end."""
@@ -203,6 +221,10 @@ class Engine(Routing):
             if self.template is None or self.template.dead:
                 self.template = Template(self, search_path(), self.preload)
             return self.template  # type: ignore[no-any-return]
+
+    def progress(self, title: str) -> "Any":
+        """Something with ``tell(done, total)`` and ``close()`` that shows progress here, or None: only the root has a
+        terminal."""
 
     # -- what children say
 

@@ -63,7 +63,7 @@ def forget_imports() -> None:
 
 def forget_loops() -> None:
     """Leave event loops of the parent alone: never run, never closed. Closing asyncio's would take its descriptors out
-    of the epoll object that both processes share."""
+    of the epoll object that both processes share; gevent's is closed, because libev has but one default loop."""
     if "asyncio" in sys.modules:
         sys.modules["asyncio"]._set_running_loop(None)
         events = sys.modules["asyncio.events"]
@@ -71,6 +71,48 @@ def forget_loops() -> None:
             if getattr(events, name, None) is not None:
                 process.keep.append(getattr(events, name))
                 setattr(events, name, None)
+    for name, forget in ("gevent._hub_local", forget_gevent), ("cothread.cothread", forget_cothread):
+        if name in sys.modules:
+            try:
+                forget(sys.modules[name])
+            except Exception:  # another version of it, maybe: who uses it here will see, and the others need not care
+                import traceback
+
+                os.write(2, traceback.format_exc().encode("utf-8", "replace"))
+
+
+def forget_gevent(local) -> None:
+    """Let the next who needs a hub make a new one. Greenlets of the old one never run here, and never end: one that is
+    collected would run its ``finally``, so the hub, whose loop and watchers refer to them, is kept.
+
+    Only the hub of the thread that forked: to destroy a loop that another thread was running is an assertion of libev,
+    and nobody runs that one here. libuv's is not destroyed either, which would deafen the parent's by their common
+    epoll: the new hub gets a loop that is not the default one."""
+    hub = local.get_hub_if_exists()
+    if hub is None:
+        return
+    process.keep.append(hub)
+    loop = hub.loop
+    local.set_hub(None)
+    local.set_loop(None)
+    if type(loop).__module__.startswith("gevent.libev"):
+        loop.reset_sigchld()  # or libev would take the handler for installed, which ``reset`` has removed
+        loop.destroy()  # its epoll descriptor is closed, nothing in it is changed
+    else:
+        local.set_hub(type(hub)(default=False))
+
+
+def forget_cothread(module) -> None:
+    """Give cothread a new scheduler, on this thread: the tasks of the old one never run here. In its own module, so
+    that whoever has imported its functions gets it as well."""
+    process.keep.append((module._scheduler, list(module.Spawn.Cothreads)))
+    module.Spawn.Cothreads.clear()
+    module._scheduler = module._Scheduler.create()
+    for each in module, sys.modules["cothread"]:
+        each.__dict__["scheduler_thread_id"] = process.get_ident()
+    for fd in (module.Callback.wait, module.Callback.signal):
+        process.close_fd(fd)
+    module.Callback.__init__()  # with a pipe of its own: the parent hears the other
 
 
 def title_room() -> "tuple[int, int]":
@@ -114,6 +156,7 @@ def become(config: "dict[str, Any]", fd: int, error_fd: int, bundle: bytes) -> N
             process.close_fd(error_fd)
         entitle("contextree:%d" % config["id"])
         forget_loops()
+        life.here.call = None  # the call that forked runs in the parent
         life.Child(config, fd, fd, bundle, True).run()
     except BaseException:
         import traceback

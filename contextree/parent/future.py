@@ -15,8 +15,10 @@ except ImportError:  # Debian's python3-minimal has none: such a context can gro
 # (a CallFuture is made only where there are futures: see __init__)
 
 from contextree.core import process
+from contextree.core.calls import ERROR
 from contextree.core.wire.errors import CallTimeout, UnsupportedPlatform, WouldBlockLoop
 from contextree.core.wire.frames import BROKEN, TIMEOUT
+from contextree.parent import waits
 from contextree.parent.calls import told, unpack, waiting
 
 TYPE_CHECKING = False
@@ -33,6 +35,7 @@ else:
     Future = {T: futures.Future if futures else object}
 
 making = process.allocate_lock()
+FAILED = bytes((ERROR,))
 
 
 def _forked() -> None:
@@ -52,7 +55,10 @@ class CallFuture(Future[T]):
 
     A Condition and two lists for every future are most of what a Future costs, and nearly none is ever waited for twice
     or has callbacks; so they are made when somebody first needs them. ``making`` guards that, and the end of those
-    without."""
+    without.
+
+    ``result`` and ``exception`` do not wait on the Condition but as everything here does (``parent.waits``): so they
+    let other greenlets run. Its lock is a real one in a patched program too: the loop thread takes it."""
 
     if TYPE_CHECKING:
         channel: Any
@@ -62,6 +68,7 @@ class CallFuture(Future[T]):
         _own: Any
     _state = futures and futures._base.PENDING  # type: Any
     _result = _exception = channel = _raw = _made = _timer = _own = None
+    _parked = ()  # type: Any  # waiters of ``result`` and ``exception``
 
     def __init__(self, engine: "Engine") -> None:
         if futures is None:
@@ -73,8 +80,8 @@ class CallFuture(Future[T]):
         with making:
             if self._own is None:
                 self._waiters = []
-                self._done_callbacks = []  # type: list[Callable[[Any], object]]
-                self._own = threading.Condition()
+                self._done_callbacks = []
+                self._own = threading.Condition(process.allocate_rlock())
             return self._own  # type: ignore[no-any-return]  # made above
 
     if not TYPE_CHECKING:  # an attribute in concurrent.futures
@@ -109,17 +116,27 @@ class CallFuture(Future[T]):
         with making:
             if self._own is None:
                 self._state = futures._base.FINISHED
-                return
-        with self._own:
-            if self._state not in (futures._base.PENDING, futures._base.RUNNING):
-                return
-            self._state = futures._base.FINISHED
-            for waiter in self._waiters:
-                waiter.add_result(self)
-            self._own.notify_all()
-            callbacks = self._done_callbacks
+                callbacks = ()  # type: Any
+            else:
+                callbacks = None
+        if callbacks is None:
+            with self._own:
+                if self._state not in (futures._base.PENDING, futures._base.RUNNING):
+                    return
+                self._state = futures._base.FINISHED
+                failed = self._made is not None if self._raw is None else self._raw[:1] == FAILED
+                for waiter in self._waiters:
+                    waiter.add_exception(self) if failed else waiter.add_result(self)
+                callbacks = self._done_callbacks
+        self._wake()
         if callbacks:
             self.engine.later(self._invoke_callbacks)  # type: ignore[attr-defined]  # typeshed hides it
+
+    def _wake(self) -> None:
+        with making:
+            parked, self._parked = self._parked, ()
+        for waiter in parked:
+            waiter.wake()
 
     def _make(self) -> "tuple[Any, BaseException | None]":
         if self._made is None:
@@ -151,7 +168,24 @@ class CallFuture(Future[T]):
             self.engine.check_fork()
             if process.get_ident() == self.engine.broker.thread:
                 raise WouldBlockLoop("result() on the loop thread would wait for itself")
-            waiting(self.engine, futures.Future.exception, self, timeout)
+            pending = (futures._base.PENDING, futures._base.RUNNING)
+            if self._state in pending:
+                waiting(self.engine, self._park, pending, timeout)
+            if self._state in pending:
+                raise futures.TimeoutError
+            if self._state != futures._base.FINISHED:
+                raise futures.CancelledError
+
+    def _park(self, pending: "tuple[str, ...]", timeout: "float | None") -> None:
+        waiter = waits.waiter(self.engine)
+        with making:
+            self._parked += (waiter,)
+        try:
+            if self._state in pending:  # it may have ended just before
+                waiter.wait(timeout)
+        finally:
+            with making:
+                self._parked = tuple(other for other in self._parked if other is not waiter)
 
     def cancel(self) -> bool:
         """Give the answer up: True unless it is there already. The function there is told, not killed."""
@@ -161,11 +195,11 @@ class CallFuture(Future[T]):
                 return False
             if self._state == futures._base.PENDING:
                 self._state = futures._base.CANCELLED
-                self._condition.notify_all()
                 fresh = True
             else:
                 fresh = False
         if fresh:
+            self._wake()
             self.set_running_or_notify_cancel()  # nobody else would tell wait() and as_completed()
             self._invoke_callbacks()  # type: ignore[attr-defined]  # as above
         if self.channel is not None:

@@ -57,8 +57,8 @@ class Loop(Broker):
         what ``defer`` raises."""
         if process.get_ident() == self.thread and self.generation == process.generation:
             return function(*args)
-        box = []  # type: list[tuple[Any, BaseException | None]]
-        waiter = process.Waiter()
+        box = []  # type: list[tuple]
+        waiter = process.Waiter()  # the plain one: see parent.waits
 
         def run() -> None:
             try:

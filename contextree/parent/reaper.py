@@ -38,7 +38,9 @@ NEVER = (errno.ENOSYS, errno.EPERM)  # will not get better: do not ask again
 class Reaper:
     """The children of one process. ``open_pidfd`` and ``exit_status`` are the system calls (None: without), for old
     kernels in tests; ``stop_interval`` is how often a child is asked whether it stopped, while somebody waits for
-    that."""
+    that. ``allow_blocking``: may ``wait`` block the thread of an event loop?"""
+
+    allow_blocking = False
 
     def __init__(self, broker: Loop, open_pidfd: "Optional[Callable[[int], int]]" = pidfd.open_pidfd,
                  exit_status: "Optional[Callable[[int], Optional[int]]]" = pidfd.exit_status,

@@ -80,12 +80,13 @@ class Subtree:
         self.broker = core.broker  # type: Loop  # type: ignore[assignment]  # upgraded to one by the engine
         self.ids = Blocks(ids)
         self.decode = decode
-        self.infos = {}  # type: dict[int, Info]  # id -> Info, this subtree
-        # id -> (name, error) of those that ended, the last ones
-        self.gone = {}  # type: dict[int, tuple[str, ContextreeError]]
-        self.grants = set()  # type: set[tuple[int, int]]
-        self.waiting_ids = []  # type: list[tuple[int, Callable[[int, int], None]]]
-        self.watchers = {}  # type: dict[int, list[process.Waiter]]  # id -> waiters for its end
+        self.infos = {}  # id -> Info, this subtree
+        self.gone = {}  # id -> (name, error) of those that ended, the last ones
+        self.grants = set()  # (first, second): first and what is below it may open channels to second and below
+        self.uses = {}  # (first, owner) -> numbers of services there that first and what is below it may call
+        self.guests = {}  # id -> Guest: clients that have joined
+        self.waiting_ids = []
+        self.watchers = {}  # id -> waiters for its end
         self.count = {"spoofed": 0, "refused": 0, "forwarded": 0, "dropped": 0, "violations": 0,
                       "disconnected": 0}
 
@@ -177,14 +178,31 @@ class Subtree:
         if link.complaints.take(self.broker.clock()):
             self.on_security(link.peer, what)  # type: ignore[attr-defined]  # as well
 
-    def granted(self, kind: int, src: int, dst: int) -> bool:
-        """Whether contexts may talk sideways; who may open may be answered."""
-        for first, second in self.grants:
-            if self.is_below(src, first) and self.is_below(dst, second):
+    def granted(self, kind, src, dst, use=0) -> bool:
+        """Whether contexts may talk sideways; who may open may be answered. ``use``: an OPEN is for that service."""
+        opening = kind == OPEN
+        return self.allows(opening, src, dst, use) or (not opening and self.allows(False, dst, src, 0))
+
+    def allows(self, opening, src, dst, use):
+        """Whether ``src`` may open a channel to ``dst``, or (not ``opening``) has a reason to talk with it at all."""
+        below = self.line(dst)
+        for first in self.line(src) if self.grants or self.uses else ():
+            for second in below:
+                if (first, second) in self.grants:
+                    return True
+            numbers = self.uses.get((first, dst), ())
+            if use in numbers if opening else numbers:
                 return True
-            if kind != OPEN and self.is_below(src, second) and self.is_below(dst, first):
-                return True
-        return False
+        guest = self.guests.get(src)
+        return guest is not None and guest.rights.allow(below, opening, use)
+
+    def line(self, number) -> list:
+        """``number`` and what is above it, as far as this subtree knows."""
+        found = [number]
+        while number in self.infos and len(found) < MAX_HOPS:
+            number = self.infos[number].parent
+            found.append(number)
+        return found
 
     # -- the subtree
 
@@ -286,15 +304,29 @@ class Subtree:
                 waiter.wake()
         upstream = self.core.upstream
         payload = values.encode([list(numbers), reason, status and list(status)])
-        downward = dumps((list(numbers), reason), 4)
         if upstream is not None:
             upstream.send(CONTROL, frame(ROUTE_DEL, 0, CONTROL, 0, upstream.peer, self.core.id, payload))
-        for pair in list(self.grants):
+        self.tell_partners(gone, dumps((list(numbers), reason), 4))
+
+    def tell_partners(self, gone, payload):
+        """Those who may talk with contexts that have ended, by a grant, hear of it; so do those that a client talked
+        with."""
+        told = set()
+        for pair in list(self.grants) + list(self.uses):
             for one, other in (pair, pair[::-1]):
-                if one in gone and other not in gone and other in self.infos:
-                    self.infos[other].link.send(CONTROL, frame(ROUTE_DEL, 0, CONTROL, 0, other, self.core.id, downward))
+                if one in gone:
+                    told.add(other)
             if gone & set(pair):
                 self.grants.discard(pair)
+                self.uses.pop(pair, None)
+        for number, guest in list(self.guests.items()):
+            if number in gone:
+                told |= guest.link.partners
+            elif not gone.isdisjoint(guest.link.partners):
+                told.add(number)
+        for other in told - gone:
+            if other in self.infos:
+                self.infos[other].link.send(CONTROL, frame(ROUTE_DEL, 0, CONTROL, 0, other, self.core.id, payload))
 
     # -- ids
 

@@ -66,7 +66,61 @@ class Router(Grower):
         else:
             engine.context(common).service(control.grant, first.id, second.id)
 
-    def _path(self, number: int) -> "list[int]":
+    def serve(self, name: str, thing, *, threads: int = 8, queue: int = 1000, allow=None,
+              max_request: int = 1 << 24):
+        """Let others call methods of ``thing``, an object here; returns its ``Service``, the handle for that.
+
+        Which methods: those marked with ``@contextree.expose``, or those that ``allow`` names, or, when ``thing`` is a
+        dict, the functions in it by their names. ``allow``: names; or a dict of names, each with True or a check; or
+        one check for all. A check is ``check(caller, method, args, kwargs)``, with the caller's Context, and says no by
+        returning something false or by raising what the caller then gets.
+
+        Calls run on up to ``threads`` threads of its own, in turn for each caller; ``queue`` of one caller may wait,
+        and a request is no larger than ``max_request`` bytes. Ancestors may call it, others by ``grant_service``."""
+        from contextree.parent import service
+
+        return service.serve(self.engine, name, thing, threads, queue, allow, max_request)
+
+    def grant_service(self, service, context: Context) -> None:
+        """Let ``context``, and whatever it grows, call ``service``: nothing else there, and only the methods of this
+        handle (see ``Service.only``). Both must be below this context, or the service in it. Ends with either."""
+        self._service_grant(service, context, True)
+
+    def revoke_service(self, service, context: Context) -> None:
+        """Take a grant back: calls that come from now on are refused, answers to earlier ones too. Idempotent."""
+        self._service_grant(service, context, False)
+
+    def _service_grant(self, service, context, granted):
+        from contextree.parent import control
+
+        engine = self.engine
+        engine.check_fork()
+        if service.engine is not engine or context.engine is not engine:
+            raise UsageError("%r and %r must both be of this tree" % (service, context))
+        ways = self._path(service.id), self._path(context.id)
+        if ways[0][0] != self.id or ways[1][0] != self.id or context.id == self.id:
+            raise UsageError("%r and %r must both be below this context" % (service, context))
+        common = [one for one, other in zip(*ways) if one == other][-1]
+        if common == context.id:
+            return  # those above a service need no grant
+        if common == self.id:
+            control.use_here(engine, context.id, service.id, service.number, granted)
+        else:
+            parent = engine.context(common)
+            engine.share_package(parent)
+            parent.service(control.use, context.id, service.id, service.number, granted)
+
+    def listen(self, path: "str | None" = None, *, limit: int = 1000, deadline: float = 5.0):
+        """Let other processes of this user join here, as clients: returns a ``Listener``, which makes invitations.
+
+        The socket is ``path``, in a directory that is this user's and nobody else's; by default one in a new directory,
+        which goes with the listener. ``limit``: so many clients at once; ``deadline``: seconds to say who they are.
+        UsageError when another process listens there, or when file or directory are not as they have to be."""
+        from contextree.parent import listen
+
+        return listen.listen(self.engine, path, limit, deadline)
+
+    def _path(self, number):
         """Ids from this context down to ``number``."""
         path = [number]
         while number in self.engine.infos and number != self.id:

@@ -17,9 +17,8 @@ from collections import deque
 
 from contextree.core.wire.flow import CONTROL_LIMIT
 from contextree.core.wire.frames import (
-    BROKEN, BULK, CALLS, CHANNEL, CONTROL, CREDIT, DATA, GOAWAY, IDS, LOG, LOGS, MODULES, MORE,
-    NO_CONTEXT, OPEN, OPEN_HEAD,
-    OPENER, PING, PONG, RESET, RESOURCE, ROUTE_ADD, ROUTE_DEL, SIZE,
+    BROKEN, BULK, CALLS, CHANNEL, CONTROL, CREDIT, DATA, GOAWAY, IDS, LOG, LOGS, MODULES, MORE, NO_CONTEXT, OPEN,
+    OPEN_HEAD, OPENER, PING, PONG, REFUSED, RESET, RESOURCE, ROUTE_ADD, ROUTE_DEL, SIZE,
 )
 from contextree.parent.reports import Subtree
 from contextree.parent.values import decode
@@ -37,9 +36,19 @@ RELAY_DOWN = 1 << 26  # what comes from above is for many: one child that does n
 QUEUE = 1 << 20  # small frames that wait for one link before they are treated as bulk
 OPEN_LIMIT = 1000  # channels that one child may have open to this context
 UPWARD = frozenset((MODULES, RESOURCE))  # what any child may open to its direct parent
+USE, USE_STREAM = 16, 17  # further kinds of channels: a call of a service, whose number is where calls have threads
+USES = frozenset((USE, USE_STREAM))
+REPORTS = frozenset((LOG, ROUTE_ADD, ROUTE_DEL, IDS))  # what a client, which is no more than a leaf, has none of
 MAX_CONTROL = SIZE + 4200  # bytes of a control frame that is forwarded; a RESET has a text of up to 4096
 REQUEST = 30.0  # seconds that a request of several frames may take to come ...
 REQUESTS = 16  # ... and how many of them may be under way
+
+
+def use_of(kind, view) -> int:
+    """The number of the service that a frame opens a channel to, or 0."""
+    if kind == OPEN and len(view) >= OPEN_HEAD.size and view[0] in USES:
+        return view[2] << 8 | view[3]
+    return 0
 
 
 class Relay:
@@ -81,10 +90,12 @@ class Routing(Subtree):
         self.trusted = trusted  # does the root trust this context?
         if core.upstream is not None:
             core.upstream.relayed = 0  # as links to children have it: what is forwarded upward is counted too
-        self.links = {}  # type: dict[Any, int]  # link -> id of the direct child
-        self.relays = {}  # type: dict[tuple[Any, ...], Relay]
-        self.children = {}  # type: dict[int, Branch]  # id of direct child -> Branch
-        self.ending = False
+        self.links = {}  # link -> id of the direct child
+        self.relays = {}
+        self.children = {}  # id of direct child -> Branch
+        self.jobs = set()  # programs that run here: see program
+        self.watchman = None  # who ends them if this process is killed
+        self.ending = None
 
     # -- frames, loop thread
 
@@ -110,6 +121,8 @@ class Routing(Subtree):
         info = self.infos.get(src)
         if info is None or info.link is not link:
             return self.late(link, kind, src, view, raw) if info is None else self.spoofed(link, src)
+        if link.rights is not None and kind in REPORTS:
+            return self.strike(link, "a client sent a frame of kind %d" % kind)
         if kind == LOG:
             return self.log(link, info, view, raw)
         if kind in (ROUTE_ADD, ROUTE_DEL, IDS):
@@ -122,8 +135,10 @@ class Routing(Subtree):
             return self.inward(link, kind, flags, number, src, view)
         info = self.infos.get(dst)
         if info is not None:
-            if info.link is link or not self.granted(kind, src, dst):
+            if info.link is link or not self.granted(kind, src, dst, use_of(kind, view)):
                 return self.refuse(link, kind, flags, number, dst, src)
+            if link.rights is not None:
+                link.partners.add(dst)
             out = info.link
         else:
             out = core.upstream
@@ -146,9 +161,15 @@ class Routing(Subtree):
         what = 0
         if kind == OPEN:
             what = view[0] if len(view) >= OPEN_HEAD.size else 0
-            if (not (what in UPWARD and src == link.peer) and not self.granted(kind, src, core.id)
-                    and not (what == CHANNEL and bytes(view[OPEN_HEAD.size:]) in core.ends)):
-                return self.refuse(link, kind, flags, number, core.id, src)
+            known = what == CHANNEL and bytes(view[OPEN_HEAD.size:]) in core.ends
+            if not known and not (what in UPWARD and src == link.peer and link.rights is None):
+                if not self.granted(kind, src, core.id, use_of(kind, view)):
+                    return self.refuse(link, kind, flags, number, core.id, src)
+                if what in USES:  # an honest caller may be fast: it waits for the pool, and is told when that is full
+                    if link.open_count >= OPEN_LIMIT:
+                        return core.refuse(link, src, number, flags, REFUSED, "%s: %d calls at once are too many"
+                                           % (core.name, OPEN_LIMIT))
+                    return core.deliver(link, kind, flags, number, src, view)
             if not link.opens.take(self.broker.clock(), 1 + (len(view) >> 7)):
                 return self.strike(link, "too many requests", number, flags, src)
             if link.open_count >= OPEN_LIMIT:

@@ -108,8 +108,13 @@ def learn(plan: "Plan") -> None:
     """Run the plan's probe, whose output the dialogue wants; its failure is no error."""
     if plan.probe and plan.dialogue is not None:
         try:
-            done = subprocess.run(plan.probe, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                  stderr=subprocess.DEVNULL, timeout=10)
-        except (OSError, subprocess.SubprocessError):
+            with popen()(plan.probe, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                         stderr=subprocess.DEVNULL) as probe:
+                try:
+                    output = probe.communicate(timeout=10)[0]
+                except BaseException:
+                    probe.kill()
+                    raise
+        except Exception:  # OSError, or that module's own TimeoutExpired
             return
-        plan.dialogue.learn(done.stdout)
+        plan.dialogue.learn(output)

@@ -76,8 +76,9 @@ class Pty:
         self.close()
 
 
-def open_pty() -> "Pty":
-    """A new Pty, set as the module says, both descriptors close-on-exec and 3 or higher.
+def open_pty(silent: bool = True) -> "Pty":
+    """A new Pty, set as the module says (``silent=False``: as the system has it, for people), both descriptors
+    close-on-exec and 3 or higher.
 
     Raises ConnectError (phase "start") when no terminal or no descriptor is to be had; nothing is left open then.
     Any thread.
@@ -92,7 +93,8 @@ def open_pty() -> "Pty":
     except OSError as exc:
         raise ConnectError(_no_pty(exc), phase="start") from exc
     try:
-        _silence(slave)
+        if silent:
+            _silence(slave)
         return Pty(master, slave, _path(slave))
     except (OSError, termios.error) as exc:
         os.close(master)
@@ -122,7 +124,12 @@ def read(fd: int, size: int = 65536) -> bytes:
         raise
 
 
-def _pair(*fds: int) -> "list[int]":
+def resize(fd: int, rows: int, columns: int) -> None:
+    """Set the size of a terminal; programs on it get SIGWINCH. Either of its ends will do. Raises OSError."""
+    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+
+def _pair(*fds):
     """Move two descriptors to 3 or above, close-on-exec. A process started with 0 to 2 closed gets them here, and a
     child's stdio would be put over them."""
     out = []
@@ -182,7 +189,7 @@ def _silence(fd: int) -> None:
     chars = [disabled] * len(chars)
     chars[termios.VMIN], chars[termios.VTIME] = b"\1", b"\0"      # for a program that reads it byte by byte
     termios.tcsetattr(fd, termios.TCSANOW, [iflag, oflag, cflag, lflag, ispeed, ospeed, chars])
-    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    resize(fd, 24, 80)
 
 
 def _no_pty(exc: "OSError") -> str:

@@ -54,6 +54,15 @@ def test_as_completed_wait_and_many(local):
     assert [each.result() for each in again] == list(range(1, 11))
 
 
+def test_wait_ends_with_the_first_exception(local, gate):
+    gate.close()
+    failing = local.with_options(threads=2).submit(f.fail, ValueError, "no")
+    done, left = concurrent.futures.wait([gate.call, failing], 20, concurrent.futures.FIRST_EXCEPTION)
+    assert (done, left) == ({failing}, {gate.call})
+    late = local.with_options(timeout=0.01).submit(f.add, 1)
+    assert concurrent.futures.wait([gate.call, late], 20, concurrent.futures.FIRST_EXCEPTION).done == {late}
+
+
 def test_result_times_out_and_comes_later(local, gate):
     gate.close()
     future = local.submit(f.add, 1)

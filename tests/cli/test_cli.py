@@ -202,8 +202,21 @@ def test_ctrl_c_ends_everything():
     assert process.returncode == 130
     assert said.splitlines()[-1] == "contextree: interrupted"
     assert "Traceback" not in said
-    for pid in sleeping():  # the context was ended in the middle of it; what it had started is its own
-        os.kill(pid, signal.SIGKILL)
+    assert not sleeping(), "the command was ended with its context"
+
+
+def test_run_shows_output_as_it_comes_and_passes_stdin_on():
+    process = subprocess.Popen([sys.executable, "-m", "contextree", "run", "--stdin", "local:", "--", "cat"],
+                               stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                               env=dict(os.environ, PYTHONPATH=str(ROOT)))
+    with process:
+        for line in (b"one\n", b"two\n"):
+            process.stdin.write(line)
+            process.stdin.flush()
+            assert process.stdout.readline() == line, "before the next is written"
+        process.stdin.close()
+        assert process.wait(LIMIT) == 0
+    assert command("run", "--stdin", "local:,web1", "--", "cat").returncode == 2
 
 
 # -- patterns, drawing

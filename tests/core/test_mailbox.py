@@ -94,7 +94,7 @@ def test_a_01_cancellation_storm(monkeypatch):
                 raise Cancelled
             return super().wait(timeout)
 
-    monkeypatch.setattr(process, "Waiter", Shaky)
+    monkeypatch.setattr(process, "waiter", Shaky)
     assert storm(4, 20000, lambda box: box.get()) == list(range(20000))
 
 
@@ -155,7 +155,7 @@ def test_ct_08_timeout_only_without_an_item(monkeypatch):
             box.put("late")
             return False
 
-    monkeypatch.setattr(process, "Waiter", Late)
+    monkeypatch.setattr(process, "waiter", Late)
     assert box.get(1e-9 + 0.001) == "late"
     assert not box.waiters
 
@@ -173,7 +173,7 @@ def test_ct_08_stolen_item_is_a_timeout(monkeypatch):
 
         end = monotonic() + 0.01
 
-    monkeypatch.setattr(process, "Waiter", Robbed)
+    monkeypatch.setattr(process, "waiter", Robbed)
     with pytest.raises(CallTimeout):
         box.get(0.001)
     assert not box.waiters
@@ -302,7 +302,7 @@ def test_p_12_zero_timeout_and_nowait_differ_from_block():
 
 
 def test_get_zero_makes_no_waiter(monkeypatch):
-    monkeypatch.setattr(process, "Waiter", None)
+    monkeypatch.setattr(process, "waiter", None)
     with pytest.raises(CallTimeout):
         Mailbox().get(0)
 
@@ -319,7 +319,7 @@ def test_rm_14_no_lost_wakeup_between_look_and_sleep(monkeypatch):
             assert super().wait(20), "the wake was lost"
             return True
 
-    monkeypatch.setattr(process, "Waiter", Hooked)
+    monkeypatch.setattr(process, "waiter", Hooked)
     assert [box.get() for _ in range(2000)] == list(range(1, 2001))
 
 
@@ -347,7 +347,7 @@ def test_handler_may_close_the_mailbox_while_a_waiter_queues(monkeypatch):
             box.close()
             super().__init__()
 
-    monkeypatch.setattr(process, "Waiter", Made)
+    monkeypatch.setattr(process, "waiter", Made)
     with pytest.raises(Closed):
         box.get()
 
@@ -513,7 +513,7 @@ def test_ct_07_waiting_get_interrupted_anywhere_passes_the_baton(monkeypatch):
             assert list(box.items) == ["item"]
             assert all(waiter.wakes for waiter in box.waiters), "an item beside a waiter that sleeps on"
 
-    monkeypatch.setattr(process, "Waiter", Delivering)
+    monkeypatch.setattr(process, "waiter", Delivering)
     interrupt_everywhere(prepare, lambda box: box.get(), check)
 
 

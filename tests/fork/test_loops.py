@@ -56,7 +56,7 @@ async def main(router):
     ticker.cancel()
     process = await asyncio.create_subprocess_exec("false")
     assert await process.wait() == 1
-with contextree.Router() as router:
+with contextree.Router(allow_blocking=True) as router:
     asyncio.run(main(router))
 print("good")
 """

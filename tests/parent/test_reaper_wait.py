@@ -243,7 +243,7 @@ def test_rm_14_an_exit_between_the_look_and_the_sleep_wakes(reaper, monkeypatch)
                 about_to_sleep.pop()()
             return super().wait(timeout)
 
-    monkeypatch.setattr(process, "Waiter", Waiter)
+    monkeypatch.setattr(process, "waiter", Waiter)
     for number in range(200 if reaper.backend == "pidfd" else 50):
         with Gate() as gate:
             child = gated(reaper, gate, number % 7)

@@ -1,0 +1,74 @@
+"""contextree for asyncio (uvloop too): the same tree, awaited.
+
+    >>> import asyncio, platform
+    >>> async def main():
+    ...     async with contextree.aio.Router() as router:
+    ...         web = await router.local(name="web")
+    ...         async for number in web.stream(range, 3):
+    ...             print(number, end=" ")
+    ...         return await web.call(platform.python_implementation)
+    >>> asyncio.run(main())
+    0 1 2 'CPython'
+
+What ``contextree.Router`` and ``contextree.Context`` have is here under the same names; what waits is awaited, and what
+can be cancelled is cancelled by cancelling the task. No thread stands behind a call, a stream or a channel. Handles may
+be used in several loops, in several threads; ``sync`` of each is the handle for threads, and ``wrap`` leads back.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from contextree.loops import calling, flows
+from contextree.loops.asyncio_loop import AsyncioLoop
+from contextree.loops.context import Context as BaseContext
+from contextree.loops.flows import Channel, Stream
+from contextree.loops.router import Router as BaseRouter
+from contextree.parent.child_state import EXITED, ChildState
+
+__all__ = ["Channel", "Context", "Router", "Stream", "check_child", "gather", "select", "wait_child", "wrap"]
+
+LOOP = AsyncioLoop()
+
+
+class Context(BaseContext):
+    """One context of the tree: the methods of ``contextree.Context``, awaited. ``submit`` gives an asyncio Task."""
+
+    loop = LOOP
+
+
+class Router(BaseRouter):
+    """The root of a tree, for ``async with``; the arguments are those of ``contextree.Router``."""
+
+    loop = LOOP
+    context = Context
+
+
+def wrap(handle: Any) -> Any:
+    """The handle for asyncio of a ``contextree.Router``, ``Context`` or ``Channel``."""
+    return Router.of(handle)
+
+
+async def select(sources: Iterable[Any], timeout: float | None = None) -> list:
+    """Those of ``sources`` (streams and channels) from which something can be taken now, or that have ended; waits up
+    to ``timeout`` seconds for the first one, then returns an empty list."""
+    return await flows.select(sources, timeout)
+
+
+async def gather(contexts: Iterable[Context], function: Callable[..., Any], /, *args: Any, limit: int = 64,
+                 **kwargs: Any) -> dict[Context, Any]:
+    """``{context: result or error}`` of the call in all ``contexts``, ``limit`` of them at once, in order of arrival.
+
+    Errors are kept beside results. Cancelled: so are the calls that run."""
+    return await calling.gather(LOOP, contexts, lambda context: context.call(function, *args, **kwargs), limit)
+
+
+async def wait_child(child: Any, timeout: float | None = None, options: int | Iterable[int] = EXITED) -> ChildState:
+    """``child.wait(timeout, options)`` of a ``contextree.processes.Child``, awaited."""
+    return await calling.wait_child(LOOP, child, timeout, options)
+
+
+async def check_child(child: Any, timeout: float | None = None) -> ChildState:
+    """``child.check(timeout)`` of a ``contextree.processes.Child``, awaited: UncleanExit unless it exits with 0.
+
+    Cancelled: the child gets TERM, and the cancellation goes on."""
+    return await calling.check_child(LOOP, child, timeout)

@@ -1,0 +1,110 @@
+"""Calls and child processes, awaited: natively, without a thread."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from contextree.core.calls import CALL
+from contextree.core.mailbox import Mailbox
+from contextree.core.wire.errors import CallTimeout
+from contextree.core.wire.frames import MAIN, TIMEOUT
+from contextree.loops.waiting import Answer, EventLoop, in_thread, take
+from contextree.parent import calls
+from contextree.parent.child_state import EXITED, ChildState
+from contextree.parent.context import Context as SyncContext
+
+GLANCE = 0.005  # seconds between looks whether there is room again
+
+
+async def prepare(loop: EventLoop, context: SyncContext, kind: int, function: Any, args: tuple, kwargs: dict,
+                  options: dict) -> tuple:
+    """The call encoded, with the modules that it needs shared (by a thread, as that reads files), and room for it."""
+    engine = context.engine
+    engine.check_fork()
+    packed = context.pack_call(kind, function, args, kwargs, options)
+    _, flags, modules = packed
+    if modules and not modules <= context.shared:
+        await in_thread(loop, engine, engine.share, context, modules, flags & MAIN)
+    link = engine.core.link_to(context.id)
+    while link is not None and calls.overfull(link, context.id):
+        await loop.waiter().wait(GLANCE)
+    return packed
+
+
+async def ask(loop: EventLoop, context: SyncContext, function: Any, args: tuple, kwargs: dict, options: dict,
+              service: int = 0) -> Any:
+    """Call and wait for the answer. Cancelled: the other end is told, and a late answer is dropped."""
+    packed = await prepare(loop, context, CALL, function, args, kwargs, options)
+    answer = Answer(loop.waiter())
+    channel = context.open_call(CALL, function, args, kwargs, options, answer.message, answer.end, service=service,
+                                packed=packed)
+    timeout = options.get("timeout")
+    try:
+        await answer.waiter.wait(timeout)
+        if answer.data is None and answer.error is None:
+            text = calls.no_answer(context, function, timeout)
+            channel.cancel(TIMEOUT, text)
+            raise CallTimeout(text)
+    except BaseException:
+        channel.cancel()
+        raise
+    if answer.data is None:
+        raise calls.copied(answer.error)
+    return calls.unpack(context.engine, channel.pickles, answer.data, channel.peer)
+
+
+async def gather(loop: EventLoop, contexts: Iterable[Any], call: Callable, limit: int) -> dict:
+    """``{context: result or error}`` of ``await call(context)`` for all, ``limit`` of them at once, in order of
+    arrival. Cancelled: so are the calls that run."""
+    done = Mailbox()
+    tasks: dict[Any, Any] = {}
+    results = {}
+
+    async def one(context: Any) -> None:
+        try:
+            value = await call(context)
+        except Exception as error:
+            value = error
+        done.put((context, value))
+
+    waiting = iter(contexts)
+    try:
+        while True:
+            while len(tasks) < limit and (context := next(waiting, None)) is not None:
+                tasks[context] = loop.start(one, context)
+            if not tasks:
+                return results
+            context, value = await take(loop, done)
+            del tasks[context]
+            results[context] = value
+    finally:
+        for task in tasks.values():
+            task.cancel()
+
+
+async def wait_child(loop: EventLoop, child: Any, timeout: float | None = None,
+                     options: int | Iterable[int] = EXITED) -> ChildState:
+    """``child.wait(timeout, options)`` of a ``contextree.processes.Child``, awaited."""
+    waiter = loop.waiter()
+    ticket = child.begin_wait(options, waiter.wake)
+    try:
+        if ticket.result() is None:
+            await waiter.wait(timeout)
+        state = ticket.result()
+        if state is None:
+            raise CallTimeout(f"{child.command or child.pid} has not ended within {timeout} s")
+    except BaseException:
+        child.abandon(ticket)
+        raise
+    return state
+
+
+async def check_child(loop: EventLoop, child: Any, timeout: float | None = None) -> ChildState:
+    """``child.check(timeout)``, awaited. Cancelled: the child gets TERM, and the cancellation goes on."""
+    try:
+        state = await wait_child(loop, child, timeout)
+    except Exception:
+        raise
+    except BaseException:
+        child.cancelled()
+        raise
+    return state.check()

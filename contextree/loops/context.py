@@ -1,0 +1,166 @@
+"""Contexts, awaited: a thin shell around the synchronous handle, which is in ``sync``."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from contextree.core.wire.errors import CallTimeout, ContextDied
+from contextree.core.wire.frames import SERVICE
+from contextree.loops import calling
+from contextree.loops.flows import Channel, Stream
+from contextree.loops.growing import Grower
+from contextree.loops.waiting import in_thread
+from contextree.parent import control
+from contextree.parent.context import Context as SyncContext
+
+T = TypeVar("T")
+
+
+class Context(Grower):
+    """One context of the tree, its calls awaited. Equal where the context is the same; may be passed to calls."""
+
+    def __init__(self, sync: SyncContext) -> None:
+        self.sync = sync
+
+    def __repr__(self) -> str:
+        return f"<{self.loop.name} {self.sync!r}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Context) and other.sync == self.sync
+
+    def __hash__(self) -> int:
+        return hash(self.sync)
+
+    def __reduce__(self) -> Any:
+        return self.sync.__reduce__()  # it arrives as a Context of the synchronous kind, which works everywhere
+
+    def _wrap(self, context: SyncContext) -> "Context":
+        return type(self)(context)
+
+    # -- calls
+
+    async def call(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+        """Run ``function(*args, **kwargs)`` there and return its result, or raise what it raised.
+
+        Cancelled: the function there is told, and its answer dropped. Errors are those of ``contextree.Context``."""
+        return self.wrapped(await calling.ask(self.loop, self.sync, function, args, kwargs, self.sync.options))
+
+    def submit(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Any:
+        """``call`` as a task of this loop that runs beside this one: await it for the result, ``cancel()`` it."""
+        return self.loop.start(functools.partial(self.call, function, *args, **kwargs))
+
+    def stream(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Stream:
+        """What ``function(*args, **kwargs)`` yields there, for ``async for``."""
+        return Stream(self, function, args, kwargs)
+
+    def channel(self) -> Channel:
+        """A two-way channel with its far end in this context, where it arrives as an argument of a call."""
+        return Channel(self, self.sync.channel())
+
+    def with_options(self, **options: Any) -> "Context":
+        """The same context with other options for its calls: ``timeout``, ``threads``."""
+        return self._wrap(self.sync.with_options(**options))
+
+    # -- its life
+
+    async def ping(self, timeout: float | None = None) -> float:
+        """Seconds to its loop thread and back, whatever its calls do."""
+        waiter = self.loop.waiter()
+        ping = self.sync.begin_ping(waiter.wake)
+        try:
+            return self.sync.end_ping(ping, await waiter.wait(timeout), timeout)
+        finally:
+            self.sync.engine.core.pings.pop(ping[0], None)
+
+    async def wait(self, timeout: float | None = None) -> ContextDied:
+        """Wait until the context has ended; the ContextDied that says how. Raises CallTimeout."""
+        engine, number = self.sync.engine, self.sync.id
+        engine.check_fork()
+        waiter = self.loop.waiter()
+        leave = engine.watch_gone(number, waiter)
+        try:
+            if not await waiter.wait(timeout):
+                raise CallTimeout(f"{self.name} has not ended within {timeout} s")
+        finally:
+            leave()
+        engine.check_end(number)
+        return engine.no_way(number)
+
+    @property
+    def name(self) -> str:
+        """Its full name."""
+        return self.sync.name
+
+    @property
+    def id(self) -> int:
+        """Its number in the tree."""
+        return self.sync.id
+
+    @property
+    def state(self) -> str:
+        """``connecting``, ``up`` or ``died``."""
+        return self.sync.state
+
+    @property
+    def facts(self) -> dict:
+        """What it said of itself."""
+        return self.sync.facts
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id, on its machine."""
+        return self.sync.pid
+
+    @property
+    def parent(self) -> "Context | None":
+        """The context that it is a child of, as far as it is below this one."""
+        parent = self.sync.parent
+        return parent and self._wrap(parent)
+
+    @property
+    def children(self) -> "list[Context]":
+        """Its direct children."""
+        return [self._wrap(child) for child in self.sync.children]
+
+    # -- what is done by a thread
+
+    async def _slow(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        return await in_thread(self.loop, self.sync.engine, getattr(self.sync, method), *args, **kwargs)
+
+    async def run(self, *args: Any, **kwargs: Any) -> Any:
+        """``contextree.Context.run``, awaited."""
+        return await self._slow("run", *args, **kwargs)
+
+    async def put(self, *args: Any, **kwargs: Any) -> Any:
+        """``contextree.Context.put``, awaited."""
+        return await self._slow("put", *args, **kwargs)
+
+    async def get(self, *args: Any, **kwargs: Any) -> Any:
+        """``contextree.Context.get``, awaited."""
+        return await self._slow("get", *args, **kwargs)
+
+    async def shutdown(self, timeout: float = 3.0, force: bool = False) -> None:
+        """End this context and its subtree; it is gone and reaped then. Cancelled: that goes on all the same."""
+        await self._slow("shutdown", timeout, force)
+
+    async def kill(self) -> None:
+        """End it at once."""
+        await self._slow("kill")
+
+    async def detach(self) -> None:
+        """Let it survive the loss of its parent."""
+        await self._slow("detach")
+
+    async def dump(self, timeout: float = 10.0) -> str:
+        """The stacks of all threads there, as text."""
+        return await self.with_options(timeout=timeout)._service(control.dump)
+
+    async def _service(self, function: Any, *args: Any) -> Any:
+        self.sync.engine.share_package(self.sync)
+        return await calling.ask(self.loop, self.sync, function, args, {}, self.sync.options, SERVICE)
+
+    async def __aenter__(self) -> "Context":
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.loop.shielded(self.shutdown)

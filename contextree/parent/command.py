@@ -1,0 +1,268 @@
+"""``Context.run``: ``subprocess.run`` in another context.
+
+Everything that the program writes comes into one mailbox, and the thread that called hands it on: to memory, to a file
+object, to a function. What the program reads goes with the call where it is short; else a thread of its own writes it,
+since output must be taken meanwhile. Leaving early in any way closes the session, and the far side ends the program.
+"""
+
+import io
+import os
+import subprocess
+from time import monotonic
+
+from contextree.core import process
+from contextree.core.mailbox import Mailbox
+from contextree.core.wire.errors import CallTimeout, ContextreeError, PeerError, UsageError
+from contextree.parent import calls
+from contextree.parent.program import WRITE
+from contextree.parent.session import END, Session
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Dict
+
+PATIENCE = 3.0  # seconds beyond the grace that the far side has to tell of an end that was asked for
+OUT, ERR = b"O", b"E"
+POPEN_OPTIONS = ("shell", "cwd", "executable", "user", "group", "extra_groups", "umask")
+
+
+class OutputTooLarge(PeerError):
+    """A program wrote more than ``max_output`` bytes to one of its outputs, and was ended for it. Fields ``cmd``,
+    ``stdout`` and ``stderr`` (what had come, as bytes).
+
+    >>> web.run(["yes"], max_output=1000)
+    Traceback (most recent call last):
+    OutputTooLarge: ['yes'] in web wrote more than 1000 bytes to its stdout
+    """
+
+
+def specify(args, stdin=None, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=None, add_env=None, timeout=None,
+            grace=2.0, pty=False, until="eof", input=None, **options) -> dict:
+    """What the far side has to know, checked: plain data."""
+    options = {name: value for name, value in options.items() if value is not None and value is not False}
+    strange = set(options).difference(POPEN_OPTIONS)
+    if strange:
+        raise TypeError("run() got an unexpected keyword argument %r" % min(strange))
+    if until not in ("eof", "exit"):
+        raise UsageError("until= wants 'eof' (all who can write to its output have closed it) or 'exit', not %r"
+                         % (until,))
+    if not isinstance(args, (str, bytes, os.PathLike)):
+        args = list(args)
+        if not args or not all(isinstance(word, (str, bytes, os.PathLike)) for word in args):
+            raise UsageError("a program is a str, or a list of at least one str, bytes or path, not %r" % (args,))
+        args = [os.fspath(word) for word in args]
+    else:
+        args = os.fspath(args)
+    for name in ("cwd", "executable"):
+        if name in options:
+            options[name] = os.fspath(options[name])
+    kinds = {subprocess.PIPE: "pipe", subprocess.DEVNULL: "null", subprocess.STDOUT: "stdout", None: "inherit"}
+    if pty:
+        if "executable" in options:
+            raise UsageError("executable= cannot be had with pty=")
+        pty = (24, 80) if pty is True else (int(pty[0]), int(pty[1]))
+    return {"args": args, "options": options, "env": env if env is None else dict(env),
+            "add_env": add_env if add_env is None else dict(add_env), "timeout": timeout, "grace": float(grace),
+            "pty": pty, "until": until, "stdin": "null" if stdin is None else kinds[stdin], "stdout": kinds[stdout],
+            "stderr": kinds[stderr], "input": input}
+
+
+def run(context, args, input, stdin, stdout, stderr, capture_output, timeout, check, text, encoding, errors,
+        universal_newlines, max_output, **options):
+    """See ``Context.run``."""
+    text = (encoding or "utf-8", errors or "strict") if text or universal_newlines or encoding or errors else None
+    timeout = calls.time_limit({"timeout": context.options.get("timeout") if timeout is None else timeout})
+    first, rest = prepare(input, stdin, text)
+    takers, files = prepare_outputs(stdout, stderr, subprocess.PIPE if capture_output else None, text, max_output,
+                                    options.get("pty"))
+    fed = subprocess.DEVNULL if first is None and rest is None else subprocess.PIPE
+    spec = specify(args, stdin=fed, timeout=timeout, input=first, **dict(options, **files))
+    mailbox = Mailbox()
+    session = Session(context, spec, dict.fromkeys(takers, mailbox), mailbox)
+    try:
+        if rest is not None:
+            process.start_thread(feed, (session, rest, mailbox))
+        expired = calls.waiting(session.engine, collect, session, mailbox, takers, timeout, spec["grace"])
+    except OutputTooLarge as error:
+        error.args = ("%r in %s wrote more than %d bytes to its %s" % (args, context.name, max_output, error),)
+        error.__dict__.update(cmd=args, stdout=got(takers, OUT), stderr=got(takers, ERR))
+        raise
+    finally:
+        session.close()
+    out, err = got(takers, OUT), got(takers, ERR)
+    if expired:
+        raise subprocess.TimeoutExpired(args, timeout, output=out, stderr=err)
+    if text:
+        out, err = (data if data is None else newlines(data.decode(*text)) for data in (out, err))
+    if session.status is None:
+        raise session.unclean()
+    done = subprocess.CompletedProcess(args, session.status, out, err)
+    if check:
+        done.check_returncode()
+    return done
+
+
+def prepare_outputs(stdout, stderr, default, text, max_output, pty):
+    """What is to be done with the outputs: ({letter: a function that takes its bytes}, options for ``specify``)."""
+    takers = {}  # type: Dict[bytes, Any]
+    files = {}
+    for letter, name, given in ((OUT, "stdout", stdout), (ERR, "stderr", stderr)):
+        if given is None:
+            given = default
+        taker = Collected(max_output, name)  # type: Any
+        if pty and letter == ERR:  # a terminal has one output
+            given = None
+        elif pty and given in (None, subprocess.DEVNULL):
+            taker, given = ignore, subprocess.PIPE
+        elif given is not None and not constant(given):
+            taker, given = sink(given, text), subprocess.PIPE
+        files[name] = given
+        if given == subprocess.PIPE:
+            takers[letter] = taker
+    return takers, files
+
+
+def ignore(data) -> None:
+    """An output that nobody wants."""
+
+
+def constant(value) -> bool:
+    """Is it PIPE, STDOUT or DEVNULL?"""
+    return type(value) is int and value < 0
+
+
+def got(takers, letter):
+    """What was collected of an output, or None."""
+    taker = takers.get(letter)
+    return b"".join(taker.parts) if isinstance(taker, Collected) else None
+
+
+def newlines(text):
+    """As subprocess has it in text mode."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+class Collected:
+    """An output that is kept in memory."""
+
+    def __init__(self, most, name) -> None:
+        self.parts = []
+        self.left = most
+        self.name = name
+
+    def __call__(self, data) -> None:
+        if self.left is not None:
+            if len(data) > self.left:
+                self.parts.append(data[:self.left])
+                raise OutputTooLarge(self.name)
+            self.left -= len(data)
+        self.parts.append(data)
+
+
+def sink(given, text) -> "Callable[[Any], object]":
+    """A function that takes the bytes of an output, for what the caller gave: a function, a file object or descriptor.
+    b"" is the end of file. ``text``: (encoding, errors), or None for bytes."""
+    if isinstance(given, int):
+        def write(data):
+            while len(data):
+                data = data[os.write(given, data):]
+
+        return write
+    function = given.write if hasattr(given, "write") else given
+    if not callable(function):
+        raise UsageError("an output goes to a file object, a descriptor or a function, not to %r" % (given,))
+    if function is not given:  # a file: what it takes is its own business, as for subprocess
+        is_text = isinstance(given, io.TextIOBase) or isinstance(getattr(given, "encoding", None), str)
+        text = (text or ("utf-8", "strict")) if is_text else None
+    if not text:
+        return lambda data: function(bytes(data)) if len(data) else None
+    import codecs
+
+    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(text[0])(text[1]), True)
+
+    def decode(data):
+        piece = decoder.decode(bytes(data), not len(data))
+        if piece:
+            function(piece)
+
+    return decode
+
+
+def prepare(input, stdin, text):
+    """What stdin is to get: (bytes that go with the call, None), (None, an iterator of bytes), or two Nones."""
+    if input is not None and stdin is not None:
+        raise ValueError("stdin and input arguments may not both be used.")
+    source = input if input is not None else stdin
+    if source is None or (constant(source) and source == subprocess.DEVNULL):
+        return None, None
+    if constant(source):
+        raise UsageError("stdin=PIPE is for popen(): give run() what the program is to read")
+
+    def encoded(piece):
+        if isinstance(piece, str) != bool(text):
+            raise TypeError("input is %s, and with%s text=, encoding= or errors= it must be %s" % (
+                type(piece).__name__, "" if text else "out", "str" if text else "bytes"))
+        return piece.encode(*text) if text else piece
+
+    if isinstance(source, (str, bytes, bytearray, memoryview)):
+        data = encoded(source)
+        return (bytes(data), None) if memoryview(data).nbytes <= WRITE else (None, iter([data]))
+    if isinstance(source, int):
+        return None, iter(lambda: os.read(source, WRITE), b"")
+    if not hasattr(source, "read"):
+        return None, (encoded(piece) for piece in source)
+    return None, pieces(source, text or ("utf-8", "strict"))
+
+
+def pieces(file, text):
+    """What a file holds, as bytes; it may be a text file where bytes are wanted, as its descriptor would do for
+    subprocess."""
+    read = getattr(file, "read1", file.read)
+    while True:
+        piece = read(WRITE)
+        if not piece:
+            return
+        yield piece.encode(*text) if isinstance(piece, str) else piece
+
+
+def feed(session, source, mailbox) -> None:
+    """Write what ``source`` yields to stdin. On a thread of its own, since what the program writes must be taken
+    meanwhile; it ends with the program, but for a source that blocks."""
+    try:
+        for piece in source:
+            session.write(piece)
+        session.end_input()
+    except BrokenPipeError:
+        pass  # the program has read enough
+    except BaseException as error:
+        try:
+            mailbox.put((None, error))
+        except ContextreeError:
+            pass  # it is over
+    finally:
+        if hasattr(source, "close"):
+            source.close()
+
+
+def collect(session, mailbox, takers, timeout, grace) -> bool:
+    """Hand on what comes until all is over. True: the deadline was over first, and the program has been ended."""
+    end = None if timeout is None else monotonic() + timeout
+    expired = False
+    while True:
+        session.engine.check_fork()
+        try:
+            letter, data = mailbox.get(None if end is None else max(0.0, end - monotonic()))
+        except CallTimeout:
+            if expired:  # it was asked to end it and says nothing: the link is slow, or it lies
+                return True
+            expired = True
+            session.end(grace)
+            end = monotonic() + grace + PATIENCE
+            continue
+        if letter is END:
+            session.check()
+            return expired or session.expired
+        if letter is None:
+            raise data
+        takers[letter](data)
+        session.consumed(letter, len(data))

@@ -1,0 +1,117 @@
+"""What the calls of a service go through: ``Lines``, where they wait, and ``Loopback``, in place of a channel for those
+from the same context."""
+
+from collections import deque
+
+from contextree.core import process
+from contextree.core.mailbox import Mailbox
+from contextree.core.wire.errors import CallCancelled, Closed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class Lines:
+    """Calls that wait, a line for each caller, served in turn. To ``Call`` it looks like a Mailbox."""
+
+    def __init__(self) -> None:
+        self.mailbox = Mailbox()  # one item for each call; which call it is for is decided when it is taken
+        self.items = self.mailbox.items
+        self.lines = {}  # caller -> deque of calls
+        self.turns = deque()  # callers whose line is not empty
+        self.bytes = {}  # caller -> size of its requests in its line, where they are large
+        self.lock = process.allocate_lock()
+
+    def put(self, call) -> None:
+        """Append ``call`` to the line of its caller. Raises Closed after the end. Never blocks."""
+        peer = call.channel.peer
+        with self.lock:
+            self.mailbox.put(None)
+            line = self.lines.get(peer)
+            if line is None:
+                line = self.lines[peer] = deque()
+                self.turns.append(peer)
+            line.append(call)
+            if call.weight:
+                self.bytes[peer] = self.bytes.get(peer, 0) + call.weight
+
+    def get(self):
+        """The next call of the caller whose turn it is, now active; waits. Raises Closed at the end."""
+        self.mailbox.get()
+        with self.lock:
+            if not self.turns:
+                raise Closed("closed")
+            peer = self.turns.popleft()
+            line = self.lines[peer]
+            call = line.popleft()
+            if line:
+                self.turns.append(peer)
+            else:
+                del self.lines[peer]
+            if call.weight:
+                left = self.bytes.pop(peer) - call.weight
+                call.weight = 0
+                if left:
+                    self.bytes[peer] = left
+            call.active += 1
+            return call
+
+    def waiting(self, peer) -> int:
+        """How many calls of one caller wait."""
+        return len(self.lines.get(peer, ()))
+
+    @property
+    def closed(self):
+        """Why no more are taken, or None."""
+        return self.mailbox.closed
+
+    def close(self) -> None:
+        """Take no more, and give out none of those that wait."""
+        with self.lock:
+            self.mailbox.close()
+            self.items.clear()
+            self.lines.clear()
+            self.turns.clear()
+
+
+class Loopback:
+    """The channel of a call within one context: messages go from hand to hand. Any thread."""
+
+    pickles = True
+
+    def __init__(self, peer, on_message, on_caller_end) -> None:
+        self.peer = peer
+        self.on_message = on_message
+        self.on_caller_end = on_caller_end
+        self.on_end = self.on_room = self.ended = None  # type: Any
+        self.waiting = 0  # messages that the caller has not used up
+        self.link = None
+
+    @property
+    def full(self) -> bool:
+        """The caller has enough."""
+        return self.waiting > 8
+
+    def send(self, data, fin=False, flush=True) -> None:
+        """Give one message to the caller."""
+        if self.ended is not None:
+            raise self.ended
+        if fin:
+            self.ended = Closed("it was answered")
+        self.waiting += 1
+        self.on_message(self, b"".join(data) if type(data) is list else data, fin, 1)
+
+    def taken(self, cost) -> None:
+        """The caller has used one message up."""
+        self.waiting -= 1
+        room = self.on_room
+        if room and not self.full:
+            room()
+
+    def cancel(self, code=0, text="cancelled") -> None:
+        """The caller does not want the answer any more."""
+        if self.ended is None:
+            self.ended = CallCancelled(text)
+            self.on_end(self, self.ended)
+            self.on_caller_end(self, self.ended)

@@ -1,0 +1,362 @@
+"""The side of a service that serves: who may call, the pool that runs the calls, the end.
+
+``Services`` is one for each engine. It gives every service a number, which calls carry in the head of their OPEN, so
+that each router on the way can tell which service a frame is for (see ``routing``); and it is the opener of those
+channels. A narrowed handle (``Service.only``) has a number of its own: the police need not know of methods.
+
+A ``Host`` is one service. The loop thread puts calls into its ``Lines``: one line for each caller, served in turn, so
+that a caller who floods waits behind itself alone. Threads of the pool take them, decode them by the trust in their
+sender, ask the policy, run the method.
+
+What callers may make us hold: ``queue`` calls each that wait; a request of at most ``max_request`` bytes; and of
+requests that have not come whole at most ``PARTIAL`` bytes for each link. Beyond that the call gets an error at once.
+"""
+
+from itertools import count
+
+from contextree.core import calls as core_calls
+from contextree.core import main as life
+from contextree.core import process
+from contextree.core.calls import ERROR, VALUE, Call, here, unpack
+from contextree.core.router import Channel
+from contextree.core.wire import values
+from contextree.core.wire.errors import (
+    CallTimeout,
+    Closed,
+    ContextreeError,
+    Overflow,
+    PeerError,
+    ProtocolError,
+    Refused,
+    UsageError,
+)
+from contextree.core.wire.frames import MORE, OPEN, STREAM, TOO_BIG
+from contextree.parent.lines import Lines
+from contextree.parent.routing import USE, USE_STREAM, use_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+MAX_REQUEST = 1 << 24
+PARTIAL = 1 << 26
+LAST = 65535  # numbers are not used again: a grant for one that has ended must never fit another
+
+
+class ServiceCall(Call):
+    """One call of a method. ``granted``: the names that its caller's handle has, or None for all. ``active``: so many
+    threads are in ``run``; two for a moment, when one has put its generator back."""
+
+    granted = None  # type: Any
+    active = weight = 0
+
+    def run(self) -> None:
+        """Run it, or the next part of it, on the present thread and send the answer."""
+        host = self.service
+        here.call = self
+        try:
+            if self.generator is not None:
+                return self.pump()
+            if self.cancelled:
+                return None
+            if self.deadline and host.router.broker.clock() >= self.deadline:
+                raise CallTimeout("its deadline was over before it could start")
+            data, self.data = self.data, None  # type: ignore[assignment]  # a tuple or bytes
+            method, args, kwargs = data if type(data) is tuple else decode(host.engine, self.channel, data)
+            del data
+            result = host.method(self, method, args, kwargs)(*args, **kwargs)
+            del args, kwargs
+            if self.kind == STREAM:
+                self.generator = iter(result)
+                return self.pump()
+            return self.answer(result, True)
+        except BaseException as error:
+            self.failed(error)
+        finally:
+            here.call = None
+            with host.jobs.lock:
+                self.active -= 1
+                active = self.active
+            if self.generator is None:
+                host.calls.discard(self)
+            elif host.jobs.closed and not active:
+                self.abort()
+
+    def again(self) -> None:
+        """Let the generator go on (or be closed), unless the service has ended: then ``abort`` does that."""
+        try:
+            Call.again(self)
+        except Closed:
+            pass
+
+    def abort(self) -> None:
+        """The service has ended before it: tell so, once. Not on the loop thread, as its generator is closed."""
+        try:
+            self.service.calls.remove(self)
+        except KeyError:
+            return
+        generator, self.generator = self.generator, None
+        try:
+            if generator is not None and hasattr(generator, "close"):
+                generator.close()
+        except BaseException as error:
+            return self.failed(error)
+        self.failed(self.service.end_error())
+
+
+def decode(engine, channel, data):
+    """What came, as (method, args, kwargs). Pickles are read from ancestors and from contexts that are trusted; from
+    others only plain data."""
+    found = None  # type: Any
+    if not data or data[0] != VALUE:
+        info = engine.infos.get(channel.peer)
+        above = channel.link is engine.core.upstream
+        if not (channel.peer in engine.above if above else info is not None and info.trusted):
+            raise Refused("%s takes plain data only from context %d, which is not trusted"
+                          % (engine.core.name, channel.peer))
+        found = data and unpack(data)
+    else:
+        found = engine.decode(data[1:])
+    if (type(found) not in (list, tuple) or len(found) != 3 or type(found[0]) is not str
+            or type(found[1]) not in (list, tuple) or type(found[2]) is not dict):
+        raise ProtocolError("this is no call of a method")
+    return found
+
+
+class Host:
+    """One service: its methods, its pool. Made by ``Services.serve``."""
+
+    work = None  # no pool that ``calls.call`` would find to be the main thread's
+
+    def __init__(self, engine, name, methods, policy, threads, queue, max_request) -> None:
+        self.engine = engine
+        self.router = engine.core
+        self.name = name
+        self.methods = methods  # name -> (function, its own check or None)
+        self.policy = policy
+        self.threads = threads
+        self.queue = queue
+        self.max_request = max_request
+        self.numbers = []
+        self.jobs = Lines()
+        self.calls = set()  # all that have not been answered
+        self.running = 0  # threads
+        self.lock = process.allocate_lock()
+        self.idle = []  # waiters for the end of the last thread
+        self.count = {"calls": 0, "overflows": 0, "refused": 0}
+
+    def put(self, call) -> None:
+        """Queue a call and see that a thread takes it. Loop thread, or that of a caller in this context."""
+        peer = call.channel.peer
+        if self.jobs.waiting(peer) >= self.queue or self.jobs.bytes.get(peer, 0) > PARTIAL:
+            self.count["overflows"] += 1
+            raise Overflow("%d calls of context %d wait for the service %s already"
+                           % (self.jobs.waiting(peer), peer, self.name))
+        self.count["calls"] += 1
+        self.calls.add(call)
+        try:
+            self.jobs.put(call)
+        except Closed:
+            self.calls.discard(call)
+            raise self.end_error() from None
+        mailbox = self.jobs.mailbox
+        with self.lock:
+            start = self.running < self.threads and len(mailbox) > len(mailbox.waiters)
+            self.running += start
+        if start:
+            process.start_thread(self.work_off, ())
+
+    def work_off(self) -> None:
+        """A thread of the pool: run calls until the end."""
+        import sys
+
+        here.router = self.router
+        if "threading" not in sys.modules and life.child:
+            from contextree.parent import main_thread
+
+            main_thread.tell(life.child.calls.main)
+        while True:
+            try:
+                call = self.jobs.get()
+            except Exception:
+                break
+            try:
+                call.run()
+            except BaseException as error:
+                self.router.broker.on_error(call.run) if isinstance(error, Exception) else None
+            del call
+        with self.lock:
+            self.running -= 1
+            idle, self.idle = ([], self.idle) if self.running else (self.idle, [])
+        for waiter in idle:
+            waiter.wake()
+
+    def method(self, call, name, args, kwargs):
+        """The method ``name``, if the caller may call it with these arguments. Raises Refused, or what the policy
+        raises."""
+        function, check = self.methods.get(name, (None, None))
+        granted = call.granted
+        if function is None or (granted is not None and name not in granted):
+            self.count["refused"] += 1
+            raise Refused("the service %s has no method %.100r for you" % (self.name, name))
+        for test in (self.policy, check):
+            if test is not None and not test(self.engine.context(call.channel.peer), name, args, kwargs):
+                self.count["refused"] += 1
+                raise Refused("you may not call the method %s of the service %s with that" % (name, self.name))
+        return function
+
+    def end_error(self) -> Closed:
+        """What calls get when there is no more service."""
+        return Closed("the service %s in %s was closed" % (self.name, self.router.name))
+
+    def close(self, timeout) -> None:
+        """Take no more calls, fail those that wait, let those that run end within ``timeout`` seconds."""
+        self.jobs.close()
+        for call in list(self.calls):
+            if not call.active:
+                call.abort()
+        waiter = process.Waiter()
+        with self.lock:
+            if not self.running or getattr(here.__dict__.get("call"), "service", None) is self:
+                return
+            self.idle.append(waiter)
+        if not waiter.wait(timeout):
+            raise CallTimeout("a call of the service %s has not ended within %s s" % (self.name, timeout))
+
+
+class Partial(Channel):
+    """A channel on which a request comes in several frames: it is counted what of it lies here. Loop thread."""
+
+    __slots__ = ()
+
+    def receive(self, flags, view):
+        """One more frame; too much of one request, or of all together, ends it."""
+        size = len(view)
+        services, limit, held = self.tag
+        self.tag = services, limit, held + size
+        total = services.partial[self.link] = services.partial.get(self.link, 0) + size
+        if held + size > limit or total > PARTIAL:
+            return self.cancel(TOO_BIG, "the request is larger than the service takes" if held + size > limit else
+                               "too much of other requests has come and not ended")
+        if not flags & MORE:
+            services.whole(self)
+            self.__class__ = Channel  # type: ignore[assignment]  # the same slots
+        return Channel.receive(self, flags, view)
+
+
+class Services:
+    """The services of one context."""
+
+    def __init__(self, engine) -> None:
+        self.engine = engine
+        self.table = {}  # number -> (Host, names or None)
+        self.ended = {}  # number -> name of a service that was closed
+        self.numbers = count(1)
+        self.partial = {}  # link -> bytes of requests that have not come whole
+        core = engine.core
+        core.openers[USE] = lambda *args: self.called(core_calls.CALL, *args)
+        core.openers[USE_STREAM] = lambda *args: self.called(STREAM, *args)
+        self.opened = core.opened
+        core.opened = self.watched  # this router's own: requests of several frames are watched from the first one on
+        engine.broker.on_end(self.end)
+
+    def serve(self, name, methods, policy, threads, queue, max_request):
+        """Begin to serve; its number."""
+        return self.number(Host(self.engine, name, methods, policy, threads, queue, max_request), None)
+
+    def number(self, host, names) -> int:
+        """A number for those who may call ``names`` (None: all)."""
+        if host.jobs.closed:
+            raise host.end_error()
+        number = next(self.numbers)
+        if number > LAST:
+            raise UsageError("a context can have no more than %d services and narrowed handles in its life" % LAST)
+        host.numbers.append(number)
+        self.table[number] = host, names
+        return number
+
+    def close(self, number, timeout) -> None:
+        """End the service, its grants here with it."""
+        host, _ = self.table.get(number, (None, None))
+        if host is None:
+            return
+        for one in host.numbers:
+            self.table.pop(one, None)
+            self.ended[one] = host.name
+        engine = self.engine
+        engine.broker.call(self.revoke, engine.core.id, set(host.numbers))
+        host.close(timeout)
+
+    def revoke(self, owner, numbers):
+        """No grant for these services holds any more. Loop thread."""
+        uses = self.engine.uses
+        for key in list(uses):
+            if key[1] == owner:
+                uses[key] = uses[key] - numbers
+                if not uses[key]:
+                    del uses[key]
+
+    def end(self) -> None:
+        """The loop has ended."""
+        for host, _ in list(self.table.values()):
+            host.jobs.close()
+
+    # -- loop thread
+
+    def watched(self, link, flags, number, src, view):
+        """Someone who may do so opens a channel; see Router.opened."""
+        if not flags & MORE or not use_of(OPEN, view):
+            return self.opened(link, flags, number, src, view)
+        host, _ = self.table.get(use_of(OPEN, view), (None, None))
+        channels = self.engine.core.channels
+        new = (src, number, 0) not in channels
+        self.opened(link, flags, number, src, view)
+        channel = channels.get((src, number, 0))
+        if new and channel is not None:
+            channel.tag = self, host.max_request if host else 0, 0
+            channel.on_end = self.broken
+            channel.__class__ = Partial
+        return None
+
+    def broken(self, channel, error) -> None:
+        """A request ended before it was whole."""
+        self.whole(channel)
+
+    def whole(self, channel):
+        """A request has come; it counts with the calls that wait from now on."""
+        if channel.tag is None:
+            return
+        held = channel.tag[2]
+        channel.tag = None
+        left = self.partial.get(channel.link, 0) - held
+        if left > 0:
+            self.partial[channel.link] = left
+        else:
+            self.partial.pop(channel.link, None)
+
+    def called(self, kind, channel, options, number, deadline, data, fin) -> None:
+        """A call has come."""
+        host, names = self.table.get(number, (None, None))
+        try:
+            if not fin:
+                raise PeerError("a request is one message")
+            if host is None:
+                name = self.ended.get(number)
+                if name is None:
+                    raise Refused("%s has no service %d" % (self.engine.core.name, number))
+                raise Closed("the service %s in %s was closed" % (name, self.engine.core.name))
+            call = ServiceCall(host, channel, kind, options, deadline, data, host.jobs)
+            call.granted = names
+            if len(data) > 65536:
+                call.weight = len(data)
+            host.put(call)
+        except ContextreeError as error:
+            channel.on_end = None
+            if not channel.ended:
+                channel.send(refusal(error, self.engine.core.name), True)
+
+
+def refusal(error, context) -> bytes:
+    """An error of ours as an answer, made without looking at its traceback: on the loop thread."""
+    kind = type(error)
+    return bytes([ERROR]) + values.encode([kind.__module__, kind.__qualname__, (), str(error), "", context, None, {}])

@@ -1,0 +1,228 @@
+"""A program somewhere else, as a conversation: what ``command.run`` and ``running.Process`` talk through.
+
+The loop thread takes the messages of the far side apart (``program`` has the table) and puts them where they are waited
+for: output into the mailbox of its reader, which is one for all in ``run``. It decodes nothing and calls nobody's
+code. What a hostile far side can do is to say nonsense (the channel is reset, ``ProtocolError``) or nothing (the
+deadline).
+
+An adapter for an event loop needs no more than this: it waits in the same mailboxes, in its own way.
+"""
+
+import errno
+import struct
+
+from contextree.core import calls as core_calls
+from contextree.core import process
+from contextree.core.mailbox import Mailbox
+from contextree.core.wire.errors import Closed, ContextreeError, ProtocolError, UncleanExit, WouldBlockLoop
+from contextree.core.wire.frames import BROKEN, SERVICE
+from contextree.parent import calls, program
+from contextree.parent.child_state import lost
+from contextree.parent.program import GRACE, STATUS, TAKEN, WINDOW, WRITE, WRITES
+from contextree.parent.pumps import BUDGET, COUNT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Optional
+
+SLACK = 1 << 17  # bytes by which an honest far side may go beyond a budget: what it had read already
+END = "end"  # the item that stands for the end of all
+
+
+class Session:
+    """One program somewhere, as a conversation. ``sinks``: the mailbox for each output, by its letter; items are
+    (letter, bytes), with b"" for the end of file. ``main`` gets (END, None) at last; both are closed then.
+
+    After the end: ``status`` (or ``reason``, why there is none), ``expired`` (the deadline ended it), ``error``."""
+
+    def __init__(self, context, spec, sinks, main: Mailbox) -> None:
+        engine = context.engine
+        engine.check_fork()
+        if process.get_ident() == engine.broker.thread:
+            raise WouldBlockLoop("a program cannot be run from the loop thread, which would wait for itself")
+        self.engine = engine
+        self.context = context
+        self.args = spec["args"]
+        self.ahead = bool(spec["input"])  # a message for stdin that went with the call
+        self.sinks = sinks
+        self.main = main
+        self.came = dict.fromkeys(sinks, 0)  # bytes of each output; the loop's
+        self.taken = dict.fromkeys(sinks, 0)  # bytes that its reader took since they were last counted back
+        self.returned = dict.fromkeys(sinks, 0)  # bytes counted back; the reader's
+        self.writes = Mailbox()  # an item for each message that stdin may be sent, from the start on
+        self.early = []  # what is to be said once it was started: before, the far side is a call, which hears nothing
+        self.lock = process.allocate_lock()
+        self.started, self.exited = Mailbox(), Mailbox()  # closed when it is so
+        self.pid = self.status = self.reason = self.failure = None  # type: Any
+        self.error = None  # type: Optional[ContextreeError]
+        self.expired = self.over = False
+        engine.share_package(context)
+        self.channel = context.open_call(core_calls.CALL, program.start, (spec,), {}, {}, self.message, self.ended,
+                                         service=SERVICE, fin=False)
+        running = calls.running()
+        if running is not None:  # the end of the call that runs here may be the end of this
+            calls.opened(running, self.channel)
+
+    # -- the loop thread
+
+    def message(self, channel, data, fin, cost) -> None:
+        """The far side says something."""
+        if not fin:
+            channel.taken(cost)
+        try:
+            self.hear(bytes(data[:1]), data)
+        except (LookupError, ValueError, ContextreeError, struct.error) as error:
+            text = "%s said what no program says: %s" % (self.context.name, error or type(error).__name__)
+            if not fin:
+                channel.cancel(BROKEN, text)
+            self.ended(channel, ProtocolError(text))
+            return
+        if fin:
+            self.ended(channel, None)
+            if self.failure is not None:
+                channel.cancel()  # the far side is still the call that failed, and hears nothing
+                return
+            try:
+                channel.send(b"", True)
+            except ContextreeError:
+                pass  # it ended in that moment
+
+    def hear(self, letter, data) -> None:
+        """Put what was said where it is waited for. Raises what it must not be."""
+        if letter in self.sinks:
+            self.came[letter] += len(data) - 1
+            if self.came[letter] - self.returned[letter] > BUDGET + SLACK or len(data) == 1:
+                raise ValueError("more output than it may send")
+            self.sinks[letter].put((letter, memoryview(data)[1:]))
+        elif letter.upper() in self.sinks and len(data) == 1:
+            self.sinks[letter.upper()].put((letter.upper(), b""))
+        elif data[0] == core_calls.ERROR and self.pid is None:
+            self.failure = data
+        else:
+            HEARD[letter](self, data[1:])
+
+    def on_start(self, rest) -> None:
+        """It runs."""
+        if self.pid is not None:
+            raise ValueError("it was started twice")
+        with self.lock:
+            self.pid = COUNT.unpack(rest)[0]
+            early, self.early = self.early, []
+            for data in early:
+                self.channel.send(data)
+        self.on_written(COUNT.pack(WRITES - self.ahead))
+        self.started.close()
+
+    def on_written(self, rest) -> None:
+        """So many messages have gone into its stdin."""
+        count = COUNT.unpack(rest)[0]
+        if len(self.writes) + count > WRITES:
+            raise ValueError("it wrote more than it was sent")
+        if self.writes.closed is None:
+            for _ in range(count):
+                self.writes.put(None)
+
+    def on_deaf(self, rest) -> None:
+        """Nobody reads its stdin any more."""
+        self.writes.items.clear()
+        self.writes.close(BrokenPipeError(errno.EPIPE, "the program reads its stdin no more"))
+
+    def on_exit(self, rest) -> None:
+        """It has ended."""
+        self.status = STATUS.unpack(rest)[0]
+        self.exited.close()
+
+    def on_lost(self, rest) -> None:
+        """It has ended, and nobody knows how."""
+        self.reason = calls.visible(str(rest[:4096], "utf-8", "replace"))
+        self.exited.close()
+
+    def on_deadline(self, rest) -> None:
+        """Its time is over: it is being ended."""
+        self.expired = True
+
+    def ended(self, channel, error) -> None:
+        """Nothing more comes: all is over, or ``error``."""
+        if self.over:
+            return
+        self.over = True
+        self.error = error
+        why = error or Closed("the program has ended")
+        self.writes.items.clear()
+        self.writes.close(error or BrokenPipeError(errno.EPIPE, "the program has ended"))
+        self.main.put((END, None))
+        for mailbox in [self.started, self.exited, self.main] + list(self.sinks.values()):
+            mailbox.close(why)
+
+    # -- any thread
+
+    def check(self) -> None:
+        """Raise what went wrong, if it is over and something did."""
+        if self.failure is not None:
+            calls.unpack(self.engine, self.channel.pickles, self.failure, self.context.id)
+        if self.error is not None:
+            raise calls.told(calls.copied(self.error))
+
+    def consumed(self, letter, size) -> None:
+        """The reader of an output has taken ``size`` bytes of it. For one thread at a time for each output."""
+        self.taken[letter] += size
+        if self.taken[letter] >= BUDGET >> 1:
+            count, self.taken[letter] = self.taken[letter], 0
+            self.returned[letter] += count
+            self.say(b"C" + TAKEN.pack(letter, count))
+
+    def unclean(self) -> UncleanExit:
+        """The error for an end without a status."""
+        reason = self.reason or "it could not be ended, even by KILL"
+        return UncleanExit("%r in %s: how it ended is lost: %s" % (self.args, self.context.name, reason),
+                           state=lost(self.pid or 0, str(self.args)[:300], reason), command=str(self.args)[:300])
+
+    def say(self, data) -> None:
+        """Tell the far side something, if it still listens."""
+        try:
+            with self.lock:
+                if self.pid is None:
+                    self.early.append(data)
+                else:
+                    self.channel.send(data)
+        except ContextreeError:
+            pass  # it is over
+
+    def write(self, data, timeout=None) -> None:
+        """Send ``data`` to stdin; wait while too much is on its way. BrokenPipeError when nobody reads it."""
+        view = memoryview(data).cast("B")
+        for at in range(0, len(view), WRITE):
+            self.engine.check_fork()
+            self.writes.get(timeout)
+            self.say(b"I" + view[at:at + WRITE])
+
+    def end_input(self) -> None:
+        """End of file for stdin."""
+        self.say(b"i")
+
+    def signal(self, number: int, group: bool) -> None:
+        """Signal the program or its group; nothing happens when it has ended."""
+        self.say(b"K" + bytes((number, group)))
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Set the size of its terminal."""
+        self.say(b"W" + WINDOW.pack(rows, columns))
+
+    def end(self, grace: float) -> None:
+        """Have the program and its group ended; the news of it come as ever."""
+        self.say(b"E" + GRACE.pack(grace))
+
+    def discard(self, letter) -> None:
+        """Take no more of an output."""
+        if letter in self.sinks:
+            self.say(b"c" + letter)
+
+    def close(self) -> None:
+        """Leave without waiting: what still runs is ended there. Idempotent; in a forked child it does
+        nothing."""
+        if not self.over and self.engine.core.generation == process.generation:
+            self.channel.cancel()
+
+
+HEARD = {b"S": Session.on_start, b"C": Session.on_written, b"B": Session.on_deaf, b"X": Session.on_exit,
+         b"L": Session.on_lost, b"T": Session.on_deadline, b"D": lambda session, rest: None}

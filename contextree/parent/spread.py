@@ -1,0 +1,294 @@
+"""One source to many contexts, so that each link of the tree carries it once.
+
+The messages of the source (see ``transfer``) go to the contexts nearest to us that are targets, or above several; each
+of those hands every message on to the ones below it as it comes, and puts the file in place itself if it is a target.
+Nothing is stored on the way. What becomes of each target is an outcome of its own, and the others go on.
+
+Who is slow is waited for, so it sets the pace of all: nobody holds more than a few messages for it. Who takes nothing
+for ``stall`` seconds is given up, with all that is below it. Further down the wait is shorter, so that whoever hands on
+is not given up for the one that does not take. At the end, when all is sent, whoever still answers a ping is waited for.
+"""
+
+from time import monotonic
+
+from contextree.core import calls as core_calls
+from contextree.core.wire.errors import CallTimeout, ContextreeError, ProtocolError
+from contextree.parent.calls import copied, make_error
+from contextree.parent.filepipe import FarPipe, NearPipe
+from contextree.parent.files import Meter, message_size, open_source, take
+from contextree.parent.filesink import PathSink
+from contextree.parent.transfer import Transferred, path_bytes, result_of, shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+LESS = 0.7  # of the wait, for each level of the tree
+
+
+def plan(engine, targets: "set[int]") -> "list[list]":
+    """The tree to hand on by: [id, is it a target, [the same for those below]]. Contexts that would have one below them
+    and are no targets are left out: frames go through them as they are."""
+    tree = {}  # type: dict[Any, Any]
+    for target in targets:
+        path = [target]
+        while path[0] in engine.infos and engine.infos[path[0]].parent != engine.core.id:
+            path.insert(0, engine.infos[path[0]].parent)
+        level = tree
+        for number in path:
+            level = level.setdefault(number, {})
+
+    def nodes(level):
+        found = []  # type: list[list]
+        for number, below in sorted(level.items()):
+            inner = nodes(below)
+            if number in targets or len(inner) > 1:
+                found.append([number, number in targets, inner])
+            else:
+                found += inner
+        return found
+
+    return nodes(tree)
+
+
+def ids(node: list) -> "list[int]":
+    """The targets of a node and of all below it."""
+    return ([node[0]] if node[1] else []) + [number for each in node[2] for number in ids(each)]
+
+
+class Branch:
+    """One context that the messages are handed to. ``outcome``: {id: what becomes of it}: the numbers of a Transferred,
+    or an exception, or one as the bytes of its record."""
+
+    def __init__(self, engine, node: list, path: bytes, options: dict, stall: float, timeout: "float | None") -> None:
+        self.engine = engine
+        self.node = node
+        self.stall = stall
+        self.outcome = {}  # type: dict[int, Any]
+        self.listens = False
+        self.free = monotonic()  # when it last had room
+        self.pipe = None  # type: NearPipe | None
+        try:
+            context = engine.context(node[0]).with_options(timeout=timeout)
+            if node[2]:
+                self.pipe = NearPipe(context, relay, node, path, options, stall * LESS)
+            else:
+                self.pipe = NearPipe(context, take, path, options)
+        except ContextreeError as error:
+            self.fail(error)
+
+    def fail(self, error: Exception) -> None:
+        """Nothing will become of this branch any more."""
+        self.outcome = dict.fromkeys(ids(self.node), error)
+        if self.pipe is not None:
+            self.pipe.cancel()
+
+    def send(self, message: "Any", fin: bool) -> bool:
+        """Hand a message on; False once the branch has failed."""
+        pipe = self.pipe
+        if self.outcome or pipe is None:
+            return False
+        try:
+            if not self.listens:
+                pipe.ready(self.stall)
+                self.listens = True
+                self.free = monotonic()
+            # while another was waited for, this one had the same time to make room
+            if pipe.send(message, fin, max(0.01 * self.stall, self.stall - (monotonic() - self.free))):
+                self.free = monotonic()
+            else:
+                self.finish()
+        except Exception as error:  # what the function there raised, maybe
+            self.fail(self.given_up(error))
+        return not self.outcome
+
+    def given_up(self, error):
+        """The error of one that is given up, in words that tell so."""
+        if isinstance(error, CallTimeout) and self.pipe is not None and self.pipe.deadline is None:
+            return CallTimeout("%s was given up: it took nothing, and said nothing, for %.3g s"
+                               % (self.engine.context(self.node[0]).name, self.stall))
+        return error
+
+    def finish(self) -> None:
+        """Take what it says of the end."""
+        if self.outcome or self.pipe is None:
+            return
+        try:
+            result = self.answer(self.pipe)
+            if not self.node[2]:
+                self.outcome = {self.node[0]: list(result_of(result))}
+            else:
+                self.outcome = outcomes(result, ids(self.node))
+        except Exception as error:
+            self.fail(self.given_up(error))
+
+    def answer(self, pipe):
+        """What it says of the end, which may take as long as its disk does, if only its loop is alive."""
+        while True:
+            try:
+                return pipe.receive(self.stall)
+            except CallTimeout:
+                pipe.left()
+                self.engine.context(self.node[0]).ping(self.stall)
+
+    def cancel(self) -> None:
+        """Give it up without a word."""
+        if self.pipe is not None:
+            self.pipe.cancel()
+
+
+def outcomes(result: "Any", wanted: "list[int]") -> "dict[int, Any]":
+    """What a context says of its targets, checked."""
+    found = {}
+    for row in result if type(result) in (list, tuple) else ():
+        number, error, done = row if type(row) in (list, tuple) and len(row) == 3 else (None, None, None)
+        if number in wanted:
+            found[number] = error if type(error) is bytes else list(result_of(done))
+    if set(found) != set(wanted):
+        raise ProtocolError("%.80r are not the outcomes of contexts %r" % (result, wanted))
+    return found
+
+
+def hand_on(messages: "Any", branches: "list[Branch]", own: "Any" = None, tell: "Any" = None) -> None:
+    """Hand messages to all branches, and to ``own``, until the end or until none of them wants more."""
+    for message in messages:
+        over = type(message) is dict and message.get("is") == "end"
+        wanted = own is not None and own.take(message)
+        for branch in branches:
+            wanted = branch.send(message, over) or wanted
+        if tell is not None and wanted:
+            tell(message)
+        if over or not wanted:
+            break
+    for branch in branches:
+        branch.finish()
+
+
+class Own:
+    """The sink of a context that is itself a target: what fails in it is its outcome and holds up nobody."""
+
+    def __init__(self, path: bytes, options: dict) -> None:
+        self.outcome = self.sink = None  # type: Any
+        try:
+            self.sink = PathSink(path, options)
+        except Exception as error:
+            self.outcome = error
+
+    def take(self, message: "Any") -> bool:
+        """Deal with a message; False when there is no need of more."""
+        if self.outcome is None:
+            try:
+                self.sink.take(message)
+                if self.sink.done:
+                    self.outcome = list(self.sink.result())
+                return True
+            except Exception as error:
+                self.outcome = error
+                self.abort()
+        return False
+
+    def abort(self) -> None:
+        """Remove what is not in place."""
+        if self.sink is not None:
+            self.sink.abort()
+
+
+def relay(node: list, path: bytes, options: dict, stall: float) -> list:
+    """In a context on the way: hand on what comes, and put it in place. The outcomes, as plain rows."""
+    from contextree.parent.engine import engine_of
+
+    engine = engine_of(core_calls.here.router)
+    with FarPipe() as pipe:
+        own = Own(path, options) if node[1] else None
+        branches = [Branch(engine, each, path, options, stall, None) for each in node[2]]
+
+        def messages():
+            while True:
+                yield pipe.receive()
+
+        try:
+            pipe.ready()
+            hand_on(messages(), branches, own)
+        finally:
+            if own is not None:
+                own.abort()
+            for branch in branches:
+                branch.cancel()
+    found = {node[0]: own.outcome} if own is not None else {}
+    for branch in branches:
+        found.update(branch.outcome)
+    return [row(engine, number, value) for number, value in found.items()]
+
+
+def row(engine, number, value):
+    """An outcome as plain data: [id, record of an error or None, numbers or None]."""
+    if isinstance(value, Exception):
+        value = core_calls.pack_error(value, engine.name_of(number) or str(number), 0)
+    return [number, value, None] if type(value) is bytes else [number, None, value]
+
+
+def put_all(contexts, source, destination, *, stall: float = 60.0, progress=None, timeout: "float | None" = None,
+            **options) -> "dict[Any, Transferred | Exception]":
+    """Put one source into many contexts: {context: Transferred, or the exception that it failed with}.
+
+    As ``Context.put`` for each, but each link of the tree is crossed once: contexts hand it on to those below them as it
+    comes. The slowest sets the pace; one that takes nothing for ``stall`` seconds is given up. ``timeout``: seconds for
+    all. ``options`` are those of ``put``, without ``resume``. ``progress`` tells what the slowest has been sent.
+
+    Raises only what is wrong with the source or with the options. Any thread but the loop's.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     done = contextree.put_all([web, router.fork()], b"127.0.0.1 localhost", folder + "/hosts")
+    >>> [result.size for result in done.values()]
+    [19, 19]
+    """
+    from contextree.parent import files
+
+    contexts = list(contexts)
+    checked = files.options_of(**options)
+    if checked["resume"]:
+        raise files.UsageError("put_all() cannot resume: what there is of a broken transfer differs from host to host")
+    path = path_bytes(destination, "destination")
+    reader = open_source(source, checked)
+    branches = []  # type: list[Branch]
+    try:
+        if not contexts:
+            return {}
+        engine = contexts[0].engine
+        if any(context.engine is not engine or context.id == engine.core.id for context in contexts):
+            raise files.UsageError("put_all() wants contexts of one tree, and not the one that calls it")
+        there = dict(checked, mask=0o7777)
+        with Meter(engine, progress, shown(path)) as tell:
+            branches = [Branch(engine, node, path, there, stall, timeout)
+                        for node in plan(engine, {context.id for context in contexts})]
+            hand_on(reader.messages(), branches, None, tell and telling(tell, reader.size))
+    finally:
+        reader.close()
+        for branch in branches:
+            branch.cancel()
+    found = {}  # type: dict[int, Any]
+    for branch in branches:
+        found.update(branch.outcome)
+    return {context: settled(engine, found[context.id]) for context in contexts}
+
+
+def telling(tell, total):
+    """A function of messages that calls ``tell(done, total)``."""
+    done = 0
+
+    def told(message):
+        nonlocal done
+        done += message_size(message)
+        tell(done, total)
+
+    return told
+
+
+def settled(engine, value):
+    """An outcome for the caller: a Transferred, or an exception of its own."""
+    if isinstance(value, Exception):
+        return copied(value)
+    if type(value) is bytes:
+        return make_error(engine.decode(value[1:]), False)
+    return Transferred(*value)

@@ -1,0 +1,62 @@
+"""What the executors under test run."""
+
+import os
+import signal
+import time
+
+from tests.lab.poll import until
+
+begun = []
+state = []
+
+
+def add(first, second=1):
+    return first + second
+
+
+def fail(kind, *args):
+    raise kind(*args)
+
+
+def pid(*args):
+    return os.getpid()
+
+
+def die(*args):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def crash_with(data):
+    os._exit(5)
+
+
+def note(path, text=""):
+    """Append a line to a file, so that what ran and how often can be counted from outside."""
+    with open(path, "a") as file:
+        file.write(f"{text}\n")
+    return text
+
+
+def hold(gate, text=""):
+    """Say that it runs by ``gate``.started, and run until the file ``gate`` is there."""
+    note(gate + ".started", os.getpid())
+    until(lambda: os.path.exists(gate), "the gate", 50, 0.005)
+    return text
+
+
+def begin(value):
+    state.append(value)
+
+
+def begun_with():
+    return list(state)
+
+
+def nap(seconds):
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def nap_and_fail(seconds):
+    time.sleep(seconds)
+    raise Exception("this is an exception")
