@@ -48,7 +48,7 @@ def wrap(handle: Any) -> Any:
     return Router.of(handle)
 
 
-async def select(sources: Iterable[Any], timeout: float | None = None) -> list:
+async def select(sources: Iterable[Any], timeout: float | None = None) -> list[Any]:
     """Those of ``sources`` (streams and channels) from which something can be taken now, or that have ended; waits up
     to ``timeout`` seconds for the first one, then returns an empty list."""
     return await flows.select(sources, timeout)

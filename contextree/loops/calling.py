@@ -15,8 +15,9 @@ from contextree.parent.context import Context as SyncContext
 GLANCE = 0.005  # seconds between looks whether there is room again
 
 
-async def prepare(loop: EventLoop, context: SyncContext, kind: int, function: Any, args: tuple, kwargs: dict,
-                  options: dict) -> tuple:
+async def prepare(loop: EventLoop, context: SyncContext, kind: int, function: Any, args: tuple[Any, ...],
+                  kwargs: dict[str, Any],
+                  options: dict[str, Any]) -> tuple[Any, ...]:
     """The call encoded, with the modules that it needs shared (by a thread, as that reads files), and room for it."""
     engine = context.engine
     engine.check_fork()
@@ -30,7 +31,8 @@ async def prepare(loop: EventLoop, context: SyncContext, kind: int, function: An
     return packed
 
 
-async def ask(loop: EventLoop, context: SyncContext, function: Any, args: tuple, kwargs: dict, options: dict,
+async def ask(loop: EventLoop, context: SyncContext, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any],
+              options: dict[str, Any],
               service: int = 0) -> Any:
     """Call and wait for the answer. Cancelled: the other end is told, and a late answer is dropped."""
     packed = await prepare(loop, context, CALL, function, args, kwargs, options)
@@ -52,12 +54,12 @@ async def ask(loop: EventLoop, context: SyncContext, function: Any, args: tuple,
     return calls.unpack(context.engine, channel.pickles, answer.data, channel.peer)
 
 
-async def gather(loop: EventLoop, contexts: Iterable[Any], call: Callable, limit: int) -> dict:
+async def gather(loop: EventLoop, contexts: Iterable[Any], call: Callable[..., Any], limit: int) -> dict[Any, Any]:
     """``{context: result or error}`` of ``await call(context)`` for all, ``limit`` of them at once, in order of
     arrival. Cancelled: so are the calls that run."""
     done = Mailbox()
     tasks: dict[Any, Any] = {}
-    results = {}
+    results = {}  # type: dict[Any, Any]
 
     async def one(context: Any) -> None:
         try:
@@ -95,7 +97,7 @@ async def wait_child(loop: EventLoop, child: Any, timeout: float | None = None,
     except BaseException:
         child.abandon(ticket)
         raise
-    return state
+    return state  # type: ignore[no-any-return]
 
 
 async def check_child(loop: EventLoop, child: Any, timeout: float | None = None) -> ChildState:

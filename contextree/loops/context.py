@@ -43,13 +43,13 @@ class Context(Grower):
         """Run ``function(*args, **kwargs)`` there and return its result, or raise what it raised.
 
         Cancelled: the function there is told, and its answer dropped. Errors are those of ``contextree.Context``."""
-        return self.wrapped(await calling.ask(self.loop, self.sync, function, args, kwargs, self.sync.options))
+        return self.wrapped(await calling.ask(self.loop, self.sync, function, args, kwargs, self.sync.options))  # type: ignore[no-any-return]
 
     def submit(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Any:
         """``call`` as a task of this loop that runs beside this one: await it for the result, ``cancel()`` it."""
         return self.loop.start(functools.partial(self.call, function, *args, **kwargs))
 
-    def stream(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Stream:
+    def stream(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Stream[Any]:
         """What ``function(*args, **kwargs)`` yields there, for ``async for``."""
         return Stream(self, function, args, kwargs)
 
@@ -68,7 +68,7 @@ class Context(Grower):
         waiter = self.loop.waiter()
         ping = self.sync.begin_ping(waiter.wake)
         try:
-            return self.sync.end_ping(ping, await waiter.wait(timeout), timeout)
+            return self.sync.end_ping(ping, await waiter.wait(timeout), timeout)  # type: ignore[no-any-return]
         finally:
             self.sync.engine.core.pings.pop(ping[0], None)
 
@@ -84,32 +84,32 @@ class Context(Grower):
         finally:
             leave()
         engine.check_end(number)
-        return engine.no_way(number)
+        return engine.no_way(number)  # type: ignore[no-any-return]
 
     @property
     def name(self) -> str:
         """Its full name."""
-        return self.sync.name
+        return self.sync.name  # type: ignore[no-any-return]
 
     @property
     def id(self) -> int:
         """Its number in the tree."""
-        return self.sync.id
+        return self.sync.id  # type: ignore[no-any-return]
 
     @property
     def state(self) -> str:
         """``connecting``, ``up`` or ``died``."""
-        return self.sync.state
+        return self.sync.state  # type: ignore[no-any-return]
 
     @property
-    def facts(self) -> dict:
+    def facts(self) -> dict[str, Any]:
         """What it said of itself."""
-        return self.sync.facts
+        return self.sync.facts  # type: ignore[no-any-return]
 
     @property
     def pid(self) -> int | None:
         """Its process id, on its machine."""
-        return self.sync.pid
+        return self.sync.pid  # type: ignore[no-any-return]
 
     @property
     def parent(self) -> "Context | None":
@@ -153,7 +153,7 @@ class Context(Grower):
 
     async def dump(self, timeout: float = 10.0) -> str:
         """The stacks of all threads there, as text."""
-        return await self.with_options(timeout=timeout)._service(control.dump)
+        return await self.with_options(timeout=timeout)._service(control.dump)  # type: ignore[no-any-return]
 
     async def _service(self, function: Any, *args: Any) -> Any:
         self.sync.engine.share_package(self.sync)

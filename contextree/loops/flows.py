@@ -40,21 +40,22 @@ class Stream(Source, Generic[T]):
     It begins with the first item that is asked for, or with ``async with``. The generator waits while nobody takes;
     ``aclose``, the end of the block, and the end of the last reference close it."""
 
-    def __init__(self, home: Any, function: Any, args: tuple, kwargs: dict) -> None:
+    def __init__(self, home: Any, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.loop = home.loop
         self._home = home
-        self._call: tuple = (function, args, kwargs)
-        self._stream: calls.Stream | None = None
+        self._call: tuple[Any, ...] = (function, args, kwargs)
+        self._stream: calls.Stream[Any] | None = None
         self._closed = False
 
-    async def _open(self) -> calls.Stream:
+    async def _open(self) -> calls.Stream[Any]:
         if self._stream is None:
             if self._closed:
                 raise Closed("the stream was closed")
             context = self._home.sync
-            packed = await prepare(self.loop, context, STREAM, *self._call, context.options)
+            function, args, kwargs = self._call
+            packed = await prepare(self.loop, context, STREAM, function, args, kwargs, context.options)
             if self._stream is None:  # else another task was quicker
-                self._stream = calls.Stream(context, *self._call, context.options, packed)
+                self._stream = calls.Stream(context, function, args, kwargs, context.options, packed)
                 self._call = ()
                 if self._closed:
                     self._stream.close()
@@ -83,7 +84,7 @@ class Stream(Source, Generic[T]):
             stream.done = True
             raise calls.copied(error) from None
         try:
-            return self._home.wrapped(stream.take(item))
+            return self._home.wrapped(stream.take(item))  # type: ignore[no-any-return]
         except StopIteration:
             raise StopAsyncIteration from None
 
@@ -186,7 +187,7 @@ def unwrapped(value: Any) -> Any:
     return getattr(value, "sync", value) if isinstance(value, Channel) else value
 
 
-async def select(sources: Iterable[Source], timeout: float | None = None) -> list:
+async def select(sources: Iterable[Source], timeout: float | None = None) -> list[Any]:
     """Those of ``sources`` (channels and streams) from which something can be taken now, or that have ended; waits up
     to ``timeout`` seconds for the first one, then returns an empty list. Each call begins with another one."""
     global turn

@@ -23,7 +23,7 @@ class Plans(SyncGrower):
         self.engine = sync.engine
         self.sync = sync
 
-    def _grow(self, plan: Any, options: dict) -> Any:
+    def _grow(self, plan: Any, options: dict[str, Any]) -> Any:
         return self.sync, plan, options
 
 
@@ -48,7 +48,8 @@ class Grower:
         """A forked child: from a clean template process, or (``direct``) of this very process with its memory."""
         return await self._start("fork", direct=direct, name=name, via=via, **options)
 
-    async def local(self, python: Any = None, env: dict | None = None, name: str | None = None, via: Any = None,
+    async def local(self, python: Any = None, env: dict[str, Any] | None = None, name: str | None = None,
+                    via: Any = None,
                     **options: Any) -> "Context":
         """A new interpreter on the machine of this context."""
         return await self._start("local", python=python, env=env, name=name, via=via, **options)
@@ -78,7 +79,7 @@ class Grower:
         context = engine.context(number)
         return self._wrap(context.with_options(threads=threads) if threads else context)
 
-    async def _start_here(self, engine: Any, plan: Any, options: dict) -> int:
+    async def _start_here(self, engine: Any, plan: Any, options: dict[str, Any]) -> int:
         """A thread starts the process, which is short work; that it comes up is awaited here."""
         wait = options.pop("wait", True)
         branches: list[Any] = []
@@ -96,4 +97,4 @@ class Grower:
             for branch in branches:
                 engine.broker.defer_nowait(branch.fail, CallCancelled(f"starting {branch.name} was cancelled"))
             raise
-        return branches[0].id
+        return branches[0].id  # type: ignore[no-any-return]

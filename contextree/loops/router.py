@@ -27,7 +27,7 @@ class Router(Grower):
         self._sync: ParentRouter | None = None
 
     @property
-    def sync(self) -> ParentRouter:  # type: ignore[override]  # UsageError before it is open
+    def sync(self) -> ParentRouter:  # UsageError before it is open
         """The same router for threads."""
         if self._sync is None:
             raise UsageError("this router is not open: use `async with Router() as router`, or `await Router()`")
@@ -110,7 +110,7 @@ class Router(Grower):
         """The tree as text, for people."""
         return self.sync.tree()
 
-    def stats(self) -> dict:
+    def stats(self) -> dict[str, Any]:
         """Counters of the loop, the router and every link."""
         return self.sync.stats()
 

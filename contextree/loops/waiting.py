@@ -32,9 +32,11 @@ class Waiter(Protocol):
 
     def wake(self) -> bool:
         """End the wait, now or when it begins; False when its loop is gone. Any thread, never blocks."""
+        ...
 
     async def wait(self, timeout: float | None = None) -> bool:
         """Wait until woken: True; or for ``timeout`` seconds: False. Once. Cancellation of the task ends it too."""
+        ...
 
 
 class EventLoop(Protocol):
@@ -45,12 +47,14 @@ class EventLoop(Protocol):
 
     def waiter(self) -> Waiter:
         """A waiter for the running task."""
+        ...
 
     async def pause(self) -> None:
         """Let other tasks run, and be cancelled if that is due."""
 
     async def shielded(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
         """``await function(*args)``, whose work a cancellation of this task does not stop; it is raised afterwards."""
+        ...
 
     def start(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
         """Run it as a task; what this returns can be awaited for the result, and has ``cancel()``."""
@@ -118,7 +122,7 @@ async def in_thread(loop: EventLoop, engine: Any, function: Callable[..., T], *a
         await waiter.wait()
     value, error = box.pop()
     if error is None:
-        return value
+        return value  # type: ignore[no-any-return]
     try:
         raise error
     finally:

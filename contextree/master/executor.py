@@ -14,7 +14,8 @@ from contextree.core.wire.errors import UsageError
 from contextree.master.pool import Pool, end_contexts, live
 from contextree.master.router import Router
 from contextree.master.worker import Task
-from contextree.parent.context import Context, Grower
+from contextree.parent.context import Context
+from contextree.parent.grower import Grower
 from contextree.parent.pickling import pack_call
 from contextree.parent.tasks import run_chunk
 

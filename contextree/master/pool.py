@@ -28,7 +28,7 @@ from typing import Any
 
 from contextree.core import process
 from contextree.core.wire.errors import Closed, ContextDied, ContextreeError, ForkedError
-from contextree.master.worker import GONE, READY, SLOW, STARTING, BYTES, Task, Worker, WorkerDied, wake
+from contextree.master.worker import BYTES, GONE, READY, SLOW, STARTING, Task, Worker, WorkerDied, wake
 from contextree.parent.calls import copied, describe
 from contextree.parent.context import Context
 from contextree.parent.pickling import pack_call

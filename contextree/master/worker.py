@@ -44,7 +44,7 @@ class WorkerDied(WorldError, BrokenExecutor):
     context = reason = ""
 
 
-class Task(CallFuture):
+class Task(CallFuture[Any]):
     """One task, as its submitter sees it. ``data`` is what is to be sent, until it has begun."""
 
     worker: "Worker | None" = None
@@ -76,7 +76,7 @@ class Task(CallFuture):
             for waiter in self._waiters:
                 waiter.add_cancelled(self)
             self._condition.notify_all()
-        self._invoke_callbacks()
+        self._invoke_callbacks()  # type: ignore[attr-defined]  # typeshed hides it
 
     def fail(self, error: BaseException) -> None:
         """End it with ``error``. Holding no lock."""

@@ -59,7 +59,8 @@ class ChildLink(Link):
     def __init__(self, *args: "Any") -> None:
         Link.__init__(self, *args)
         self.blocks = Blocks()
-        self.rights = self.partners = None  # type: Any  # of a client: what it may call, whom it has; see ``listen``
+        self.rights = None  # type: Any  # of a client: what it may call, whom it has; see ``listen``
+        self.partners = None  # type: Any
         self.strikes = self.noise = self.relayed = self.requests = 0
         self.opens = Bucket(2000, 10000)
         self.logs = Bucket(5000, 50000)
@@ -439,4 +440,4 @@ def reaper(engine: "Engine") -> Reaper:
     if engine.reaper is None:
         engine.reaper = Reaper(engine.broker)
         engine.reaper.allow_blocking = engine.allow_blocking
-    return engine.reaper
+    return engine.reaper  # type: ignore[no-any-return]

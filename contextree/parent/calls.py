@@ -315,7 +315,7 @@ def submit(context: "Context", function: "Callable[..., Any]", args: "tuple[Any,
     engine = context.engine
     timeout = time_limit(options)
     wait_for_room(context, timeout)
-    future = (engine.future_class or CallFuture)(engine)
+    future = (engine.future_class or CallFuture)(engine)  # type: CallFuture[Any]
     future.channel = context.open_call(calls.CALL, function, args, kwargs, options, future.message, future.end,
                                        flush=False)
     if timeout is not None:

@@ -19,7 +19,7 @@ from contextree.parent.session import END, Session
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict
+    from typing import Any, Callable, Dict, Iterator
 
 PATIENCE = 3.0  # seconds beyond the grace that the far side has to tell of an end that was asked for
 OUT, ERR = b"O", b"E"
@@ -36,8 +36,9 @@ class OutputTooLarge(PeerError):
     """
 
 
-def specify(args, stdin=None, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=None, add_env=None, timeout=None,
-            grace=2.0, pty=False, until="eof", input=None, **options) -> dict:
+def specify(args: "Any", stdin: "Any" = None, stdout: "Any" = subprocess.PIPE, stderr: "Any" = subprocess.PIPE,
+            env: "Any" = None, add_env: "Any" = None, timeout: "float | None" = None, grace: float = 2.0,
+            pty: "Any" = False, until: "Any" = "eof", input: "Any" = None, **options: "Any") -> "dict[str, Any]":
     """What the far side has to know, checked: plain data."""
     options = {name: value for name, value in options.items() if value is not None and value is not False}
     strange = set(options).difference(POPEN_OPTIONS)
@@ -67,8 +68,9 @@ def specify(args, stdin=None, stdout=subprocess.PIPE, stderr=subprocess.PIPE, en
             "stderr": kinds[stderr], "input": input}
 
 
-def run(context, args, input, stdin, stdout, stderr, capture_output, timeout, check, text, encoding, errors,
-        universal_newlines, max_output, **options):
+def run(context: "Any", args: "Any", input: "Any", stdin: "Any", stdout: "Any", stderr: "Any", capture_output: "Any",
+        timeout: "float | None", check: bool, text: "Any", encoding: "Any", errors: "Any", universal_newlines: "Any",
+        max_output: "Any", **options: "Any") -> "subprocess.CompletedProcess[Any]":
     """See ``Context.run``."""
     text = (encoding or "utf-8", errors or "strict") if text or universal_newlines or encoding or errors else None
     timeout = calls.time_limit({"timeout": context.options.get("timeout") if timeout is None else timeout})
@@ -91,7 +93,8 @@ def run(context, args, input, stdin, stdout, stderr, capture_output, timeout, ch
         session.close()
     out, err = got(takers, OUT), got(takers, ERR)
     if expired:
-        raise subprocess.TimeoutExpired(args, timeout, output=out, stderr=err)
+        # there is one, or it would not be over
+        raise subprocess.TimeoutExpired(args, timeout, output=out, stderr=err)  # type: ignore[arg-type]
     if text:
         out, err = (data if data is None else newlines(data.decode(*text)) for data in (out, err))
     if session.status is None:
@@ -102,7 +105,7 @@ def run(context, args, input, stdin, stdout, stderr, capture_output, timeout, ch
     return done
 
 
-def prepare_outputs(stdout, stderr, default, text, max_output, pty):
+def prepare_outputs(stdout: "Any", stderr: "Any", default: "Any", text: "Any", max_output: "Any", pty: "Any") -> "Any":
     """What is to be done with the outputs: ({letter: a function that takes its bytes}, options for ``specify``)."""
     takers = {}  # type: Dict[bytes, Any]
     files = {}
@@ -122,22 +125,22 @@ def prepare_outputs(stdout, stderr, default, text, max_output, pty):
     return takers, files
 
 
-def ignore(data) -> None:
+def ignore(data: "Any") -> None:
     """An output that nobody wants."""
 
 
-def constant(value) -> bool:
+def constant(value: "Any") -> bool:
     """Is it PIPE, STDOUT or DEVNULL?"""
     return type(value) is int and value < 0
 
 
-def got(takers, letter):
+def got(takers: "dict[bytes, Any]", letter: bytes) -> "Any":
     """What was collected of an output, or None."""
     taker = takers.get(letter)
     return b"".join(taker.parts) if isinstance(taker, Collected) else None
 
 
-def newlines(text):
+def newlines(text: str) -> str:
     """As subprocess has it in text mode."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
@@ -145,12 +148,12 @@ def newlines(text):
 class Collected:
     """An output that is kept in memory."""
 
-    def __init__(self, most, name) -> None:
-        self.parts = []
+    def __init__(self, most: "int | None", name: str) -> None:
+        self.parts = []  # type: list[Any]
         self.left = most
         self.name = name
 
-    def __call__(self, data) -> None:
+    def __call__(self, data: "Any") -> None:
         if self.left is not None:
             if len(data) > self.left:
                 self.parts.append(data[:self.left])
@@ -159,11 +162,11 @@ class Collected:
         self.parts.append(data)
 
 
-def sink(given, text) -> "Callable[[Any], object]":
+def sink(given: "Any", text: "Any") -> "Callable[[Any], object]":
     """A function that takes the bytes of an output, for what the caller gave: a function, a file object or descriptor.
     b"" is the end of file. ``text``: (encoding, errors), or None for bytes."""
     if isinstance(given, int):
-        def write(data):
+        def write(data: "Any") -> None:
             while len(data):
                 data = data[os.write(given, data):]
 
@@ -180,7 +183,7 @@ def sink(given, text) -> "Callable[[Any], object]":
 
     decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(text[0])(text[1]), True)
 
-    def decode(data):
+    def decode(data: "Any") -> None:
         piece = decoder.decode(bytes(data), not len(data))
         if piece:
             function(piece)
@@ -188,7 +191,7 @@ def sink(given, text) -> "Callable[[Any], object]":
     return decode
 
 
-def prepare(input, stdin, text):
+def prepare(input: "Any", stdin: "Any", text: "Any") -> "Any":
     """What stdin is to get: (bytes that go with the call, None), (None, an iterator of bytes), or two Nones."""
     if input is not None and stdin is not None:
         raise ValueError("stdin and input arguments may not both be used.")
@@ -198,7 +201,7 @@ def prepare(input, stdin, text):
     if constant(source):
         raise UsageError("stdin=PIPE is for popen(): give run() what the program is to read")
 
-    def encoded(piece):
+    def encoded(piece: "Any") -> "Any":
         if isinstance(piece, str) != bool(text):
             raise TypeError("input is %s, and with%s text=, encoding= or errors= it must be %s" % (
                 type(piece).__name__, "" if text else "out", "str" if text else "bytes"))
@@ -214,7 +217,7 @@ def prepare(input, stdin, text):
     return None, pieces(source, text or ("utf-8", "strict"))
 
 
-def pieces(file, text):
+def pieces(file: "Any", text: "Any") -> "Iterator[Any]":
     """What a file holds, as bytes; it may be a text file where bytes are wanted, as its descriptor would do for
     subprocess."""
     read = getattr(file, "read1", file.read)
@@ -225,7 +228,7 @@ def pieces(file, text):
         yield piece.encode(*text) if isinstance(piece, str) else piece
 
 
-def feed(session, source, mailbox) -> None:
+def feed(session: "Session", source: "Any", mailbox: "Mailbox") -> None:
     """Write what ``source`` yields to stdin. On a thread of its own, since what the program writes must be taken
     meanwhile; it ends with the program, but for a source that blocks."""
     try:
@@ -244,7 +247,8 @@ def feed(session, source, mailbox) -> None:
             source.close()
 
 
-def collect(session, mailbox, takers, timeout, grace) -> bool:
+def collect(session: "Session", mailbox: "Mailbox", takers: "dict[bytes, Any]", timeout: "float | None",
+            grace: float) -> bool:
     """Hand on what comes until all is over. True: the deadline was over first, and the program has been ended."""
     end = None if timeout is None else monotonic() + timeout
     expired = False

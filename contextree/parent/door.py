@@ -50,7 +50,13 @@ from contextree.parent.service import Service, current_caller, expose
 # what few need is imported when somebody asks for it: name -> module
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from contextree.parent.future import CallFuture  # see LAZY
+    from contextree.parent.command import OutputTooLarge  # all of these: see LAZY
+    from contextree.parent.future import CallFuture
+    from contextree.parent.join import Client, join
+    from contextree.parent.listen import Invitation, Listener
+    from contextree.parent.running import Process
+    from contextree.parent.spread import put_all
+    from contextree.parent.transfer import TransferError, Transferred
 
 __all__ = [  # one a line: branches add to it
     "AuthenticationError",
@@ -58,7 +64,7 @@ __all__ = [  # one a line: branches add to it
     "CallFuture",
     "CallTimeout",
     "Channel",
-    "Client",  # noqa: F822  see LAZY
+    "Client",
     "Closed",
     "ConnectError",
     "ConnectTimeout",
@@ -69,15 +75,15 @@ __all__ = [  # one a line: branches add to it
     "ForkedError",
     "HostKeyError",
     "InternalError",
-    "Invitation",  # noqa: F822  see LAZY
-    "Listener",  # noqa: F822  see LAZY
+    "Invitation",
+    "Listener",
     "NotOurChild",
     "NotSendable",
-    "OutputTooLarge",  # noqa: F822  see LAZY
+    "OutputTooLarge",
     "Overflow",
     "PeerError",
     "Plan",
-    "Process",  # noqa: F822  see LAZY
+    "Process",
     "ProcessExited",
     "ProtocolError",
     "Refused",
@@ -87,8 +93,8 @@ __all__ = [  # one a line: branches add to it
     "Secret",
     "Service",
     "Stream",
-    "TransferError",  # noqa: F822  see LAZY
-    "Transferred",  # noqa: F822  see LAZY
+    "TransferError",
+    "Transferred",
     "UncleanExit",
     "UnsupportedPlatform",
     "UsageError",
@@ -100,8 +106,8 @@ __all__ = [  # one a line: branches add to it
     "current_caller",
     "current_router",
     "expose",
-    "join",  # noqa: F822  see LAZY
-    "put_all",  # noqa: F822  see LAZY
+    "join",
+    "put_all",
     "register_exception",
     "register_type",
     "select",

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from typing import AbstractSet, Any, Callable, Iterable, Sequence
 
     from contextree.connect.plan import Plan
+    from contextree.core.process import Waiter
     from contextree.core.router import Router as Core
     from contextree.core.wire.errors import ContextreeError
     from contextree.parent.reports import Info
@@ -84,7 +85,7 @@ class Engine(Routing):
         self.reaper = self.template = self._code = self._later = None
         self.lock = process.allocate_lock()
         self.template_lock = process.allocate_lock()
-        self.preload = ()  # type: tuple
+        self.preload = ()  # type: tuple[Any, ...]
         self.services = None  # type: Any  # parent.serving.Services, once one is served
         self.modules = ModuleService(self)
         self.broker.on_end(self._release)
@@ -127,20 +128,20 @@ class Engine(Routing):
         self.check_end(number)
         return self.no_way(number)
 
-    def watch_gone(self, number, waiter):
+    def watch_gone(self, number: int, waiter: "Waiter") -> "Callable[[], None]":
         """Have ``waiter`` woken when a context of this subtree has ended, or the loop; who leaves earlier calls what
         this returns. Any thread; never waits."""
-        def begin():
+        def begin() -> None:
             if number in self.infos:
                 self.watchers.setdefault(number, []).append(waiter)
             else:
                 waiter.wake()
 
-        def leave():
+        def leave() -> None:
             if waiter in self.watchers.get(number, ()):
                 self.watchers[number].remove(waiter)
 
-        def leave_soon():
+        def leave_soon() -> None:
             try:
                 self.broker.defer_nowait(leave)
             except Closed:
@@ -186,7 +187,7 @@ class Engine(Routing):
         """Records for a child that asked, one by one. On a service thread."""
         return self.modules.from_above(life.child.importer, names, magic)
 
-    def share(self, context: "Context", modules: "AbstractSet[str]", needs_main: bool) -> None:
+    def share(self, context: "Context", modules: "AbstractSet[str]", needs_main: int) -> None:
         """See that ``context`` may import ``modules``: here they came from above, so it may."""
         context.shared |= modules
 

@@ -16,13 +16,22 @@ from time import monotonic
 from contextree.core import calls as core_calls
 from contextree.core import process
 from contextree.core.mailbox import Mailbox
-from contextree.core.wire.errors import CallCancelled, CallTimeout, ContextDied, ContextreeError, ProtocolError, WouldBlockLoop
+from contextree.core.wire.errors import (
+    CallCancelled,
+    CallTimeout,
+    ContextDied,
+    ContextreeError,
+    ProtocolError,
+    WouldBlockLoop,
+)
 from contextree.core.wire.frames import CALL, SERVICE
 from contextree.parent import calls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from contextree.core.router import Channel
 
 THREADS = 1000  # transfers that may run in one context at once
 READY = "ready"  # the first message from there
@@ -49,14 +58,14 @@ class Pipe:
             raise CallTimeout("the transfer was not done within %s s" % self.timeout)
         return left
 
-    def message(self, channel, data, fin, cost) -> None:
+    def message(self, channel: "Channel", data: "Any", fin: bool, cost: int) -> None:
         """A message came. Loop thread."""
         if not self.inbox.closed:
             self.inbox.put((data, fin, cost))
         if fin:
             self.end(channel, None)
 
-    def end(self, channel, error) -> None:
+    def end(self, channel: "Channel", error: "BaseException | None") -> None:
         """Nothing more will come. Loop thread."""
         self.over = True
         self.inbox.close(error)
@@ -117,9 +126,9 @@ class Pipe:
 
     def name(self) -> str:
         """The other end, for messages."""
-        return self.channel.router.names.get(self.channel.peer, "context %d" % self.channel.peer)
+        return self.channel.router.names.get(self.channel.peer, "context %d" % self.channel.peer)  # type: ignore[no-any-return]
 
-    def unpack(self, data):
+    def unpack(self, data: "Any") -> None:
         """The value of a message."""
         raise NotImplementedError
 
@@ -129,7 +138,7 @@ class NearPipe(Pipe):
 
     pickles = 4
 
-    def __init__(self, context, function, *args, fin: bool = False) -> None:
+    def __init__(self, context: "Any", function: "Any", *args: "Any", fin: bool = False) -> None:
         Pipe.__init__(self, context.options.get("timeout"))
         self.engine = context.engine
         context.engine.share_package(context)
@@ -139,7 +148,7 @@ class NearPipe(Pipe):
         self.channel = context.open_call(CALL, function, args, {}, {"threads": THREADS}, self.message,
                                          self.end, service=SERVICE, fin=fin)
 
-    def unpack(self, data):
+    def unpack(self, data: "Any") -> "Any":
         """The value of a message from there, checked; or its exception."""
         return calls.unpack(self.engine, self.channel.pickles, data, self.channel.peer)
 
@@ -163,11 +172,11 @@ class NearPipe(Pipe):
     def __enter__(self) -> "NearPipe":
         return self
 
-    def __exit__(self, kind, error, trace) -> None:
+    def __exit__(self, kind: "Any", error: BaseException, trace: "Any") -> None:
         self.cancel()
 
 
-running = set()  # far ends in this process
+running = set()  # type: set[Any]  # far ends in this process
 
 
 def stop_all() -> None:
@@ -192,12 +201,12 @@ class FarPipe(Pipe):
         if channel.ended or call.cancelled:
             self.ended(channel, channel.ended or CallCancelled("cancelled"))
 
-    def ended(self, channel, error):
+    def ended(self, channel: "Channel", error: BaseException) -> None:
         """The caller has gone, or does not want it any more. Loop thread."""
         self.call.ended(channel, error)
         self.end(channel, error)
 
-    def message(self, channel, data, fin, cost) -> None:
+    def message(self, channel: "Channel", data: "Any", fin: bool, cost: int) -> None:
         """A message came. Loop thread."""
         if not self.inbox.closed:
             self.inbox.put((data, fin, cost))
@@ -214,10 +223,10 @@ class FarPipe(Pipe):
     def __enter__(self) -> "FarPipe":
         return self
 
-    def __exit__(self, kind, error, trace) -> None:
+    def __exit__(self, kind: "Any", error: BaseException, trace: "Any") -> None:
         running.discard(self)
 
-    def unpack(self, data):
+    def unpack(self, data: "Any") -> "Any":
         """The value of a message from above."""
         return data.obj if type(data) is memoryview else core_calls.unpack(data)
 

@@ -39,6 +39,7 @@ def check(message: "Any") -> str:
         raise ProtocolError("a transfer has no message %.80r" % (message,))
     if not all(field in TYPES or field == "is" for field in message):
         raise ProtocolError("a message with fields %.200r" % (sorted(map(str, message)),))
+    types = None  # type: Any
     for field, types in TYPES.items():
         if field in message:
             value = message[field]
@@ -57,7 +58,7 @@ def check(message: "Any") -> str:
     return kind
 
 
-def check_owner(owner):
+def check_owner(owner: "Any") -> None:
     """Raise ProtocolError unless it is [uid, gid, name or None, name or None]."""
     if (len(owner) != 4 or [type(number) for number in owner[:2]] != [int, int]
             or not all(0 <= number < 1 << 32 for number in owner[:2])
@@ -74,7 +75,7 @@ class Sink:
 
     partial = (0, b"")  # what is there of a broken transfer: size, hash
 
-    def __init__(self, options: dict, progress: "Any" = None) -> None:
+    def __init__(self, options: "dict[str, Any]", progress: "Any" = None) -> None:
         self.options = options
         self.max_size = options.get("max_size")
         self.progress = progress
@@ -82,7 +83,7 @@ class Sink:
         self.head = None  # type: Any  # of the file that is being written
         self.at = 0
         self.digest = Digest()
-        self.last = None  # type: list[bytes] | None
+        self.last = None  # type: Any
         self.done = False
         self.total = None  # type: int | None
 
@@ -115,7 +116,7 @@ class Sink:
             else:
                 self.link(message)
 
-    def file(self, message):
+    def file(self, message: "Any") -> None:
         """A file is announced."""
         if not message["path"]:
             self.total = message["size"]
@@ -136,7 +137,7 @@ class Sink:
                 self.piece(message["data"])
             self.file_done(message.get("hash"))
 
-    def piece(self, piece):
+    def piece(self, piece: "Any") -> None:
         """Data, or the length of a hole."""
         size = len(piece) if type(piece) is bytes else piece
         head = self.head
@@ -151,16 +152,16 @@ class Sink:
         if type(piece) is bytes:
             self.write(piece)
         else:
-            self.skip(piece)
+            self.skip(piece)  # pyright: ignore[reportArgumentType]  # an int
         if self.progress is not None:
             self.progress(self.size, self.total)
 
-    def check_size(self, size):
+    def check_size(self, size: int) -> None:
         """Raise TransferError if that is more than is wanted."""
         if self.max_size is not None and size > self.max_size:
             raise TransferError("%s is larger than max_size=%d" % (self.show(), self.max_size))
 
-    def file_done(self, digest):
+    def file_done(self, digest: "Any") -> None:
         """All of a file has come."""
         head, self.head = self.head, None
         if head["size"] is not None and self.at != head["size"]:
@@ -171,7 +172,7 @@ class Sink:
         if self.progress is not None and not self.at:
             self.progress(self.size, self.total)
 
-    def mismatch(self):
+    def mismatch(self) -> "Any":
         """The error for content that is not what was sent."""
         return TransferError("what arrived of %s is not what was read: its hash is another" % self.show())
 
@@ -185,25 +186,25 @@ class Sink:
         """The present file, for messages."""
         return "/".join(shown(part) for part in self.last or ()) or "the file"
 
-    def open(self, head, start):
+    def open(self, head: "dict[str, Any]", start: "Any") -> None:
         """Begin a file of which ``start`` bytes are there."""
 
-    def write(self, data):
+    def write(self, data: "Any") -> None:
         """Append ``data``."""
 
-    def skip(self, size):
+    def skip(self, size: int) -> None:
         """Append a hole."""
 
-    def close(self, head):
+    def close(self, head: "dict[str, Any]") -> None:
         """The present file is whole."""
 
-    def folder(self, head):
+    def folder(self, head: "dict[str, Any]") -> None:
         """Make a folder."""
         raise UsageError("a folder can only be written to a path")
 
     link = folder
 
-    def finish(self):
+    def finish(self) -> None:
         """Everything has come."""
 
     def abort(self) -> None:
@@ -213,14 +214,14 @@ class Sink:
 class ObjectSink(Sink):
     """Writes to a binary file object; what has been written when something fails stays there. Holes become zeros."""
 
-    def __init__(self, target: "Any", options: dict, progress: "Any" = None) -> None:
+    def __init__(self, target: "Any", options: "dict[str, Any]", progress: "Any" = None) -> None:
         Sink.__init__(self, options, progress)
         if not hasattr(target, "write"):
             raise UsageError("a destination is a path (str or PathLike) or a binary file object, not %r"
                              % type(target).__name__)
         self.target = target
 
-    def write(self, data):
+    def write(self, data: "Any") -> None:
         """Append ``data``."""
         view = memoryview(data)
         while view:
@@ -229,7 +230,7 @@ class ObjectSink(Sink):
                 return
             view = view[count:]  # an unbuffered file
 
-    def skip(self, size):
+    def skip(self, size: int) -> None:
         """Append a hole."""
         zeros = bytes(min(size, CHUNK))
         while size:
@@ -243,7 +244,7 @@ class PathSink(Sink):
     ``options``: ``mode``, ``owner``, ``group``, ``preserve``, ``mask`` (see ``Attributes``), ``resume``, ``links``,
     ``fsync``, ``max_size``."""
 
-    def __init__(self, path: bytes, options: dict, progress: "Any" = None) -> None:
+    def __init__(self, path: bytes, options: "dict[str, Any]", progress: "Any" = None) -> None:
         Sink.__init__(self, options, progress)
         self.attributes = Attributes(options)
         self.fsync = options.get("fsync", True)
@@ -251,7 +252,7 @@ class PathSink(Sink):
         self.path = path
         self.name = os.path.basename(stripped)
         self.slash = stripped != path
-        self.new = None  # type: NewFile | None
+        self.new = None  # type: Any
         self.stack = []  # type: list[Any]  # open folders, outermost first: (fd, head, whether it is new)
         self.temp = None  # type: bytes | None  # the name of the root folder until it is put in place
         with Naming(path):
@@ -264,7 +265,7 @@ class PathSink(Sink):
                 os.close(self.parent)
                 raise
 
-    def make(self, folder, resume=False):
+    def make(self, folder: "Any", resume: bool = False) -> "Any":
         """The new file for the present entry, in ``folder``."""
         if self.last:
             return NewFile(folder, self.last[-1], self.full())
@@ -272,7 +273,7 @@ class PathSink(Sink):
             raise IsADirectoryError(21, os.strerror(21))
         return NewFile(folder, self.name, self.path, resume)
 
-    def full(self):
+    def full(self) -> "Any":
         """The path of the present entry."""
         return os.path.join(self.path, *(self.last or ()))
 
@@ -282,39 +283,39 @@ class PathSink(Sink):
 
     # -- files
 
-    def open(self, head, start):
+    def open(self, head: "dict[str, Any]", start: "Any") -> None:
         """Begin a file."""
         with Naming(self.full()):
             if self.new is None:
                 self.new = self.make(self.above())
             self.new.start(start)
 
-    def write(self, data):
+    def write(self, data: "Any") -> None:
         """Append ``data``."""
         try:
             self.new.write(data)
         except OSError as error:
             raise OSError(error.errno, error.strerror, self.show()) from None
 
-    def skip(self, size):
+    def skip(self, size: int) -> None:
         """Append a hole."""
         with Naming(self.full()):
             self.new.skip(size)
 
-    def close(self, head):
+    def close(self, head: "dict[str, Any]") -> None:
         """Put the present file in place."""
         with Naming(self.full()):
             self.new.place(self.attributes, head, self.fsync)
         self.new = None
 
-    def mismatch(self):
+    def mismatch(self) -> "Any":
         """The error for content that is not what was sent; of no use for going on later either."""
         self.new.keep = False
         return Sink.mismatch(self)
 
     # -- folders
 
-    def above(self):
+    def above(self) -> "Any":
         """The descriptor of the folder that the present entry lies in; folders that are complete are finished."""
         while len(self.stack) > len(self.last):
             self.leave()
@@ -324,7 +325,7 @@ class PathSink(Sink):
             raise ProtocolError("%.200r lies in no folder that was announced" % (self.last,))
         return self.stack[-1][0]
 
-    def folder(self, head):
+    def folder(self, head: "dict[str, Any]") -> None:
         """Make a folder, or go into the one that is there."""
         if self.new is not None:
             raise UsageError("%s is to be resumed, and a folder cannot be: only a file" % self.show())
@@ -336,7 +337,7 @@ class PathSink(Sink):
                 fd, new = self.enter(self.last[-1], above)
         self.stack.append((fd, head, new))
 
-    def root(self, parent):
+    def root(self, parent: "Any") -> "Any":
         """The outermost folder: (descriptor, whether it is new)."""
         if self.name in (b"", b".", b".."):
             return os.open(self.path, FOLDER), False
@@ -347,7 +348,7 @@ class PathSink(Sink):
             self.temp = temporary(self.name)
             return self.enter(self.temp, parent)
 
-    def enter(self, name, above):
+    def enter(self, name: bytes, above: "Any") -> "Any":
         """Make a folder of that name, or open the one that is there: (descriptor, whether it is new)."""
         new = True
         try:
@@ -356,7 +357,7 @@ class PathSink(Sink):
             new = False
         return os.open(name, FOLDER | os.O_NOFOLLOW, dir_fd=above), new
 
-    def leave(self):
+    def leave(self) -> None:
         """The innermost folder is complete."""
         fd, head, new = self.stack.pop()
         try:
@@ -370,7 +371,7 @@ class PathSink(Sink):
         finally:
             os.close(fd)
 
-    def link(self, head):
+    def link(self, head: "dict[str, Any]") -> None:
         """Make a symlink; one that is there is replaced, and so is a file."""
         above = self.above()
         if not self.last:
@@ -390,7 +391,7 @@ class PathSink(Sink):
 
     # -- the end
 
-    def finish(self):
+    def finish(self) -> None:
         """Put the folder in place, if it was one."""
         while self.stack:
             self.leave()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 TMPFILE = getattr(os, "O_TMPFILE", 0)
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 PATIENCE = 200  # times 10 ms that the end of this process waits for transfers to remove what they had begun
-live = set()  # what has a temporary name now
+live = set()  # type: set[Any]  # what has a temporary name now
 
 
 def guard(owner: "Any") -> None:
@@ -38,7 +38,7 @@ def guard(owner: "Any") -> None:
     if child is not None and "leave" not in child.__dict__:
         leave = child.leave
 
-        def later(tries=200, patience=PATIENCE):
+        def later(tries: "Any" = 200, patience: float = PATIENCE) -> None:
             if live and patience:
                 stop_all()
                 child.broker.timer(0.01, later, tries, patience - 1)
@@ -74,7 +74,7 @@ def number_of(name: "Any", module: str) -> int:
     if isinstance(name, str):
         table = __import__(module)
         try:
-            return (table.getpwnam if module == "pwd" else table.getgrnam)(name)[2]
+            return (table.getpwnam if module == "pwd" else table.getgrnam)(name)[2]  # type: ignore[no-any-return]
         except KeyError:
             if name.isdigit():
                 return int(name)
@@ -87,7 +87,7 @@ class Attributes:
     ``mode``, ``owner``, ``group``: given by the caller, or None. ``preserve``: False, True or "owner". ``mask``: the
     bits of the source's mode that may be kept: no set-user-id bits from somebody else's machine."""
 
-    def __init__(self, options: dict) -> None:
+    def __init__(self, options: "dict[str, Any]") -> None:
         self.mode = options.get("mode")
         self.preserve = options.get("preserve", False)
         self.mask = options.get("mask", 0o777)
@@ -95,7 +95,7 @@ class Attributes:
         self.gid = number_of(options.get("group"), "grp")
         self.umask = umask()
 
-    def apply(self, fd: int, head: dict, old: "os.stat_result | None", folder: bool = False) -> None:
+    def apply(self, fd: int, head: "dict[str, Any]", old: "os.stat_result | None", folder: bool = False) -> None:
         """Set them on ``fd``; ``head`` is what the source said, ``old`` the file that is replaced."""
         uid, gid = self.owner(head)
         if (uid, gid) != (-1, -1):
@@ -111,20 +111,20 @@ class Attributes:
         if self.preserve and head.get("mtime") is not None:
             os.utime(fd, ns=(head["mtime"], head["mtime"]))
 
-    def bits(self, head, old, folder):
+    def bits(self, head: "dict[str, Any]", old: "os.stat_result | None", folder: bool) -> int:
         """The mode."""
         if self.mode is not None:
-            return self.mode | (self.mode & 0o444) >> 2 if folder else self.mode
+            return self.mode | (self.mode & 0o444) >> 2 if folder else self.mode  # type: ignore[no-any-return]
         mode = head.get("mode")
         if self.preserve and mode is not None:
-            return mode & self.mask
+            return mode & self.mask  # type: ignore[no-any-return]
         if old is not None:
             return stat.S_IMODE(old.st_mode) & 0o777
         if mode is None:
             mode = 0o777 if folder else 0o666
         return mode & 0o777 & ~self.umask
 
-    def owner(self, head):
+    def owner(self, head: "dict[str, Any]") -> "tuple[int, int]":
         """(uid, gid), -1 for whatever is not asked for."""
         uid, gid = self.uid, self.gid
         theirs = head.get("owner") if self.preserve == "owner" else None
@@ -136,7 +136,7 @@ class Attributes:
         return uid, gid
 
 
-def known(name, number, module):
+def known(name: "str | None", number: int, module: str) -> int:
     """The number that a name has here, or else the one that it has there."""
     if name is not None:
         try:
@@ -194,7 +194,7 @@ class NewFile:
             self.drop()
             raise
 
-    def look(self):
+    def look(self) -> "os.stat_result | None":
         """What is there under the name now, if it is a regular file. OSError or TransferError if it must stay."""
         try:
             info = os.lstat(self.name, dir_fd=self.folder)
@@ -277,7 +277,7 @@ class NewFile:
         self.at += size
         os.lseek(self.fd, self.at, os.SEEK_SET)
 
-    def place(self, attributes: Attributes, head: dict, fsync: bool) -> None:
+    def place(self, attributes: Attributes, head: "dict[str, Any]", fsync: bool) -> None:
         """Give it its attributes and its name; with ``fsync`` it is on the disk first, and its name after."""
         fd = self.fd
         if os.fstat(fd).st_size != self.at:
@@ -294,7 +294,7 @@ class NewFile:
             sync_folder(self.folder)
         self.drop()
 
-    def link(self):
+    def link(self) -> None:
         """Name a file that has no name: its own, if that is free, or a temporary one."""
         path = "/proc/self/fd/%d" % self.fd
         for name in [self.name, temporary(self.name)]:

@@ -80,7 +80,7 @@ class CallFuture(Future[T]):
         with making:
             if self._own is None:
                 self._waiters = []
-                self._done_callbacks = []
+                self._done_callbacks = []  # type: list[Any]
                 self._own = threading.Condition(process.allocate_rlock())
             return self._own  # type: ignore[no-any-return]  # made above
 
@@ -120,7 +120,7 @@ class CallFuture(Future[T]):
             else:
                 callbacks = None
         if callbacks is None:
-            with self._own:
+            with self._own:  # pyright: ignore[reportOptionalContextManager]  # made: see above
                 if self._state not in (futures._base.PENDING, futures._base.RUNNING):
                     return
                 self._state = futures._base.FINISHED

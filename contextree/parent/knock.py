@@ -6,6 +6,10 @@ from _struct import Struct
 from contextree.core import process
 from contextree.core.wire.frames import NUMBER
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 MAGIC = b"ctxjoin1"
 GREETING = Struct("!8s16s32sH")  # magic, id and secret of the invitation, size of the facts behind it
 CREDENTIALS = Struct("3i")  # pid, uid, gid
@@ -16,8 +20,10 @@ class Knock:
     """A connection that has not shown its invitation yet. Loop thread."""
 
     __slots__ = ("listener", "fd", "pid", "data", "timer")
+    if TYPE_CHECKING:
+        fd: int
 
-    def __init__(self, listener, fd, pid):
+    def __init__(self, listener: "Any", fd: int, pid: int) -> None:
         self.listener = listener
         self.fd = fd
         self.pid = pid
@@ -48,7 +54,7 @@ class Knock:
             self.timer.cancel()
             self.listener.greeted(self)
 
-    def refuse(self, text) -> None:
+    def refuse(self, text: "Any") -> None:
         """Say why not, and hang up."""
         self.listener.security("%s (process %d)" % (text, self.pid))
         try:
@@ -58,7 +64,7 @@ class Knock:
             pass  # it does not want to know
         self.drop("refused")
 
-    def drop(self, why) -> None:
+    def drop(self, why: "Any") -> None:
         """Hang up."""
         if self.fd is not None:
             fd = self.release()
@@ -67,14 +73,14 @@ class Knock:
 
     def release(self) -> int:
         """Stop watching, forget it; the descriptor is the caller's."""
-        fd, self.fd = self.fd, None
+        fd, self.fd = self.fd, None  # type: ignore[assignment]  # nobody looks at it any more
         self.timer.cancel()
         self.listener.engine.broker.forget(fd)
         self.listener.knocks.pop(fd, None)
         return fd
 
 
-def peer(fd) -> "tuple[int, int]":
+def peer(fd: int) -> "tuple[int, int]":
     """(pid, uid) of the process that connected to ``fd``, as the kernel noted it then."""
     import _socket
 

@@ -9,7 +9,7 @@ from contextree.core.wire.errors import CallCancelled, Closed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Deque
 
 
 class Lines:
@@ -18,12 +18,12 @@ class Lines:
     def __init__(self) -> None:
         self.mailbox = Mailbox()  # one item for each call; which call it is for is decided when it is taken
         self.items = self.mailbox.items
-        self.lines = {}  # caller -> deque of calls
-        self.turns = deque()  # callers whose line is not empty
-        self.bytes = {}  # caller -> size of its requests in its line, where they are large
+        self.lines = {}  # type: dict[Any, Any]  # caller -> deque of calls
+        self.turns = deque()  # type: Deque[Any]  # callers whose line is not empty
+        self.bytes = {}  # type: dict[Any, Any]  # caller -> size of its requests in its line, where they are large
         self.lock = process.allocate_lock()
 
-    def put(self, call) -> None:
+    def put(self, call: "Any") -> None:
         """Append ``call`` to the line of its caller. Raises Closed after the end. Never blocks."""
         peer = call.channel.peer
         with self.lock:
@@ -36,7 +36,7 @@ class Lines:
             if call.weight:
                 self.bytes[peer] = self.bytes.get(peer, 0) + call.weight
 
-    def get(self):
+    def get(self) -> "Any":
         """The next call of the caller whose turn it is, now active; waits. Raises Closed at the end."""
         self.mailbox.get()
         with self.lock:
@@ -57,12 +57,12 @@ class Lines:
             call.active += 1
             return call
 
-    def waiting(self, peer) -> int:
+    def waiting(self, peer: int) -> int:
         """How many calls of one caller wait."""
         return len(self.lines.get(peer, ()))
 
     @property
-    def closed(self):
+    def closed(self) -> "Any":
         """Why no more are taken, or None."""
         return self.mailbox.closed
 
@@ -80,11 +80,13 @@ class Loopback:
 
     pickles = True
 
-    def __init__(self, peer, on_message, on_caller_end) -> None:
+    def __init__(self, peer: int, on_message: "Any", on_caller_end: "Any") -> None:
         self.peer = peer
         self.on_message = on_message
         self.on_caller_end = on_caller_end
-        self.on_end = self.on_room = self.ended = None  # type: Any
+        self.on_end = None  # type: Any
+        self.on_room = None  # type: Any
+        self.ended = None  # type: Any
         self.waiting = 0  # messages that the caller has not used up
         self.link = None
 
@@ -93,7 +95,7 @@ class Loopback:
         """The caller has enough."""
         return self.waiting > 8
 
-    def send(self, data, fin=False, flush=True) -> None:
+    def send(self, data: "Any", fin: bool = False, flush: bool = True) -> None:
         """Give one message to the caller."""
         if self.ended is not None:
             raise self.ended
@@ -102,14 +104,14 @@ class Loopback:
         self.waiting += 1
         self.on_message(self, b"".join(data) if type(data) is list else data, fin, 1)
 
-    def taken(self, cost) -> None:
+    def taken(self, cost: int) -> None:
         """The caller has used one message up."""
         self.waiting -= 1
         room = self.on_room
         if room and not self.full:
             room()
 
-    def cancel(self, code=0, text="cancelled") -> None:
+    def cancel(self, code: "Any" = 0, text: "Any" = "cancelled") -> None:
         """The caller does not want the answer any more."""
         if self.ended is None:
             self.ended = CallCancelled(text)

@@ -57,7 +57,7 @@ class Loop(Broker):
         what ``defer`` raises."""
         if process.get_ident() == self.thread and self.generation == process.generation:
             return function(*args)
-        box = []  # type: list[tuple]
+        box = []  # type: list[tuple[Any, ...]]
         waiter = process.Waiter()  # the plain one: see parent.waits
 
         def run() -> None:

@@ -2,10 +2,13 @@
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable, Dict, Iterable, Optional, Sequence, Union
+    from typing import BinaryIO, Callable, Dict, Iterable, Optional, Sequence, Union
 
-    from _typeshed import StrPath
+    from _typeshed import ReadableBuffer, StrPath
     from typing_extensions import TypedDict
+
+    Source = Union[StrPath, ReadableBuffer, BinaryIO]  # of what ``put`` puts
+    Progress = Union[bool, Callable[[int, Optional[int]], object], None]
 
     class GrowOptions(TypedDict, total=False):
         """What every method that grows a child takes."""

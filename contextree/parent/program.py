@@ -50,16 +50,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Set
 
+    from contextree.core.router import Channel
+    from contextree.parent.engine import Engine
+
 WRITE = 65536  # most bytes of one input message
 WRITES = 32  # input messages on their way to the program
 LAST = 1.0  # seconds that the dead have to go away
 STATUS, WINDOW = struct.Struct("!i"), struct.Struct("!HH")
 GRACE, TAKEN = struct.Struct("!d"), struct.Struct("!cI")
 NEWER = {"user": (3, 9), "group": (3, 9), "extra_groups": (3, 9), "umask": (3, 9)}  # options of Popen that came later
-groups = (0.0, 0.0, set())  # when the last look began, until when it counts as new, what it found
+groups = (0.0, 0.0, set())  # type: Any  # when the last look began, until when it counts as new, what it found
 
 
-def start(spec) -> None:
+def start(spec: "Any") -> None:
     """Start a program as ``spec`` says (see ``command.specify``); the call's channel is its own from now on.
 
     Raises OSError where it cannot be started, UnsupportedPlatform where this Python is too old for an option."""
@@ -77,18 +80,21 @@ def start(spec) -> None:
 class Job:
     """One program, from its start until nothing of it is left. ``engine.jobs`` has those that live."""
 
-    def __init__(self, engine, channel, spec) -> None:
+    def __init__(self, engine: "Engine", channel: "Channel", spec: "Any") -> None:
         self.engine = engine
         self.broker = engine.broker
         self.channel = channel
         self.spec = spec
-        self.outputs = {}
-        self.input = self.terminal = self.handle = self.state = None  # type: Any
+        self.outputs = {}  # type: dict[Any, Any]
+        self.input = None  # type: Any
+        self.terminal = None  # type: Any
+        self.handle = None  # type: Any
+        self.state = None  # type: Any
         self.silent = False  # nobody hears us
         self.ending = self.over = False
         self.began = 0.0
-        self.timers = []
-        self.on_over = []
+        self.timers = []  # type: list[Any]
+        self.on_over = []  # type: list[Any]
 
     # -- the start, on a service thread
 
@@ -107,7 +113,7 @@ class Job:
                 env.pop(name, None)
             else:
                 env[name] = value
-        theirs = []
+        theirs = []  # type: list[Any]
         try:
             args = self.open_terminal(env, theirs) if spec["pty"] else spec["args"]
             files = {name: self.open(name, theirs) for name in ("stdin", "stdout", "stderr")}
@@ -126,7 +132,7 @@ class Job:
         self.handle = reaper.monitor(child.pid, str(child.args)[:200], spawned=True)
         child.returncode = 0  # the handle reaps it; Popen must not try
 
-    def open(self, name, theirs):
+    def open(self, name: str, theirs: "Any") -> "Any":
         """What Popen is to get as ``name``; our end of a pipe is kept, theirs noted."""
         kind = self.spec[name]
         if self.spec["pty"]:
@@ -145,7 +151,7 @@ class Job:
             self.outputs[letter] = Output(self, ends[0], letter)
         return ends[1]
 
-    def open_terminal(self, env, theirs):
+    def open_terminal(self, env: "Any", theirs: "Any") -> "Any":
         """A terminal for the program, and the command that takes it as its controlling one."""
         from contextree.parent import tty
 
@@ -192,7 +198,7 @@ class Job:
         elif self.engine.ending:
             self.end_with_context(0, lambda: None)
 
-    def send(self, data) -> None:
+    def send(self, data: "Any") -> None:
         """Say something to the caller, if it is still there."""
         if not self.silent:
             try:
@@ -207,7 +213,7 @@ class Job:
             if output.paused and output.budget > 0:
                 output.watch()
 
-    def message(self, channel, data, fin, cost) -> None:
+    def message(self, channel: "Channel", data: "Any", fin: bool, cost: int) -> None:
         """The caller says something."""
         if not fin:
             channel.taken(cost)
@@ -216,7 +222,7 @@ class Job:
             except (LookupError, struct.error) as error:
                 channel.cancel(BROKEN, "a message to a program that is none: %s" % error)
 
-    def obey(self, letter, rest) -> None:
+    def obey(self, letter: "Any", rest: "Any") -> None:
         """Do what a message says."""
         if letter == b"I":
             if self.input is None:
@@ -243,7 +249,7 @@ class Job:
         elif letter == b"E":
             self.end(GRACE.unpack(rest)[0])
 
-    def unwanted(self, output) -> None:
+    def unwanted(self, output: "Any") -> None:
         """Nobody reads it any more: a pipe is closed, so that the program is told; of a terminal it is thrown away."""
         output.unwanted = True
         if self.terminal is None:
@@ -253,7 +259,7 @@ class Job:
 
     # -- the end
 
-    def exited(self, state) -> None:
+    def exited(self, state: "Any") -> None:
         """The program has ended; those that it started may not have."""
         self.state = state
         if state.returncode is None:
@@ -270,7 +276,7 @@ class Job:
         self.send(b"T")
         self.end(self.spec["grace"])
 
-    def lost(self, channel, error) -> None:
+    def lost(self, channel: "Channel", error: BaseException) -> None:
         """The caller is gone, or gave it up."""
         self.silent = True
         self.end(self.spec["grace"])
@@ -279,7 +285,7 @@ class Job:
         if self.input is not None:
             self.input.close()
 
-    def end_with_context(self, grace, then) -> None:
+    def end_with_context(self, grace: float, then: "Any") -> None:
         """This context ends: so does the program, within ``grace`` seconds; then call ``then``."""
         self.silent = True  # who waits for it shall hear that the context has ended
         self.on_over.append(then)
@@ -300,7 +306,7 @@ class Job:
             self.ending = True
             self.look(0.005)
 
-    def look(self, delay) -> None:
+    def look(self, delay: "Any") -> None:
         """Is anybody left of the group? Ask again by and by."""
         if self.over:
             return
@@ -377,7 +383,7 @@ class Job:
                 one.fd = -1
 
 
-def find(program, env, cwd) -> None:
+def find(program: "Any", env: "Any", cwd: "Any") -> None:
     """Raise the OSError that ``program`` cannot be run for, if there is one that is easy to see."""
     program = os.fsdecode(program)
     if os.path.dirname(program):
@@ -392,13 +398,13 @@ def find(program, env, cwd) -> None:
         raise OSError(code, os.strerror(code), program)
 
 
-def census(clock, since) -> "Set[int]":
+def census(clock: "Any", since: "Any") -> "Set[int]":
     """The process groups that have a living member, of those that were there at the time ``since``. One look at /proc,
     which costs a millisecond for a hundred processes, serves all who ask within ten times that time. Loop thread."""
     global groups
     start = clock()
     if since <= groups[0] and start < groups[1]:
-        return groups[2]
+        return groups[2]  # type: ignore[no-any-return]
     found = set()
     for name in os.listdir("/proc") if os.path.isdir("/proc/self") else ():
         if name.isdigit():

@@ -25,7 +25,7 @@ GRACE = 2.0
 class Owner:
     """Whoever has the last reference to it was the last who had the program."""
 
-    def __init__(self, session) -> None:
+    def __init__(self, session: "Session") -> None:
         self.session = session
 
     def __del__(self) -> None:
@@ -41,7 +41,7 @@ class Owner:
 class Reader(io.RawIOBase):
     """The raw stream of one output."""
 
-    def __init__(self, owner, mailbox, letter) -> None:
+    def __init__(self, owner: "Owner", mailbox: "Mailbox", letter: bytes) -> None:
         self.owner = owner
         self.mailbox = mailbox
         self.letter = letter
@@ -52,7 +52,7 @@ class Reader(io.RawIOBase):
         """It is."""
         return True
 
-    def readinto(self, buffer):
+    def readinto(self, buffer: "Any") -> int:
         """Fill ``buffer`` with what is there, at least one byte; 0: the end of file. Raises ContextDied and
         the like."""
         session = self.owner.session
@@ -84,14 +84,14 @@ class Reader(io.RawIOBase):
 class Writer(io.RawIOBase):
     """The raw stream of stdin: every ``write`` is sent at once, all of it."""
 
-    def __init__(self, owner) -> None:
+    def __init__(self, owner: "Owner") -> None:
         self.owner = owner
 
     def writable(self) -> bool:
         """It is."""
         return True
 
-    def write(self, data) -> int:
+    def write(self, data: "Any") -> int:
         """Send ``data``; waits while too much is on its way. BrokenPipeError when nobody reads it any more."""
         if self.closed:
             raise ValueError("write to closed file")
@@ -126,7 +126,8 @@ class Process:
     ([b'first\\n', b'second\\n'], 0)
     """
 
-    def __init__(self, context, args, text=False, encoding=None, errors=None, **options) -> None:
+    def __init__(self, context: "Any", args: "Any", text: "Any" = False, encoding: "Any" = None, errors: "Any" = None,
+                 **options: "Any") -> None:
         sinks = {}
         options = dict({"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}, **options)
         for name in ("stdin", "stdout", "stderr"):
@@ -147,7 +148,9 @@ class Process:
         self._session = session = Session(context, spec, sinks, Mailbox())
         self._owner = owner = Owner(session)
         text = bool(text or encoding or errors)
-        self.stdin = self.stdout = self.stderr = None  # type: Any
+        self.stdin = None  # type: Any
+        self.stdout = None  # type: Any
+        self.stderr = None  # type: Any
         for letter, name in ((OUT, "stdout"), (ERR, "stderr")):
             if letter in sinks:
                 file = io.BufferedReader(Reader(owner, sinks[letter], letter), 65536)  # type: Any
@@ -170,12 +173,12 @@ class Process:
     @property
     def pid(self) -> "Optional[int]":
         """Its process id there, and that of its process group."""
-        return self._session.pid
+        return self._session.pid  # type: ignore[no-any-return]
 
     @property
     def returncode(self) -> "Optional[int]":
         """Its exit status, or the number of the signal that ended it, negative; None while it runs."""
-        return self._session.status
+        return self._session.status  # type: ignore[no-any-return]
 
     def poll(self) -> "Optional[int]":
         """``returncode``, for those who know subprocess."""
@@ -199,7 +202,7 @@ class Process:
             raise subprocess.TimeoutExpired(self.args, self.timeout or 0)
         if session.status is None:
             raise session.unclean()
-        return session.status
+        return session.status  # type: ignore[no-any-return]
 
     def send_signal(self, number: int, group: bool = True) -> None:
         """Send a signal to the program and all in its process group (``group=False``: to it alone). Returns at once;
@@ -236,14 +239,14 @@ class Process:
         self._session.engine.check_fork()
         self._session.resize(rows, columns)
 
-    def __iter__(self):
+    def __iter__(self) -> "Any":
         """The lines of stdout."""
         return iter(self.stdout)
 
     def __enter__(self) -> "Process":
         return self
 
-    def __exit__(self, kind, error, trace) -> None:
+    def __exit__(self, kind: "type[BaseException] | None", error: object, trace: object) -> None:
         if self._session.engine.core.generation != process.generation:
             return
         try:

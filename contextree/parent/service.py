@@ -21,12 +21,33 @@ from contextree.parent.routing import USE, USE_STREAM
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Callable, Generic, Sequence, TypeVar, overload
+
+    from contextree.parent.context import Context
+    from contextree.parent.engine import Engine
+    from contextree.parent.future import CallFuture
+    from contextree.parent.reports import Info
+
+    R = TypeVar("R")
+    F = TypeVar("F", bound=Callable[..., Any])
+else:
+    R = None
+    Generic = {R: object}  # the base of Methods: a subscript that needs no typing
 
 MARK = "__contextree_expose__"
 
 
-def expose(function=None, *, allow=None):
+if TYPE_CHECKING:
+    @overload
+    def expose(function: "F", *, allow: "Any" = None) -> "F":
+        """As a decorator."""
+
+    @overload
+    def expose(function: None = None, *, allow: "Any" = None) -> "Callable[[F], F]":
+        """As one with a policy."""
+
+
+def expose(function: "Any" = None, *, allow: "Any" = None) -> "Any":
     """Mark a method of a class: objects of it that are served have it called by others. As ``@contextree.expose``, or
     ``@contextree.expose(allow=check)`` with a policy as ``Router.serve`` takes it, for this method alone.
 
@@ -38,7 +59,7 @@ def expose(function=None, *, allow=None):
     ...     cache.call.lookup("a")
     'A'
     """
-    def mark(function):
+    def mark(function: "Any") -> "Any":
         setattr(function, MARK, allow or True)
         return function
 
@@ -60,7 +81,7 @@ def current_caller() -> "Any":
     return engine_of(call.service.router).context(call.channel.peer)
 
 
-def methods_of(thing, allow):
+def methods_of(thing: "Any", allow: "Any") -> "tuple[dict[str, Any], Any]":
     """What of ``thing`` is to be called by others: {name: (function, check or None)}, and the policy for all."""
     policy = None
     if isinstance(thing, dict):
@@ -92,7 +113,7 @@ def methods_of(thing, allow):
     return found, policy
 
 
-def services_of(engine):
+def services_of(engine: "Any") -> "Any":
     """The services of ``engine``, made now if there are none yet. Any thread."""
     from contextree.parent.serving import Services
 
@@ -102,7 +123,8 @@ def services_of(engine):
         return engine.services
 
 
-def serve(engine, name, thing, threads, queue, allow, max_request) -> "Service":
+def serve(engine: "Engine", name: str, thing: "Any", threads: int, queue: int, allow: "Any",
+          max_request: int) -> "Service":
     """See ``Router.serve``."""
     engine.check_fork()
     if not valid_name(name):
@@ -117,27 +139,27 @@ def serve(engine, name, thing, threads, queue, allow, max_request) -> "Service":
     return Service(engine, engine.core.id, engine.core.name, number, name, sorted(found))
 
 
-class Methods:
+class Methods(Generic[R]):
     """``service.call``, ``.submit``, ``.stream``: called with the name of a method, or by attribute:
     ``service.call.lookup("x")``."""
 
     __slots__ = ("_service", "_how")
 
-    def __init__(self, service, how) -> None:
+    def __init__(self, service: "Service", how: "Callable[..., R]") -> None:
         self._service = service
         self._how = how
 
-    def __call__(self, __method, *args, **kwargs):
+    def __call__(self, __method: str, *args: "Any", **kwargs: "Any") -> "R":
         service = self._service
         return self._how(service, __method, args, kwargs, service.options)
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> "Callable[..., R]":
         if name.startswith("__") or name not in self._service.methods:
             raise AttributeError("the service %s has no method %r; it has %s" % (
                 self._service.name, name, ", ".join(self._service.methods)))
         service, how = self._service, self._how
 
-        def method(*args, **kwargs):
+        def method(*args: "Any", **kwargs: "Any") -> "R":
             return how(service, name, args, kwargs, service.options)
 
         method.__name__ = method.__qualname__ = name
@@ -156,26 +178,27 @@ class Service:
     (42, 8)
     """
 
-    def __init__(self, engine, owner, owner_name, number, name, methods) -> None:
+    def __init__(self, engine: "Engine", owner: int, owner_name: str, number: int, name: str,
+                 methods: "Sequence[str]") -> None:
         self.engine = engine
         self.id = owner
         self.number = number
         self.name = name
         self.methods = methods
-        self.options = {}
+        self.options = {}  # type: dict[Any, Any]
         self._owner_name = owner_name
 
     def __repr__(self) -> str:
         return "<Service %s of %s: %s>" % (self.name, self._owner_name, ", ".join(self.methods))
 
-    def __eq__(self, other) -> bool:
+    def __eq__(self, other: object) -> bool:
         return (isinstance(other, Service) and (other.id, other.number) == (self.id, self.number)
                 and other.engine is self.engine)
 
     def __hash__(self) -> int:
         return hash((self.id, self.number))
 
-    def __reduce__(self):
+    def __reduce__(self) -> "tuple[Any, ...]":
         return restore, (self.id, self._owner_name, self.number, self.name, self.methods)
 
     @property
@@ -184,23 +207,23 @@ class Service:
         return self.engine.context(self.id, self._owner_name)
 
     @property
-    def call(self) -> Methods:
+    def call(self) -> "Methods[Any]":
         """Call a method and wait for its result. Exceptions come as those of ``Context.call`` do. Refused without a
         grant, or when the policy says no; Closed after the end of the service; Overflow when too many calls of ours
         wait there."""
         return Methods(self, calls.call)
 
     @property
-    def submit(self) -> Methods:
+    def submit(self) -> "Methods[CallFuture[Any]]":
         """As ``call``, without waiting: a ``concurrent.futures.Future``."""
         return Methods(self, calls.submit)
 
     @property
-    def stream(self) -> Methods:
+    def stream(self) -> "Methods[calls.Stream[Any]]":
         """Iterate here over what a method yields there; it waits while we do not take."""
         return Methods(self, calls.Stream)
 
-    def with_options(self, **options) -> "Service":
+    def with_options(self, **options: "float | None") -> "Service":
         """The same service with other options for its calls: ``timeout`` in seconds for each."""
         for name in options:
             if name != "timeout":
@@ -209,10 +232,10 @@ class Service:
         twin.options = dict(self.options, **options)
         return twin
 
-    def _twin(self):
+    def _twin(self) -> "Service":
         return Service(self.engine, self.id, self._owner_name, self.number, self.name, self.methods)
 
-    def only(self, *methods) -> "Service":
+    def only(self, *methods: str) -> "Service":
         """A handle for no more than ``methods``: a grant for it is a grant for those alone. In the context that serves;
         UsageError elsewhere."""
         host = self._host("only()")
@@ -232,14 +255,14 @@ class Service:
         if engine.services is not None and self.id == engine.core.id and self.number in engine.services.ended:
             return
         self._host("close()")
-        engine.services.close(self.number, timeout)
+        engine.services.close(self.number, timeout)  # pyright: ignore[reportOptionalMemberAccess]  # see _host
 
-    def stats(self) -> dict:
+    def stats(self) -> "dict[str, Any]":
         """Counters: calls, those that wait, threads, refusals. In the context that serves; UsageError elsewhere."""
         host = self._host("stats()")
         return dict(host.count, waiting=len(host.jobs.items), threads=host.running, unanswered=len(host.calls))
 
-    def _host(self, what):
+    def _host(self, what: "Any") -> "Any":
         self.engine.check_fork()
         if self.id != self.engine.core.id or self.engine.services is None:
             raise UsageError("%s is for %s, where the service %s lives" % (what, self._owner_name, self.name))
@@ -251,13 +274,14 @@ class Service:
     def __enter__(self) -> "Service":
         return self
 
-    def __exit__(self, *exc_info) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         if self.engine.core.generation == process.generation and not self.engine.broker.closed:
             self.close()
 
     # -- what ``calls`` needs of a context
 
-    def open_call(self, kind, method, args, kwargs, options, message, end, flush=True):
+    def open_call(self, kind: int, method: str, args: "Any", kwargs: "Any", options: "Any", message: "Any", end: "Any",
+                  flush: bool = True) -> "Any":
         """Open a channel for a call of ``method``."""
         engine = self.engine
         engine.check_fork()
@@ -283,7 +307,7 @@ class Service:
         return core.open(self.id, kind, data, PICKLES if trusted else 0, self.number, deadline, True,
                          on_message=message, on_end=end, flush=flush, pickles=trusted)
 
-    def _pack_down(self, info, method, args, kwargs):
+    def _pack_down(self, info: "Info", method: str, args: "Any", kwargs: "Any") -> "Any":
         """A call for a context below: whatever can be sent to it."""
         engine = self.engine
         if SCALARS.issuperset(map(type, args)) and SCALARS.issuperset(map(type, kwargs.values())):
@@ -294,7 +318,7 @@ class Service:
             engine.share(context, set(modules), flags & MAIN)
         return data
 
-    def _call_here(self, kind, what, deadline, message, end):
+    def _call_here(self, kind: int, what: "Any", deadline: int, message: "Any", end: "Any") -> "Any":
         """A call within this context."""
         from contextree.parent.lines import Loopback
         from contextree.parent.serving import ServiceCall
@@ -304,7 +328,7 @@ class Service:
         host, names = services.table.get(self.number, (None, None))
         if host is None:
             raise Closed("the service %s was closed" % self.name)
-        channel = Loopback(core.id, message, end)
+        channel = Loopback(core.id, message, end)  # type: Any  # what a call asks of a channel, it has
         call = ServiceCall(host, channel, core_calls.STREAM if kind == USE_STREAM else core_calls.CALL, PICKLES,
                            deadline, what, host.jobs)
         call.granted = names
@@ -312,7 +336,7 @@ class Service:
         return channel
 
 
-def pack_up(method, args, kwargs, protocol5):
+def pack_up(method: str, args: "Any", kwargs: "Any", protocol5: "Any") -> "Any":
     """A call for a context above that trusts us."""
     try:
         return core_calls.pack((method, args, kwargs), core_calls.PROTOCOL if protocol5 else 4)
@@ -320,11 +344,11 @@ def pack_up(method, args, kwargs, protocol5):
         raise failure(method, args, kwargs, error) from error
 
 
-def restore(owner, owner_name, number, name, methods) -> Service:
+def restore(owner: int, owner_name: str, number: int, name: str, methods: "Sequence[str]") -> Service:
     """The handle of a service that was passed in a message, in the router that is unpickling."""
     from contextree.parent.engine import engine_of
 
-    core = getattr(core_calls.here, "router", None) or (life.child and life.child.router)
+    core = getattr(core_calls.here, "router", None) or (life.child and life.child.router)  # type: Any
     if core is None:
         raise UsageError("the service %s means nothing here: a handle is unpickled where it is an argument or a result "
                          "of a call, or within a context" % name)

@@ -38,6 +38,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from contextree.core.streams import Link
+    from contextree.parent.engine import Engine
+
 MAX_REQUEST = 1 << 24
 PARTIAL = 1 << 26
 LAST = 65535  # numbers are not used again: a grant for one that has ended must never fit another
@@ -48,11 +51,13 @@ class ServiceCall(Call):
     threads are in ``run``; two for a moment, when one has put its generator back."""
 
     granted = None  # type: Any
+    if TYPE_CHECKING:
+        service: Any
     active = weight = 0
 
     def run(self) -> None:
         """Run it, or the next part of it, on the present thread and send the answer."""
-        host = self.service
+        host = self.service  # type: Any  # a Host
         here.call = self
         try:
             if self.generator is not None:
@@ -61,7 +66,7 @@ class ServiceCall(Call):
                 return None
             if self.deadline and host.router.broker.clock() >= self.deadline:
                 raise CallTimeout("its deadline was over before it could start")
-            data, self.data = self.data, None  # type: ignore[assignment]  # a tuple or bytes
+            data, self.data = self.data, None  # a tuple or bytes
             method, args, kwargs = data if type(data) is tuple else decode(host.engine, self.channel, data)
             del data
             result = host.method(self, method, args, kwargs)(*args, **kwargs)
@@ -104,7 +109,7 @@ class ServiceCall(Call):
         self.failed(self.service.end_error())
 
 
-def decode(engine, channel, data):
+def decode(engine: "Engine", channel: "Channel", data: "Any") -> "Any":
     """What came, as (method, args, kwargs). Pickles are read from ancestors and from contexts that are trusted; from
     others only plain data."""
     found = None  # type: Any
@@ -128,7 +133,8 @@ class Host:
 
     work = None  # no pool that ``calls.call`` would find to be the main thread's
 
-    def __init__(self, engine, name, methods, policy, threads, queue, max_request) -> None:
+    def __init__(self, engine: "Engine", name: str, methods: "Any", policy: "Any", threads: "Any", queue: "Any",
+                 max_request: "Any") -> None:
         self.engine = engine
         self.router = engine.core
         self.name = name
@@ -137,15 +143,15 @@ class Host:
         self.threads = threads
         self.queue = queue
         self.max_request = max_request
-        self.numbers = []
+        self.numbers = []  # type: list[Any]
         self.jobs = Lines()
-        self.calls = set()  # all that have not been answered
+        self.calls = set()  # type: set[Any]  # all that have not been answered
         self.running = 0  # threads
         self.lock = process.allocate_lock()
-        self.idle = []  # waiters for the end of the last thread
+        self.idle = []  # type: list[Any]  # waiters for the end of the last thread
         self.count = {"calls": 0, "overflows": 0, "refused": 0}
 
-    def put(self, call) -> None:
+    def put(self, call: "Any") -> None:
         """Queue a call and see that a thread takes it. Loop thread, or that of a caller in this context."""
         peer = call.channel.peer
         if self.jobs.waiting(peer) >= self.queue or self.jobs.bytes.get(peer, 0) > PARTIAL:
@@ -191,7 +197,7 @@ class Host:
         for waiter in idle:
             waiter.wake()
 
-    def method(self, call, name, args, kwargs):
+    def method(self, call: "Any", name: str, args: "Any", kwargs: "Any") -> "Any":
         """The method ``name``, if the caller may call it with these arguments. Raises Refused, or what the policy
         raises."""
         function, check = self.methods.get(name, (None, None))
@@ -209,7 +215,7 @@ class Host:
         """What calls get when there is no more service."""
         return Closed("the service %s in %s was closed" % (self.name, self.router.name))
 
-    def close(self, timeout) -> None:
+    def close(self, timeout: "float | None") -> None:
         """Take no more calls, fail those that wait, let those that run end within ``timeout`` seconds."""
         self.jobs.close()
         for call in list(self.calls):
@@ -229,7 +235,7 @@ class Partial(Channel):
 
     __slots__ = ()
 
-    def receive(self, flags, view):
+    def receive(self, flags: int, view: memoryview) -> "Any":
         """One more frame; too much of one request, or of all together, ends it."""
         size = len(view)
         services, limit, held = self.tag
@@ -247,24 +253,26 @@ class Partial(Channel):
 class Services:
     """The services of one context."""
 
-    def __init__(self, engine) -> None:
+    def __init__(self, engine: "Engine") -> None:
         self.engine = engine
-        self.table = {}  # number -> (Host, names or None)
-        self.ended = {}  # number -> name of a service that was closed
+        self.table = {}  # type: dict[Any, Any]  # number -> (Host, names or None)
+        self.ended = {}  # type: dict[Any, Any]  # number -> name of a service that was closed
         self.numbers = count(1)
-        self.partial = {}  # link -> bytes of requests that have not come whole
+        self.partial = {}  # type: dict[Any, Any]  # link -> bytes of requests that have not come whole
         core = engine.core
         core.openers[USE] = lambda *args: self.called(core_calls.CALL, *args)
         core.openers[USE_STREAM] = lambda *args: self.called(STREAM, *args)
         self.opened = core.opened
-        core.opened = self.watched  # this router's own: requests of several frames are watched from the first one on
+        # this router's own: requests of several frames are watched from the first one on
+        core.opened = self.watched  # type: ignore[method-assign]
         engine.broker.on_end(self.end)
 
-    def serve(self, name, methods, policy, threads, queue, max_request):
+    def serve(self, name: str, methods: "Any", policy: "Any", threads: "Any", queue: "Any",
+              max_request: "Any") -> "Any":
         """Begin to serve; its number."""
         return self.number(Host(self.engine, name, methods, policy, threads, queue, max_request), None)
 
-    def number(self, host, names) -> int:
+    def number(self, host: "Any", names: "Any") -> int:
         """A number for those who may call ``names`` (None: all)."""
         if host.jobs.closed:
             raise host.end_error()
@@ -275,7 +283,7 @@ class Services:
         self.table[number] = host, names
         return number
 
-    def close(self, number, timeout) -> None:
+    def close(self, number: int, timeout: "float | None") -> None:
         """End the service, its grants here with it."""
         host, _ = self.table.get(number, (None, None))
         if host is None:
@@ -287,7 +295,7 @@ class Services:
         engine.broker.call(self.revoke, engine.core.id, set(host.numbers))
         host.close(timeout)
 
-    def revoke(self, owner, numbers):
+    def revoke(self, owner: "Any", numbers: "Any") -> None:
         """No grant for these services holds any more. Loop thread."""
         uses = self.engine.uses
         for key in list(uses):
@@ -303,7 +311,7 @@ class Services:
 
     # -- loop thread
 
-    def watched(self, link, flags, number, src, view):
+    def watched(self, link: "Link", flags: int, number: int, src: int, view: memoryview) -> "Any":
         """Someone who may do so opens a channel; see Router.opened."""
         if not flags & MORE or not use_of(OPEN, view):
             return self.opened(link, flags, number, src, view)
@@ -318,11 +326,11 @@ class Services:
             channel.__class__ = Partial
         return None
 
-    def broken(self, channel, error) -> None:
+    def broken(self, channel: "Channel", error: BaseException) -> None:
         """A request ended before it was whole."""
         self.whole(channel)
 
-    def whole(self, channel):
+    def whole(self, channel: "Channel") -> None:
         """A request has come; it counts with the calls that wait from now on."""
         if channel.tag is None:
             return
@@ -334,7 +342,8 @@ class Services:
         else:
             self.partial.pop(channel.link, None)
 
-    def called(self, kind, channel, options, number, deadline, data, fin) -> None:
+    def called(self, kind: "Any", channel: "Channel", options: "Any", number: int, deadline: "Any", data: "Any",
+               fin: bool) -> None:
         """A call has come."""
         host, names = self.table.get(number, (None, None))
         try:
@@ -356,7 +365,7 @@ class Services:
                 channel.send(refusal(error, self.engine.core.name), True)
 
 
-def refusal(error, context) -> bytes:
+def refusal(error: BaseException, context: "Any") -> bytes:
     """An error of ours as an answer, made without looking at its traceback: on the loop thread."""
     kind = type(error)
     return bytes([ERROR]) + values.encode([kind.__module__, kind.__qualname__, (), str(error), "", context, None, {}])

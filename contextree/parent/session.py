@@ -23,7 +23,9 @@ from contextree.parent.pumps import BUDGET, COUNT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Optional
+    from typing import Any, Callable, Optional
+
+    from contextree.core.router import Channel
 
 SLACK = 1 << 17  # bytes by which an honest far side may go beyond a budget: what it had read already
 END = "end"  # the item that stands for the end of all
@@ -35,7 +37,7 @@ class Session:
 
     After the end: ``status`` (or ``reason``, why there is none), ``expired`` (the deadline ended it), ``error``."""
 
-    def __init__(self, context, spec, sinks, main: Mailbox) -> None:
+    def __init__(self, context: "Any", spec: "Any", sinks: "Any", main: Mailbox) -> None:
         engine = context.engine
         engine.check_fork()
         if process.get_ident() == engine.broker.thread:
@@ -50,22 +52,24 @@ class Session:
         self.taken = dict.fromkeys(sinks, 0)  # bytes that its reader took since they were last counted back
         self.returned = dict.fromkeys(sinks, 0)  # bytes counted back; the reader's
         self.writes = Mailbox()  # an item for each message that stdin may be sent, from the start on
-        self.early = []  # what is to be said once it was started: before, the far side is a call, which hears nothing
+        # what is to be said once it was started: before, the far side is a call, which hears nothing
+        self.early = []  # type: list[Any]
         self.lock = process.allocate_lock()
         self.started, self.exited = Mailbox(), Mailbox()  # closed when it is so
-        self.pid = self.status = self.reason = self.failure = None  # type: Any
-        self.error = None  # type: Optional[ContextreeError]
+        self.pid = None  # type: Any
+        self.status = None  # type: Any
+        self.reason = None  # type: Any
+        self.failure = None  # type: Any
+        self.error = None  # type: Optional[BaseException]
         self.expired = self.over = False
         engine.share_package(context)
         self.channel = context.open_call(core_calls.CALL, program.start, (spec,), {}, {}, self.message, self.ended,
                                          service=SERVICE, fin=False)
-        running = calls.running()
-        if running is not None:  # the end of the call that runs here may be the end of this
-            calls.opened(running, self.channel)
+        calls.opened(self.channel)  # the end of the call that runs here may be the end of this
 
     # -- the loop thread
 
-    def message(self, channel, data, fin, cost) -> None:
+    def message(self, channel: "Channel", data: "Any", fin: bool, cost: int) -> None:
         """The far side says something."""
         if not fin:
             channel.taken(cost)
@@ -87,7 +91,7 @@ class Session:
             except ContextreeError:
                 pass  # it ended in that moment
 
-    def hear(self, letter, data) -> None:
+    def hear(self, letter: "Any", data: "Any") -> None:
         """Put what was said where it is waited for. Raises what it must not be."""
         if letter in self.sinks:
             self.came[letter] += len(data) - 1
@@ -101,7 +105,7 @@ class Session:
         else:
             HEARD[letter](self, data[1:])
 
-    def on_start(self, rest) -> None:
+    def on_start(self, rest: "Any") -> None:
         """It runs."""
         if self.pid is not None:
             raise ValueError("it was started twice")
@@ -113,7 +117,7 @@ class Session:
         self.on_written(COUNT.pack(WRITES - self.ahead))
         self.started.close()
 
-    def on_written(self, rest) -> None:
+    def on_written(self, rest: "Any") -> None:
         """So many messages have gone into its stdin."""
         count = COUNT.unpack(rest)[0]
         if len(self.writes) + count > WRITES:
@@ -122,26 +126,26 @@ class Session:
             for _ in range(count):
                 self.writes.put(None)
 
-    def on_deaf(self, rest) -> None:
+    def on_deaf(self, rest: "Any") -> None:
         """Nobody reads its stdin any more."""
         self.writes.items.clear()
         self.writes.close(BrokenPipeError(errno.EPIPE, "the program reads its stdin no more"))
 
-    def on_exit(self, rest) -> None:
+    def on_exit(self, rest: "Any") -> None:
         """It has ended."""
         self.status = STATUS.unpack(rest)[0]
         self.exited.close()
 
-    def on_lost(self, rest) -> None:
+    def on_lost(self, rest: "Any") -> None:
         """It has ended, and nobody knows how."""
         self.reason = calls.visible(str(rest[:4096], "utf-8", "replace"))
         self.exited.close()
 
-    def on_deadline(self, rest) -> None:
+    def on_deadline(self, rest: "Any") -> None:
         """Its time is over: it is being ended."""
         self.expired = True
 
-    def ended(self, channel, error) -> None:
+    def ended(self, channel: "Channel", error: "BaseException | None") -> None:
         """Nothing more comes: all is over, or ``error``."""
         if self.over:
             return
@@ -163,7 +167,7 @@ class Session:
         if self.error is not None:
             raise calls.told(calls.copied(self.error))
 
-    def consumed(self, letter, size) -> None:
+    def consumed(self, letter: "Any", size: int) -> None:
         """The reader of an output has taken ``size`` bytes of it. For one thread at a time for each output."""
         self.taken[letter] += size
         if self.taken[letter] >= BUDGET >> 1:
@@ -177,7 +181,7 @@ class Session:
         return UncleanExit("%r in %s: how it ended is lost: %s" % (self.args, self.context.name, reason),
                            state=lost(self.pid or 0, str(self.args)[:300], reason), command=str(self.args)[:300])
 
-    def say(self, data) -> None:
+    def say(self, data: "Any") -> None:
         """Tell the far side something, if it still listens."""
         try:
             with self.lock:
@@ -188,7 +192,7 @@ class Session:
         except ContextreeError:
             pass  # it is over
 
-    def write(self, data, timeout=None) -> None:
+    def write(self, data: "Any", timeout: "float | None" = None) -> None:
         """Send ``data`` to stdin; wait while too much is on its way. BrokenPipeError when nobody reads it."""
         view = memoryview(data).cast("B")
         for at in range(0, len(view), WRITE):
@@ -212,7 +216,7 @@ class Session:
         """Have the program and its group ended; the news of it come as ever."""
         self.say(b"E" + GRACE.pack(grace))
 
-    def discard(self, letter) -> None:
+    def discard(self, letter: "Any") -> None:
         """Take no more of an output."""
         if letter in self.sinks:
             self.say(b"c" + letter)
@@ -225,4 +229,4 @@ class Session:
 
 
 HEARD = {b"S": Session.on_start, b"C": Session.on_written, b"B": Session.on_deaf, b"X": Session.on_exit,
-         b"L": Session.on_lost, b"T": Session.on_deadline, b"D": lambda session, rest: None}
+         b"L": Session.on_lost, b"T": Session.on_deadline, b"D": lambda session, rest: None}  # type: dict[bytes, Callable[..., None]]

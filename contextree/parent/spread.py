@@ -12,7 +12,7 @@ is not given up for the one that does not take. At the end, when all is sent, wh
 from time import monotonic
 
 from contextree.core import calls as core_calls
-from contextree.core.wire.errors import CallTimeout, ContextreeError, ProtocolError
+from contextree.core.wire.errors import CallTimeout, ContextreeError, ProtocolError, UsageError
 from contextree.parent.calls import copied, make_error
 from contextree.parent.filepipe import FarPipe, NearPipe
 from contextree.parent.files import Meter, message_size, open_source, take
@@ -21,12 +21,18 @@ from contextree.parent.transfer import Transferred, path_bytes, result_of, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Iterable, Iterator
+
+    from _typeshed import StrPath
+
+    from contextree.parent.context import Context
+    from contextree.parent.engine import Engine
+    from contextree.parent.options import Progress, Source
 
 LESS = 0.7  # of the wait, for each level of the tree
 
 
-def plan(engine, targets: "set[int]") -> "list[list]":
+def plan(engine: "Engine", targets: "set[int]") -> "list[list[Any]]":
     """The tree to hand on by: [id, is it a target, [the same for those below]]. Contexts that would have one below them
     and are no targets are left out: frames go through them as they are."""
     tree = {}  # type: dict[Any, Any]
@@ -38,8 +44,8 @@ def plan(engine, targets: "set[int]") -> "list[list]":
         for number in path:
             level = level.setdefault(number, {})
 
-    def nodes(level):
-        found = []  # type: list[list]
+    def nodes(level: "Any") -> "Any":
+        found = []  # type: list[list[Any]]
         for number, below in sorted(level.items()):
             inner = nodes(below)
             if number in targets or len(inner) > 1:
@@ -48,10 +54,10 @@ def plan(engine, targets: "set[int]") -> "list[list]":
                 found += inner
         return found
 
-    return nodes(tree)
+    return nodes(tree)  # type: ignore[no-any-return]
 
 
-def ids(node: list) -> "list[int]":
+def ids(node: "list[Any]") -> "list[int]":
     """The targets of a node and of all below it."""
     return ([node[0]] if node[1] else []) + [number for each in node[2] for number in ids(each)]
 
@@ -60,7 +66,8 @@ class Branch:
     """One context that the messages are handed to. ``outcome``: {id: what becomes of it}: the numbers of a Transferred,
     or an exception, or one as the bytes of its record."""
 
-    def __init__(self, engine, node: list, path: bytes, options: dict, stall: float, timeout: "float | None") -> None:
+    def __init__(self, engine: "Engine", node: "list[Any]", path: bytes, options: "dict[str, Any]", stall: float,
+                 timeout: "float | None") -> None:
         self.engine = engine
         self.node = node
         self.stall = stall
@@ -102,7 +109,7 @@ class Branch:
             self.fail(self.given_up(error))
         return not self.outcome
 
-    def given_up(self, error):
+    def given_up(self, error: BaseException) -> "Any":
         """The error of one that is given up, in words that tell so."""
         if isinstance(error, CallTimeout) and self.pipe is not None and self.pipe.deadline is None:
             return CallTimeout("%s was given up: it took nothing, and said nothing, for %.3g s"
@@ -122,7 +129,7 @@ class Branch:
         except Exception as error:
             self.fail(self.given_up(error))
 
-    def answer(self, pipe):
+    def answer(self, pipe: "Any") -> "Any":
         """What it says of the end, which may take as long as its disk does, if only its loop is alive."""
         while True:
             try:
@@ -167,8 +174,9 @@ def hand_on(messages: "Any", branches: "list[Branch]", own: "Any" = None, tell: 
 class Own:
     """The sink of a context that is itself a target: what fails in it is its outcome and holds up nobody."""
 
-    def __init__(self, path: bytes, options: dict) -> None:
-        self.outcome = self.sink = None  # type: Any
+    def __init__(self, path: bytes, options: "dict[str, Any]") -> None:
+        self.outcome = None  # type: Any
+        self.sink = None  # type: Any
         try:
             self.sink = PathSink(path, options)
         except Exception as error:
@@ -193,7 +201,7 @@ class Own:
             self.sink.abort()
 
 
-def relay(node: list, path: bytes, options: dict, stall: float) -> list:
+def relay(node: "list[Any]", path: bytes, options: "dict[str, Any]", stall: float) -> "list[Any]":
     """In a context on the way: hand on what comes, and put it in place. The outcomes, as plain rows."""
     from contextree.parent.engine import engine_of
 
@@ -202,7 +210,7 @@ def relay(node: list, path: bytes, options: dict, stall: float) -> list:
         own = Own(path, options) if node[1] else None
         branches = [Branch(engine, each, path, options, stall, None) for each in node[2]]
 
-        def messages():
+        def messages() -> "Iterator[Any]":
             while True:
                 yield pipe.receive()
 
@@ -220,15 +228,16 @@ def relay(node: list, path: bytes, options: dict, stall: float) -> list:
     return [row(engine, number, value) for number, value in found.items()]
 
 
-def row(engine, number, value):
+def row(engine: "Engine", number: int, value: "Any") -> "Any":
     """An outcome as plain data: [id, record of an error or None, numbers or None]."""
     if isinstance(value, Exception):
         value = core_calls.pack_error(value, engine.name_of(number) or str(number), 0)
     return [number, value, None] if type(value) is bytes else [number, None, value]
 
 
-def put_all(contexts, source, destination, *, stall: float = 60.0, progress=None, timeout: "float | None" = None,
-            **options) -> "dict[Any, Transferred | Exception]":
+def put_all(contexts: "Iterable[Context]", source: "Source", destination: "StrPath | bytes", *, stall: float = 60.0,
+            progress: "Progress | None" = None, timeout: "float | None" = None,
+            **options: "Any") -> "dict[Any, Transferred | Exception]":
     """Put one source into many contexts: {context: Transferred, or the exception that it failed with}.
 
     As ``Context.put`` for each, but each link of the tree is crossed once: contexts hand it on to those below them as it
@@ -248,7 +257,7 @@ def put_all(contexts, source, destination, *, stall: float = 60.0, progress=None
     contexts = list(contexts)
     checked = files.options_of(**options)
     if checked["resume"]:
-        raise files.UsageError("put_all() cannot resume: what there is of a broken transfer differs from host to host")
+        raise UsageError("put_all() cannot resume: what there is of a broken transfer differs from host to host")
     path = path_bytes(destination, "destination")
     reader = open_source(source, checked)
     branches = []  # type: list[Branch]
@@ -257,7 +266,7 @@ def put_all(contexts, source, destination, *, stall: float = 60.0, progress=None
             return {}
         engine = contexts[0].engine
         if any(context.engine is not engine or context.id == engine.core.id for context in contexts):
-            raise files.UsageError("put_all() wants contexts of one tree, and not the one that calls it")
+            raise UsageError("put_all() wants contexts of one tree, and not the one that calls it")
         there = dict(checked, mask=0o7777)
         with Meter(engine, progress, shown(path)) as tell:
             branches = [Branch(engine, node, path, there, stall, timeout)
@@ -273,11 +282,11 @@ def put_all(contexts, source, destination, *, stall: float = 60.0, progress=None
     return {context: settled(engine, found[context.id]) for context in contexts}
 
 
-def telling(tell, total):
+def telling(tell: "Any", total: "Any") -> "Any":
     """A function of messages that calls ``tell(done, total)``."""
     done = 0
 
-    def told(message):
+    def told(message: "Any") -> None:
         nonlocal done
         done += message_size(message)
         tell(done, total)
@@ -285,7 +294,7 @@ def telling(tell, total):
     return told
 
 
-def settled(engine, value):
+def settled(engine: "Engine", value: "Any") -> "Any":
     """An outcome for the caller: a Transferred, or an exception of its own."""
     if isinstance(value, Exception):
         return copied(value)

@@ -21,6 +21,12 @@ from contextree.core.calls import Call, here
 from contextree.core.mailbox import Mailbox
 from contextree.core.wire.frames import CALL, NUMBER
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from contextree.core.router import Channel
+
 KIND = 16  # of the channel, beside those in frames.py
 RUN, RECALL = 0, 1
 TASK = Struct("!IBI")  # number, options of the call, bytes that follow
@@ -34,7 +40,7 @@ def begin() -> None:
     service.router.openers[KIND] = lambda *args: Bench(service, *args)
 
 
-def run_chunk(function, rows) -> list:
+def run_chunk(function: "Any", rows: "Any") -> "list[Any]":
     """Several tasks of ``Executor.map`` as one."""
     return [function(*row) for row in rows]
 
@@ -44,13 +50,13 @@ class Slot:
 
     __slots__ = ("bench", "number", "peer", "on_end", "on_room", "full")
 
-    def __init__(self, bench, number) -> None:
+    def __init__(self, bench: "Any", number: int) -> None:
         self.bench = bench
         self.number = number
         self.peer = bench.channel.peer
         self.full = False
 
-    def send(self, data, fin=True, flush=True) -> None:
+    def send(self, data: "Any", fin: bool = True, flush: bool = True) -> None:
         """Send the answer. Returns when it is with the kernel, if another task waits for this thread."""
         bench = self.bench
         bench.calls.pop(self.number, None)
@@ -63,17 +69,18 @@ class Slot:
         if bench.calls:
             bench.settle()
 
-    def cancel(self, *args) -> None:
+    def cancel(self, *args: "Any") -> None:
         """Nothing to do: the answer is all there is."""
 
 
 class Bench:
     """The end of one executor's channel here. ``opener`` of KIND."""
 
-    def __init__(self, service, channel, options, threads, deadline, data, fin) -> None:
+    def __init__(self, service: "Any", channel: "Channel", options: "Any", threads: "Any", deadline: "Any", data: "Any",
+                 fin: bool) -> None:
         self.service = service
         self.channel = channel
-        self.calls = {}  # number -> Call that has not been answered
+        self.calls = {}  # type: dict[Any, Any]  # number -> Call that has not been answered
         self.work = service.work
         self.pool = None
         if threads:
@@ -82,7 +89,7 @@ class Bench:
         channel.on_message = self.message
         channel.on_end = self.ended
 
-    def message(self, channel, data, fin, cost) -> None:
+    def message(self, channel: "Channel", data: "Any", fin: bool, cost: int) -> None:
         """Tasks came, or a recall. Loop thread."""
         if data[0] == RUN:
             view = memoryview(data)
@@ -90,7 +97,7 @@ class Bench:
             while pos < len(data):
                 number, options, size = TASK.unpack_from(data, pos)
                 pos += TASK.size
-                call = Call(self.service, Slot(self, number), CALL, options, 0, view[pos:pos + size], self.work)
+                call = Call(self.service, Slot(self, number), CALL, options, 0, view[pos:pos + size], self.work)  # type: ignore[arg-type]  # what Call asks of a channel, a Slot has
                 self.calls[number] = call
                 self.work.put(call)
                 pos += size
@@ -102,7 +109,7 @@ class Bench:
             self.recall({number for number, in NUMBER.iter_unpack(data[1:])})
         channel.taken(cost)
 
-    def recall(self, wanted) -> None:
+    def recall(self, wanted: "Any") -> None:
         """Give back those of the tasks ``wanted`` that nobody has begun. Loop thread."""
         items = self.work.items
         with self.work.lock:
@@ -115,7 +122,7 @@ class Bench:
             self.calls.pop(number, None)
         self.channel.send(b"".join(map(NUMBER.pack, [0] + numbers)))
 
-    def ended(self, channel, error) -> None:
+    def ended(self, channel: "Channel", error: BaseException) -> None:
         """The executor has ended, or given this context up: what has not begun will not, what runs is told."""
         for call in list(self.calls.values()):
             call.ended(channel, error)

@@ -73,7 +73,7 @@ def partial_of(value: "Any") -> "tuple[int, bytes]":
     """What a context says that it has of a broken transfer, checked: size, hash."""
     if type(value) not in (list, tuple) or [type(each) for each in value] != [int, bytes] or value[0] < 0:
         raise ProtocolError("%.80r is no part of a file" % (value,))
-    return tuple(value)  # type: ignore[return-value]
+    return tuple(value)
 
 
 class Digest:
@@ -84,7 +84,7 @@ class Digest:
 
     def add(self, piece: "bytes | int") -> None:
         """Data, or the length of a hole."""
-        self.hash.update(piece if type(piece) is bytes else HOLE.pack(b"hole", piece))  # type: ignore[arg-type]
+        self.hash.update(piece if type(piece) is bytes else HOLE.pack(b"hole", piece))
 
     def value(self) -> bytes:
         """The hash of all that was added."""
@@ -130,12 +130,12 @@ class Naming:
     def __enter__(self) -> None:
         pass
 
-    def __exit__(self, kind, error, trace) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         if isinstance(error, OSError) and error.errno is not None:  # CallTimeout is an OSError without
             raise OSError(error.errno, error.strerror, shown(self.path)) from None
 
 
-def leads_out(parts: list, target: bytes) -> bool:
+def leads_out(parts: "list[Any]", target: bytes) -> bool:
     """Whether a symlink at ``parts`` of a tree may lead out of it.
 
     ``..`` may come first, once for each real folder that the link lies in, and not later: behind the name of another
@@ -154,7 +154,7 @@ def leads_out(parts: list, target: bytes) -> bool:
     return False
 
 
-def check_link(parts: list, target: bytes, path: bytes, links: str) -> None:
+def check_link(parts: "list[Any]", target: bytes, path: bytes, links: str) -> None:
     """Raise TransferError for a symlink that leads out, unless all are wanted."""
     if links != "all" and leads_out(parts, target):
         raise TransferError("the symlink %s leads out of what is transferred, to %s: links='all' keeps such links, "

@@ -129,7 +129,7 @@ def resize(fd: int, rows: int, columns: int) -> None:
     fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
 
-def _pair(*fds):
+def _pair(*fds: int) -> "list[int]":
     """Move two descriptors to 3 or above, close-on-exec. A process started with 0 to 2 closed gets them here, and a
     child's stdio would be put over them."""
     out = []

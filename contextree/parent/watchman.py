@@ -37,7 +37,7 @@ done
 class Watchman:
     """The watchman of one context. Any thread; nothing here waits or raises."""
 
-    def __init__(self, reaper) -> None:
+    def __init__(self, reaper: "Any") -> None:
         self.fd = -1
         self.late = []  # type: List[bytes]  # lines for which the pipe had no room
         ends = [process.own(fd) for fd in os.pipe()]
@@ -62,7 +62,7 @@ class Watchman:
         """It need not be any more."""
         self.tell(b"-%d\n" % group)
 
-    def tell(self, line) -> None:
+    def tell(self, line: "Any") -> None:
         """Write a line, and those before it for which there was no room."""
         self.late.append(line)
         try:
