@@ -126,13 +126,11 @@ class Reply:
     """One answer that somebody waits for."""
 
     __slots__ = ("waiter", "data", "error")
-    if TYPE_CHECKING:
-        data: Any
-        error: Any
 
     def __init__(self, engine: "Engine") -> None:
         self.waiter = waits.waiter(engine)
-        self.data = self.error = None
+        self.data = None  # type: Any
+        self.error = None  # type: Any
 
     def message(self, channel: "Channel", data: "Any", fin: bool, cost: int) -> None:
         """It came. Loop thread."""
