@@ -96,7 +96,7 @@ async def wait_child(loop: EventLoop, child: Child, timeout: float | None = None
     except BaseException:
         child.abandon(ticket)
         raise
-    return state
+    return state  # type: ignore[no-any-return]
 
 
 async def check_child(loop: EventLoop, child: Child, timeout: float | None = None) -> ChildState:

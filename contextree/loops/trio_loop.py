@@ -92,7 +92,7 @@ class Pending(Generic[T]):
         await self._done.wait()
         if self._error is not None:
             raise self._error
-        return self._value
+        return self._value  # type: ignore[no-any-return]
 
     def __await__(self) -> Generator[Any, Any, T]:
         return self.wait().__await__()
@@ -114,7 +114,7 @@ class TrioLoop:
         with trio.CancelScope(shield=True):
             value = await function(*args)
         await trio.lowlevel.checkpoint_if_cancelled()
-        return value
+        return value  # pyright: ignore[reportReturnType]  # a shield swallows no cancellation
 
     def start(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> "Pending[T]":
         """Run it as a task that belongs to the run and to no nursery: a call that is awaited elsewhere."""

@@ -50,10 +50,10 @@ from contextree.parent.service import Service, expose
 __all__ = [  # one a line: branches add to it
     "AuthenticationError",
     "CallCancelled",
-    "CallFuture",  # noqa: F822  see LAZY
+    "CallFuture",
     "CallTimeout",
     "Channel",
-    "Client",  # noqa: F822  see LAZY
+    "Client",
     "Closed",
     "ConnectError",
     "ConnectTimeout",
@@ -64,15 +64,15 @@ __all__ = [  # one a line: branches add to it
     "ForkedError",
     "HostKeyError",
     "InternalError",
-    "Invitation",  # noqa: F822  see LAZY
-    "Listener",  # noqa: F822  see LAZY
+    "Invitation",
+    "Listener",
     "NotOurChild",
     "NotSendable",
-    "OutputTooLarge",  # noqa: F822  see LAZY
+    "OutputTooLarge",
     "Overflow",
     "PeerError",
     "Plan",
-    "Process",  # noqa: F822  see LAZY
+    "Process",
     "ProcessExited",
     "ProtocolError",
     "Refused",
@@ -82,8 +82,8 @@ __all__ = [  # one a line: branches add to it
     "Secret",
     "Service",
     "Stream",
-    "TransferError",  # noqa: F822  see LAZY
-    "Transferred",  # noqa: F822  see LAZY
+    "TransferError",
+    "Transferred",
     "UncleanExit",
     "UnsupportedPlatform",
     "UsageError",
@@ -94,8 +94,8 @@ __all__ = [  # one a line: branches add to it
     "current_call",
     "current_router",
     "expose",
-    "join",  # noqa: F822  see LAZY
-    "put_all",  # noqa: F822  see LAZY
+    "join",
+    "put_all",
     "register_exception",
     "register_type",
     "select",

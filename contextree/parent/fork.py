@@ -24,6 +24,7 @@ from contextree.core.wire.frames import NUMBER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import ModuleType
     from typing import Any
 
 IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
@@ -117,7 +118,7 @@ def forget_gevent(local) -> None:
         local.set_hub(type(hub)(default=False))
 
 
-def forget_cothread(module) -> None:
+def forget_cothread(module: "Any") -> None:
     """Give cothread a new scheduler, on this thread: the tasks of the old one never run here. In its own module, so
     that whoever has imported its functions gets it as well."""
     process.keep.append((module._scheduler, list(module.Spawn.Cothreads)))

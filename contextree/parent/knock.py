@@ -22,6 +22,8 @@ class Knock:
     """A connection that has not shown its invitation yet. Loop thread."""
 
     __slots__ = ("listener", "fd", "pid", "data", "timer")
+    if TYPE_CHECKING:
+        fd: int
 
     def __init__(self, listener: "Listener", fd: int, pid: int) -> None:
         self.listener = listener

@@ -169,7 +169,7 @@ class Routing(Subtree):
                     if link.open_count >= OPEN_LIMIT:
                         return core.refuse(link, src, number, flags, REFUSED, "%s: %d calls at once are too many"
                                            % (core.name, OPEN_LIMIT))
-                    return core.deliver(link, kind, flags, number, src, view)
+                    return core.deliver(link, kind, flags, number, src, view)  # type: ignore[no-any-return]
             if not link.opens.take(self.broker.clock(), 1 + (len(view) >> 7)):
                 return self.strike(link, "too many requests", number, flags, src)
             if link.open_count >= OPEN_LIMIT:

@@ -152,7 +152,9 @@ class Process:
         self._session = session = Session(context, args, spec, sinks, Mailbox())
         self._owner = owner = Owner(session)
         text = bool(text or encoding or errors)
-        self.stdin = self.stdout = self.stderr = None  # type: Any
+        self.stdin = None  # type: Any
+        self.stdout = None  # type: Any
+        self.stderr = None  # type: Any
         for letter, name in ((OUT, "stdout"), (ERR, "stderr")):
             if letter in sinks:
                 file = io.BufferedReader(Reader(owner, sinks[letter], letter), 65536)  # type: Any
@@ -178,12 +180,12 @@ class Process:
     @property
     def pid(self) -> "Optional[int]":
         """Its process id there, and that of its process group."""
-        return self._session.pid
+        return self._session.pid  # type: ignore[no-any-return]
 
     @property
     def returncode(self) -> "Optional[int]":
         """Its exit status, or the number of the signal that ended it, negative; None while it runs."""
-        return self._session.status
+        return self._session.status  # type: ignore[no-any-return]
 
     def poll(self) -> "Optional[int]":
         """``returncode``, for those who know subprocess."""
@@ -208,7 +210,7 @@ class Process:
             raise subprocess.TimeoutExpired(self.args, self.timeout or 0)
         if session.status is None:
             raise session.unclean()
-        return session.status
+        return session.status  # type: ignore[no-any-return]
 
     def send_signal(self, number: int, group: bool = True) -> None:
         """Send a signal to the program and all in its process group (``group=False``: to it alone). Returns at once;

@@ -108,7 +108,7 @@ def serve(engine: "Engine", name: str, thing: "Any", threads: int, queue: int, a
     return Service(engine, engine.core.id, engine.core.name, number, name, sorted(found))
 
 
-class Methods:
+class Methods(Generic[R]):
     """``service.call``, ``.submit``, ``.stream``: called with the name of a method, or by attribute:
     ``service.call.lookup("x")``."""
 
@@ -176,19 +176,19 @@ class Service:
         return self.engine.context(self.id, self._owner_name)
 
     @property
-    def call(self) -> Methods:
+    def call(self) -> "Methods[Any]":
         """Call a method and wait for its result. Exceptions come as those of ``Context.call`` do. Refused without a
         grant, or when the policy says no; Closed after the end of the service; Overflow when too many calls of ours
         wait there."""
         return Methods(self, calls.call)
 
     @property
-    def submit(self) -> Methods:
+    def submit(self) -> "Methods[CallFuture[Any]]":
         """As ``call``, without waiting: a ``concurrent.futures.Future``."""
         return Methods(self, calls.submit)
 
     @property
-    def stream(self) -> Methods:
+    def stream(self) -> "Methods[calls.Stream[Any]]":
         """Iterate here over what a method yields there; it waits while we do not take."""
         return Methods(self, calls.Stream)
 
@@ -224,7 +224,7 @@ class Service:
         if engine.services is not None and self.id == engine.core.id and self.number in engine.services.ended:
             return
         self._host("close()")
-        engine.services.close(self.number, timeout)
+        engine.services.close(self.number, timeout)  # pyright: ignore[reportOptionalMemberAccess]  # see _host
 
     def stats(self) -> "dict[str, int]":
         """Counters: calls, those that wait, threads, refusals. In the context that serves; UsageError elsewhere."""

@@ -55,12 +55,14 @@ class ServiceCall(Call):
 
     service = None  # type: Any  # a Host
     granted = None  # type: Any
+    if TYPE_CHECKING:
+        service: Any
     active = weight = 0
     awaited = False  # it was given to the asyncio loop
 
     def run(self) -> None:
         """Run it, or the next part of it, on the present thread and send the answer."""
-        host = self.service
+        host = self.service  # type: Any  # a Host
         here.call = self
         try:
             if self.generator is not None:

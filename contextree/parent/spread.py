@@ -56,7 +56,7 @@ def plan(engine: "Engine", targets: "set[int]") -> "list[list[Any]]":
                 found += inner
         return found
 
-    return nodes(tree)
+    return nodes(tree)  # type: ignore[no-any-return]
 
 
 def ids(node: "list[Any]") -> "list[int]":
