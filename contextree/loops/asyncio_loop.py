@@ -27,10 +27,10 @@ class AsyncioWaiter:
     async def wait(self, timeout: float | None = None) -> bool:
         """Wait until woken: True; or for ``timeout`` seconds: False."""
         if timeout is None:
-            return await self.future  # type: ignore[no-any-return]
+            return await self.future
         timer = self.loop.call_later(timeout, self._set, False)
         try:
-            return await self.future  # type: ignore[no-any-return]
+            return await self.future
         finally:
             timer.cancel()
 

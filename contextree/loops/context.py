@@ -57,7 +57,7 @@ class Context(Grower):
         """Run ``function(*args, **kwargs)`` there and return its result, or raise what it raised.
 
         Cancelled: the function there is told, and its answer dropped. Errors are those of ``contextree.Context``."""
-        return self.wrapped(await calling.ask(self.loop, self.sync, function, args, kwargs, self.sync.options))  # type: ignore[no-any-return]
+        return self.wrapped(await calling.ask(self.loop, self.sync, function, args, kwargs, self.sync.options))
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """``call`` as a task of this loop that runs beside this one: await it for the result, ``cancel()`` it."""
@@ -90,7 +90,7 @@ class Context(Grower):
         waiter = self.loop.waiter()
         ping = self.sync.begin_ping(waiter.wake)
         try:
-            return self.sync.end_ping(ping, await waiter.wait(timeout), timeout)  # type: ignore[no-any-return]
+            return self.sync.end_ping(ping, await waiter.wait(timeout), timeout)
         finally:
             self.sync.engine.core.pings.pop(ping[0], None)
 
@@ -111,27 +111,27 @@ class Context(Grower):
     @property
     def name(self) -> str:
         """Its full name."""
-        return self.sync.name  # type: ignore[no-any-return]
+        return self.sync.name
 
     @property
     def id(self) -> int:
         """Its number in the tree."""
-        return self.sync.id  # type: ignore[no-any-return]
+        return self.sync.id
 
     @property
     def state(self) -> str:
         """``connecting``, ``up`` or ``died``."""
-        return self.sync.state  # type: ignore[no-any-return]
+        return self.sync.state
 
     @property
     def facts(self) -> dict[str, Any]:
         """What it said of itself."""
-        return self.sync.facts  # type: ignore[no-any-return]
+        return self.sync.facts
 
     @property
     def pid(self) -> int | None:
         """Its process id, on its machine."""
-        return self.sync.pid  # type: ignore[no-any-return]
+        return self.sync.pid
 
     @property
     def parent(self) -> "Context | None":

@@ -92,7 +92,7 @@ class Pending(Generic[T]):
         await self._done.wait()
         if self._error is not None:
             raise self._error
-        return self._value  # type: ignore[no-any-return]
+        return self._value
 
     def __await__(self) -> Generator[Any, Any, T]:
         return self.wait().__await__()

@@ -50,10 +50,10 @@ from contextree.parent.service import Service, expose
 __all__ = [  # one a line: branches add to it
     "AuthenticationError",
     "CallCancelled",
-    "CallFuture",
+    "CallFuture",  # noqa: F822  see LAZY
     "CallTimeout",
     "Channel",
-    "Client",
+    "Client",  # noqa: F822  see LAZY
     "Closed",
     "ConnectError",
     "ConnectTimeout",
@@ -64,15 +64,15 @@ __all__ = [  # one a line: branches add to it
     "ForkedError",
     "HostKeyError",
     "InternalError",
-    "Invitation",
-    "Listener",
+    "Invitation",  # noqa: F822  see LAZY
+    "Listener",  # noqa: F822  see LAZY
     "NotOurChild",
     "NotSendable",
-    "OutputTooLarge",
+    "OutputTooLarge",  # noqa: F822  see LAZY
     "Overflow",
     "PeerError",
     "Plan",
-    "Process",
+    "Process",  # noqa: F822  see LAZY
     "ProcessExited",
     "ProtocolError",
     "Refused",
@@ -82,8 +82,8 @@ __all__ = [  # one a line: branches add to it
     "Secret",
     "Service",
     "Stream",
-    "TransferError",
-    "Transferred",
+    "TransferError",  # noqa: F822  see LAZY
+    "Transferred",  # noqa: F822  see LAZY
     "UncleanExit",
     "UnsupportedPlatform",
     "UsageError",
@@ -94,8 +94,8 @@ __all__ = [  # one a line: branches add to it
     "current_call",
     "current_router",
     "expose",
-    "join",
-    "put_all",
+    "join",  # noqa: F822  see LAZY
+    "put_all",  # noqa: F822  see LAZY
     "register_exception",
     "register_type",
     "select",

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from contextree.core.router import Channel
     from contextree.parent.context import Context
 
-    from contextree.core.router import Channel
-
 THREADS = 1000  # transfers that may run in one context at once
 READY = "ready"  # the first message from there
 

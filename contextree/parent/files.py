@@ -223,7 +223,7 @@ def meeting(engine: "Engine", first: int, second: int) -> "int | None":
     while number is not None and number not in above:
         info = engine.infos.get(number)
         number = info.parent if info is not None else None
-    return number  # type: ignore[no-any-return]
+    return number
 
 
 def carry_there(first: int, path: bytes, second: int, target: bytes, options: "Options") -> "list[int]":

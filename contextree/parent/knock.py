@@ -22,8 +22,6 @@ class Knock:
     """A connection that has not shown its invitation yet. Loop thread."""
 
     __slots__ = ("listener", "fd", "pid", "data", "timer")
-    if TYPE_CHECKING:
-        fd: int
 
     def __init__(self, listener: "Listener", fd: int, pid: int) -> None:
         self.listener = listener
@@ -75,7 +73,7 @@ class Knock:
 
     def release(self) -> int:
         """Stop watching, forget it; the descriptor is the caller's."""
-        fd = self.fd  # type: int
+        fd = int(self.fd)
         self.fd = None
         self.timer.cancel()
         self.listener.engine.broker.forget(fd)

@@ -55,8 +55,6 @@ if TYPE_CHECKING:
     from contextree.parent.child_state import ChildState
     from contextree.parent.engine import Engine
 
-    from contextree.core.router import Channel
-    from contextree.parent.engine import Engine
 
 WRITE = 65536  # most bytes of one input message
 WRITES = 32  # input messages on their way to the program

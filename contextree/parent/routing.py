@@ -90,9 +90,9 @@ class Routing(Subtree):
         self.trusted = trusted  # does the root trust this context?
         if core.upstream is not None:
             core.upstream.relayed = 0  # as links to children have it: what is forwarded upward is counted too
-        self.links = {}  # link -> id of the direct child
-        self.relays = {}
-        self.children = {}  # id of direct child -> Branch
+        self.links = {}  # type: dict[Any, int]  # link -> id of the direct child
+        self.relays = {}  # type: dict[tuple[Any, ...], Relay]
+        self.children = {}  # type: dict[int, Any]  # id of direct child -> Branch; of a client: Guest
         self.jobs = set()  # type: set[Any]  # programs that run here: see program
         self.watchman = None  # type: Any  # who ends them if this process is killed
         self.ending = False

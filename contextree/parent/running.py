@@ -180,12 +180,12 @@ class Process:
     @property
     def pid(self) -> "Optional[int]":
         """Its process id there, and that of its process group."""
-        return self._session.pid  # type: ignore[no-any-return]
+        return self._session.pid
 
     @property
     def returncode(self) -> "Optional[int]":
         """Its exit status, or the number of the signal that ended it, negative; None while it runs."""
-        return self._session.status  # type: ignore[no-any-return]
+        return self._session.status
 
     def poll(self) -> "Optional[int]":
         """``returncode``, for those who know subprocess."""
@@ -210,7 +210,7 @@ class Process:
             raise subprocess.TimeoutExpired(self.args, self.timeout or 0)
         if session.status is None:
             raise session.unclean()
-        return session.status  # type: ignore[no-any-return]
+        return session.status
 
     def send_signal(self, number: int, group: bool = True) -> None:
         """Send a signal to the program and all in its process group (``group=False``: to it alone). Returns at once;

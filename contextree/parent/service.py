@@ -21,12 +21,18 @@ from contextree.parent.routing import USE, USE_STREAM
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
-    from typing import Any, Callable
+    from typing import Any, Callable, Generic, TypeVar
 
     from contextree.core.router import Channel
     from contextree.parent.context import Context
     from contextree.parent.engine import Engine
+    from contextree.parent.future import CallFuture
     from contextree.parent.serving import Host, Services
+
+    R = TypeVar("R")
+else:
+    R = None
+    Generic = {R: object}  # the base of Methods: a subscript that needs no typing
 
 MARK = "__contextree_expose__"
 

@@ -55,8 +55,6 @@ class ServiceCall(Call):
 
     service = None  # type: Any  # a Host
     granted = None  # type: Any
-    if TYPE_CHECKING:
-        service: Any
     active = weight = 0
     awaited = False  # it was given to the asyncio loop
 

@@ -56,7 +56,7 @@ def plan(engine: "Engine", targets: "set[int]") -> "list[list[Any]]":
                 found += inner
         return found
 
-    return nodes(tree)  # type: ignore[no-any-return]
+    return nodes(tree)
 
 
 def ids(node: "list[Any]") -> "list[int]":
