@@ -4,6 +4,7 @@ The names below are the whole public interface; everything else is how it works.
 """
 
 import sys
+from typing import TYPE_CHECKING
 
 from contextree.core.wire.errors import UnsupportedPlatform
 
@@ -32,8 +33,8 @@ from contextree.parent.listen import Invitation, Listener
 from contextree.parent.router import current_router
 from contextree.parent.spread import put_all
 from contextree.parent.transfer import Transferred, TransferError
-from contextree.parent.service import Service, current_caller, expose
 from contextree.parent.running import Process
+from contextree.parent.service import Service, expose
 
 __version__ = "0.1.0"
 
@@ -84,7 +85,6 @@ __all__ = [  # one a line: branches add to it
     "WouldBlockLoop",
     "WrongThread",
     "current_call",
-    "current_caller",
     "current_router",
     "expose",
     "join",
@@ -94,11 +94,13 @@ __all__ = [  # one a line: branches add to it
     "select",
 ]
 
+if TYPE_CHECKING:  # a type checker is told what there is, and that there is nothing else
+    from contextree import aio, cothread, gevent, trio
+else:
+    def __getattr__(name: str) -> object:
+        """The doors for event loops, imported when they are first named: most programs have no use for them."""
+        if name not in ("aio", "trio", "gevent", "cothread"):
+            raise AttributeError(f"module 'contextree' has no attribute {name!r}")
+        from importlib import import_module
 
-def __getattr__(name: str) -> object:
-    """The doors for event loops, imported when they are first named: most programs have no use for them."""
-    if name not in ("aio", "trio", "gevent", "cothread"):
-        raise AttributeError(f"module 'contextree' has no attribute {name!r}")
-    from importlib import import_module
-
-    return import_module(f"contextree.{name}")
+        return import_module(f"contextree.{name}")

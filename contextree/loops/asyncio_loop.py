@@ -14,7 +14,7 @@ class AsyncioWaiter:
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
-        self.future = self.loop.create_future()
+        self.future: asyncio.Future[bool] = self.loop.create_future()
 
     def wake(self) -> bool:
         """End the wait; False when the loop is closed. Any thread."""
@@ -27,10 +27,10 @@ class AsyncioWaiter:
     async def wait(self, timeout: float | None = None) -> bool:
         """Wait until woken: True; or for ``timeout`` seconds: False."""
         if timeout is None:
-            return await self.future  # type: ignore[no-any-return]
+            return await self.future
         timer = self.loop.call_later(timeout, self._set, False)
         try:
-            return await self.future  # type: ignore[no-any-return]
+            return await self.future
         finally:
             timer.cancel()
 

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 from contextree.core.wire.errors import CallCancelled, ContextreeError
 from contextree.core.wire.frames import SERVICE
 from contextree.loops import calling
-from contextree.loops.flows import Channel
-from contextree.loops.waiting import EventLoop, in_thread, take
+from contextree.loops.channels import Channel
+from contextree.loops.threads import in_thread
+from contextree.loops.waiting import EventLoop, take
 from contextree.parent import control
 from contextree.parent.channel import Channel as SyncChannel
 from contextree.parent.context import Context as SyncContext
@@ -44,13 +45,25 @@ class Grower:
             return self._wrap(value)
         return Channel(self, value) if isinstance(value, SyncChannel) else value
 
+    def __getattr__(self, name: str) -> Any:
+        """What the synchronous handle can do and this class does not know: a method, run in a thread, awaited."""
+        method = None if name.startswith("_") else getattr(type(self.sync), name, None)
+        if not callable(method):
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            args = tuple(getattr(value, "sync", value) if isinstance(value, Grower) else value for value in args)
+            bound = getattr(self.sync, name)
+            return self.wrapped(await in_thread(self.loop, self.sync.engine, bound, *args, **kwargs))
+
+        return call
+
     async def fork(self, direct: bool = False, name: str | None = None, via: Any = None, **options: Any) -> "Context":
         """A forked child: from a clean template process, or (``direct``) of this very process with its memory."""
         return await self._start("fork", direct=direct, name=name, via=via, **options)
 
-    async def local(self, python: Any = None, env: dict[str, Any] | None = None, name: str | None = None,
-                    via: Any = None,
-                    **options: Any) -> "Context":
+    async def local(self, python: Any = None, env: dict[str, str | None] | None = None, name: str | None = None,
+                    via: Any = None, **options: Any) -> "Context":
         """A new interpreter on the machine of this context."""
         return await self._start("local", python=python, env=env, name=name, via=via, **options)
 
@@ -97,4 +110,4 @@ class Grower:
             for branch in branches:
                 engine.broker.defer_nowait(branch.fail, CallCancelled(f"starting {branch.name} was cancelled"))
             raise
-        return branches[0].id  # type: ignore[no-any-return]
+        return branches[0].id  # type: ignore[no-any-return]  # of a Branch

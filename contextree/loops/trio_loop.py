@@ -62,7 +62,7 @@ class Pending(Generic[T]):
     def __init__(self) -> None:
         self._scope = trio.CancelScope()
         self._done = trio.Event()
-        self._value: Any = None
+        self._value: T
         self._error: BaseException | None = None
 
     async def _run(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> None:
@@ -92,7 +92,7 @@ class Pending(Generic[T]):
         await self._done.wait()
         if self._error is not None:
             raise self._error
-        return self._value  # type: ignore[no-any-return]
+        return self._value
 
     def __await__(self) -> Generator[Any, Any, T]:
         return self.wait().__await__()

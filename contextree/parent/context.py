@@ -154,7 +154,7 @@ class Context(Grower, Runner, Mover):
     def open_call(self, kind: int, function: "Callable[..., Any]", args: "tuple[Any, ...]", kwargs: "dict[str, Any]",
                   options: "dict[str, Any]", message: "Callable[..., object]", end: "Callable[..., object]",
                   flush: bool = True, service: int = 0, fin: bool = True,
-                  packed: "tuple[Any, int, set[str]] | None" = None) -> "CoreChannel":
+                  packed: "tuple[Any, int, AbstractSet[str]] | None" = None) -> "CoreChannel":
         """Open a channel for a call; the modules that it needs are shared first. Never waits for anything but those.
 
         ``fin``: all is said with it. ``packed``: the call as ``pack_call`` has encoded it, where it has."""

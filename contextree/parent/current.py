@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from contextree.core.calls import Call
     from contextree.core.router import Channel
+    from contextree.core.wire.errors import ContextreeError
     from contextree.parent.context import Context
 
     P = ParamSpec("P")
@@ -144,7 +145,7 @@ class RunningCall:
             except Exception:
                 self._call.service.router.broker.on_error(callback)
 
-    def _reason(self) -> "BaseException":
+    def _reason(self) -> "ContextreeError":
         """The error that says why it is over."""
         error = self._call.channel.ended
         if isinstance(error, CallTimeout) or (self._call.deadline and self.time_left() == 0):

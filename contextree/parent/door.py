@@ -45,26 +45,17 @@ from contextree.parent.channel import Channel, select
 from contextree.parent.context import Context
 from contextree.parent.current import RunningCall, current_call
 from contextree.parent.router import current_router
-from contextree.parent.service import Service, current_caller, expose
+from contextree.parent.service import Service, expose
 
-# what few need is imported when somebody asks for it: name -> module
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from contextree.parent.command import OutputTooLarge  # all of these: see LAZY
-    from contextree.parent.future import CallFuture
-    from contextree.parent.join import Client, join
-    from contextree.parent.listen import Invitation, Listener
-    from contextree.parent.running import Process
-    from contextree.parent.spread import put_all
-    from contextree.parent.transfer import TransferError, Transferred
-
-__all__ = [  # one a line: branches add to it
+# pyright: reportUnsupportedDunderAll=false
+# (those that are not here are in LAZY)
+__all__ = [
     "AuthenticationError",
     "CallCancelled",
-    "CallFuture",
+    "CallFuture",  # noqa: F822  see LAZY
     "CallTimeout",
     "Channel",
-    "Client",
+    "Client",  # noqa: F822  see LAZY
     "Closed",
     "ConnectError",
     "ConnectTimeout",
@@ -75,15 +66,15 @@ __all__ = [  # one a line: branches add to it
     "ForkedError",
     "HostKeyError",
     "InternalError",
-    "Invitation",
-    "Listener",
+    "Invitation",  # noqa: F822  see LAZY
+    "Listener",  # noqa: F822  see LAZY
     "NotOurChild",
     "NotSendable",
-    "OutputTooLarge",
+    "OutputTooLarge",  # noqa: F822  see LAZY
     "Overflow",
     "PeerError",
     "Plan",
-    "Process",
+    "Process",  # noqa: F822  see LAZY
     "ProcessExited",
     "ProtocolError",
     "Refused",
@@ -93,8 +84,8 @@ __all__ = [  # one a line: branches add to it
     "Secret",
     "Service",
     "Stream",
-    "TransferError",
-    "Transferred",
+    "TransferError",  # noqa: F822  see LAZY
+    "Transferred",  # noqa: F822  see LAZY
     "UncleanExit",
     "UnsupportedPlatform",
     "UsageError",
@@ -103,11 +94,10 @@ __all__ = [  # one a line: branches add to it
     "WouldBlockLoop",
     "WrongThread",
     "current_call",
-    "current_caller",
     "current_router",
     "expose",
-    "join",
-    "put_all",
+    "join",  # noqa: F822  see LAZY
+    "put_all",  # noqa: F822  see LAZY
     "register_exception",
     "register_type",
     "select",
@@ -118,10 +108,10 @@ LAZY = {
     "Client": "join",
     "Invitation": "listen",
     "Listener": "listen",
-    "TransferError": "transfer",
-    "Transferred": "transfer",
     "OutputTooLarge": "command",
     "Process": "running",
+    "TransferError": "transfer",
+    "Transferred": "transfer",
     "join": "join",
     "put_all": "spread",
 }

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from typing import AbstractSet, Any, Callable, Iterable, Sequence
 
     from contextree.connect.plan import Plan
-    from contextree.core.process import Waiter
     from contextree.core.router import Router as Core
     from contextree.core.wire.errors import ContextreeError
     from contextree.parent.reports import Info
@@ -67,12 +66,6 @@ def search_path() -> "list[str]":
 class Engine(Routing):
     """What a context that is not the root has for its children."""
 
-    if TYPE_CHECKING:
-        reaper: Any
-        template: Any
-        _code: Any
-        _later: Any
-
     allow_blocking = False  # may its synchronous API wait on the thread of an event loop?
     future_class = None  # type: Any  # of ``submit``, where it is not CallFuture
 
@@ -82,7 +75,10 @@ class Engine(Routing):
         Routing.__init__(self, core, ids, bundle, decode, trusted)
         self.above = frozenset()  # type: frozenset[int]  # ids of the ancestors
         self.contexts = {}  # type: dict[int, Context]
-        self.reaper = self.template = self._code = self._later = None
+        self.reaper = None  # type: Any
+        self.template = None  # type: Any
+        self._code = None  # type: Any
+        self._later = None  # type: Any
         self.lock = process.allocate_lock()
         self.template_lock = process.allocate_lock()
         self.preload = ()  # type: tuple[Any, ...]
@@ -128,7 +124,7 @@ class Engine(Routing):
         self.check_end(number)
         return self.no_way(number)
 
-    def watch_gone(self, number: int, waiter: "Waiter") -> "Callable[[], None]":
+    def watch_gone(self, number: int, waiter: "Any") -> "Callable[[], None]":
         """Have ``waiter`` woken when a context of this subtree has ended, or the loop; who leaves earlier calls what
         this returns. Any thread; never waits."""
         def begin() -> None:
@@ -242,9 +238,18 @@ class Engine(Routing):
 
     # -- threads
 
+    idle = None  # type: float | None  # seconds that what is started waits for more to do
+
+    def start(self, function: "Callable[..., Any]", *args: "Any") -> None:
+        """Run ``function(*args)``, which may wait, on a thread of its own; without threads: when the loop has nothing
+        else to do."""
+        process.start_thread(function, args)
+
     def later(self, function: "Callable[..., Any]", *args: "Any") -> None:
         """Run ``function`` on a thread that is kept for callbacks of the user; on one of its own after the end of the
         loop, which is when the last futures are told."""
+        if self.idle is not None:
+            return self.start(function, *args)
         try:
             with self.lock:
                 if self._later is None:

@@ -13,23 +13,26 @@ from time import monotonic
 from contextree.core import calls as core_calls
 from contextree.core.wire.errors import Closed, UsageError
 from contextree.parent.filepipe import FarPipe, NearPipe
-from contextree.parent.filesink import ObjectSink, PathSink, check
+from contextree.parent.filesink import ObjectSink, check
 from contextree.parent.filesource import ObjectSource, PathSource
+from contextree.parent.pathsink import PathSink
 from contextree.parent.transfer import SMALL, Transferred, partial_of, path_bytes, result_of, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from contextree.parent.context import Context
     from contextree.parent.engine import Engine
+    from contextree.parent.transfer import Message, Options
 
 MAX_BYTES = 1 << 30  # what read_bytes() takes into memory, if nothing else is said
 TELL = 0.1  # seconds between two words about the progress of a transfer elsewhere
 
 
-def options_of(mode: "Any" = None, owner: "Any" = None, group: "Any" = None, preserve: "Any" = False,
-               resume: bool = False, sparse: "Any" = True, fsync: "Any" = True, links: "Any" = "keep",
-               special: "Any" = "error", max_size: "Any" = None) -> "dict[str, Any]":
+def options_of(mode: "Any" = None, owner: "Any" = None, group: "Any" = None, preserve: "bool | str" = False,
+               resume: bool = False, sparse: bool = True, fsync: bool = True, links: str = "keep",
+               special: str = "error", max_size: "Any" = None) -> "Options":
     """The options of a transfer, checked; UsageError."""
     if mode is not None and (type(mode) is not int or not 0 <= mode <= 0o7777):
         raise UsageError("mode= wants permission bits, such as 0o644, not %r" % (mode,))
@@ -64,7 +67,7 @@ class Meter:
             self.bar.close()
 
 
-def open_source(source: "Any", options: "dict[str, Any]") -> "Any":
+def open_source(source: "Any", options: "Options") -> "Any":
     """A source for what the caller gave: a path (str or PathLike), bytes, or a binary file object."""
     if isinstance(source, str) or hasattr(source, "__fspath__"):
         return PathSource(path_bytes(source, "source"), options)
@@ -84,15 +87,14 @@ def feed(pipe: NearPipe, source: "Any", partial: "Any", tell: "Any") -> None:
                 tell(done, source.size)
 
 
-def message_size(message: "Any") -> int:
+def message_size(message: "Message") -> int:
     """How much of a file a message is."""
-    if type(message) is dict:
-        return len(message.get("data", b"")) + message.get("start", 0)  # type: ignore[no-any-return]
-    return message if type(message) is int else len(message)
+    if isinstance(message, dict):
+        return len(message.get("data", b"")) + int(message.get("start", 0))
+    return message if isinstance(message, int) else len(message)
 
 
-def put(context: "Any", source: "Any", destination: "Any", options: "dict[str, Any]",
-        progress: "Any" = None) -> Transferred:
+def put(context: "Any", source: "Any", destination: "Any", options: "Options", progress: "Any" = None) -> Transferred:
     """What ``Context.put`` does."""
     path = path_bytes(destination, "destination")
     there = dict(options, mask=0o7777)
@@ -112,7 +114,7 @@ def put(context: "Any", source: "Any", destination: "Any", options: "dict[str, A
         reader.close()
 
 
-def take_whole(path: bytes, options: "dict[str, Any]", messages: "list[Any]") -> "list[Any]":
+def take_whole(path: bytes, options: "Options", messages: "list[Message]") -> "list[int]":
     """In the other context: put what came with the call."""
     sink = PathSink(path, options)
     try:
@@ -123,7 +125,7 @@ def take_whole(path: bytes, options: "dict[str, Any]", messages: "list[Any]") ->
     return list(sink.result())
 
 
-def take(path: bytes, options: "dict[str, Any]") -> "list[Any]":
+def take(path: bytes, options: "Options") -> "list[int]":
     """In the other context: put what comes on the channel of this call."""
     with FarPipe() as pipe:
         sink = PathSink(path, options)
@@ -136,8 +138,7 @@ def take(path: bytes, options: "dict[str, Any]") -> "list[Any]":
     return list(sink.result())
 
 
-def get(context: "Any", source: "Any", destination: "Any", options: "dict[str, Any]",
-        progress: "Any" = None) -> Transferred:
+def get(context: "Any", source: "Any", destination: "Any", options: "Options", progress: "Any" = None) -> Transferred:
     """What ``Context.get`` does."""
     path = path_bytes(source, "source")
     resume = options["resume"]
@@ -157,10 +158,10 @@ def get(context: "Any", source: "Any", destination: "Any", options: "dict[str, A
                     sink.take(pipe.receive())
         finally:
             sink.abort()
-    return sink.result()  # type: ignore[no-any-return]
+    return Transferred(*sink.result())
 
 
-def offer(path: bytes, options: "dict[str, Any]") -> "dict[str, Any]":
+def offer(path: bytes, options: "Options") -> "dict[str, str]":
     """In the other context: send what lies at ``path`` on the channel of this call."""
     with FarPipe() as pipe:
         source = PathSource(path, options)
@@ -180,7 +181,7 @@ def offer(path: bytes, options: "dict[str, Any]") -> "dict[str, Any]":
 
 def read_bytes(context: "Any", source: "Any", max_size: int) -> bytes:
     """What ``Context.read_bytes`` does."""
-    from _io import BytesIO
+    from io import BytesIO
 
     target = BytesIO()
     get(context, source, target, options_of(max_size=max_size))
@@ -189,16 +190,16 @@ def read_bytes(context: "Any", source: "Any", max_size: int) -> bytes:
 
 # -- from one context to another
 
-def copy(first: "Any", source: "Any", second: "Any", destination: "Any", options: "dict[str, Any]",
+def copy(first: "Any", source: "Any", second: "Any", destination: "Any", options: "Options",
          progress: "Any" = None) -> Transferred:
     """What ``Context.copy_to`` does."""
-    engine = first.engine  # type: Engine
-    if getattr(second, "engine", None) is not engine:
+    engine = first.engine
+    if not isinstance(second, type(first)) or second.engine is not engine:
         raise UsageError("copy_to wants a context of this tree, not %r" % (second,))
     path, target = path_bytes(source, "source"), path_bytes(destination, "destination")
     with Meter(engine, progress, "%s -> %s" % (shown(path), second.name)) as tell:
-        common = meeting(engine, first.id, second.id)
-        if common in (engine.core.id, None):
+        common = meeting(engine, first.id, second.id)  # type: Any
+        if common is None or common == engine.core.id:
             return Transferred(*carry(engine, first, path, second, target, options, tell))
         there = engine.context(common).with_options(timeout=first.options.get("timeout"))
         with NearPipe(there, carry_there, first.id, path, second.id, target, options, fin=True) as pipe:
@@ -213,7 +214,7 @@ def copy(first: "Any", source: "Any", second: "Any", destination: "Any", options
 def meeting(engine: "Engine", first: int, second: int) -> "int | None":
     """The lowest context that is above both, or is one of them; None if that is not in this subtree."""
     above = set()
-    number = first  # type: Any
+    number = first  # type: int | None
     while number is not None:
         above.add(number)
         info = engine.infos.get(number)
@@ -222,17 +223,17 @@ def meeting(engine: "Engine", first: int, second: int) -> "int | None":
     while number is not None and number not in above:
         info = engine.infos.get(number)
         number = info.parent if info is not None else None
-    return number  # type: ignore[no-any-return]
+    return number
 
 
-def carry_there(first: int, path: bytes, second: int, target: bytes, options: "dict[str, Any]") -> "list[Any]":
+def carry_there(first: int, path: bytes, second: int, target: bytes, options: "Options") -> "list[int]":
     """``carry`` in the context where the ways of two others meet, which may be one of them."""
     from contextree.parent.engine import engine_of
 
     engine = engine_of(core_calls.here.router)
     told = monotonic()
 
-    def tell(done: "Any", total: "Any") -> None:
+    def tell(done: int, total: "int | None") -> None:
         nonlocal told
         if pipe.over or monotonic() - told > TELL:
             told = monotonic()
@@ -242,7 +243,7 @@ def carry_there(first: int, path: bytes, second: int, target: bytes, options: "d
         return list(carry(engine, engine.context(first), path, engine.context(second), target, options, tell))
 
 
-def carry_here(path: bytes, target: bytes, options: "dict[str, Any]") -> "list[Any]":
+def carry_here(path: bytes, target: bytes, options: "Options") -> "list[int]":
     """From one path of this context to another."""
     source = PathSource(path, options)
     try:
@@ -257,8 +258,8 @@ def carry_here(path: bytes, target: bytes, options: "dict[str, Any]") -> "list[A
     return list(sink.result())
 
 
-def carry(engine: "Engine", first: "Any", path: bytes, second: "Any", target: bytes, options: "dict[str, Any]",
-          tell: "Any") -> "Any":
+def carry(engine: "Engine", first: "Context", path: bytes, second: "Context", target: bytes, options: "Options",
+          tell: "Any") -> "list[int] | Transferred":
     """Hand the messages of ``first`` on to ``second``; either may be this context. The result of the sink."""
     here = engine.core.id
     if first.id == second.id == here:

@@ -5,7 +5,9 @@ from collections import deque
 
 from contextree.core import process
 from contextree.core.mailbox import Mailbox
-from contextree.core.wire.errors import CallCancelled, Closed
+from contextree.core.router import ERRORS
+from contextree.core.wire.errors import Closed
+from contextree.core.wire.frames import CANCEL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,6 +89,7 @@ class Loopback:
         self.on_end = None  # type: Any
         self.on_room = None  # type: Any
         self.ended = None  # type: Any
+        self.sent_fin = False
         self.waiting = 0  # messages that the caller has not used up
         self.link = None
 
@@ -99,8 +102,9 @@ class Loopback:
         """Give one message to the caller."""
         if self.ended is not None:
             raise self.ended
-        if fin:
-            self.ended = Closed("it was answered")
+        if self.sent_fin:
+            raise Closed("this end of the channel is closed")
+        self.sent_fin = fin
         self.waiting += 1
         self.on_message(self, b"".join(data) if type(data) is list else data, fin, 1)
 
@@ -111,9 +115,14 @@ class Loopback:
         if room and not self.full:
             room()
 
-    def cancel(self, code: "Any" = 0, text: "Any" = "cancelled") -> None:
+    @property
+    def over(self) -> bool:
+        """It was answered."""
+        return self.sent_fin
+
+    def cancel(self, code: "Any" = CANCEL, text: "Any" = "cancelled") -> None:
         """The caller does not want the answer any more."""
-        if self.ended is None:
-            self.ended = CallCancelled(text)
+        if self.ended is None and not self.sent_fin:
+            self.ended = ERRORS[code](text)
             self.on_end(self, self.ended)
             self.on_caller_end(self, self.ended)

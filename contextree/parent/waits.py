@@ -18,6 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable
 
+    from contextree.core.broker import Broker
     from contextree.parent.engine import Engine
 
 ADVICE = {
@@ -48,6 +49,11 @@ def waiter(engine: "Engine | None" = None) -> "Any":
     """What to wait with, here and now, for something that may take long; raises as ``check``."""
     check(engine)
     return process.waiter()
+
+
+def inside(broker: "Broker") -> bool:
+    """Whether this thread is in the middle of a turn of contextree's loop, so that it must wait for nothing."""
+    return broker._inside and process.get_ident() == broker.thread
 
 
 def no_loop() -> None:
