@@ -4,6 +4,7 @@ The names below are the whole public interface; everything else is how it works.
 """
 
 import sys
+from typing import TYPE_CHECKING
 
 from contextree.core.wire.errors import UnsupportedPlatform
 
@@ -100,11 +101,13 @@ __all__ = [  # one a line: branches add to it
     "select",
 ]
 
+if TYPE_CHECKING:  # a type checker is told what there is, and that there is nothing else
+    from contextree import aio, cothread, gevent, trio
+else:
+    def __getattr__(name: str) -> object:
+        """The doors for event loops, imported when they are first named: most programs have no use for them."""
+        if name not in ("aio", "trio", "gevent", "cothread"):
+            raise AttributeError(f"module 'contextree' has no attribute {name!r}")
+        from importlib import import_module
 
-def __getattr__(name: str) -> object:
-    """The doors for event loops, imported when they are first named: most programs have no use for them."""
-    if name not in ("aio", "trio", "gevent", "cothread"):
-        raise AttributeError(f"module 'contextree' has no attribute {name!r}")
-    from importlib import import_module
-
-    return import_module(f"contextree.{name}")
+        return import_module(f"contextree.{name}")

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from typing import AbstractSet, Any, Callable, Iterable, Sequence
 
     from contextree.connect.plan import Plan
-    from contextree.core.process import Waiter
     from contextree.core.router import Router as Core
     from contextree.core.wire.errors import ContextreeError
     from contextree.parent.reports import Info
@@ -67,12 +66,6 @@ def search_path() -> "list[str]":
 class Engine(Routing):
     """What a context that is not the root has for its children."""
 
-    if TYPE_CHECKING:
-        reaper: Any
-        template: Any
-        _code: Any
-        _later: Any
-
     allow_blocking = False  # may its synchronous API wait on the thread of an event loop?
     future_class = None  # type: Any  # of ``submit``, where it is not CallFuture
 
@@ -82,7 +75,10 @@ class Engine(Routing):
         Routing.__init__(self, core, ids, bundle, decode, trusted)
         self.above = frozenset()  # type: frozenset[int]  # ids of the ancestors
         self.contexts = {}  # type: dict[int, Context]
-        self.reaper = self.template = self._code = self._later = None
+        self.reaper = None  # type: Any
+        self.template = None  # type: Any
+        self._code = None  # type: Any
+        self._later = None  # type: Any
         self.lock = process.allocate_lock()
         self.template_lock = process.allocate_lock()
         self.preload = ()  # type: tuple[Any, ...]

@@ -27,7 +27,6 @@ def check(message: "Any") -> str:
         raise ProtocolError("a transfer has no message %.80r" % (message,))
     if not all(field in TYPES or field == "is" for field in message):
         raise ProtocolError("a message with fields %.200r" % (sorted(map(str, message)),))
-    types = None  # type: Any
     for field, types in TYPES.items():
         if field in message:
             value = message[field]
@@ -72,7 +71,7 @@ class Sink:
         self.head = None  # type: Any  # of the file that is being written
         self.at = 0
         self.digest = Digest()
-        self.last = None  # type: Any
+        self.last = None  # type: list[bytes] | None
         self.done = False
         self.total = None  # type: int | None
 
@@ -145,7 +144,7 @@ class Sink:
         if isinstance(piece, bytes):
             self.write(piece)
         else:
-            self.skip(piece)  # pyright: ignore[reportArgumentType]  # an int
+            self.skip(piece)
         if self.progress is not None:
             self.progress(self.size, self.total)
 

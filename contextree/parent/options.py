@@ -5,7 +5,7 @@ if TYPE_CHECKING:
     from os import PathLike
     from typing import IO, Any, Callable, Dict, Iterable, Optional, Sequence, Union
 
-    from _typeshed import ReadableBuffer, StrPath
+    from _typeshed import StrPath
     from typing_extensions import TypedDict
 
     PathName = Union[str, bytes, "PathLike[str]", "PathLike[bytes]"]

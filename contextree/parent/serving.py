@@ -60,7 +60,7 @@ class ServiceCall(Call):
 
     def run(self) -> None:
         """Run it, or the next part of it, on the present thread and send the answer."""
-        host = self.service  # type: Any  # a Host
+        host = self.service
         here.call = self
         try:
             if self.generator is not None:

@@ -18,6 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable
 
+    from contextree.core.broker import Broker
     from contextree.parent.engine import Engine
 
 ADVICE = {

@@ -103,7 +103,27 @@ def main() -> None:
             channel.send_eof()
             assert_type(echo.result(timeout=30), int)
 
+        done = web.run(["echo", "in a shell's words"], text=True)
+        assert_type(done.returncode, int)
+        print("status:", done.returncode)
+        with contextree.Executor([web]) as executor:
+            assert_type(executor.submit(read), Future[Reading])
+            print("powers:", sum(executor.map(pow, [2, 3], [5, 2])))
+
         print("reachable:", reachable(web))
+
+
+async def awaited() -> None:
+    """The same for programs on an event loop."""
+    async with contextree.aio.Router(log_level=30) as router:
+        web = await router.local(name="web")
+        assert_type(await web.call(read), Reading)
+        assert_type(await web.call(slow_double, 21), int)
+        count = 0
+        async for square in web.stream(squares, 3):
+            assert_type(square, int)
+            count += square
+        print("awaited:", count)
 
 
 def answer(channel: contextree.Channel) -> int:
@@ -126,8 +146,10 @@ def refused(web: contextree.Context, anything: Callable[..., Any]) -> None:
     text: str = web.call(read)  # type: ignore[assignment]
     count: int = web.submit(read).result()  # type: ignore[assignment]
     print(text, count)
+    contextree.Ruoter()  # type: ignore[attr-defined]
     web.call(anything, 1, two=3)  # of what has no types, nothing can be said
 
 
 if __name__ == "__main__":
     main()
+    asyncio.run(awaited())
