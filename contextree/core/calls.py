@@ -199,11 +199,12 @@ class Calls:
     def run(self, work: "Mailbox | None" = None) -> None:
         """Run calls on this thread until ``stop``."""
         here.router = self.router
-        if work and "threading" not in sys.modules:
+        if work is None:  # not ``or``: an empty mailbox is false
+            work = self.work
+        elif "threading" not in sys.modules:
             from contextree.parent import main_thread
 
             main_thread.tell(self.main)
-        work = work or self.work
         get = work.get
         while True:
             try:

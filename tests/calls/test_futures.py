@@ -179,6 +179,15 @@ def test_threads_run_calls_at_once(router, local):
         local.with_options(treads=3)
 
 
+def test_threads_of_the_pool_take_no_calls_of_the_main_thread(router):
+    """Of many that are started at once some find nothing to do; they wait for more of the same kind."""
+    for _ in range(5):
+        place = router.fork()
+        futures = [place.with_options(threads=16).submit(f.add, number) for number in range(200)]
+        assert [each.result(20) for each in futures] == list(range(1, 201))
+        assert all(future.result(20) for future in [place.submit(f.on_main_thread) for _ in range(50)])
+
+
 def test_futures_are_imported_when_somebody_submits(router):
     """``concurrent.futures`` brings ``logging`` along, 1 MB: not for a context that merely has children."""
     parent = router.local(python=[sys.executable])
