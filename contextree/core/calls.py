@@ -199,7 +199,7 @@ class Calls:
     def run(self, work: "Mailbox | None" = None) -> None:
         """Run calls on this thread until ``stop``."""
         here.router = self.router
-        if work is None:  # not ``or``: an empty mailbox is false
+        if work is None:  # one of a pool may be empty, and then it is false
             work = self.work
         elif "threading" not in sys.modules:
             from contextree.parent import main_thread

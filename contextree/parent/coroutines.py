@@ -91,9 +91,8 @@ class Tasks:
         self.ended = process.Waiter()
         self.loop = loop = asyncio.new_event_loop()
         process.keep.append(loop)  # in a forked child it must not be closed: both would share its epoll object
-        for part in ("_selector", "_ssock", "_csock"):  # and its descriptors must not stay open there
-            if hasattr(loop, part):
-                process.own(getattr(loop, part).fileno())
+        self.fds = [process.own(getattr(loop, part).fileno())  # and its descriptors must not stay open there
+                    for part in ("_selector", "_ssock", "_csock") if hasattr(loop, part)]
         if variable is None:
             loop.set_task_factory(heir)
         service.stop = self.stop
@@ -101,9 +100,10 @@ class Tasks:
 
     def submit(self, call: "Call", awaitable: "Any") -> None:
         """Have it run. Any thread. Closed when the context is about to end."""
-        if self.ending:
-            raise Closed("%s is about to end" % self.service.router.name)
-        self.loop.call_soon_threadsafe(self.begin, call, awaitable)
+        with self.service.work.lock:  # what is handed over before the end is there when ``finish`` looks
+            if self.ending:
+                raise Closed("%s is about to end" % self.service.router.name)
+            self.loop.call_soon_threadsafe(self.begin, call, awaitable)
 
     def thread(self) -> None:
         """Run the loop until the context ends."""
@@ -119,17 +119,24 @@ class Tasks:
             loop.run_until_complete(self.finish())
         except BaseException:
             self.service.router.broker.on_error(self.finish)
+        for fd in self.fds:
+            process.disown(fd)
+        process.keep.remove(loop)
+        asyncio.set_event_loop(None)
+        loop.close()  # the pool of a service ends before its process does
         self.ended.wake()
 
     async def finish(self) -> None:
         """Cancel all that runs, and wait until it has ended."""
         find_all = getattr(asyncio, "all_tasks", None) or asyncio.Task.all_tasks  # type: ignore[attr-defined]
         mine = getattr(asyncio, "current_task", None) or asyncio.Task.current_task  # type: ignore[attr-defined]
+        await asyncio.sleep(0)  # those handed over last are tasks now
         left = find_all() - {mine()}
-        for task in left:
-            task.cancel()
-        if left:
+        while left:
+            for task in left:
+                task.cancel()
             await asyncio.wait(left)
+            left = find_all() - {mine()}
         await self.loop.shutdown_asyncgens()
 
     def stop(self) -> None:
