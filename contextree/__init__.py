@@ -32,8 +32,8 @@ from contextree.parent.listen import Invitation, Listener
 from contextree.parent.router import current_router
 from contextree.parent.spread import put_all
 from contextree.parent.transfer import Transferred, TransferError
-from contextree.parent.service import Service, expose
 from contextree.parent.running import Process
+from contextree.parent.service import Service, expose
 
 __version__ = "0.1.0"
 

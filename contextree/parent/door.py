@@ -47,7 +47,7 @@ from contextree.parent.current import RunningCall, current_call
 from contextree.parent.router import current_router
 from contextree.parent.service import Service, expose
 
-__all__ = [  # one a line: branches add to it
+__all__ = [
     "AuthenticationError",
     "CallCancelled",
     "CallFuture",  # noqa: F822  see LAZY
@@ -106,10 +106,10 @@ LAZY = {
     "Client": "join",
     "Invitation": "listen",
     "Listener": "listen",
-    "TransferError": "transfer",
-    "Transferred": "transfer",
     "OutputTooLarge": "command",
     "Process": "running",
+    "TransferError": "transfer",
+    "Transferred": "transfer",
     "join": "join",
     "put_all": "spread",
 }
