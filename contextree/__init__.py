@@ -4,9 +4,10 @@ The names below are the whole public interface; everything else is how it works.
 """
 
 import sys
-from typing import TYPE_CHECKING
 
 from contextree.core.wire.errors import UnsupportedPlatform
+from typing import TYPE_CHECKING
+
 
 
 if sys.platform == "win32":  # before anything is imported that is not there

@@ -8,7 +8,6 @@ import importlib
 import sys
 import types
 
-from contextree.connect.plan import Plan, Secret
 from contextree.core.wire.errors import (
     AuthenticationError,
     CallCancelled,
@@ -38,14 +37,15 @@ from contextree.core.wire.errors import (
     WouldBlockLoop,
     WrongThread,
 )
+from contextree.connect.plan import Plan, Secret
 from contextree.core.wire.values import register as register_type
 from contextree.parent import router as _router
-from contextree.parent.calls import Stream, register_exception
+from contextree.parent.calls import register_exception, Stream
 from contextree.parent.channel import Channel, select
 from contextree.parent.context import Context
-from contextree.parent.current import RunningCall, current_call
+from contextree.parent.current import current_call, RunningCall
 from contextree.parent.router import current_router
-from contextree.parent.service import Service, expose
+from contextree.parent.service import expose, Service
 
 __all__ = [  # one a line: branches add to it
     "AuthenticationError",

@@ -31,6 +31,7 @@ from contextree.core.wire.errors import (
     UsageError,
 )
 from contextree.core.wire.frames import CALL, MORE, OPEN, STREAM, TOO_BIG
+from contextree.parent import waits
 from contextree.parent.lines import Lines
 from contextree.parent.routing import USE, USE_STREAM, use_of
 
@@ -258,7 +259,7 @@ class Host:
         for call in list(self.calls):
             if not call.active and not call.awaited:
                 call.abort()
-        waiter = process.waiter()
+        waiter = waits.waiter(self.engine)
         with self.lock:
             if not self.running or getattr(here.__dict__.get("call"), "service", None) is self:
                 return
