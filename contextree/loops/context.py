@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from contextree.core.wire.errors import CallTimeout, ContextDied
 from contextree.core.wire.frames import SERVICE
-from contextree.loops import calling
+from contextree.loops import calling, programs
 from contextree.loops.flows import Channel, Stream
 from contextree.loops.growing import Grower
 from contextree.loops.waiting import in_thread
@@ -122,14 +122,16 @@ class Context(Grower):
         """Its direct children."""
         return [self._wrap(child) for child in self.sync.children]
 
+    async def run(self, args: Any, **options: Any) -> Any:
+        """``contextree.Context.run``, awaited; no thread waits for it. Cancelled: the program and its group are ended.
+
+        Functions that are given as ``stdout`` and ``stderr`` are called in this task."""
+        return await programs.run(self.loop, self.sync, args, options)
+
     # -- what is done by a thread
 
     async def _slow(self, method: str, *args: Any, **kwargs: Any) -> Any:
         return await in_thread(self.loop, self.sync.engine, getattr(self.sync, method), *args, **kwargs)
-
-    async def run(self, *args: Any, **kwargs: Any) -> Any:
-        """``contextree.Context.run``, awaited."""
-        return await self._slow("run", *args, **kwargs)
 
     async def put(self, *args: Any, **kwargs: Any) -> Any:
         """``contextree.Context.put``, awaited."""
