@@ -137,7 +137,7 @@ def test_reference_has_every_public_name_and_no_other():
 
 
 @pytest.mark.parametrize("kind", [contextree.Router, contextree.Context, contextree.Stream, contextree.Channel,
-                                  contextree.Process])
+                                  contextree.RunningCall, contextree.Process])
 def test_reference_has_every_method(kind):
     text = REFERENCE.read_text()
     for name in dir(kind):
