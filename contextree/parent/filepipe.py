@@ -214,6 +214,11 @@ class FarPipe(Pipe):
         if not self.inbox.closed:
             self.inbox.put((data, fin, cost))
 
+    def check(self) -> None:
+        """Raise CallCancelled if the caller has gone, whatever of its messages is still here."""
+        if self.channel.ended:
+            raise CallCancelled("cancelled")
+
     def ready(self, value: "Any" = None) -> None:
         """Say that we listen."""
         self.give([READY, value])
