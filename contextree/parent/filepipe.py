@@ -16,7 +16,9 @@ from time import monotonic
 from contextree.core import calls as core_calls
 from contextree.core import process
 from contextree.core.mailbox import Mailbox
-from contextree.core.wire.errors import CallCancelled, CallTimeout, ContextDied, ContextreeError, ProtocolError, WouldBlockLoop
+from contextree.core.wire.errors import (
+    CallCancelled, CallTimeout, Closed, ContextDied, ContextreeError, ProtocolError, WouldBlockLoop,
+)
 from contextree.core.wire.frames import CALL, SERVICE
 from contextree.parent import calls
 
@@ -51,8 +53,10 @@ class Pipe:
 
     def message(self, channel, data, fin, cost) -> None:
         """A message came. Loop thread."""
-        if not self.inbox.closed:
+        try:
             self.inbox.put((data, fin, cost))
+        except Closed:
+            pass  # by its reader, maybe this very moment
         if fin:
             self.end(channel, None)
 
@@ -199,8 +203,10 @@ class FarPipe(Pipe):
 
     def message(self, channel, data, fin, cost) -> None:
         """A message came. Loop thread."""
-        if not self.inbox.closed:
+        try:
             self.inbox.put((data, fin, cost))
+        except Closed:
+            pass  # by its reader, maybe this very moment
 
     def ready(self, value: "Any" = None) -> None:
         """Say that we listen."""
