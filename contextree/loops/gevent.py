@@ -87,7 +87,7 @@ class Nest:
                 function, args = entry = posted[0]
                 try:
                     function(*args)
-                except Exception:  # noqa: BLE001  of whoever called ``rawlink``: for the hub to tell
+                except Exception:
                     self.hub.handle_error(function, *sys.exc_info())
                 if posted and posted[0] is entry:
                     del posted[0]

@@ -62,7 +62,7 @@ class Pending(Generic[T]):
     def __init__(self) -> None:
         self._scope = trio.CancelScope()
         self._done = trio.Event()
-        self._value: Any = None
+        self._value: T
         self._error: BaseException | None = None
 
     async def _run(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> None:

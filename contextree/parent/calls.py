@@ -213,7 +213,7 @@ def wait_for_room(context: "Context", timeout: "float | None" = None) -> None:
     siblings. It looks again every few milliseconds rather than be woken, so that sending, the hot path, has nobody to
     wake."""
     link = context.engine.core.link_to(context.id)
-    if link is None or process.get_ident() == context.engine.broker.thread:
+    if link is None or waits.inside(context.engine.broker):
         return
     waiter = end = None
     while overfull(link, context.id):
@@ -257,7 +257,7 @@ def ask(context: "Context", function: "Callable[..., Any]", args: "tuple[Any, ..
         options: "dict[str, Any]") -> "Any":
     """Send a call and wait for its answer."""
     engine = context.engine
-    if process.get_ident() == engine.broker.thread:
+    if waits.inside(engine.broker):
         raise WouldBlockLoop("call() on the loop thread would wait for itself; use submit()")
     reply = Reply(engine)
     timeout = time_limit(options)
@@ -389,7 +389,8 @@ class Stream(Iterator[T]):
     def take(self, item: "tuple[Any, bool, int]") -> "T":
         """The value of an item of ``mailbox``, or its exception raised; StopIteration at the end of the stream."""
         data, fin, cost = item
-        self.done = fin
+        if fin:  # not else: another thread may have closed it
+            self.done = True
         if fin and not data:
             raise StopIteration
         try:

@@ -120,20 +120,20 @@ class Engine(Routing):
         self.check_end(number)
         return self.no_way(number)
 
-    def watch_gone(self, number, waiter):
+    def watch_gone(self, number: int, waiter: "Any") -> "Callable[[], None]":
         """Have ``waiter`` woken when a context of this subtree has ended, or the loop; who leaves earlier calls what
         this returns. Any thread; never waits."""
-        def begin():
+        def begin() -> None:
             if number in self.infos:
                 self.watchers.setdefault(number, []).append(waiter)
             else:
                 waiter.wake()
 
-        def leave():
+        def leave() -> None:
             if waiter in self.watchers.get(number, ()):
                 self.watchers[number].remove(waiter)
 
-        def leave_soon():
+        def leave_soon() -> None:
             try:
                 self.broker.defer_nowait(leave)
             except Closed:
@@ -234,9 +234,18 @@ class Engine(Routing):
 
     # -- threads
 
+    idle = None  # type: float | None  # seconds that what is started waits for more to do
+
+    def start(self, function: "Callable[..., Any]", *args: "Any") -> None:
+        """Run ``function(*args)``, which may wait, on a thread of its own; without threads: when the loop has nothing
+        else to do."""
+        process.start_thread(function, args)
+
     def later(self, function: "Callable[..., Any]", *args: "Any") -> None:
         """Run ``function`` on a thread that is kept for callbacks of the user; on one of its own after the end of the
         loop, which is when the last futures are told."""
+        if self.idle is not None:
+            return self.start(function, *args)
         try:
             with self.lock:
                 if self._later is None:

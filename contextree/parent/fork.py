@@ -71,7 +71,8 @@ def forget_loops() -> None:
             if getattr(events, name, None) is not None:
                 process.keep.append(getattr(events, name))
                 setattr(events, name, None)
-    for name, forget in ("gevent._hub_local", forget_gevent), ("cothread.cothread", forget_cothread):
+    for name, forget in (("trio._core._run", forget_trio), ("sniffio._impl", forget_sniffio),
+                         ("gevent._hub_local", forget_gevent), ("cothread.cothread", forget_cothread)):
         if name in sys.modules:
             try:
                 forget(sys.modules[name])
@@ -79,6 +80,20 @@ def forget_loops() -> None:
                 import traceback
 
                 os.write(2, traceback.format_exc().encode("utf-8", "replace"))
+
+
+def forget_trio(module) -> None:
+    """The thread that forked is in no run any more, so that ``trio.run`` works. The run's tasks, and the epoll object
+    that its parent goes on with, are kept."""
+    run = vars(module.GLOBAL_RUN_CONTEXT)  # of this thread
+    process.keep.append(dict(run))
+    run.clear()
+
+
+def forget_sniffio(module) -> None:
+    """No asynchronous library runs here."""
+    module.thread_local.name = None
+    module.current_async_library_cvar.set(None)
 
 
 def forget_gevent(local) -> None:

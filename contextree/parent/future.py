@@ -158,7 +158,7 @@ class CallFuture(Future[T]):
     def _wait(self, timeout: "float | None") -> None:
         if self._state != futures._base.FINISHED:
             self.engine.check_fork()
-            if process.get_ident() == self.engine.broker.thread:
+            if waits.inside(self.engine.broker):
                 raise WouldBlockLoop("result() on the loop thread would wait for itself")
             pending = (futures._base.PENDING, futures._base.RUNNING)
             if self._state in pending:

@@ -48,6 +48,11 @@ def waiter(engine=None):
     return process.waiter()
 
 
+def inside(broker) -> bool:
+    """Whether this thread is in the middle of a turn of contextree's loop, so that it must wait for nothing."""
+    return broker._inside and process.get_ident() == broker.thread
+
+
 def no_loop() -> None:
     """While asyncio is being imported by another thread."""
 
