@@ -351,8 +351,10 @@ class Stream(Iterator[T]):
 
         # no methods: the channel must not keep a stream alive that nobody has
         def message(channel: "Channel", data: "Any", fin: bool, cost: int) -> None:
-            if not mailbox.closed:
+            try:
                 mailbox.put((data, fin, cost))
+            except Closed:
+                pass  # by its reader, maybe this very moment
 
         def end(channel: "Channel", error: "BaseException") -> None:
             mailbox.close(error)

@@ -54,7 +54,7 @@ def test_gi_15_a_channel_has_two_ends(router):
     router.grant(second, first)
     channel = first.channel()
     echo = first.submit(far.echo, channel)
-    assert second.call(use, channel) == "taken"
+    assert second.call(use_and_keep, channel) == "taken"
     with pytest.raises(contextree.Refused):
         use(channel)
     second.kill()
@@ -63,6 +63,15 @@ def test_gi_15_a_channel_has_two_ends(router):
     mine = first.channel()
     with pytest.raises(contextree.Closed):
         receive_while_closed(mine)
+
+
+kept = []
+
+
+def use_and_keep(channel):
+    """``use``, and the handle stays here."""
+    kept.append(channel)
+    return use(channel)
 
 
 def use(channel):

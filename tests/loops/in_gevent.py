@@ -298,7 +298,8 @@ def check_futures():
             assert set(gevent.wait(jobs, timeout=20)) == set(jobs)
         assert gevent.wait(jobs, timeout=20, count=1) and [job.result() for job in jobs] == [0.0, 0.1, 0.2]
         slow = worker.submit(far.nap, 30)
-        assert next(gevent.iwait([slow, worker.submit(abs, -1)], count=1)).result() == 1
+        first = list(gevent.iwait([slow, worker.submit(abs, -1)], count=1))
+        assert first[0].result() == 1
         assert not gevent.wait([slow], timeout=0.05)
         idle_hub()
         raises(concurrent.futures.TimeoutError, slow.result, 0.05)
