@@ -32,8 +32,8 @@ from contextree.parent.listen import Invitation, Listener
 from contextree.parent.router import current_router
 from contextree.parent.spread import put_all
 from contextree.parent.transfer import Transferred, TransferError
-from contextree.parent.service import Service, current_caller, expose
 from contextree.parent.running import Process
+from contextree.parent.service import Service, expose
 
 __version__ = "0.1.0"
 
@@ -84,7 +84,6 @@ __all__ = [  # one a line: branches add to it
     "WouldBlockLoop",
     "WrongThread",
     "current_call",
-    "current_caller",
     "current_router",
     "expose",
     "join",

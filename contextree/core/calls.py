@@ -179,6 +179,8 @@ class Calls:
                fin: bool) -> None:
         """A call has come. Loop thread."""
         work = self.work
+        if work.closed:
+            return  # who waits is told that this context has ended, and how
         if options & SERVICE or threads or self.nested(channel):
             pool = self.pool(options & SERVICE, threads or 64)
             work = pool[0]
@@ -197,11 +199,12 @@ class Calls:
     def run(self, work: "Mailbox | None" = None) -> None:
         """Run calls on this thread until ``stop``."""
         here.router = self.router
-        if work and "threading" not in sys.modules:
+        if work is None:  # one of a pool may be empty, and then it is false
+            work = self.work
+        elif "threading" not in sys.modules:
             from contextree.parent import main_thread
 
             main_thread.tell(self.main)
-        work = work or self.work
         get = work.get
         while True:
             try:

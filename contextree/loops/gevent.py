@@ -52,8 +52,10 @@ class Nest:
     def release(self) -> None:
         """The end of what ``hold`` began."""
         self.held -= 1
-        if self.held == 0 and self.alive:
-            self.watcher.stop()
+        if self.held == 0:
+            self.posted.clear()  # for those who have left meanwhile
+            if self.alive:
+                self.watcher.stop()
 
     @property
     def alive(self) -> bool:
@@ -82,12 +84,13 @@ class Nest:
         posted = self.posted
         try:
             while posted:
-                function, args = posted[0]
+                function, args = entry = posted[0]
                 try:
                     function(*args)
                 except Exception:
                     self.hub.handle_error(function, *sys.exc_info())
-                del posted[0]
+                if posted and posted[0] is entry:
+                    del posted[0]
         finally:
             if posted and self.alive:
                 self.watcher.send()

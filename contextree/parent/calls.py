@@ -387,7 +387,8 @@ class Stream(Iterator[T]):
     def take(self, item: "tuple[Any, bool, int]") -> "T":
         """The value of an item of ``mailbox``, or its exception raised; StopIteration at the end of the stream."""
         data, fin, cost = item
-        self.done = fin
+        if fin:  # not else: another thread may have closed it
+            self.done = True
         if fin and not data:
             raise StopIteration
         try:

@@ -86,13 +86,19 @@ def raising(*args: "Any", **kwargs: "Any") -> "Any":
         region.close()  # once more: the exception, or Ctrl-C, may have cut the first one short
 
 
-class raising_items:  # noqa: N801  it stands for a function
-    """The same for a generator: each of its steps."""
+def raising_items(*args: "Any", **kwargs: "Any") -> "Any":
+    """The same for a generator: each of its steps. What is async is cancelled as the task that it becomes."""
+    items = raising(*args, **kwargs)
+    return items if hasattr(items, "__aiter__") or hasattr(items, "__await__") else Steps(iter(items))
 
-    def __init__(self, *args: "Any", **kwargs: "Any") -> None:
-        self.items = iter(raising(*args, **kwargs))
 
-    def __iter__(self) -> "raising_items":
+class Steps:
+    """An iterator, each of whose steps may be interrupted."""
+
+    def __init__(self, items: "Any") -> None:
+        self.items = items
+
+    def __iter__(self) -> "Steps":
         return self
 
     def __next__(self) -> "Any":

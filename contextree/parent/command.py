@@ -19,7 +19,7 @@ from contextree.parent.session import END, Session
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict
+    from typing import Any, Callable, Dict, Optional
 
 PATIENCE = 3.0  # seconds beyond the grace that the far side has to tell of an end that was asked for
 OUT, ERR = b"O", b"E"
@@ -50,56 +50,130 @@ def specify(args, stdin=None, stdout=subprocess.PIPE, stderr=subprocess.PIPE, en
         args = list(args)
         if not args or not all(isinstance(word, (str, bytes, os.PathLike)) for word in args):
             raise UsageError("a program is a str, or a list of at least one str, bytes or path, not %r" % (args,))
-        args = [os.fspath(word) for word in args]
+        args = [portable(word) for word in args]
     else:
-        args = os.fspath(args)
+        args = portable(args)
     for name in ("cwd", "executable"):
         if name in options:
-            options[name] = os.fspath(options[name])
+            options[name] = portable(options[name])
     kinds = {subprocess.PIPE: "pipe", subprocess.DEVNULL: "null", subprocess.STDOUT: "stdout", None: "inherit"}
     if pty:
         if "executable" in options:
             raise UsageError("executable= cannot be had with pty=")
         pty = (24, 80) if pty is True else (int(pty[0]), int(pty[1]))
-    return {"args": args, "options": options, "env": env if env is None else dict(env),
-            "add_env": add_env if add_env is None else dict(add_env), "timeout": timeout, "grace": float(grace),
-            "pty": pty, "until": until, "stdin": "null" if stdin is None else kinds[stdin], "stdout": kinds[stdout],
-            "stderr": kinds[stderr], "input": input}
+    return {"args": args, "options": options, "env": variables(env), "add_env": variables(add_env), "pty": pty,
+            "timeout": timeout, "grace": float(grace), "until": until, "input": input,
+            "stdin": "null" if stdin is None else kinds[stdin], "stdout": kinds[stdout], "stderr": kinds[stderr]}
 
 
-def run(context, args, input, stdin, stdout, stderr, capture_output, timeout, check, text, encoding, errors,
-        universal_newlines, max_output, **options):
-    """See ``Context.run``."""
-    text = (encoding or "utf-8", errors or "strict") if text or universal_newlines or encoding or errors else None
-    timeout = calls.time_limit({"timeout": context.options.get("timeout") if timeout is None else timeout})
-    first, rest = prepare(input, stdin, text)
-    takers, files = prepare_outputs(stdout, stderr, subprocess.PIPE if capture_output else None, text, max_output,
-                                    options.get("pty"))
-    fed = subprocess.DEVNULL if first is None and rest is None else subprocess.PIPE
-    spec = specify(args, stdin=fed, timeout=timeout, input=first, **dict(options, **files))
-    mailbox = Mailbox()
-    session = Session(context, spec, dict.fromkeys(takers, mailbox), mailbox)
-    try:
+class Run:
+    """One ``run``, but for the waiting, so that adapters of event loops can wait in their own way: take items out of
+    ``mailbox`` and hand them to ``take`` until that says that all is over; call ``late`` whenever none came within
+    ``left()`` seconds; then ``result``. In any case ``close``, which ends what still runs."""
+
+    def __init__(self, context, args, input, stdin, stdout, stderr, capture_output, timeout, check, text, encoding,
+                 errors, universal_newlines, max_output, **options) -> None:
+        text = (encoding or "utf-8", errors or "strict") if text or universal_newlines or encoding or errors else None
+        self.args = args
+        self.check = check
+        self.text = text
+        self.max_output = max_output
+        self.timeout = timeout = calls.time_limit(
+            {"timeout": context.options.get("timeout") if timeout is None else timeout})
+        self.expired = False
+        first, rest = prepare(input, stdin, text)
+        self.takers, files = prepare_outputs(stdout, stderr, subprocess.PIPE if capture_output else None, text,
+                                             max_output, options.get("pty"))
+        fed = subprocess.DEVNULL if first is None and rest is None else subprocess.PIPE
+        spec = specify(args, stdin=fed, timeout=timeout, input=first, **dict(options, **files))
+        self.grace = spec["grace"]
+        self.mailbox = Mailbox()
+        self.end = None if timeout is None else monotonic() + timeout
+        self.session = Session(context, args, spec, dict.fromkeys(self.takers, self.mailbox), self.mailbox)
         if rest is not None:
-            process.start_thread(feed, (session, rest, mailbox))
-        expired = calls.waiting(session.engine, collect, session, mailbox, takers, timeout, spec["grace"])
-    except OutputTooLarge as error:
-        error.args = ("%r in %s wrote more than %d bytes to its %s" % (args, context.name, max_output, error),)
-        error.__dict__.update(cmd=args, stdout=got(takers, OUT), stderr=got(takers, ERR))
-        raise
+            try:
+                process.start_thread(feed, (self.session, rest, self.mailbox))
+            except BaseException:
+                self.session.close()
+                raise
+
+    def left(self) -> "Optional[float]":
+        """Seconds until ``late`` is to be called; None: never."""
+        return None if self.end is None else max(0.0, self.end - monotonic())
+
+    def late(self) -> bool:
+        """The time is over: have the program ended. True: it was to be ended, and no answer came; wait no longer."""
+        if self.expired:
+            return True
+        self.expired = True
+        self.session.end(self.grace)
+        self.end = monotonic() + self.grace + PATIENCE
+        return False
+
+    def take(self, item) -> bool:
+        """Deal with an item of the mailbox. True: it was the last. Raises what functions that were given raise."""
+        letter, data = item
+        if letter is END:
+            self.session.check()
+            self.expired = self.expired or self.session.expired
+            return True
+        if letter is None:
+            raise data
+        try:
+            self.takers[letter](data)
+        except OutputTooLarge as error:
+            error.args = ("%r in %s wrote more than %d bytes to its %s" % (
+                self.args, self.session.context.name, self.max_output, error),)
+            error.__dict__.update(cmd=self.args, stdout=self.collected(OUT), stderr=self.collected(ERR))
+            raise
+        self.session.consumed(letter, len(data))
+        return False
+
+    def close(self) -> None:
+        """Leave. Idempotent."""
+        self.session.close()
+
+    def collected(self, letter) -> "Optional[bytes]":
+        """What was collected of an output, if it was."""
+        taker = self.takers.get(letter)
+        return b"".join(taker.parts) if isinstance(taker, Collected) else None
+
+    def result(self) -> "subprocess.CompletedProcess":
+        """What became of it, or the exception that stands for it."""
+        out, err = self.collected(OUT), self.collected(ERR)
+        if self.expired:
+            raise subprocess.TimeoutExpired(self.args, self.timeout or 0, output=out, stderr=err)
+        if self.text:
+            out, err = (data if data is None else newlines(data.decode(*self.text)) for data in (out, err))
+        if self.session.status is None:
+            raise self.session.unclean()
+        done = subprocess.CompletedProcess(self.args, self.session.status, out, err)
+        if self.check:
+            done.check_returncode()
+        return done
+
+
+def run(context, args, **options):
+    """See ``Context.run``."""
+    job = Run(context, args, **options)
+    try:
+        calls.waiting(job.session.engine, collect, job)
     finally:
-        session.close()
-    out, err = got(takers, OUT), got(takers, ERR)
-    if expired:
-        raise subprocess.TimeoutExpired(args, timeout, output=out, stderr=err)
-    if text:
-        out, err = (data if data is None else newlines(data.decode(*text)) for data in (out, err))
-    if session.status is None:
-        raise session.unclean()
-    done = subprocess.CompletedProcess(args, session.status, out, err)
-    if check:
-        done.check_returncode()
-    return done
+        job.close()
+    return job.result()
+
+
+def collect(job) -> None:
+    """Hand on what comes until all is over."""
+    over = False
+    while not over:
+        job.session.engine.check_fork()
+        try:
+            item = job.mailbox.get(job.left())
+        except CallTimeout:
+            over = job.late()
+        else:
+            over = job.take(item)
 
 
 def prepare_outputs(stdout, stderr, default, text, max_output, pty):
@@ -126,15 +200,23 @@ def ignore(data) -> None:
     """An output that nobody wants."""
 
 
+def portable(word):
+    """A str, bytes or path as it should arrive: in our encoding, whatever that there is."""
+    word = os.fspath(word)
+    if isinstance(word, str) and any(ord(character) > 127 for character in word):
+        return os.fsencode(word)
+    return word
+
+
+def variables(env):
+    """The same for an environment, or None."""
+    return env if env is None else {portable(name): value if value is None else portable(value)
+                                    for name, value in env.items()}
+
+
 def constant(value) -> bool:
     """Is it PIPE, STDOUT or DEVNULL?"""
     return type(value) is int and value < 0
-
-
-def got(takers, letter):
-    """What was collected of an output, or None."""
-    taker = takers.get(letter)
-    return b"".join(taker.parts) if isinstance(taker, Collected) else None
 
 
 def newlines(text):
@@ -242,27 +324,3 @@ def feed(session, source, mailbox) -> None:
     finally:
         if hasattr(source, "close"):
             source.close()
-
-
-def collect(session, mailbox, takers, timeout, grace) -> bool:
-    """Hand on what comes until all is over. True: the deadline was over first, and the program has been ended."""
-    end = None if timeout is None else monotonic() + timeout
-    expired = False
-    while True:
-        session.engine.check_fork()
-        try:
-            letter, data = mailbox.get(None if end is None else max(0.0, end - monotonic()))
-        except CallTimeout:
-            if expired:  # it was asked to end it and says nothing: the link is slow, or it lies
-                return True
-            expired = True
-            session.end(grace)
-            end = monotonic() + grace + PATIENCE
-            continue
-        if letter is END:
-            session.check()
-            return expired or session.expired
-        if letter is None:
-            raise data
-        takers[letter](data)
-        session.consumed(letter, len(data))

@@ -2,7 +2,7 @@
 
 from contextree.core import calls as core_calls
 from contextree.core import process
-from contextree.core.wire.errors import CallCancelled, CallTimeout, ContextDied, UsageError
+from contextree.core.wire.errors import CallCancelled, CallTimeout, Closed, ContextDied, UsageError
 from contextree.parent import boot, spawn, template, waits
 from contextree.parent.engine import engine_of
 
@@ -18,7 +18,9 @@ FOREVER = 3e7  # a year
 
 
 def grow_here(engine: "Engine", plan: "Plan", options: "dict[str, Any]") -> "Branch":
-    """Start a child of this process; its Branch."""
+    """Start a child of this process; its Branch. Closed once the end has begun: nobody would end the child."""
+    if engine.ending or engine.core.closed:
+        raise Closed(str(engine.core.closed or "%s is ending" % engine.core.name))
     options = dict(options)
     wait = options.pop("wait", True)
     direct = options.pop("direct", False)

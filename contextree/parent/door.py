@@ -45,11 +45,9 @@ from contextree.parent.channel import Channel, select
 from contextree.parent.context import Context
 from contextree.parent.current import RunningCall, current_call
 from contextree.parent.router import current_router
-from contextree.parent.service import Service, current_caller, expose
+from contextree.parent.service import Service, expose
 
-# what few need is imported when somebody asks for it: name -> module
-
-__all__ = [  # one a line: branches add to it
+__all__ = [
     "AuthenticationError",
     "CallCancelled",
     "CallFuture",  # noqa: F822  see LAZY
@@ -94,7 +92,6 @@ __all__ = [  # one a line: branches add to it
     "WouldBlockLoop",
     "WrongThread",
     "current_call",
-    "current_caller",
     "current_router",
     "expose",
     "join",  # noqa: F822  see LAZY
@@ -109,10 +106,10 @@ LAZY = {
     "Client": "join",
     "Invitation": "listen",
     "Listener": "listen",
-    "TransferError": "transfer",
-    "Transferred": "transfer",
     "OutputTooLarge": "command",
     "Process": "running",
+    "TransferError": "transfer",
+    "Transferred": "transfer",
     "join": "join",
     "put_all": "spread",
 }

@@ -5,7 +5,9 @@ from collections import deque
 
 from contextree.core import process
 from contextree.core.mailbox import Mailbox
-from contextree.core.wire.errors import CallCancelled, Closed
+from contextree.core.router import ERRORS
+from contextree.core.wire.errors import Closed
+from contextree.core.wire.frames import CANCEL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,6 +87,7 @@ class Loopback:
         self.on_message = on_message
         self.on_caller_end = on_caller_end
         self.on_end = self.on_room = self.ended = None  # type: Any
+        self.sent_fin = False
         self.waiting = 0  # messages that the caller has not used up
         self.link = None
 
@@ -97,8 +100,9 @@ class Loopback:
         """Give one message to the caller."""
         if self.ended is not None:
             raise self.ended
-        if fin:
-            self.ended = Closed("it was answered")
+        if self.sent_fin:
+            raise Closed("this end of the channel is closed")
+        self.sent_fin = fin
         self.waiting += 1
         self.on_message(self, b"".join(data) if type(data) is list else data, fin, 1)
 
@@ -109,9 +113,14 @@ class Loopback:
         if room and not self.full:
             room()
 
-    def cancel(self, code=0, text="cancelled") -> None:
+    @property
+    def over(self) -> bool:
+        """It was answered."""
+        return self.sent_fin
+
+    def cancel(self, code=CANCEL, text="cancelled") -> None:
         """The caller does not want the answer any more."""
-        if self.ended is None:
-            self.ended = CallCancelled(text)
+        if self.ended is None and not self.sent_fin:
+            self.ended = ERRORS[code](text)
             self.on_end(self, self.ended)
             self.on_caller_end(self, self.ended)

@@ -28,7 +28,6 @@ is not seen. The group is signalled after the leader was reaped only while the l
 gives it to no new process while the group has members.
 """
 
-import errno
 import os
 import signal
 import struct
@@ -37,9 +36,10 @@ import sys
 
 from contextree.core import calls as core_calls
 from contextree.core import process
-from contextree.core.wire.errors import ContextreeError, UnsupportedPlatform
+from contextree.core.wire.errors import Closed, ContextreeError, UnsupportedPlatform
 from contextree.core.wire.frames import BROKEN
 from contextree.parent import boot
+from contextree.parent.census import census
 from contextree.parent.engine import engine_of
 from contextree.parent.popen import popen
 from contextree.parent.pumps import COUNT, Input, Output
@@ -48,7 +48,7 @@ from contextree.parent.watchman import Watchman
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Set
+    from typing import Any
 
 WRITE = 65536  # most bytes of one input message
 WRITES = 32  # input messages on their way to the program
@@ -56,7 +56,15 @@ LAST = 1.0  # seconds that the dead have to go away
 STATUS, WINDOW = struct.Struct("!i"), struct.Struct("!HH")
 GRACE, TAKEN = struct.Struct("!d"), struct.Struct("!cI")
 NEWER = {"user": (3, 9), "group": (3, 9), "extra_groups": (3, 9), "umask": (3, 9)}  # options of Popen that came later
-groups = (0.0, 0.0, set())  # when the last look began, until when it counts as new, what it found
+starting = process.allocate_lock()  # one watchman and one reaper for all; never the loop's
+
+
+def _forked() -> None:
+    global starting
+    starting = process.allocate_lock()  # another thread of the parent may have held it
+
+
+process.after_fork.append(_forked)
 
 
 def start(spec) -> None:
@@ -65,7 +73,11 @@ def start(spec) -> None:
     Raises OSError where it cannot be started, UnsupportedPlatform where this Python is too old for an option."""
     call = core_calls.here.call
     job = Job(engine_of(core_calls.here.router), call.channel, spec)
-    job.launch()
+    try:
+        job.launch()
+    except BaseException:
+        job.engine.broker.defer_nowait(job.give_up)
+        raise
     call.cancelled = True  # it has no answer: what follows is said by the job
     try:
         job.engine.broker.call(job.begin)
@@ -96,6 +108,9 @@ class Job:
         """Start the program. After an error nothing is left open."""
         spec = self.spec
         options = spec["options"]
+        self.engine.jobs.add(self)  # from now on the end of this context waits for us; else it has begun already
+        if self.engine.ending:
+            raise Closed("%s is about to end: no program is started any more" % self.engine.core.name)
         version = sys.version_info[:2]
         for name in options:
             if version < NEWER.get(name, version):
@@ -103,6 +118,7 @@ class Job:
                                           % ((name,) + NEWER[name] + (self.engine.core.name,) + version))
         env = dict(os.environ) if spec["env"] is None else dict(spec["env"])
         for name, value in (spec["add_env"] or {}).items():
+            name = os.fsdecode(name)
             if value is None:
                 env.pop(name, None)
             else:
@@ -118,11 +134,11 @@ class Job:
         finally:
             for fd in theirs:
                 process.close(fd)
-        with self.engine.lock:
+        with starting:
             reaper = boot.reaper(self.engine)
             if self.engine.watchman is None:
                 self.engine.watchman = Watchman(reaper)
-            self.engine.watchman.begun(child.pid)
+        self.engine.watchman.begun(child.pid)
         self.handle = reaper.monitor(child.pid, str(child.args)[:200], spawned=True)
         child.returncode = 0  # the handle reaps it; Popen must not try
 
@@ -157,7 +173,7 @@ class Job:
         elif isinstance(args, (str, bytes)):
             args = [args]
         spec["options"].pop("shell", None)
-        find(args[0], env, options.get("cwd"))  # the shell between would make an exit status of what is wrong with it
+        tty.find(args[0], env, options.get("cwd"))
         env.setdefault("TERM", "dumb")
         pty = tty.open_pty(silent=False)
         theirs.append(process.own(pty.slave))
@@ -173,7 +189,6 @@ class Job:
     def begin(self) -> None:
         """It runs: watch it, and listen."""
         spec, channel = self.spec, self.channel
-        self.engine.jobs.add(self)
         self.began = self.broker.clock()
         channel.on_end = self.lost
         channel.on_message = self.message
@@ -213,7 +228,7 @@ class Job:
             channel.taken(cost)
             try:
                 self.obey(bytes(data[:1]), memoryview(data)[1:])
-            except (LookupError, struct.error) as error:
+            except (LookupError, struct.error, OSError) as error:
                 channel.cancel(BROKEN, "a message to a program that is none: %s" % error)
 
     def obey(self, letter, rest) -> None:
@@ -283,15 +298,24 @@ class Job:
         """This context ends: so does the program, within ``grace`` seconds; then call ``then``."""
         self.silent = True  # who waits for it shall hear that the context has ended
         self.on_over.append(then)
-        self.end(grace)
+        if self.handle is not None:  # else ``begin`` is about to come, or ``give_up``
+            self.end(grace)
+
+    def give_up(self) -> None:
+        """It could not be started."""
+        self.over = True
+        self.engine.jobs.discard(self)
+        for function in self.on_over:
+            function()
 
     def end(self, grace: float) -> None:
         """TERM to its group, KILL after ``grace`` seconds; a second call can only make it sooner. Returns at once."""
         if self.over:
             return
         if grace > 0:
-            self.signal_group(signal.SIGTERM)
-            self.signal_group(signal.SIGCONT)  # TERM stays pending in who is stopped
+            if not self.ending:
+                self.signal_group(signal.SIGTERM)
+                self.signal_group(signal.SIGCONT)  # TERM stays pending in who is stopped
             self.timers.append(self.broker.timer(grace, self.end, 0))
         else:
             self.signal_group(signal.SIGKILL)
@@ -359,8 +383,7 @@ class Job:
             timer.cancel()
         self.close_all()
         self.engine.jobs.discard(self)
-        with self.engine.lock:
-            self.engine.watchman.over(self.handle.pid)
+        self.engine.watchman.over(self.handle.pid)
         self.channel.on_room = None
         self.send(b"D")
         for function in self.on_over:
@@ -375,40 +398,3 @@ class Job:
             else:
                 process.close(one.fd)
                 one.fd = -1
-
-
-def find(program, env, cwd) -> None:
-    """Raise the OSError that ``program`` cannot be run for, if there is one that is easy to see."""
-    program = os.fsdecode(program)
-    if os.path.dirname(program):
-        places = [os.path.join(os.fsdecode(cwd or ""), program)]
-    else:
-        places = [os.path.join(folder, program) for folder in os.get_exec_path(env)]
-    if cwd is not None:
-        os.stat(os.path.join(os.fsdecode(cwd), ""))
-    there = [place for place in places if os.path.exists(place)]
-    if not any(os.access(place, os.X_OK) and not os.path.isdir(place) for place in there):
-        code = errno.EACCES if there else errno.ENOENT
-        raise OSError(code, os.strerror(code), program)
-
-
-def census(clock, since) -> "Set[int]":
-    """The process groups that have a living member, of those that were there at the time ``since``. One look at /proc,
-    which costs a millisecond for a hundred processes, serves all who ask within ten times that time. Loop thread."""
-    global groups
-    start = clock()
-    if since <= groups[0] and start < groups[1]:
-        return groups[2]
-    found = set()
-    for name in os.listdir("/proc") if os.path.isdir("/proc/self") else ():
-        if name.isdigit():
-            try:
-                with open("/proc/%s/stat" % name, "rb") as file:
-                    state, _, group = file.read().rpartition(b")")[2].split(None, 3)[:3]
-            except OSError:
-                continue  # it has gone meanwhile
-            if state not in b"ZX":
-                found.add(int(group))
-    end = clock()
-    groups = start, end + 10 * (end - start), found
-    return found

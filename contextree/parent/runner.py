@@ -73,8 +73,9 @@ class Runner:
         """
         from contextree.parent import command
 
-        return command.run(self, args, input, stdin, stdout, stderr, capture_output, timeout, check, text, encoding,
-                           errors, universal_newlines, max_output, **options)
+        return command.run(self, args, input=input, stdin=stdin, stdout=stdout, stderr=stderr,
+                           capture_output=capture_output, timeout=timeout, check=check, text=text, encoding=encoding,
+                           errors=errors, universal_newlines=universal_newlines, max_output=max_output, **options)
 
     def popen(self, args: "Word | Sequence[Word]", **options: "Unpack[PopenOptions]") -> "Process":
         """Start a program there and do not wait: a ``Process``, with the look of ``subprocess.Popen``.

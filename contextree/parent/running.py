@@ -61,8 +61,8 @@ class Reader(io.RawIOBase):
             try:
                 _, data = self.mailbox.get()
             except ContextreeError:
-                self.dry = True
                 session.check()
+                self.dry = True
                 break
             self.rest = memoryview(data)
             self.dry = not len(data)
@@ -142,9 +142,9 @@ class Process:
             options["timeout"] = calls.time_limit({"timeout": options.get("timeout")})
         spec = specify(args, **options)
         self.context = context
-        self.args = spec["args"]
+        self.args = args
         self.timeout = spec["timeout"]
-        self._session = session = Session(context, spec, sinks, Mailbox())
+        self._session = session = Session(context, args, spec, sinks, Mailbox())
         self._owner = owner = Owner(session)
         text = bool(text or encoding or errors)
         self.stdin = self.stdout = self.stderr = None  # type: Any
@@ -156,7 +156,10 @@ class Process:
             raw = Writer(owner)  # type: Any
             self.stdin = io.TextIOWrapper(raw, encoding or "utf-8", errors, write_through=True) if text else raw
         try:
-            session.started.get()
+            session.started.get(self.timeout)
+        except CallTimeout:
+            session.close()
+            raise subprocess.TimeoutExpired(self.args, self.timeout or 0) from None
         except ContextreeError:
             session.check()  # it could not be started
         except BaseException:
@@ -204,6 +207,8 @@ class Process:
     def send_signal(self, number: int, group: bool = True) -> None:
         """Send a signal to the program and all in its process group (``group=False``: to it alone). Returns at once;
         nothing happens when it has ended."""
+        if not 0 < number < signal.NSIG:
+            raise ValueError("%r is no signal" % (number,))
         self._session.engine.check_fork()
         self._session.signal(number, group)
 

@@ -1,4 +1,4 @@
-"""Services, as those who serve and those who call see them: ``serve``, ``Service``, ``expose``, ``current_caller``.
+"""Services, as those who serve and those who call see them: ``serve``, ``Service``, ``expose``.
 
 A handle says which service; it gives no right to call it. That is granted to contexts (``Router.grant_service``), and
 checked by the routers on the way: see ``routing`` and ``reports``. What runs the calls is in ``serving``.
@@ -12,7 +12,7 @@ from contextree.core import process
 from contextree.core.process import dumps
 from contextree.core.wire import values
 from contextree.core.wire.errors import Closed, NotSendable, UsageError
-from contextree.core.wire.frames import MAIN
+from contextree.core.wire.frames import MAIN, STREAM
 from contextree.core.wire.routes import valid_name
 from contextree.parent import calls
 from contextree.parent.context import PICKLES
@@ -43,21 +43,6 @@ def expose(function=None, *, allow=None):
         return function
 
     return mark if function is None else mark(function)
-
-
-def current_caller() -> "Any":
-    """The Context that called the function or method which runs on this thread: by the link that the call came on, not
-    by anything that it says. UsageError where no call runs.
-
-    >>> web.call(lambda: contextree.current_caller().name)
-    'master'
-    """
-    from contextree.parent.engine import engine_of
-
-    call = getattr(core_calls.here, "call", None)
-    if call is None:
-        raise UsageError("current_caller() is known in functions that were called from another context")
-    return engine_of(call.service.router).context(call.channel.peer)
 
 
 def methods_of(thing, allow):
@@ -237,7 +222,7 @@ class Service:
     def stats(self) -> dict:
         """Counters: calls, those that wait, threads, refusals. In the context that serves; UsageError elsewhere."""
         host = self._host("stats()")
-        return dict(host.count, waiting=len(host.jobs.items), threads=host.running, unanswered=len(host.calls))
+        return dict(host.count, waiting=len(host.jobs.items), threads=host.running, unanswered=host.unanswered())
 
     def _host(self, what):
         self.engine.check_fork()
@@ -262,11 +247,20 @@ class Service:
         engine = self.engine
         engine.check_fork()
         core = engine.core
-        timeout = options.get("timeout")
-        deadline = max(1, int(timeout * 1000)) if timeout else 0
-        kind = USE_STREAM if kind == core_calls.STREAM else USE
+        timeout = calls.time_limit({} if kind == STREAM else options)
+        deadline = calls.milliseconds(timeout)
+        running = calls.running()
         if self.id == core.id:
-            return self._call_here(kind, (method, args, kwargs), deadline, message, end)
+            channel = self._call_here(kind, (method, args, kwargs), deadline, message, end)
+        else:
+            channel = self._call_there(kind, method, args, kwargs, deadline, message, end, flush)
+        if running is not None:
+            calls.opened(running, channel)
+        return channel
+
+    def _call_there(self, kind, method, args, kwargs, deadline, message, end, flush):
+        """A call of another context."""
+        engine = self.engine
         info = engine.infos.get(self.id)
         above = self.id in engine.above
         if info is not None:
@@ -280,8 +274,9 @@ class Service:
                 raise NotSendable("the call of %s cannot be sent from a context that %s does not trust: %s"
                                   % (method, self._owner_name, error)) from error
         trusted = above or (info is not None and info.trusted)
-        return core.open(self.id, kind, data, PICKLES if trusted else 0, self.number, deadline, True,
-                         on_message=message, on_end=end, flush=flush, pickles=trusted)
+        return engine.core.open(self.id, USE_STREAM if kind == STREAM else USE, data, PICKLES if trusted else 0,
+                                self.number, deadline, True, on_message=message, on_end=end, flush=flush,
+                                pickles=trusted)
 
     def _pack_down(self, info, method, args, kwargs):
         """A call for a context below: whatever can be sent to it."""
@@ -305,8 +300,7 @@ class Service:
         if host is None:
             raise Closed("the service %s was closed" % self.name)
         channel = Loopback(core.id, message, end)
-        call = ServiceCall(host, channel, core_calls.STREAM if kind == USE_STREAM else core_calls.CALL, PICKLES,
-                           deadline, what, host.jobs)
+        call = ServiceCall(host, channel, kind, PICKLES, deadline, what, host.jobs)
         call.granted = names
         host.put(call)
         return channel
@@ -329,3 +323,17 @@ def restore(owner, owner_name, number, name, methods) -> Service:
         raise UsageError("the service %s means nothing here: a handle is unpickled where it is an argument or a result "
                          "of a call, or within a context" % name)
     return Service(engine_of(core), owner, owner_name, number, name, methods)
+
+
+def restore_plain(plain) -> Service:
+    """``restore`` for what came as plain data: of a context that is known here."""
+    owner, _, number, name, methods = plain
+    engine = core_calls.here.router.engine
+    if owner != engine.core.id and owner not in engine.infos and owner not in engine.above:
+        raise UsageError("a service of a context %.40r that is not known here" % (owner,))
+    if type(number) is not int or not 0 < number < 65536 or type(methods) is not list:
+        raise UsageError("no handle of a service")
+    return Service(engine, owner, engine.name_of(owner) or "?", number, str(name), [str(method) for method in methods])
+
+
+values.register(Service, "contextree.Service", lambda service: list(service.__reduce__()[1]), restore_plain)

@@ -18,6 +18,7 @@ from contextree.core import calls as core_calls
 from contextree.core import main as life
 from contextree.core import process
 from contextree.core.calls import ERROR, VALUE, Call, here, unpack
+from contextree.core.mailbox import Mailbox
 from contextree.core.router import Channel
 from contextree.core.wire import values
 from contextree.core.wire.errors import (
@@ -49,6 +50,7 @@ class ServiceCall(Call):
 
     granted = None  # type: Any
     active = weight = 0
+    awaited = False  # it was given to the asyncio loop
 
     def run(self) -> None:
         """Run it, or the next part of it, on the present thread and send the answer."""
@@ -66,6 +68,12 @@ class ServiceCall(Call):
             del data
             result = host.method(self, method, args, kwargs)(*args, **kwargs)
             del args, kwargs
+            kind = type(result)
+            if hasattr(kind, "__await__") or (self.kind == STREAM and hasattr(kind, "__aiter__")):
+                from contextree.parent import coroutines
+
+                self.awaited = True
+                return coroutines.start(self, result)
             if self.kind == STREAM:
                 self.generator = iter(result)
                 return self.pump()
@@ -77,9 +85,9 @@ class ServiceCall(Call):
             with host.jobs.lock:
                 self.active -= 1
                 active = self.active
-            if self.generator is None:
+            if self.generator is None and not self.awaited:
                 host.calls.discard(self)
-            elif host.jobs.closed and not active:
+            elif self.generator is not None and host.jobs.closed and not active:
                 self.abort()
 
     def again(self) -> None:
@@ -88,6 +96,8 @@ class ServiceCall(Call):
             Call.again(self)
         except Closed:
             pass
+        if self.awaited and self.work.closed:
+            process.start_thread(self.abort, ())
 
     def abort(self) -> None:
         """The service has ended before it: tell so, once. Not on the loop thread, as its generator is closed."""
@@ -116,7 +126,11 @@ def decode(engine, channel, data):
                           % (engine.core.name, channel.peer))
         found = data and unpack(data)
     else:
-        found = engine.decode(data[1:])
+        here.sender = channel.peer
+        try:
+            found = engine.decode(data[1:])
+        finally:
+            here.sender = None
     if (type(found) not in (list, tuple) or len(found) != 3 or type(found[0]) is not str
             or type(found[1]) not in (list, tuple) or type(found[2]) is not dict):
         raise ProtocolError("this is no call of a method")
@@ -126,7 +140,7 @@ def decode(engine, channel, data):
 class Host:
     """One service: its methods, its pool. Made by ``Services.serve``."""
 
-    work = None  # no pool that ``calls.call`` would find to be the main thread's
+    main = None  # no call of a service runs on the main thread
 
     def __init__(self, engine, name, methods, policy, threads, queue, max_request) -> None:
         self.engine = engine
@@ -139,7 +153,9 @@ class Host:
         self.max_request = max_request
         self.numbers = []
         self.jobs = Lines()
-        self.calls = set()  # all that have not been answered
+        self.work = Mailbox()  # where ``coroutines`` leaves word for a main thread
+        self.calls = set()  # all that have not been answered; of those that are awaited some others
+        self.many = 100
         self.running = 0  # threads
         self.lock = process.allocate_lock()
         self.idle = []  # waiters for the end of the last thread
@@ -153,6 +169,9 @@ class Host:
             raise Overflow("%d calls of context %d wait for the service %s already"
                            % (self.jobs.waiting(peer), peer, self.name))
         self.count["calls"] += 1
+        if len(self.calls) > self.many:
+            self.unanswered()
+            self.many = 2 * len(self.calls) + 100
         self.calls.add(call)
         try:
             self.jobs.put(call)
@@ -165,6 +184,16 @@ class Host:
             self.running += start
         if start:
             process.start_thread(self.work_off, ())
+
+    def unanswered(self) -> int:
+        """How many calls have not been answered. Any thread."""
+        for call in list(self.calls):
+            if call.awaited and (call.channel.ended or call.channel.sent_fin):
+                self.calls.discard(call)
+        return len(self.calls)
+
+    def stop(self) -> None:
+        """``coroutines`` puts a method of its own in this place, which ends what is awaited."""
 
     def work_off(self) -> None:
         """A thread of the pool: run calls until the end."""
@@ -212,8 +241,9 @@ class Host:
     def close(self, timeout) -> None:
         """Take no more calls, fail those that wait, let those that run end within ``timeout`` seconds."""
         self.jobs.close()
+        self.stop()
         for call in list(self.calls):
-            if not call.active:
+            if not call.active and not call.awaited:
                 call.abort()
         waiter = process.Waiter()
         with self.lock:
@@ -231,12 +261,13 @@ class Partial(Channel):
 
     def receive(self, flags, view):
         """One more frame; too much of one request, or of all together, ends it."""
-        size = len(view)
-        services, limit, held = self.tag
-        self.tag = services, limit, held + size
-        total = services.partial[self.link] = services.partial.get(self.link, 0) + size
-        if held + size > limit or total > PARTIAL:
-            return self.cancel(TOO_BIG, "the request is larger than the service takes" if held + size > limit else
+        services = self.router.engine.services
+        limit, held = services.requests[self]
+        held += len(view)
+        services.requests[self] = limit, held
+        total = services.partial[self.link] = services.partial.get(self.link, 0) + len(view)
+        if held > limit or total > PARTIAL:
+            return self.cancel(TOO_BIG, "the request is larger than the service takes" if held > limit else
                                "too much of other requests has come and not ended")
         if not flags & MORE:
             services.whole(self)
@@ -252,7 +283,8 @@ class Services:
         self.table = {}  # number -> (Host, names or None)
         self.ended = {}  # number -> name of a service that was closed
         self.numbers = count(1)
-        self.partial = {}  # link -> bytes of requests that have not come whole
+        self.requests = {}  # channel -> (limit, bytes), while a request has not come whole
+        self.partial = {}  # link -> bytes of all these
         core = engine.core
         core.openers[USE] = lambda *args: self.called(core_calls.CALL, *args)
         core.openers[USE_STREAM] = lambda *args: self.called(STREAM, *args)
@@ -300,6 +332,7 @@ class Services:
         """The loop has ended."""
         for host, _ in list(self.table.values()):
             host.jobs.close()
+            host.stop()
 
     # -- loop thread
 
@@ -313,7 +346,7 @@ class Services:
         self.opened(link, flags, number, src, view)
         channel = channels.get((src, number, 0))
         if new and channel is not None:
-            channel.tag = self, host.max_request if host else 0, 0
+            self.requests[channel] = host.max_request if host else 0, 0
             channel.on_end = self.broken
             channel.__class__ = Partial
         return None
@@ -324,10 +357,7 @@ class Services:
 
     def whole(self, channel):
         """A request has come; it counts with the calls that wait from now on."""
-        if channel.tag is None:
-            return
-        held = channel.tag[2]
-        channel.tag = None
+        _, held = self.requests.pop(channel, (0, 0))
         left = self.partial.get(channel.link, 0) - held
         if left > 0:
             self.partial[channel.link] = left

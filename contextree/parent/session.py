@@ -14,7 +14,7 @@ import struct
 from contextree.core import calls as core_calls
 from contextree.core import process
 from contextree.core.mailbox import Mailbox
-from contextree.core.wire.errors import Closed, ContextreeError, ProtocolError, UncleanExit, WouldBlockLoop
+from contextree.core.wire.errors import CallTimeout, Closed, ContextreeError, ProtocolError, UncleanExit, WouldBlockLoop
 from contextree.core.wire.frames import BROKEN, SERVICE
 from contextree.parent import calls, program
 from contextree.parent.child_state import lost
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing import Any, Optional
 
 SLACK = 1 << 17  # bytes by which an honest far side may go beyond a budget: what it had read already
+SHORT = 4096  # bytes: a piece of input that may wait for the loop
 END = "end"  # the item that stands for the end of all
 
 
@@ -35,14 +36,14 @@ class Session:
 
     After the end: ``status`` (or ``reason``, why there is none), ``expired`` (the deadline ended it), ``error``."""
 
-    def __init__(self, context, spec, sinks, main: Mailbox) -> None:
+    def __init__(self, context, args, spec, sinks, main: Mailbox) -> None:
         engine = context.engine
         engine.check_fork()
         if process.get_ident() == engine.broker.thread:
             raise WouldBlockLoop("a program cannot be run from the loop thread, which would wait for itself")
         self.engine = engine
         self.context = context
-        self.args = spec["args"]
+        self.args = args
         self.ahead = bool(spec["input"])  # a message for stdin that went with the call
         self.sinks = sinks
         self.main = main
@@ -52,6 +53,8 @@ class Session:
         self.writes = Mailbox()  # an item for each message that stdin may be sent, from the start on
         self.early = []  # what is to be said once it was started: before, the far side is a call, which hears nothing
         self.lock = process.allocate_lock()
+        self.pieces = bytearray()  # what was written in short pieces and not yet sent
+        self.flushing = self.at_end = False
         self.started, self.exited = Mailbox(), Mailbox()  # closed when it is so
         self.pid = self.status = self.reason = self.failure = None  # type: Any
         self.error = None  # type: Optional[ContextreeError]
@@ -121,6 +124,8 @@ class Session:
         if self.writes.closed is None:
             for _ in range(count):
                 self.writes.put(None)
+        if self.pieces or self.at_end:
+            self.flush()
 
     def on_deaf(self, rest) -> None:
         """Nobody reads its stdin any more."""
@@ -171,6 +176,16 @@ class Session:
             self.returned[letter] += count
             self.say(b"C" + TAKEN.pack(letter, count))
 
+    def send(self, data) -> None:
+        """``say``, holding the lock."""
+        if self.pid is None:
+            self.early.append(data)
+            return
+        try:
+            self.channel.send(bytes(data))
+        except ContextreeError:
+            pass  # it is over
+
     def unclean(self) -> UncleanExit:
         """The error for an end without a status."""
         reason = self.reason or "it could not be ended, even by KILL"
@@ -179,26 +194,64 @@ class Session:
 
     def say(self, data) -> None:
         """Tell the far side something, if it still listens."""
-        try:
-            with self.lock:
-                if self.pid is None:
-                    self.early.append(data)
-                else:
-                    self.channel.send(data)
-        except ContextreeError:
-            pass  # it is over
+        with self.lock:
+            self.send(data)
 
     def write(self, data, timeout=None) -> None:
-        """Send ``data`` to stdin; wait while too much is on its way. BrokenPipeError when nobody reads it."""
+        """Send ``data`` to stdin; wait while too much is on its way. BrokenPipeError when nobody reads it.
+
+        Short pieces are sent by the loop, at once, which makes one message of those that come meanwhile."""
+        self.engine.check_fork()
         view = memoryview(data).cast("B")
-        for at in range(0, len(view), WRITE):
-            self.engine.check_fork()
+        if self.writes.closed is not None:
+            self.writes.get(0)  # raises what it was closed with
+        if len(view) < SHORT:
+            with self.lock:
+                self.pieces += view
+                enough = len(self.pieces) >= WRITE
+            self.flush_soon()
+            if not enough:
+                return
+            view = memoryview(b"")
+        while view or len(self.pieces) >= WRITE:
             self.writes.get(timeout)
-            self.say(b"I" + view[at:at + WRITE])
+            with self.lock:
+                room = max(0, WRITE - len(self.pieces))
+                self.send(b"I" + self.pieces[:WRITE] + view[:room])
+                del self.pieces[:WRITE]
+            view = view[room:]
+
+    def flush_soon(self) -> None:
+        """Have the loop send what waits in ``pieces``."""
+        if not self.flushing:
+            self.flushing = True
+            self.engine.broker.defer_nowait(self.flush)
+
+    def flush(self) -> None:
+        """Send what waits, if it may be sent, and the end of file behind it. Loop thread."""
+        self.flushing = False
+        while self.pieces:
+            try:
+                self.writes.get(0)
+            except (CallTimeout, ContextreeError, OSError):
+                return  # again when the far side has written what it has; or never
+            with self.lock:
+                if self.pieces:
+                    self.send(b"I" + self.pieces[:WRITE])
+                    del self.pieces[:WRITE]
+                else:  # the writer was quicker
+                    self.writes.put(None)
+        if self.at_end:
+            self.at_end = False
+            self.say(b"i")
 
     def end_input(self) -> None:
-        """End of file for stdin."""
-        self.say(b"i")
+        """End of file for stdin, behind what was written. Never waits."""
+        self.at_end = True
+        try:
+            self.flush_soon()
+        except ContextreeError:
+            pass  # the tree has ended
 
     def signal(self, number: int, group: bool) -> None:
         """Signal the program or its group; nothing happens when it has ended."""

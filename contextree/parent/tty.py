@@ -114,6 +114,22 @@ def wrap(argv: "Sequence[str]", slave_path: str) -> "List[str]":
     return [sys.executable, "-ISc", _PYTHON, slave_path] + list(argv)
 
 
+def find(program: "str | bytes", env: dict, cwd: "str | bytes | None") -> None:
+    """Raise the OSError that ``program`` cannot be run for, if there is one that is easy to see: the shell
+    that ``wrap`` puts before it would make an exit status of it."""
+    program = os.fsdecode(program)
+    if os.path.dirname(program):
+        places = [os.path.join(os.fsdecode(cwd or ""), program)]
+    else:
+        places = [os.path.join(folder, program) for folder in os.get_exec_path(env)]
+    if cwd is not None:
+        os.stat(os.path.join(os.fsdecode(cwd), ""))
+    there = [place for place in places if os.path.exists(place)]
+    if not any(os.access(place, os.X_OK) and not os.path.isdir(place) for place in there):
+        code = errno.EACCES if there else errno.ENOENT
+        raise OSError(code, os.strerror(code), program)
+
+
 def read(fd: int, size: int = 65536) -> bytes:
     """Read from a master that is ready; b"" when all have closed the slave (Linux says EIO, others end of file)."""
     try:

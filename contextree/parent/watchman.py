@@ -39,6 +39,7 @@ class Watchman:
 
     def __init__(self, reaper) -> None:
         self.fd = -1
+        self.lock = process.allocate_lock()
         self.late = []  # type: List[bytes]  # lines for which the pipe had no room
         ends = [process.own(fd) for fd in os.pipe()]
         os.set_blocking(ends[1], False)
@@ -64,12 +65,13 @@ class Watchman:
 
     def tell(self, line) -> None:
         """Write a line, and those before it for which there was no room."""
-        self.late.append(line)
-        try:
-            while self.late:
-                os.write(self.fd, self.late[0])  # all of it or nothing: it is short
-                del self.late[0]
-        except BlockingIOError:
-            pass  # full; with the next one
-        except OSError:
-            del self.late[:]  # there is none, or somebody has killed it
+        with self.lock:
+            self.late.append(line)
+            try:
+                while self.late:
+                    os.write(self.fd, self.late[0])  # all of it or nothing: it is short
+                    del self.late[0]
+            except BlockingIOError:
+                pass  # full; with the next one
+            except OSError:
+                del self.late[:]  # there is none, or somebody has killed it

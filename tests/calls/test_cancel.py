@@ -54,11 +54,7 @@ class TestCurrentCall:
         assert "no call runs here" in plain and bound is False
 
     def test_outside_of_a_call_after_a_direct_fork_in_one(self, local):
-        def fork():
-            with contextree.current_router().fork(direct=True, on_start=[f.note_current_call]) as child:
-                return child.call(f.marked)
-
-        assert local.call(fork) == ["none"]
+        assert local.call(f.note_in_a_direct_fork) == ["none"]
 
 
 class TestTell:

@@ -3,10 +3,13 @@
 import concurrent.futures
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 
 import contextree
+from contextree.core.calls import Calls
+from contextree.core.mailbox import Mailbox
 from tests.calls import functions as f
 from tests.lab.poll import until
 
@@ -177,6 +180,22 @@ def test_threads_run_calls_at_once(router, local):
     assert born == born.with_options(timeout=1) and len({born, born.with_options(timeout=1)}) == 1
     with pytest.raises(TypeError, match="no option 'treads'"):
         local.with_options(treads=3)
+
+
+def test_a_thread_of_a_pool_serves_that_pool_even_if_it_is_empty(router):
+    """An empty mailbox is false: a thread that came too late for the first call of its pool served the main thread's
+    calls from then on, and the pool had one thread too few."""
+
+    class Service:
+        work = Mailbox()
+
+    ran = []
+    Service.router = router.engine.core
+    Service.work.put(SimpleNamespace(run=lambda: ran.append("by the wrong thread")))
+    pool = Mailbox()
+    pool.close()
+    Calls.run(Service, pool)
+    assert not ran and len(Service.work) == 1
 
 
 def test_futures_are_imported_when_somebody_submits(router):

@@ -4,6 +4,8 @@ import os
 import select
 import socket
 
+from tests.lab.poll import until
+
 
 def one_then_wait():
     """A generator that yields once, then never again."""
@@ -58,3 +60,9 @@ def be_stubborn():
     hang_up()
     while True:
         signal.pause()
+
+
+def hold(path):
+    """Say so in ``path``.held, and end when there is a file ``path``."""
+    open(path + ".held", "w").close()
+    until(lambda: os.path.exists(path), "the gate", 30)

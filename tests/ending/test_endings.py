@@ -333,3 +333,20 @@ def test_who_waits_in_vain_leaves_nothing_behind(router):
     until(lambda: not router.engine.watchers.get(context.id), "the waiters to leave")
     context.kill()
     assert "it was shut down" in str(context.wait(1))
+
+
+def test_once_the_end_has_begun_nothing_grows(tmp_path):
+    """What was forked behind the back of close() was nobody's: its template and descriptors stayed behind."""
+    router = contextree.Router(grace=5)
+    held = router.fork()
+    call = held.submit(far.hold, str(tmp_path / "gate"))
+    until((tmp_path / "gate.held").exists, "the call to start")
+    closer = threading.Thread(target=router.close)
+    closer.start()
+    until(lambda: router.engine.core.closed, "the end to begin")
+    for grow in router.fork, router.local:
+        with pytest.raises(contextree.Closed, match="was closed"):
+            grow()
+    (tmp_path / "gate").touch()
+    closer.join(20)
+    assert call.done() and not closer.is_alive()

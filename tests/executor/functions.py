@@ -2,6 +2,8 @@
 
 import os
 import signal
+import sys
+import threading
 import time
 
 from tests.lab.poll import until
@@ -60,3 +62,32 @@ def nap(seconds):
 def nap_and_fail(seconds):
     time.sleep(seconds)
     raise Exception("this is an exception")
+
+
+_here = threading.Condition()
+_present = {}
+
+
+def meet(turn, here):
+    """Return (process, thread) once ``here`` calls of that turn are in this process."""
+    with _here:
+        _present[turn] = _present.get(turn, 0) + 1
+        _here.notify_all()
+        assert _here.wait_for(lambda: _present[turn] >= here, 20)
+    return os.getpid(), threading.current_thread().name + str(threading.get_ident())
+
+
+def thread_name():
+    return threading.current_thread().name
+
+
+def threads():
+    return len(sys._current_frames())
+
+
+def grow_and_ask():
+    import contextree
+
+    router = contextree.current_router()
+    with router.fork() as child:
+        return router.name, child.call(add, 2)

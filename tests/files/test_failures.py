@@ -196,6 +196,16 @@ def test_shutdown_in_the_middle(tree, tmp_path):
     assert census(tmp_path) == {}
 
 
+def test_the_end_of_the_router_ends_a_transfer(tmp_path):
+    router = contextree.Router(grace=0.5)
+    context = router.local()
+    with pytest.raises(contextree.ContextreeError):
+        context.put(Gated(b"a" * MB, router.close, b"b" * MB), tmp_path / "target")
+    with pytest.raises(contextree.ContextreeError):
+        context.put(b"x", tmp_path / "target")
+    assert census(tmp_path) == {}
+
+
 # -- disks
 
 
@@ -229,13 +239,13 @@ def test_a_full_disk_there_is_an_os_error_and_nothing_is_left(tree, tmp_path, sm
         (tmp_path / "source").write_bytes(bytes(20 * MB))
         context.put(b"old", folder / "target")
         for source in (tmp_path / "source", bytes(4 * MB)):
-            with pytest.raises(OSError) as caught:
+            with pytest.raises(OSError, match=r"No space|too large") as caught:
                 context.put(source, folder / "target")
             assert caught.value.errno == wanted and caught.value.filename == str(folder / "target")
             until(lambda: census(folder) == {"target": b"old"}, "the other end to clean up")
-        with pytest.raises(OSError) as caught:
-            (tmp_path / "tree").mkdir(exist_ok=True)
-            (tmp_path / "tree" / "big").write_bytes(bytes(20 * MB))
+        (tmp_path / "tree").mkdir(exist_ok=True)
+        (tmp_path / "tree" / "big").write_bytes(bytes(20 * MB))
+        with pytest.raises(OSError, match=r"No space|too large") as caught:
             context.put(tmp_path / "tree", folder / "tree")
         assert caught.value.filename == str(folder / "tree" / "big")
         until(lambda: census(folder) == {"target": b"old"}, "the other end to clean up")
