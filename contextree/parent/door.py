@@ -8,6 +8,7 @@ import importlib
 import sys
 import types
 
+from contextree.connect.plan import Plan, Secret
 from contextree.core.wire.errors import (
     AuthenticationError,
     CallCancelled,
@@ -37,15 +38,14 @@ from contextree.core.wire.errors import (
     WouldBlockLoop,
     WrongThread,
 )
-from contextree.connect.plan import Plan, Secret
 from contextree.core.wire.values import register as register_type
 from contextree.parent import router as _router
-from contextree.parent.calls import register_exception, Stream
+from contextree.parent.calls import Stream, register_exception
 from contextree.parent.channel import Channel, select
 from contextree.parent.context import Context
-from contextree.parent.current import current_call, RunningCall
+from contextree.parent.current import RunningCall, current_call
 from contextree.parent.router import current_router
-from contextree.parent.service import expose, Service
+from contextree.parent.service import Service, expose
 
 __all__ = [  # one a line: branches add to it
     "AuthenticationError",
