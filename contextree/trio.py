@@ -19,10 +19,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from contextree.loops import calling, flows
+from contextree.loops.channels import Channel
 from contextree.loops.context import Context as BaseContext
-from contextree.loops.flows import Channel, Stream
+from contextree.loops.flows import Stream
 from contextree.loops.router import Router as BaseRouter
 from contextree.loops.trio_loop import Pending, TrioLoop
+from contextree.parent.child import Child
 from contextree.parent.child_state import EXITED, ChildState
 
 __all__ = ["Channel", "Context", "Pending", "Router", "Stream", "check_child", "gather", "select", "wait_child", "wrap"]
@@ -48,7 +50,7 @@ def wrap(handle: Any) -> Any:
     return Router.of(handle)
 
 
-async def select(sources: Iterable[Any], timeout: float | None = None) -> list:
+async def select(sources: Iterable[Any], timeout: float | None = None) -> list[Any]:
     """Those of ``sources`` (streams and channels) from which something can be taken now, or that have ended; waits up
     to ``timeout`` seconds for the first one, then returns an empty list."""
     return await flows.select(sources, timeout)
@@ -62,12 +64,12 @@ async def gather(contexts: Iterable[Context], function: Callable[..., Any], /, *
     return await calling.gather(LOOP, contexts, lambda context: context.call(function, *args, **kwargs), limit)
 
 
-async def wait_child(child: Any, timeout: float | None = None, options: int | Iterable[int] = EXITED) -> ChildState:
+async def wait_child(child: Child, timeout: float | None = None, options: int | Iterable[int] = EXITED) -> ChildState:
     """``child.wait(timeout, options)`` of a ``contextree.processes.Child``, awaited."""
     return await calling.wait_child(LOOP, child, timeout, options)
 
 
-async def check_child(child: Any, timeout: float | None = None) -> ChildState:
+async def check_child(child: Child, timeout: float | None = None) -> ChildState:
     """``child.check(timeout)`` of a ``contextree.processes.Child``, awaited: UncleanExit unless it exits with 0.
 
     Cancelled: the child gets TERM, and the cancellation goes on."""

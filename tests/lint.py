@@ -24,7 +24,7 @@ LARGEST_BUNDLE = 20_000
 # but the mailbox, and what waits a moment for the loop thread or for modules (see contextree/parent/waits.py).
 PLAIN_WAITERS = ("contextree/core/", "contextree/parent/cancelling.py", "contextree/parent/coroutines.py",
                  "contextree/parent/importer.py", "contextree/parent/loop.py", "contextree/parent/reports.py",
-                 "contextree/loops/", "contextree/testing/")
+                 "contextree/loops/", "contextree/master/driving.py", "contextree/testing/")
 THREADING_WAITS = ("Barrier", "BoundedSemaphore", "Condition", "Event", "Semaphore", "Timer")
 QUEUES = ("LifoQueue", "PriorityQueue", "Queue", "SimpleQueue")
 
@@ -34,6 +34,7 @@ WAITS = {
     "contextree/core/broker.py": ("select",),  # the loop's poller
     "contextree/parent/future.py": ("event",),  # a Future has a Condition, which as_completed() takes
     "contextree/parent/fork.py": ("select",),  # the template: a process of one thread, without a broker
+    "contextree/master/driving.py": ("select",),  # several loops that one thread drives
     "contextree/loops/": ("select", "acquire", "event", "queue"),  # the loops' own ways to wait
     "contextree/testing/": ("select", "acquire", "event", "queue"),  # tools of a test, which runs on its own thread
 }

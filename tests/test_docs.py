@@ -136,7 +136,8 @@ def test_reference_has_every_public_name_and_no_other():
     assert named == set(contextree.__all__)
 
 
-@pytest.mark.parametrize("kind", [contextree.Router, contextree.Context, contextree.Stream, contextree.Channel])
+@pytest.mark.parametrize("kind", [contextree.Router, contextree.Context, contextree.Stream, contextree.Channel,
+                                  contextree.RunningCall, contextree.Process])
 def test_reference_has_every_method(kind):
     text = REFERENCE.read_text()
     for name in dir(kind):

@@ -179,6 +179,8 @@ class Calls:
                fin: bool) -> None:
         """A call has come. Loop thread."""
         work = self.work
+        if work.closed:
+            return  # who waits is told that this context has ended, and how
         if options & SERVICE or threads or self.nested(channel):
             pool = self.pool(options & SERVICE, threads or 64)
             work = pool[0]

@@ -14,7 +14,7 @@ class AsyncioWaiter:
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
-        self.future = self.loop.create_future()
+        self.future: asyncio.Future[bool] = self.loop.create_future()
 
     def wake(self) -> bool:
         """End the wait; False when the loop is closed. Any thread."""

@@ -1,37 +1,39 @@
 """Calls and child processes, awaited: natively, without a thread."""
 
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 from typing import Any
 
-from contextree.core.calls import CALL
 from contextree.core.mailbox import Mailbox
 from contextree.core.wire.errors import CallTimeout
-from contextree.core.wire.frames import MAIN, TIMEOUT
-from contextree.loops.waiting import Answer, EventLoop, in_thread, take
+from contextree.core.wire.frames import CALL, MAIN, TIMEOUT
+from contextree.loops.threads import in_thread
+from contextree.loops.waiting import Answer, EventLoop, take
 from contextree.parent import calls
+from contextree.parent.child import Child
 from contextree.parent.child_state import EXITED, ChildState
 from contextree.parent.context import Context as SyncContext
 
 GLANCE = 0.005  # seconds between looks whether there is room again
 
 
-async def prepare(loop: EventLoop, context: SyncContext, kind: int, function: Any, args: tuple, kwargs: dict,
-                  options: dict) -> tuple:
+async def prepare(loop: EventLoop, context: SyncContext, kind: int, function: Any, args: tuple[Any, ...],
+                  kwargs: dict[str, Any], options: dict[str, Any]) -> tuple[Any, int, AbstractSet[str]]:
     """The call encoded, with the modules that it needs shared (by a thread, as that reads files), and room for it."""
     engine = context.engine
     engine.check_fork()
     packed = context.pack_call(kind, function, args, kwargs, options)
     _, flags, modules = packed
     if modules and not modules <= context.shared:
-        await in_thread(loop, engine, engine.share, context, modules, flags & MAIN)
+        await in_thread(loop, engine, engine.share, context, modules, bool(flags & MAIN))
     link = engine.core.link_to(context.id)
     while link is not None and calls.overfull(link, context.id):
         await loop.waiter().wait(GLANCE)
     return packed
 
 
-async def ask(loop: EventLoop, context: SyncContext, function: Any, args: tuple, kwargs: dict, options: dict,
-              service: int = 0) -> Any:
+async def ask(loop: EventLoop, context: SyncContext, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any],
+              options: dict[str, Any], service: int = 0) -> Any:
     """Call and wait for the answer. Cancelled: the other end is told, and a late answer is dropped."""
     packed = await prepare(loop, context, CALL, function, args, kwargs, options)
     answer = Answer(loop.waiter())
@@ -52,18 +54,18 @@ async def ask(loop: EventLoop, context: SyncContext, function: Any, args: tuple,
     return calls.unpack(context.engine, channel.pickles, answer.data, channel.peer)
 
 
-async def gather(loop: EventLoop, contexts: Iterable[Any], call: Callable, limit: int) -> dict:
+async def gather(loop: EventLoop, contexts: Iterable[Any], call: Callable[[Any], Any], limit: int) -> dict[Any, Any]:
     """``{context: result or error}`` of ``await call(context)`` for all, ``limit`` of them at once, in order of
     arrival. Cancelled: so are the calls that run."""
     done = Mailbox()
     tasks: dict[Any, Any] = {}
-    results = {}
+    results: dict[Any, Any] = {}
 
     async def one(context: Any) -> None:
         try:
             value = await call(context)
         except Exception as error:
-            value = error
+            value = error  # it is kept beside the results
         done.put((context, value))
 
     waiting = iter(contexts)
@@ -81,7 +83,7 @@ async def gather(loop: EventLoop, contexts: Iterable[Any], call: Callable, limit
             task.cancel()
 
 
-async def wait_child(loop: EventLoop, child: Any, timeout: float | None = None,
+async def wait_child(loop: EventLoop, child: Child, timeout: float | None = None,
                      options: int | Iterable[int] = EXITED) -> ChildState:
     """``child.wait(timeout, options)`` of a ``contextree.processes.Child``, awaited."""
     waiter = loop.waiter()
@@ -98,7 +100,7 @@ async def wait_child(loop: EventLoop, child: Any, timeout: float | None = None,
     return state
 
 
-async def check_child(loop: EventLoop, child: Any, timeout: float | None = None) -> ChildState:
+async def check_child(loop: EventLoop, child: Child, timeout: float | None = None) -> ChildState:
     """``child.check(timeout)``, awaited. Cancelled: the child gets TERM, and the cancellation goes on."""
     try:
         state = await wait_child(loop, child, timeout)

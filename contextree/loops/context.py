@@ -1,23 +1,29 @@
 """Contexts, awaited: a thin shell around the synchronous handle, which is in ``sync``."""
 
 import functools
-from collections.abc import Callable
-from typing import Any, TypeVar
+import subprocess
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
+from typing import Any, ParamSpec, TypeVar, overload
 
 from contextree.core.wire.errors import CallTimeout, ContextDied
 from contextree.core.wire.frames import SERVICE
-from contextree.loops import calling
-from contextree.loops.flows import Channel, Stream
+from contextree.loops import calling, programs
+from contextree.loops.channels import Channel
+from contextree.loops.flows import Stream
 from contextree.loops.growing import Grower
-from contextree.loops.waiting import in_thread
+from contextree.loops.threads import in_thread, left_alone
 from contextree.parent import control
 from contextree.parent.context import Context as SyncContext
+from contextree.parent.transfer import Transferred
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class Context(Grower):
     """One context of the tree, its calls awaited. Equal where the context is the same; may be passed to calls."""
+
+    sync: SyncContext
 
     def __init__(self, sync: SyncContext) -> None:
         self.sync = sync
@@ -39,17 +45,33 @@ class Context(Grower):
 
     # -- calls
 
-    async def call(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+    @overload
+    async def call(self, function: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        ...
+
+    @overload
+    async def call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        ...
+
+    async def call(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Run ``function(*args, **kwargs)`` there and return its result, or raise what it raised.
 
         Cancelled: the function there is told, and its answer dropped. Errors are those of ``contextree.Context``."""
         return self.wrapped(await calling.ask(self.loop, self.sync, function, args, kwargs, self.sync.options))
 
-    def submit(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Any:
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """``call`` as a task of this loop that runs beside this one: await it for the result, ``cancel()`` it."""
         return self.loop.start(functools.partial(self.call, function, *args, **kwargs))
 
-    def stream(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Stream:
+    @overload
+    def stream(self, function: Callable[P, Iterable[T]], /, *args: P.args, **kwargs: P.kwargs) -> Stream[T]:
+        ...
+
+    @overload
+    def stream(self, function: Callable[P, AsyncIterable[T]], /, *args: P.args, **kwargs: P.kwargs) -> Stream[T]:
+        ...
+
+    def stream(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Stream[Any]:
         """What ``function(*args, **kwargs)`` yields there, for ``async for``."""
         return Stream(self, function, args, kwargs)
 
@@ -84,7 +106,7 @@ class Context(Grower):
         finally:
             leave()
         engine.check_end(number)
-        return engine.no_way(number)
+        return engine.no_way(number)  # type: ignore[return-value]  # it has ended, so it says how
 
     @property
     def name(self) -> str:
@@ -102,7 +124,7 @@ class Context(Grower):
         return self.sync.state
 
     @property
-    def facts(self) -> dict:
+    def facts(self) -> dict[str, Any]:
         """What it said of itself."""
         return self.sync.facts
 
@@ -115,37 +137,39 @@ class Context(Grower):
     def parent(self) -> "Context | None":
         """The context that it is a child of, as far as it is below this one."""
         parent = self.sync.parent
-        return parent and self._wrap(parent)
+        return None if parent is None else self._wrap(parent)
 
     @property
     def children(self) -> "list[Context]":
         """Its direct children."""
         return [self._wrap(child) for child in self.sync.children]
 
+    async def run(self, args: Any, **options: Any) -> subprocess.CompletedProcess[Any]:
+        """``contextree.Context.run``, awaited; no thread waits for it. Cancelled: the program and its group are ended.
+
+        Functions that are given as ``stdout`` and ``stderr`` are called in this task."""
+        return await programs.run(self.loop, self.sync, args, options)
+
     # -- what is done by a thread
 
     async def _slow(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        return await in_thread(self.loop, self.sync.engine, getattr(self.sync, method), *args, **kwargs)
+        return self.wrapped(await in_thread(self.loop, self.sync.engine, getattr(self.sync, method), *args, **kwargs))
 
-    async def run(self, *args: Any, **kwargs: Any) -> Any:
-        """``contextree.Context.run``, awaited."""
-        return await self._slow("run", *args, **kwargs)
+    async def put(self, source: Any, destination: Any, **options: Any) -> Transferred:
+        """Put a file or folder there: ``contextree.Context.put``. Cancelled: nothing of it is in place."""
+        return await self._slow("put", source, destination, **options)  # type: ignore[no-any-return]  # what ``put`` gives
 
-    async def put(self, *args: Any, **kwargs: Any) -> Any:
-        """``contextree.Context.put``, awaited."""
-        return await self._slow("put", *args, **kwargs)
-
-    async def get(self, *args: Any, **kwargs: Any) -> Any:
-        """``contextree.Context.get``, awaited."""
-        return await self._slow("get", *args, **kwargs)
+    async def get(self, source: Any, destination: Any, **options: Any) -> Transferred:
+        """Get a file or folder from there: ``contextree.Context.get``. Cancelled: nothing of it is in place."""
+        return await self._slow("get", source, destination, **options)  # type: ignore[no-any-return]  # as above
 
     async def shutdown(self, timeout: float = 3.0, force: bool = False) -> None:
         """End this context and its subtree; it is gone and reaped then. Cancelled: that goes on all the same."""
-        await self._slow("shutdown", timeout, force)
+        await left_alone(self.loop, self.sync.engine, self.sync.shutdown, timeout, force)
 
     async def kill(self) -> None:
         """End it at once."""
-        await self._slow("kill")
+        await self.shutdown(0.0, True)
 
     async def detach(self) -> None:
         """Let it survive the loss of its parent."""
@@ -153,7 +177,7 @@ class Context(Grower):
 
     async def dump(self, timeout: float = 10.0) -> str:
         """The stacks of all threads there, as text."""
-        return await self.with_options(timeout=timeout)._service(control.dump)
+        return await self.with_options(timeout=timeout)._service(control.dump)  # type: ignore[no-any-return]  # text
 
     async def _service(self, function: Any, *args: Any) -> Any:
         self.sync.engine.share_package(self.sync)

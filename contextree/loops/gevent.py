@@ -52,8 +52,10 @@ class Nest:
     def release(self) -> None:
         """The end of what ``hold`` began."""
         self.held -= 1
-        if self.held == 0 and self.alive:
-            self.watcher.stop()
+        if self.held == 0:
+            self.posted.clear()  # for those who have left meanwhile
+            if self.alive:
+                self.watcher.stop()
 
     @property
     def alive(self) -> bool:
@@ -82,12 +84,13 @@ class Nest:
         posted = self.posted
         try:
             while posted:
-                function, args = posted[0]
+                function, args = entry = posted[0]
                 try:
                     function(*args)
-                except Exception:  # noqa: BLE001  of whoever called ``rawlink``: for the hub to tell
+                except Exception:
                     self.hub.handle_error(function, *sys.exc_info())
-                del posted[0]
+                if posted and posted[0] is entry:
+                    del posted[0]
         finally:
             if posted and self.alive:
                 self.watcher.send()
@@ -173,11 +176,11 @@ def install() -> None:
     global _before
     if process.waiter is not waiter:
         _before = process.waiter
-        process.waiter = waiter  # type: ignore[assignment,misc]  # it makes what the class would
+        process.waiter = waiter  # type: ignore[assignment]  # it makes what the class would
         waits.others.append(_in_the_hub)
 
 
-class GreenFuture(CallFuture):
+class GreenFuture(CallFuture[Any]):
     """A CallFuture that ``gevent.wait``, ``gevent.iwait`` and ``AsyncResult``'s kind of links know: ``rawlink``."""
 
     _links: dict[Any, Nest]

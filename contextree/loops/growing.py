@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 from contextree.core.wire.errors import CallCancelled, ContextreeError
 from contextree.core.wire.frames import SERVICE
 from contextree.loops import calling
-from contextree.loops.flows import Channel
-from contextree.loops.waiting import EventLoop, in_thread, take
+from contextree.loops.channels import Channel
+from contextree.loops.threads import in_thread
+from contextree.loops.waiting import EventLoop, take
 from contextree.parent import control
 from contextree.parent.channel import Channel as SyncChannel
 from contextree.parent.context import Context as SyncContext
@@ -23,7 +24,7 @@ class Plans(SyncGrower):
         self.engine = sync.engine
         self.sync = sync
 
-    def _grow(self, plan: Any, options: dict) -> Any:
+    def _grow(self, plan: Any, options: dict[str, Any]) -> Any:
         return self.sync, plan, options
 
 
@@ -44,12 +45,25 @@ class Grower:
             return self._wrap(value)
         return Channel(self, value) if isinstance(value, SyncChannel) else value
 
+    def __getattr__(self, name: str) -> Any:
+        """What the synchronous handle can do and this class does not know: a method, run in a thread, awaited."""
+        method = None if name.startswith("_") else getattr(type(self.sync), name, None)
+        if not callable(method):
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            args = tuple(getattr(value, "sync", value) if isinstance(value, Grower) else value for value in args)
+            bound = getattr(self.sync, name)
+            return self.wrapped(await in_thread(self.loop, self.sync.engine, bound, *args, **kwargs))
+
+        return call
+
     async def fork(self, direct: bool = False, name: str | None = None, via: Any = None, **options: Any) -> "Context":
         """A forked child: from a clean template process, or (``direct``) of this very process with its memory."""
         return await self._start("fork", direct=direct, name=name, via=via, **options)
 
-    async def local(self, python: Any = None, env: dict | None = None, name: str | None = None, via: Any = None,
-                    **options: Any) -> "Context":
+    async def local(self, python: Any = None, env: dict[str, str | None] | None = None, name: str | None = None,
+                    via: Any = None, **options: Any) -> "Context":
         """A new interpreter on the machine of this context."""
         return await self._start("local", python=python, env=env, name=name, via=via, **options)
 
@@ -78,7 +92,7 @@ class Grower:
         context = engine.context(number)
         return self._wrap(context.with_options(threads=threads) if threads else context)
 
-    async def _start_here(self, engine: Any, plan: Any, options: dict) -> int:
+    async def _start_here(self, engine: Any, plan: Any, options: dict[str, Any]) -> int:
         """A thread starts the process, which is short work; that it comes up is awaited here."""
         wait = options.pop("wait", True)
         branches: list[Any] = []
@@ -96,4 +110,4 @@ class Grower:
             for branch in branches:
                 engine.broker.defer_nowait(branch.fail, CallCancelled(f"starting {branch.name} was cancelled"))
             raise
-        return branches[0].id
+        return branches[0].id  # type: ignore[no-any-return]  # of a Branch

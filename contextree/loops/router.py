@@ -5,10 +5,10 @@ from typing import Any
 
 from contextree.core import process
 from contextree.core.wire.errors import UsageError
+from contextree.loops.channels import Channel
 from contextree.loops.context import Context
-from contextree.loops.flows import Channel
 from contextree.loops.growing import Grower
-from contextree.loops.waiting import in_thread, join
+from contextree.loops.threads import in_thread, join
 from contextree.master.router import Router as SyncRouter
 from contextree.parent.channel import Channel as SyncChannel
 from contextree.parent.context import Context as SyncContext
@@ -27,7 +27,7 @@ class Router(Grower):
         self._sync: ParentRouter | None = None
 
     @property
-    def sync(self) -> ParentRouter:  # type: ignore[override]  # UsageError before it is open
+    def sync(self) -> ParentRouter:
         """The same router for threads."""
         if self._sync is None:
             raise UsageError("this router is not open: use `async with Router() as router`, or `await Router()`")
@@ -110,7 +110,7 @@ class Router(Grower):
         """The tree as text, for people."""
         return self.sync.tree()
 
-    def stats(self) -> dict:
+    def stats(self) -> dict[str, Any]:
         """Counters of the loop, the router and every link."""
         return self.sync.stats()
 

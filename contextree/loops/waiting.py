@@ -7,14 +7,8 @@ nothing: it passes the baton to the next one. A loop that is gone says so by ``w
 
 Waiters belong to the loop in which the task that waits runs, and are made anew for each wait. Nothing here remembers a
 loop: handles may be used from several loops of one kind, in several threads.
-
-What sets up or ends contexts and moves files is synchronous code of the lower floors; it runs in a thread that lives as
-long as it does.
 """
 
-import contextvars
-import threading
-import weakref
 from collections.abc import Callable, Coroutine
 from time import monotonic
 from typing import Any, Protocol, TypeVar
@@ -24,7 +18,6 @@ from contextree.core.wire.errors import CallTimeout
 from contextree.parent.calls import Reply
 
 T = TypeVar("T")
-threads: "weakref.WeakKeyDictionary[Any, set[threading.Thread]]" = weakref.WeakKeyDictionary()  # of each engine
 
 
 class Waiter(Protocol):
@@ -32,9 +25,11 @@ class Waiter(Protocol):
 
     def wake(self) -> bool:
         """End the wait, now or when it begins; False when its loop is gone. Any thread, never blocks."""
+        ...
 
     async def wait(self, timeout: float | None = None) -> bool:
         """Wait until woken: True; or for ``timeout`` seconds: False. Once. Cancellation of the task ends it too."""
+        ...
 
 
 class EventLoop(Protocol):
@@ -45,12 +40,14 @@ class EventLoop(Protocol):
 
     def waiter(self) -> Waiter:
         """A waiter for the running task."""
+        ...
 
     async def pause(self) -> None:
         """Let other tasks run, and be cancelled if that is due."""
 
     async def shielded(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
         """``await function(*args)``, whose work a cancellation of this task does not stop; it is raised afterwards."""
+        ...
 
     def start(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
         """Run it as a task; what this returns can be awaited for the result, and has ``cancel()``."""
@@ -81,7 +78,7 @@ async def take(loop: EventLoop, mailbox: Mailbox, timeout: float | None = None) 
             if empty and (left is None or left > 0):
                 await waiter.wait(left)
                 with mailbox.lock:
-                    mailbox._remove(waiter)  # noqa: SLF001  it is there still when the time is up
+                    mailbox._remove(waiter)  # it is there still when the time is up
             try:
                 return mailbox.get(0)
             except CallTimeout:  # another one was quicker
@@ -90,43 +87,3 @@ async def take(loop: EventLoop, mailbox: Mailbox, timeout: float | None = None) 
         except BaseException:
             mailbox.abandon(waiter)
             raise
-
-
-async def in_thread(loop: EventLoop, engine: Any, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-    """``function(*args, **kwargs)`` in a thread of its own, with the context variables of this task.
-
-    When the task is cancelled it goes on without waiting, and the thread ends when the function does. ``engine``: the
-    tree whose end waits for that."""
-    waiter = loop.waiter()
-    box: list[tuple[Any, BaseException | None]] = []
-    running = threads.setdefault(engine, set()) if engine is not None else set()
-
-    def run() -> None:
-        try:
-            box.append((function(*args, **kwargs), None))
-        except BaseException as error:
-            box.append((None, error))
-        finally:
-            running.discard(thread)
-            waiter.wake()
-
-    name = f"contextree {getattr(function, '__name__', '')}"
-    thread = threading.Thread(target=contextvars.copy_context().run, args=(run,), name=name)
-    running.add(thread)
-    thread.start()
-    while not box:
-        await waiter.wait()
-    value, error = box.pop()
-    if error is None:
-        return value
-    try:
-        raise error
-    finally:
-        del error, box  # else it and this frame would keep each other alive
-
-
-def join(engine: Any) -> None:
-    """Wait until the threads of a tree that has ended are through: there is nothing left that they could wait for."""
-    for thread in list(threads.get(engine, ())):
-        if thread is not threading.current_thread():
-            thread.join()

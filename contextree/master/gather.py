@@ -201,9 +201,9 @@ class _Run:
         self.tell = progress if callable(progress) else None
         self.bar: Any = None
         if progress and self.tell is None and sys.stderr is not None and sys.stderr.isatty():
-            from contextree.master.progress import Bar
+            from contextree.master.progress import CountBar
 
-            self.bar = Bar(describe(function), self.total)
+            self.bar = CountBar(describe(function), self.total)
         self.order: list[Context] = []
         self.known: set[Context] = set()
         self.running: dict[Context, CallFuture[Any]] = {}

@@ -13,7 +13,7 @@ from typing import Any
 from contextree.core import process
 from contextree.core.logs import LINE, RECORD, STDOUT
 from contextree.core.mailbox import Mailbox
-from contextree.core.wire.errors import ContextreeError
+from contextree.core.wire.errors import CallTimeout, ContextreeError
 from contextree.core.wire.flow import Bucket
 from contextree.parent.boot import STDERR
 
@@ -112,14 +112,21 @@ class Logs:
             return
         if not self.started:
             self.started = True
-            process.start_thread(self.run, ())
+            self.engine.start(self.run)
         self.waiting.put(record)
 
     # -- the logging thread
 
     def run(self) -> None:
-        """Log until ``end``."""
-        while (record := self.waiting.get()) is not None:
+        """Log until ``end``, or until nothing is left that must not be waited for."""
+        while True:
+            try:
+                record = self.waiting.get(self.engine.idle)
+            except CallTimeout:
+                self.started = False
+                return
+            if record is None:
+                break
             try:
                 logger = logging.getLogger(record["name"])
                 if logger.isEnabledFor(record["levelno"]):

@@ -11,7 +11,8 @@ from contextree.core import process
 from contextree.core.mailbox import Mailbox
 from contextree.core.router import MAX_MESSAGE
 from contextree.core.router import Router as Core
-from contextree.core.wire.errors import Closed, ForkedError, WouldBlockLoop
+from contextree.core.wire.errors import Closed, ForkedError, UsageError, WouldBlockLoop
+from contextree.master.driving import DrivenLoop
 from contextree.master.engine import RootEngine
 from contextree.master.finder import Finder
 from contextree.parent import waits
@@ -38,6 +39,7 @@ class Router(ParentRouter):
     grace        seconds that children have at the end, before they are terminated.
     allow_blocking  may its methods wait on a thread where an asyncio loop or a trio run is in progress? They freeze it.
                  Without it they raise WouldBlockLoop there, but for IPython and notebooks.
+    thread       False: no thread is started; this one drives the tree, by ``poll_once`` and whenever it waits for it.
 
     Any thread may use it. In a process forked from this one it raises ForkedError."""
 
@@ -46,8 +48,8 @@ class Router(ParentRouter):
     def __init__(self, name: str = "master", *, share: Iterable[str] = (), block: Iterable[str] = (),
                  preload: Iterable[str] = (),
                  log_level: int | None = None, max_message: int = MAX_MESSAGE, grace: float = 3.0,
-                 allow_blocking: bool = False) -> None:
-        self.broker = Loop(name=name)
+                 allow_blocking: bool = False, thread: bool = True) -> None:
+        self.broker: Loop = Loop(name=name) if thread else DrivenLoop(name)
         core = Core(self.broker, 0, name)
         core.max_message = max_message
         self.finder = Finder((*share, "dill.*"), block)  # functions that have no name go by dill
@@ -65,7 +67,11 @@ class Router(ParentRouter):
         self.closed = False
         self.broker.on_error = self._log_error
         self.broker.on_end(self._ended)
-        self.broker.start()
+        if isinstance(self.broker, DrivenLoop):
+            engine.idle = 0
+            engine.start = self.broker.soon  # type: ignore[method-assign]
+        else:
+            self.broker.start()
         _open.add(self)
 
     def __enter__(self) -> "Router":
@@ -104,6 +110,25 @@ class Router(ParentRouter):
 
     shutdown = close
 
+    # -- without a thread
+
+    def poll_once(self, timeout: float | None = None) -> None:
+        """With ``thread=False``: one turn of the loop; waits up to ``timeout`` seconds for something to do (None: for
+        as long as it takes). On the thread that made the router. UsageError inside a turn."""
+        if not isinstance(self.broker, DrivenLoop):
+            raise UsageError("this router has a thread of its own: Router(thread=False) has none")
+        self.broker.poll_once(timeout)
+
+    def fileno(self) -> int:
+        """With ``thread=False``: a descriptor that is readable when ``poll_once`` has something to do."""
+        return self.broker.fileno()
+
+    def next_delay(self) -> float | None:
+        """With ``thread=False``: seconds until ``poll_once`` is due though nothing is readable; None: no need."""
+        return self.broker.next_delay()
+
+    # -- the end
+
     def _finish(self) -> None:
         """What is left to do once the children are gone: the loop, stray processes, the log. One thread does it, the
         others wait for it."""
@@ -114,6 +139,8 @@ class Router(ParentRouter):
         try:
             self.broker.stop()
             self._reap()
+            if isinstance(self.broker, DrivenLoop):
+                self.broker.run_soon()
             self.engine.logs.end()
         finally:
             self.closed = True
@@ -132,12 +159,13 @@ class Router(ParentRouter):
 
     def _reap(self) -> None:
         """Wait for processes that were not reaped because the loop ended before they did: they have lost their link."""
-        if self._left:
+        left: list[tuple[int, str]] = self._left
+        if left:
             broker = Loop(name=self.name)
             broker.start()
             reaper = Reaper(broker)
             reaper.allow_blocking = True  # ``close`` was allowed to
-            children = [reaper.monitor(pid, command, spawned=True) for pid, command in self._left]
+            children = [reaper.monitor(pid, command, spawned=True) for pid, command in left]
             for child in children:
                 child.end(grace=self.grace)
             for child in children:
@@ -157,6 +185,8 @@ def _wait_closed(mailbox: Mailbox) -> None:
 def _close_all() -> None:
     for router in list(_open):
         if router.engine.core.generation == process.generation:
+            if isinstance(router.broker, DrivenLoop):
+                router.broker.take_over()
             router.close(0.5)
 
 

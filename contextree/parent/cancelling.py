@@ -86,13 +86,19 @@ def raising(*args: "Any", **kwargs: "Any") -> "Any":
         region.close()  # once more: the exception, or Ctrl-C, may have cut the first one short
 
 
-class raising_items:  # noqa: N801  it stands for a function
-    """The same for a generator: each of its steps."""
+def raising_items(*args: "Any", **kwargs: "Any") -> "Any":
+    """The same for a generator: each of its steps. What is async is cancelled as the task that it becomes."""
+    items = raising(*args, **kwargs)
+    return items if hasattr(items, "__aiter__") or hasattr(items, "__await__") else Steps(iter(items))
 
-    def __init__(self, *args: "Any", **kwargs: "Any") -> None:
-        self.items = iter(raising(*args, **kwargs))
 
-    def __iter__(self) -> "raising_items":
+class Steps:
+    """An iterator, each of whose steps may be interrupted."""
+
+    def __init__(self, items: "Any") -> None:
+        self.items = items
+
+    def __iter__(self) -> "Steps":
         return self
 
     def __next__(self) -> "Any":
@@ -116,7 +122,8 @@ class Region:
         self.sent = False
         self.due = None  # type: Any  # the class of what is to be raised, once it is
         self.nested = []  # type: list[Any]  # channels that the function has opened
-        self.base = self.before = None  # type: Any
+        self.base = None  # type: Any
+        self.before = None  # type: Any
 
     # -- the function's thread
 
@@ -153,6 +160,12 @@ class Region:
         if len(self.nested) >= 64:
             self.nested[:] = [each for each in self.nested if not (each.ended or each.over)]
         self.nested.append(channel)
+        if self.due is not None and not self.owner:  # the loop has been through ``nested`` just before
+            self.cut(channel)
+
+    def cut(self, channel: "Channel") -> None:
+        """End what the function waits for. Any thread."""
+        channel.cancel(TIMEOUT if self.due is TimedOut else CANCEL, "the call that waits for it is over")
 
     def check(self) -> None:
         """The function is about to make a call: raise what is due, if it was not raised yet."""
@@ -176,7 +189,7 @@ class Region:
         late = isinstance(current.of(self.call)._reason(), CallTimeout)
         self.due = TimedOut if late else Cancelled
         for channel in list(self.nested):
-            channel.cancel(TIMEOUT if late else CANCEL, "the call that waits for it is over")
+            self.cut(channel)
         self.interrupt()
 
     def interrupt(self) -> None:
@@ -198,7 +211,7 @@ class Region:
         base = self.base
         while frame is not None and frame is not base:
             name = frame.f_globals.get("__name__") or ""
-            if name[:10] == "contextree" or name[:20] == "importlib._bootstrap":
+            if name.partition(".")[0] == "contextree" or name[:20] == "importlib._bootstrap":
                 return False
             frame = frame.f_back
         return frame is not None

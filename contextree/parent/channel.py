@@ -159,7 +159,7 @@ class Channel:
 
     def _wait_for_room(self, timeout: "float | None") -> None:
         end = self.end
-        if process.get_ident() == end.core.broker.thread:
+        if waits.inside(end.core.broker):
             raise WouldBlockLoop("send() on the loop thread would wait for itself; use send_nowait()")
         if timeout is None:
             timeout = self.timeout
@@ -184,7 +184,7 @@ class Channel:
             timeout = self.timeout
         if timeout != 0:
             waits.check(end.core.engine)
-        if not end.mailbox.items and process.get_ident() == end.core.broker.thread:
+        if not end.mailbox.items and waits.inside(end.core.broker):
             raise WouldBlockLoop("receive() on the loop thread would wait for itself")
         return self.take(end.mailbox.get(timeout))
 
@@ -253,6 +253,10 @@ def decode(end: "End", data: "Any") -> "Any":
     if type(data) is memoryview:
         return data.obj
     engine = end.core.engine
+    if engine is None and data[0] == core_calls.VALUE:  # of a context beside this one that does not know our pickles
+        from contextree.parent.engine import engine_of
+
+        engine = engine_of(end.core)
     if engine is not None:
         from contextree.parent.calls import unpack
 

@@ -6,14 +6,14 @@ with ``stream`` and gives an async iterator is read at the pace of the reader. W
 task is cancelled; when the context ends, all of them are, and the main thread waits for them as long as it is let.
 
 How a task knows its call: by a context variable, which the tasks that it starts inherit. Python 3.6 has none, so there
-only the task of the function itself knows.
+a table of tasks has to do.
 """
 
 import asyncio
 
 from contextree.core import calls as core_calls
 from contextree.core import process
-from contextree.core.wire.errors import CallCancelled, Closed
+from contextree.core.wire.errors import Closed, ContextreeError
 from contextree.core.wire.frames import STREAM
 from contextree.parent import calls, current
 
@@ -43,6 +43,16 @@ def find() -> "Any":
         return running.get(asyncio.Task.current_task())  # type: ignore[attr-defined]  # 3.6 has it
     except RuntimeError:
         return None  # no loop here
+
+
+def heir(loop: "Any", coroutine: "Any") -> "Any":
+    """A task that belongs to the same call as the one that makes it: for Python 3.6."""
+    task = asyncio.Task(coroutine, loop=loop)
+    call = find()
+    if call is not None:
+        running[task] = call
+        task.add_done_callback(lambda task: running.pop(task, None))
+    return task
 
 
 def _forked() -> None:
@@ -81,17 +91,19 @@ class Tasks:
         self.ended = process.Waiter()
         self.loop = loop = asyncio.new_event_loop()
         process.keep.append(loop)  # in a forked child it must not be closed: both would share its epoll object
-        for part in ("_selector", "_ssock", "_csock"):  # and its descriptors must not stay open there
-            if hasattr(loop, part):
-                process.own(getattr(loop, part).fileno())
+        self.fds = [process.own(getattr(loop, part).fileno())  # and its descriptors must not stay open there
+                    for part in ("_selector", "_ssock", "_csock") if hasattr(loop, part)]
+        if variable is None:
+            loop.set_task_factory(heir)
         service.stop = self.stop
         process.start_thread(self.thread, ())
 
     def submit(self, call: "Call", awaitable: "Any") -> None:
         """Have it run. Any thread. Closed when the context is about to end."""
-        if self.ending:
-            raise Closed("%s is about to end" % self.service.router.name)
-        self.loop.call_soon_threadsafe(self.begin, call, awaitable)
+        with self.service.work.lock:  # what is handed over before the end is there when ``finish`` looks
+            if self.ending:
+                raise Closed("%s is about to end" % self.service.router.name)
+            self.loop.call_soon_threadsafe(self.begin, call, awaitable)
 
     def thread(self) -> None:
         """Run the loop until the context ends."""
@@ -103,21 +115,31 @@ class Tasks:
                 loop.run_forever()
             except BaseException:  # sys.exit() in a task that a function started ends that task, and no more
                 self.service.router.broker.on_error(loop.run_forever)
-        try:
-            loop.run_until_complete(self.finish())
-        except BaseException:
-            self.service.router.broker.on_error(self.finish)
+        finishing = loop.create_task(self.finish())
+        while not finishing.done():
+            try:
+                loop.run_until_complete(finishing)
+            except BaseException:  # as above; or the ``stop`` of the loop came when it was there already
+                if finishing.done():
+                    self.service.router.broker.on_error(self.finish)
+        for fd in self.fds:
+            process.disown(fd)
+        process.keep.remove(loop)
+        asyncio.set_event_loop(None)
+        loop.close()  # the pool of a service ends before its process does
         self.ended.wake()
 
     async def finish(self) -> None:
         """Cancel all that runs, and wait until it has ended."""
         find_all = getattr(asyncio, "all_tasks", None) or asyncio.Task.all_tasks  # type: ignore[attr-defined]
         mine = getattr(asyncio, "current_task", None) or asyncio.Task.current_task  # type: ignore[attr-defined]
+        await asyncio.sleep(0)  # those handed over last are tasks now
         left = find_all() - {mine()}
-        for task in left:
-            task.cancel()
-        if left:
+        while left:
+            for task in left:
+                task.cancel()
             await asyncio.wait(left)
+            left = find_all() - {mine()}
         await self.loop.shutdown_asyncgens()
 
     def stop(self) -> None:
@@ -182,10 +204,11 @@ class Tasks:
                 call.again()
         except BaseException as error:
             shown = current.of(call)
-            if isinstance(error, asyncio.CancelledError) and shown.cancelled:
-                error = shown._reason()
-            elif isinstance(error, asyncio.CancelledError) and self.ending:
-                error = CallCancelled("%s ended" % self.service.router.name)
+            if isinstance(error, asyncio.CancelledError):
+                if shown.cancelled:
+                    error = shown._reason()
+                elif self.ending:
+                    return  # who waits is told that this context has ended, and how
             call.failed(error)
         finally:
             running.pop(variable is None and asyncio.Task.current_task(), None)  # type: ignore[attr-defined]
@@ -196,12 +219,18 @@ class Tasks:
         iterator = type(iterable).__aiter__(iterable)
         count = 0
         try:
-            while not call.cancelled:
+            while True:
                 try:
                     item = await type(iterator).__anext__(iterator)
                 except StopAsyncIteration:
                     break
-                call.answer(item, False)
+                try:
+                    call.answer(item, False)
+                except ContextreeError:
+                    if not channel.ended:
+                        raise
+                if channel.ended:  # wait for the cancel here: it must not come when the generator cleans up
+                    await self.loop.create_future()
                 count += 1
                 if channel.full:
                     await self.room(channel)

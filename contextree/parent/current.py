@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from contextree.core.calls import Call
     from contextree.core.router import Channel
+    from contextree.core.wire.errors import ContextreeError
     from contextree.parent.context import Context
 
     P = ParamSpec("P")
@@ -132,19 +133,19 @@ class RunningCall:
 
     # -- how it is heard of
 
-    def _start(self):
+    def _start(self) -> None:
         with self._lock:
             callbacks, self._callbacks = self._callbacks, []
         process.start_thread(self._run, (callbacks,))
 
-    def _run(self, callbacks):
+    def _run(self, callbacks: "list[Callable[[], object]]") -> None:
         for callback in callbacks:
             try:
                 callback()
             except Exception:
                 self._call.service.router.broker.on_error(callback)
 
-    def _reason(self):
+    def _reason(self) -> "ContextreeError":
         """The error that says why it is over."""
         error = self._call.channel.ended
         if isinstance(error, CallTimeout) or (self._call.deadline and self.time_left() == 0):

@@ -45,9 +45,7 @@ from contextree.parent.channel import Channel, select
 from contextree.parent.context import Context
 from contextree.parent.current import RunningCall, current_call
 from contextree.parent.router import current_router
-from contextree.parent.service import Service, current_caller, expose
-
-# what few need is imported when somebody asks for it: name -> module
+from contextree.parent.service import Service, expose
 
 __all__ = [  # one a line: branches add to it
     "AuthenticationError",
@@ -94,7 +92,6 @@ __all__ = [  # one a line: branches add to it
     "WouldBlockLoop",
     "WrongThread",
     "current_call",
-    "current_caller",
     "current_router",
     "expose",
     "join",  # noqa: F822  see LAZY
@@ -109,10 +106,10 @@ LAZY = {
     "Client": "join",
     "Invitation": "listen",
     "Listener": "listen",
-    "TransferError": "transfer",
-    "Transferred": "transfer",
     "OutputTooLarge": "command",
     "Process": "running",
+    "TransferError": "transfer",
+    "Transferred": "transfer",
     "join": "join",
     "put_all": "spread",
 }

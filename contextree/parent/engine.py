@@ -69,15 +69,19 @@ class Engine(Routing):
     allow_blocking = False  # may its synchronous API wait on the thread of an event loop?
     future_class = None  # type: Any  # of ``submit``, where it is not CallFuture
 
-    def __init__(self, core, ids, bundle, decode=decode, trusted=True) -> None:
+    def __init__(self, core: "Core", ids: "Iterable[Any]", bundle: bytes, decode: "Callable[..., Any]" = decode,
+                 trusted: bool = True) -> None:
         Loop.upgrade(core.broker)
         Routing.__init__(self, core, ids, bundle, decode, trusted)
         self.above = frozenset()  # type: frozenset[int]  # ids of the ancestors
         self.contexts = {}  # type: dict[int, Context]
-        self.reaper = self.template = self._code = self._later = None  # type: Any
+        self.reaper = None  # type: Any
+        self.template = None  # type: Any
+        self._code = None  # type: Any
+        self._later = None  # type: Any
         self.lock = process.allocate_lock()
         self.template_lock = process.allocate_lock()
-        self.preload = ()  # type: tuple
+        self.preload = ()  # type: tuple[Any, ...]
         self.services = None  # type: Any  # parent.serving.Services, once one is served
         self.modules = ModuleService(self)
         self.broker.on_end(self._release)
@@ -120,20 +124,20 @@ class Engine(Routing):
         self.check_end(number)
         return self.no_way(number)
 
-    def watch_gone(self, number, waiter):
+    def watch_gone(self, number: int, waiter: "Any") -> "Callable[[], None]":
         """Have ``waiter`` woken when a context of this subtree has ended, or the loop; who leaves earlier calls what
         this returns. Any thread; never waits."""
-        def begin():
+        def begin() -> None:
             if number in self.infos:
                 self.watchers.setdefault(number, []).append(waiter)
             else:
                 waiter.wake()
 
-        def leave():
+        def leave() -> None:
             if waiter in self.watchers.get(number, ()):
                 self.watchers[number].remove(waiter)
 
-        def leave_soon():
+        def leave_soon() -> None:
             try:
                 self.broker.defer_nowait(leave)
             except Closed:
@@ -179,7 +183,7 @@ class Engine(Routing):
         """Records for a child that asked, one by one. On a service thread."""
         return self.modules.from_above(life.child.importer, names, magic)
 
-    def share(self, context: "Context", modules: "AbstractSet[str]", needs_main: bool) -> None:
+    def share(self, context: "Context", modules: "AbstractSet[str]", needs_main: int) -> None:
         """See that ``context`` may import ``modules``: here they came from above, so it may."""
         context.shared |= modules
 
@@ -234,9 +238,18 @@ class Engine(Routing):
 
     # -- threads
 
+    idle = None  # type: float | None  # seconds that what is started waits for more to do
+
+    def start(self, function: "Callable[..., Any]", *args: "Any") -> None:
+        """Run ``function(*args)``, which may wait, on a thread of its own; without threads: when the loop has nothing
+        else to do."""
+        process.start_thread(function, args)
+
     def later(self, function: "Callable[..., Any]", *args: "Any") -> None:
         """Run ``function`` on a thread that is kept for callbacks of the user; on one of its own after the end of the
         loop, which is when the last futures are told."""
+        if self.idle is not None:
+            return self.start(function, *args)
         try:
             with self.lock:
                 if self._later is None:

@@ -7,8 +7,8 @@ arrives here in order, as itself, and who waits for room to send more is woken b
 
 Data is sent as it was read, without a copy. Values go upward in the strict codec alone, whoever trusts whom.
 
-The sender reads and hashes the next part while the one before leaves; it holds no more than what ``AHEAD`` of the router
-allows, beside one part.
+The sender reads and hashes the next part while the one before leaves; beside one part it holds no more than what
+``AHEAD`` of the router allows.
 """
 
 from time import monotonic
@@ -16,13 +16,24 @@ from time import monotonic
 from contextree.core import calls as core_calls
 from contextree.core import process
 from contextree.core.mailbox import Mailbox
-from contextree.core.wire.errors import CallCancelled, CallTimeout, ContextDied, ContextreeError, ProtocolError, WouldBlockLoop
+from contextree.core.wire.errors import (
+    CallCancelled,
+    CallTimeout,
+    Closed,
+    ContextDied,
+    ContextreeError,
+    ProtocolError,
+    WouldBlockLoop,
+)
 from contextree.core.wire.frames import CALL, SERVICE
-from contextree.parent import calls
+from contextree.parent import calls, waits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Callable
+
+    from contextree.core.router import Channel
+    from contextree.parent.context import Context
 
 THREADS = 1000  # transfers that may run in one context at once
 READY = "ready"  # the first message from there
@@ -46,17 +57,19 @@ class Pipe:
             return None
         left = self.deadline - monotonic()
         if left <= 0:
-            raise CallTimeout("the transfer was not done within %s s" % self.timeout)
+            raise calls.told(CallTimeout("the transfer was not done within %s s" % round(self.timeout or 0, 3)))
         return left
 
-    def message(self, channel, data, fin, cost) -> None:
+    def message(self, channel: "Channel", data: "Any", fin: bool, cost: int) -> None:
         """A message came. Loop thread."""
-        if not self.inbox.closed:
+        try:
             self.inbox.put((data, fin, cost))
+        except Closed:
+            pass  # by its reader, maybe this very moment
         if fin:
             self.end(channel, None)
 
-    def end(self, channel, error) -> None:
+    def end(self, channel: "Channel", error: "BaseException | None") -> None:
         """Nothing more will come. Loop thread."""
         self.over = True
         self.inbox.close(error)
@@ -83,7 +96,7 @@ class Pipe:
         CallTimeout if there was no room for ``stall`` seconds, or until the deadline."""
         channel = self.channel
         while channel.full and not self.over:
-            self.waiter = waiter = process.Waiter()
+            self.waiter = waiter = process.waiter()
             channel.on_room = self.wake
             try:
                 if channel.full and not self.over:
@@ -117,9 +130,9 @@ class Pipe:
 
     def name(self) -> str:
         """The other end, for messages."""
-        return self.channel.router.names.get(self.channel.peer, "context %d" % self.channel.peer)
+        return str(self.channel.router.names.get(self.channel.peer, "context %d" % self.channel.peer))
 
-    def unpack(self, data):
+    def unpack(self, data: "Any") -> "Any":
         """The value of a message."""
         raise NotImplementedError
 
@@ -129,17 +142,19 @@ class NearPipe(Pipe):
 
     pickles = 4
 
-    def __init__(self, context, function, *args, fin: bool = False) -> None:
-        Pipe.__init__(self, context.options.get("timeout"))
+    def __init__(self, context: "Context", function: "Callable[..., Any]", *args: "Any", fin: bool = False) -> None:
+        timeout = calls.time_limit(context.options)
+        Pipe.__init__(self, timeout)
         self.engine = context.engine
-        context.engine.share_package(context)
         if process.get_ident() == context.engine.broker.thread:
             raise WouldBlockLoop("a transfer on the loop thread would wait for itself")
-        calls.wait_for_room(context)
+        waits.check(context.engine)
+        context.engine.share_package(context)
+        calls.wait_for_room(context, timeout)
         self.channel = context.open_call(CALL, function, args, {}, {"threads": THREADS}, self.message,
                                          self.end, service=SERVICE, fin=fin)
 
-    def unpack(self, data):
+    def unpack(self, data: "Any") -> "Any":
         """The value of a message from there, checked; or its exception."""
         return calls.unpack(self.engine, self.channel.pickles, data, self.channel.peer)
 
@@ -163,11 +178,11 @@ class NearPipe(Pipe):
     def __enter__(self) -> "NearPipe":
         return self
 
-    def __exit__(self, kind, error, trace) -> None:
+    def __exit__(self, *exc_info: "Any") -> None:
         self.cancel()
 
 
-running = set()  # far ends in this process
+running = set()  # type: set[FarPipe]  # far ends in this process
 
 
 def stop_all() -> None:
@@ -192,15 +207,22 @@ class FarPipe(Pipe):
         if channel.ended or call.cancelled:
             self.ended(channel, channel.ended or CallCancelled("cancelled"))
 
-    def ended(self, channel, error):
+    def ended(self, channel: "Channel", error: "BaseException") -> None:
         """The caller has gone, or does not want it any more. Loop thread."""
         self.call.ended(channel, error)
         self.end(channel, error)
 
-    def message(self, channel, data, fin, cost) -> None:
+    def message(self, channel: "Channel", data: "Any", fin: bool, cost: int) -> None:
         """A message came. Loop thread."""
-        if not self.inbox.closed:
+        try:
             self.inbox.put((data, fin, cost))
+        except Closed:
+            pass  # by its reader, maybe this very moment
+
+    def check(self) -> None:
+        """Raise CallCancelled if the caller has gone, whatever of its messages is still here."""
+        if self.channel.ended:
+            raise CallCancelled("cancelled")
 
     def ready(self, value: "Any" = None) -> None:
         """Say that we listen."""
@@ -214,10 +236,10 @@ class FarPipe(Pipe):
     def __enter__(self) -> "FarPipe":
         return self
 
-    def __exit__(self, kind, error, trace) -> None:
+    def __exit__(self, *exc_info: "Any") -> None:
         running.discard(self)
 
-    def unpack(self, data):
+    def unpack(self, data: "Any") -> "Any":
         """The value of a message from above."""
         return data.obj if type(data) is memoryview else core_calls.unpack(data)
 

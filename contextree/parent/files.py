@@ -13,20 +13,26 @@ from time import monotonic
 from contextree.core import calls as core_calls
 from contextree.core.wire.errors import Closed, UsageError
 from contextree.parent.filepipe import FarPipe, NearPipe
-from contextree.parent.filesink import ObjectSink, PathSink, check
+from contextree.parent.filesink import ObjectSink, check
 from contextree.parent.filesource import ObjectSource, PathSource
+from contextree.parent.pathsink import PathSink
 from contextree.parent.transfer import SMALL, Transferred, partial_of, path_bytes, result_of, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from contextree.parent.context import Context
+    from contextree.parent.engine import Engine
+    from contextree.parent.transfer import Message, Options
+
 MAX_BYTES = 1 << 30  # what read_bytes() takes into memory, if nothing else is said
 TELL = 0.1  # seconds between two words about the progress of a transfer elsewhere
 
 
-def options_of(mode=None, owner=None, group=None, preserve=False, resume=False, sparse=True, fsync=True, links="keep",
-               special="error", max_size=None) -> dict:
+def options_of(mode: "Any" = None, owner: "Any" = None, group: "Any" = None, preserve: "bool | str" = False,
+               resume: bool = False, sparse: bool = True, fsync: bool = True, links: str = "keep",
+               special: str = "error", max_size: "Any" = None) -> "Options":
     """The options of a transfer, checked; UsageError."""
     if mode is not None and (type(mode) is not int or not 0 <= mode <= 0o7777):
         raise UsageError("mode= wants permission bits, such as 0o644, not %r" % (mode,))
@@ -47,7 +53,7 @@ class Meter:
     """Tells how far a transfer is. ``progress``: a function of (bytes done, all of them or None), True for a bar where
     this context can show one, or None. As a context manager: what to call, or None."""
 
-    def __init__(self, engine, progress: "Any", title: str) -> None:
+    def __init__(self, engine: "Engine", progress: "Any", title: str) -> None:
         self.bar = engine.progress(title) if progress is True else None
         if progress and progress is not True and not callable(progress):
             raise UsageError("progress= wants a function or True, not %r" % (progress,))
@@ -56,12 +62,12 @@ class Meter:
     def __enter__(self) -> "Any":
         return self.tell
 
-    def __exit__(self, *exc_info) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         if self.bar is not None:
             self.bar.close()
 
 
-def open_source(source: "Any", options: dict) -> "Any":
+def open_source(source: "Any", options: "Options") -> "Any":
     """A source for what the caller gave: a path (str or PathLike), bytes, or a binary file object."""
     if isinstance(source, str) or hasattr(source, "__fspath__"):
         return PathSource(path_bytes(source, "source"), options)
@@ -81,14 +87,14 @@ def feed(pipe: NearPipe, source: "Any", partial: "Any", tell: "Any") -> None:
                 tell(done, source.size)
 
 
-def message_size(message: "Any") -> int:
+def message_size(message: "Message") -> int:
     """How much of a file a message is."""
-    if type(message) is dict:
-        return len(message.get("data", b"")) + message.get("start", 0)
-    return message if type(message) is int else len(message)
+    if isinstance(message, dict):
+        return len(message.get("data", b"")) + int(message.get("start", 0))
+    return message if isinstance(message, int) else len(message)
 
 
-def put(context, source: "Any", destination: "Any", options: dict, progress: "Any" = None) -> Transferred:
+def put(context: "Any", source: "Any", destination: "Any", options: "Options", progress: "Any" = None) -> Transferred:
     """What ``Context.put`` does."""
     path = path_bytes(destination, "destination")
     there = dict(options, mask=0o7777)
@@ -108,31 +114,35 @@ def put(context, source: "Any", destination: "Any", options: dict, progress: "An
         reader.close()
 
 
-def take_whole(path: bytes, options: dict, messages: list) -> list:
+def take_whole(path: bytes, options: "Options", messages: "list[Message]") -> "list[int]":
     """In the other context: put what came with the call."""
-    sink = PathSink(path, options)
-    try:
-        for message in messages:
-            sink.take(message)
-    finally:
-        sink.abort()
+    with FarPipe() as pipe:
+        sink = PathSink(path, options)
+        try:
+            for message in messages:
+                pipe.check()
+                sink.take(message)
+        finally:
+            sink.abort()
     return list(sink.result())
 
 
-def take(path: bytes, options: dict) -> list:
+def take(path: bytes, options: "Options") -> "list[int]":
     """In the other context: put what comes on the channel of this call."""
     with FarPipe() as pipe:
         sink = PathSink(path, options)
         try:
             pipe.ready(list(sink.partial))
             while not sink.done:
-                sink.take(pipe.receive())
+                message = pipe.receive()
+                pipe.check()
+                sink.take(message)
         finally:
             sink.abort()
     return list(sink.result())
 
 
-def get(context, source: "Any", destination: "Any", options: dict, progress: "Any" = None) -> Transferred:
+def get(context: "Any", source: "Any", destination: "Any", options: "Options", progress: "Any" = None) -> Transferred:
     """What ``Context.get`` does."""
     path = path_bytes(source, "source")
     resume = options["resume"]
@@ -152,10 +162,10 @@ def get(context, source: "Any", destination: "Any", options: dict, progress: "An
                     sink.take(pipe.receive())
         finally:
             sink.abort()
-    return sink.result()
+    return Transferred(*sink.result())
 
 
-def offer(path: bytes, options: dict) -> dict:
+def offer(path: bytes, options: "Options") -> "dict[str, str]":
     """In the other context: send what lies at ``path`` on the channel of this call."""
     with FarPipe() as pipe:
         source = PathSource(path, options)
@@ -173,9 +183,9 @@ def offer(path: bytes, options: dict) -> dict:
     return {"is": "end"}
 
 
-def read_bytes(context, source: "Any", max_size: int) -> bytes:
+def read_bytes(context: "Any", source: "Any", max_size: int) -> bytes:
     """What ``Context.read_bytes`` does."""
-    from _io import BytesIO
+    from io import BytesIO
 
     target = BytesIO()
     get(context, source, target, options_of(max_size=max_size))
@@ -184,15 +194,16 @@ def read_bytes(context, source: "Any", max_size: int) -> bytes:
 
 # -- from one context to another
 
-def copy(first, source: "Any", second, destination: "Any", options: dict, progress: "Any" = None) -> Transferred:
+def copy(first: "Any", source: "Any", second: "Any", destination: "Any", options: "Options",
+         progress: "Any" = None) -> Transferred:
     """What ``Context.copy_to`` does."""
     engine = first.engine
-    if getattr(second, "engine", None) is not engine:
+    if not isinstance(second, type(first)) or second.engine is not engine:
         raise UsageError("copy_to wants a context of this tree, not %r" % (second,))
     path, target = path_bytes(source, "source"), path_bytes(destination, "destination")
     with Meter(engine, progress, "%s -> %s" % (shown(path), second.name)) as tell:
-        common = meeting(engine, first.id, second.id)
-        if common in (engine.core.id, None):
+        common = meeting(engine, first.id, second.id)  # type: Any
+        if common is None or common == engine.core.id:
             return Transferred(*carry(engine, first, path, second, target, options, tell))
         there = engine.context(common).with_options(timeout=first.options.get("timeout"))
         with NearPipe(there, carry_there, first.id, path, second.id, target, options, fin=True) as pipe:
@@ -204,10 +215,10 @@ def copy(first, source: "Any", second, destination: "Any", options: dict, progre
                     tell(*message)
 
 
-def meeting(engine, first: int, second: int) -> "int | None":
+def meeting(engine: "Engine", first: int, second: int) -> "int | None":
     """The lowest context that is above both, or is one of them; None if that is not in this subtree."""
     above = set()
-    number = first  # type: Any
+    number = first  # type: int | None
     while number is not None:
         above.add(number)
         info = engine.infos.get(number)
@@ -219,14 +230,14 @@ def meeting(engine, first: int, second: int) -> "int | None":
     return number
 
 
-def carry_there(first: int, path: bytes, second: int, target: bytes, options: dict) -> list:
+def carry_there(first: int, path: bytes, second: int, target: bytes, options: "Options") -> "list[int]":
     """``carry`` in the context where the ways of two others meet, which may be one of them."""
     from contextree.parent.engine import engine_of
 
     engine = engine_of(core_calls.here.router)
     told = monotonic()
 
-    def tell(done, total):
+    def tell(done: int, total: "int | None") -> None:
         nonlocal told
         if pipe.over or monotonic() - told > TELL:
             told = monotonic()
@@ -236,7 +247,7 @@ def carry_there(first: int, path: bytes, second: int, target: bytes, options: di
         return list(carry(engine, engine.context(first), path, engine.context(second), target, options, tell))
 
 
-def carry_here(path: bytes, target: bytes, options: dict) -> list:
+def carry_here(path: bytes, target: bytes, options: "Options") -> "list[int]":
     """From one path of this context to another."""
     source = PathSource(path, options)
     try:
@@ -251,7 +262,8 @@ def carry_here(path: bytes, target: bytes, options: dict) -> list:
     return list(sink.result())
 
 
-def carry(engine, first, path: bytes, second, target: bytes, options: dict, tell: "Any") -> "Any":
+def carry(engine: "Engine", first: "Context", path: bytes, second: "Context", target: bytes, options: "Options",
+          tell: "Any") -> "list[int] | Transferred":
     """Hand the messages of ``first`` on to ``second``; either may be this context. The result of the sink."""
     here = engine.core.id
     if first.id == second.id == here:

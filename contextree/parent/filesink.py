@@ -1,35 +1,23 @@
-"""The writing end of a transfer: messages (see ``transfer``) become files.
+"""The writing end of a transfer: messages (see ``transfer``) are checked, counted and hashed, and become files.
 
 What comes may come from an enemy. It only ever says what lies below the destination, and the destination is chosen by
-who asked for the transfer. Names are single parts; each folder on the way is opened by its one name in the folder above
-it, and never through a symlink; a file is created, never opened; there is no message for devices, and set-user-id bits
-are not kept. A folder that is not there yet is made under a temporary name and put in place whole; into one that is
-there each file is put by itself.
+who asked for the transfer. Names are single parts, in rising order; there is no message for devices; nothing is longer
+than was announced. How paths are written to is in ``pathsink``.
 """
 
-import os
-import stat
-
 from contextree.core.wire.errors import ProtocolError, UsageError
-from contextree.parent.filewrite import FOLDER, Attributes, NewFile, guard, live, open_folder, sync_folder, temporary
-from contextree.parent.transfer import (
-    CHUNK,
-    MAX_DEPTH,
-    Digest,
-    Naming,
-    TransferError,
-    Transferred,
-    check_link,
-    shown,
-)
+from contextree.parent.transfer import CHUNK, MAX_DEPTH, Digest, TransferError, Transferred, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from contextree.parent.transfer import Options
+
+NAME = 512  # bytes that an entry of a folder counts for: empty files fill a disk as well
 KINDS = {"file": ("path", "size"), "dir": ("path",), "link": ("path", "target"), "done": ("hash",), "end": ()}
 TYPES = {"path": list, "size": (int, type(None)), "target": bytes, "hash": bytes, "mode": int, "mtime": int,
-         "data": bytes, "start": int, "owner": list}
+         "data": bytes, "start": int, "owner": list}  # type: dict[str, Any]
 
 
 def check(message: "Any") -> str:
@@ -57,7 +45,7 @@ def check(message: "Any") -> str:
     return kind
 
 
-def check_owner(owner):
+def check_owner(owner: "list[Any]") -> None:
     """Raise ProtocolError unless it is [uid, gid, name or None, name or None]."""
     if (len(owner) != 4 or [type(number) for number in owner[:2]] != [int, int]
             or not all(0 <= number < 1 << 32 for number in owner[:2])
@@ -69,16 +57,17 @@ class Sink:
     """What all sinks do: check what comes, count it, hash it. ``take`` each message, then ``done`` is True; or
     ``abort``. Subclasses say what becomes of it.
 
-    ``max_size``: bytes in all, holes too. ``progress(done, total)`` is called after each part of a file, with None as
-    total where that is not known."""
+    ``max_size``: bytes in all, holes too, and ``NAME`` for each entry of a folder. ``progress(done, total)`` is called
+    after each part of a file, with None as total where that is not known."""
 
     partial = (0, b"")  # what is there of a broken transfer: size, hash
 
-    def __init__(self, options: dict, progress: "Any" = None) -> None:
+    def __init__(self, options: "Options", progress: "Any" = None) -> None:
         self.options = options
         self.max_size = options.get("max_size")
         self.progress = progress
         self.files = self.size = self.resumed = 0
+        self.names = 0  # what the entries of a folder count for
         self.head = None  # type: Any  # of the file that is being written
         self.at = 0
         self.digest = Digest()
@@ -90,7 +79,8 @@ class Sink:
         """Deal with one message."""
         kind = type(message)
         if kind is bytes or kind is int:
-            return self.piece(message)
+            self.piece(message)
+            return
         what = check(message)
         if (self.head is not None) != (what == "done") or self.done:
             raise ProtocolError("a message %r where there can be none" % what)
@@ -108,6 +98,9 @@ class Sink:
             if len(path) > MAX_DEPTH + 1 or (self.last is None) != (not path):
                 raise ProtocolError("a place that is none: %.200r" % (path,))
             self.last = path
+            if path:
+                self.names += NAME
+                self.check_size(self.size)
             if what == "file":
                 self.file(message)
             elif what == "dir":
@@ -115,7 +108,7 @@ class Sink:
             else:
                 self.link(message)
 
-    def file(self, message):
+    def file(self, message: "dict[str, Any]") -> None:
         """A file is announced."""
         if not message["path"]:
             self.total = message["size"]
@@ -136,11 +129,11 @@ class Sink:
                 self.piece(message["data"])
             self.file_done(message.get("hash"))
 
-    def piece(self, piece):
+    def piece(self, piece: "bytes | int") -> None:
         """Data, or the length of a hole."""
-        size = len(piece) if type(piece) is bytes else piece
+        size = len(piece) if isinstance(piece, bytes) else piece
         head = self.head
-        if head is None or not 0 < size < 1 << 62 or (type(piece) is bytes and size > 4 * CHUNK):
+        if head is None or not 0 < size < 1 << 62 or (type(piece) is bytes and size > 2 * CHUNK):
             raise ProtocolError("%d bytes of no file" % size)
         self.at += size
         self.size += size
@@ -148,19 +141,19 @@ class Sink:
             raise ProtocolError("%s is longer than the %d bytes that were announced" % (self.show(), head["size"]))
         self.check_size(self.size)
         self.digest.add(piece)
-        if type(piece) is bytes:
+        if isinstance(piece, bytes):
             self.write(piece)
         else:
             self.skip(piece)
         if self.progress is not None:
             self.progress(self.size, self.total)
 
-    def check_size(self, size):
+    def check_size(self, size: int) -> None:
         """Raise TransferError if that is more than is wanted."""
-        if self.max_size is not None and size > self.max_size:
+        if self.max_size is not None and size + self.names > self.max_size:
             raise TransferError("%s is larger than max_size=%d" % (self.show(), self.max_size))
 
-    def file_done(self, digest):
+    def file_done(self, digest: "bytes | None") -> None:
         """All of a file has come."""
         head, self.head = self.head, None
         if head["size"] is not None and self.at != head["size"]:
@@ -171,7 +164,7 @@ class Sink:
         if self.progress is not None and not self.at:
             self.progress(self.size, self.total)
 
-    def mismatch(self):
+    def mismatch(self) -> TransferError:
         """The error for content that is not what was sent."""
         return TransferError("what arrived of %s is not what was read: its hash is another" % self.show())
 
@@ -185,25 +178,27 @@ class Sink:
         """The present file, for messages."""
         return "/".join(shown(part) for part in self.last or ()) or "the file"
 
-    def open(self, head, start):
+    def open(self, head: "dict[str, Any]", start: int) -> None:
         """Begin a file of which ``start`` bytes are there."""
 
-    def write(self, data):
+    def write(self, data: bytes) -> None:
         """Append ``data``."""
 
-    def skip(self, size):
+    def skip(self, size: int) -> None:
         """Append a hole."""
 
-    def close(self, head):
+    def close(self, head: "dict[str, Any]") -> None:
         """The present file is whole."""
 
-    def folder(self, head):
+    def folder(self, head: "dict[str, Any]") -> None:
         """Make a folder."""
         raise UsageError("a folder can only be written to a path")
 
-    link = folder
+    def link(self, head: "dict[str, Any]") -> None:
+        """Make a symlink."""
+        self.folder(head)
 
-    def finish(self):
+    def finish(self) -> None:
         """Everything has come."""
 
     def abort(self) -> None:
@@ -213,14 +208,14 @@ class Sink:
 class ObjectSink(Sink):
     """Writes to a binary file object; what has been written when something fails stays there. Holes become zeros."""
 
-    def __init__(self, target: "Any", options: dict, progress: "Any" = None) -> None:
+    def __init__(self, target: "Any", options: "Options", progress: "Any" = None) -> None:
         Sink.__init__(self, options, progress)
         if not hasattr(target, "write"):
             raise UsageError("a destination is a path (str or PathLike) or a binary file object, not %r"
                              % type(target).__name__)
         self.target = target
 
-    def write(self, data):
+    def write(self, data: bytes) -> None:
         """Append ``data``."""
         view = memoryview(data)
         while view:
@@ -229,210 +224,9 @@ class ObjectSink(Sink):
                 return
             view = view[count:]  # an unbuffered file
 
-    def skip(self, size):
+    def skip(self, size: int) -> None:
         """Append a hole."""
         zeros = bytes(min(size, CHUNK))
         while size:
             self.write(zeros[:size])
             size -= min(size, CHUNK)
-
-
-class PathSink(Sink):
-    """Puts what comes at ``path``: a file, or a folder with all that is in it.
-
-    ``options``: ``mode``, ``owner``, ``group``, ``preserve``, ``mask`` (see ``Attributes``), ``resume``, ``links``,
-    ``fsync``, ``max_size``."""
-
-    def __init__(self, path: bytes, options: dict, progress: "Any" = None) -> None:
-        Sink.__init__(self, options, progress)
-        self.attributes = Attributes(options)
-        self.fsync = options.get("fsync", True)
-        stripped = path.rstrip(b"/") or b"/"
-        self.path = path
-        self.name = os.path.basename(stripped)
-        self.slash = stripped != path
-        self.new = None  # type: NewFile | None
-        self.stack = []  # type: list[Any]  # open folders, outermost first: (fd, head, whether it is new)
-        self.temp = None  # type: bytes | None  # the name of the root folder until it is put in place
-        with Naming(path):
-            self.parent = open_folder(os.path.dirname(stripped))
-            try:
-                if options.get("resume"):
-                    self.new = self.make(self.parent, True)
-                    self.partial = self.new.partial
-            except BaseException:
-                os.close(self.parent)
-                raise
-
-    def make(self, folder, resume=False):
-        """The new file for the present entry, in ``folder``."""
-        if self.last:
-            return NewFile(folder, self.last[-1], self.full())
-        if self.slash or self.name in (b"", b".", b".."):
-            raise IsADirectoryError(21, os.strerror(21))
-        return NewFile(folder, self.name, self.path, resume)
-
-    def full(self):
-        """The path of the present entry."""
-        return os.path.join(self.path, *(self.last or ()))
-
-    def show(self) -> str:
-        """The present file, for messages."""
-        return shown(self.full())
-
-    # -- files
-
-    def open(self, head, start):
-        """Begin a file."""
-        with Naming(self.full()):
-            if self.new is None:
-                self.new = self.make(self.above())
-            self.new.start(start)
-
-    def write(self, data):
-        """Append ``data``."""
-        try:
-            self.new.write(data)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, self.show()) from None
-
-    def skip(self, size):
-        """Append a hole."""
-        with Naming(self.full()):
-            self.new.skip(size)
-
-    def close(self, head):
-        """Put the present file in place."""
-        with Naming(self.full()):
-            self.new.place(self.attributes, head, self.fsync)
-        self.new = None
-
-    def mismatch(self):
-        """The error for content that is not what was sent; of no use for going on later either."""
-        self.new.keep = False
-        return Sink.mismatch(self)
-
-    # -- folders
-
-    def above(self):
-        """The descriptor of the folder that the present entry lies in; folders that are complete are finished."""
-        while len(self.stack) > len(self.last):
-            self.leave()
-        if not self.last:
-            return self.parent
-        if len(self.stack) != len(self.last) or self.stack[-1][1]["path"] != self.last[:-1]:
-            raise ProtocolError("%.200r lies in no folder that was announced" % (self.last,))
-        return self.stack[-1][0]
-
-    def folder(self, head):
-        """Make a folder, or go into the one that is there."""
-        if self.new is not None:
-            raise UsageError("%s is to be resumed, and a folder cannot be: only a file" % self.show())
-        above = self.above()
-        with Naming(self.full()):
-            if not self.last:
-                fd, new = self.root(above)
-            else:
-                fd, new = self.enter(self.last[-1], above)
-        self.stack.append((fd, head, new))
-
-    def root(self, parent):
-        """The outermost folder: (descriptor, whether it is new)."""
-        if self.name in (b"", b".", b".."):
-            return os.open(self.path, FOLDER), False
-        try:
-            return os.open(self.name, FOLDER, dir_fd=parent), False  # a symlink there is our own side's
-        except FileNotFoundError:
-            guard(self)
-            self.temp = temporary(self.name)
-            return self.enter(self.temp, parent)
-
-    def enter(self, name, above):
-        """Make a folder of that name, or open the one that is there: (descriptor, whether it is new)."""
-        new = True
-        try:
-            os.mkdir(name, 0o700, dir_fd=above)
-        except FileExistsError:
-            new = False
-        return os.open(name, FOLDER | os.O_NOFOLLOW, dir_fd=above), new
-
-    def leave(self):
-        """The innermost folder is complete."""
-        fd, head, new = self.stack.pop()
-        try:
-            with Naming(os.path.join(self.path, *head["path"])):
-                if new:
-                    self.attributes.apply(fd, head, None, True)
-                elif self.attributes.preserve:
-                    self.attributes.apply(fd, head, os.fstat(fd), True)
-                if self.fsync:
-                    sync_folder(fd)
-        finally:
-            os.close(fd)
-
-    def link(self, head):
-        """Make a symlink; one that is there is replaced, and so is a file."""
-        above = self.above()
-        if not self.last:
-            raise ProtocolError("a symlink is no root")
-        check_link(self.last, head["target"], self.full(), self.options.get("links", "keep"))
-        name = self.last[-1]
-        with Naming(self.full()):
-            try:
-                os.symlink(head["target"], name, dir_fd=above)
-            except FileExistsError:
-                if stat.S_ISDIR(os.lstat(name, dir_fd=above).st_mode):
-                    raise IsADirectoryError(21, os.strerror(21)) from None
-                temp = temporary(name)
-                os.symlink(head["target"], temp, dir_fd=above)
-                os.rename(temp, name, src_dir_fd=above, dst_dir_fd=above)
-        self.files += 1
-
-    # -- the end
-
-    def finish(self):
-        """Put the folder in place, if it was one."""
-        while self.stack:
-            self.leave()
-        if self.temp is not None:
-            with Naming(self.path):
-                os.rename(self.temp, self.name, src_dir_fd=self.parent, dst_dir_fd=self.parent)
-                self.temp = None
-                if self.fsync:
-                    sync_folder(self.parent)
-        self.abort()
-
-    def abort(self) -> None:
-        """Remove what is not in place. Idempotent, and after the end nothing."""
-        new, self.new = self.new, None
-        temp, self.temp = self.temp, None
-        parent, self.parent = self.parent, -1
-        try:
-            if new is not None:
-                new.drop()
-            while self.stack:
-                os.close(self.stack.pop()[0])
-            if temp is not None:
-                remove_tree(temp, parent)
-        finally:
-            live.discard(self)
-            if parent >= 0:
-                os.close(parent)
-
-
-def remove_tree(name: bytes, above: int) -> None:
-    """Remove a folder that we made, with all that is in it."""
-    try:
-        os.chmod(name, 0o700, dir_fd=above)
-        fd = os.open(name, FOLDER | os.O_NOFOLLOW, dir_fd=above)
-    except FileNotFoundError:
-        return
-    try:
-        for each in os.listdir(fd):
-            if stat.S_ISDIR(os.lstat(each, dir_fd=fd).st_mode):
-                remove_tree(os.fsencode(each), fd)
-            else:
-                os.unlink(each, dir_fd=fd)
-    finally:
-        os.close(fd)
-    os.rmdir(name, dir_fd=above)

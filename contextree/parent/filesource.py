@@ -27,13 +27,16 @@ from contextree.parent.transfer import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Iterator
+
+    from contextree.parent.transfer import Message, Options
 
 FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC  # a FIFO must not hold us up before we refuse it
+ENDLESS = 1 << 62
 KINDS = {stat.S_IFIFO: "FIFO", stat.S_IFCHR: "device", stat.S_IFBLK: "device", stat.S_IFSOCK: "socket"}
 
 
-def special(path, mode):
+def special(path: bytes, mode: int) -> TransferError:
     """The error for what is neither file nor folder nor symlink."""
     return TransferError("%s is a %s: only regular files, folders and symlinks are transferred"
                          % (shown(path), KINDS.get(stat.S_IFMT(mode), "special file")))
@@ -49,23 +52,15 @@ def has_holes(fd: int, info: os.stat_result) -> bool:
         return False
 
 
-def pieces(fd: int, start: int, end: "int | None", sparse: bool):
-    """The content of ``fd`` from ``start`` to ``end`` (None: as far as it goes): bytes, and ints for holes.
-
-    It stops early where the file does."""
+def pieces(fd: int, start: int, end: int, sparse: bool) -> "Iterator[bytes | int]":
+    """The content of ``fd`` from ``start`` to ``end``: bytes, and ints for holes. It stops where the file does."""
     pos = start
     data_end = 0
-    while end is None or pos < end:
-        size = CHUNK if end is None else min(CHUNK, end - pos)
+    while pos < end:
+        size = min(CHUNK, end - pos)
         if sparse:
             if pos >= data_end:
-                try:
-                    data = min(os.lseek(fd, pos, os.SEEK_DATA), end)  # type: ignore[type-var]
-                    data_end = os.lseek(fd, data, os.SEEK_HOLE) if data < end else end  # type: ignore[operator]
-                except OSError as error:
-                    if error.errno != errno.ENXIO:
-                        raise
-                    data = data_end = end  # no data up to the end of the file
+                data, data_end = next_data(fd, pos, end)
                 if data > pos:
                     yield data - pos
                     pos = data
@@ -76,6 +71,17 @@ def pieces(fd: int, start: int, end: "int | None", sparse: bool):
             return
         yield block
         pos += len(block)
+
+
+def next_data(fd: int, pos: int, end: int) -> "tuple[int, int]":
+    """Where the next data begins and where it ends; both are ``end`` if there are only holes."""
+    try:
+        data = os.lseek(fd, pos, os.SEEK_DATA)
+        return (data, os.lseek(fd, data, os.SEEK_HOLE)) if data < end else (end, end)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        return end, end
 
 
 class Opened:
@@ -104,7 +110,7 @@ class Opened:
         """Whether the file begins with ``size`` bytes of hash ``wanted``."""
         return self.size is not None and 0 < size <= self.size and prefix_hash(self.fd, size) == wanted
 
-    def messages(self, head: dict, start: int = 0):
+    def messages(self, head: "dict[str, Any]", start: int = 0) -> "Iterator[Message]":
         """Announce the file by ``head``, and send it from ``start``."""
         head["size"] = self.size
         digest = Digest()
@@ -126,10 +132,10 @@ class Opened:
             head["start"] = start
         yield head
         pos = start
-        for piece in pieces(self.fd, start, self.size, self.sparse):
+        for piece in pieces(self.fd, start, ENDLESS if self.size is None else self.size, self.sparse):
             digest.add(piece)
             yield piece
-            pos += len(piece) if type(piece) is bytes else piece
+            pos += len(piece) if isinstance(piece, bytes) else piece
         self.check(start, pos, digest.value())
         yield {"is": "done", "hash": digest.value()}
 
@@ -158,7 +164,7 @@ class PathSource:
     ``options``: ``sparse``, ``links`` (keep, all, skip), ``special`` (error, skip), ``owners`` (send the owners'
     names)."""
 
-    def __init__(self, path: bytes, options: dict) -> None:
+    def __init__(self, path: bytes, options: "Options") -> None:
         self.path = path
         self.options = options
         self.sparse = options.get("sparse", True)
@@ -187,14 +193,14 @@ class PathSource:
         while self.folders:
             os.close(self.folders.pop()[0])
 
-    def head(self, kind: str, parts: list, info: os.stat_result) -> dict:
+    def head(self, kind: str, parts: "list[bytes]", info: os.stat_result) -> "dict[str, Any]":
         """What is said of every entry."""
         head = {"is": kind, "path": parts, "mode": stat.S_IMODE(info.st_mode), "mtime": info.st_mtime_ns}
         if self.options.get("owners"):
             head["owner"] = [info.st_uid, info.st_gid, name_of("pwd", info.st_uid), name_of("grp", info.st_gid)]
         return head
 
-    def messages(self, partial: "Any" = None):
+    def messages(self, partial: "tuple[int, bytes] | None" = None) -> "Iterator[Message]":
         """All messages. ``partial``: what the sink has of a broken transfer, as (size, hash)."""
         if self.file is not None:
             start = 0
@@ -208,7 +214,7 @@ class PathSource:
                 yield message
         yield {"is": "end"}
 
-    def walk(self):
+    def walk(self) -> "Iterator[Message]":
         """The messages of a folder and all that is in it: each folder before its content, names in rising order."""
         fd, path, parts, names = self.folders[0]
         with Naming(path):
@@ -225,7 +231,7 @@ class PathSource:
                 for message in self.entry(fd, name, parts + [name], os.path.join(path, name)):
                     yield message
 
-    def entry(self, folder, name, parts, path):
+    def entry(self, folder: int, name: bytes, parts: "list[bytes]", path: bytes) -> "Iterator[Message]":
         """The messages of one name in a folder; a folder in it is left open as the last of ``folders``."""
         info = os.lstat(name, dir_fd=folder)
         if stat.S_ISLNK(info.st_mode):
@@ -299,7 +305,7 @@ class ObjectSource:
                              % type(block).__name__)
         return block
 
-    def messages(self, partial: "Any" = None):
+    def messages(self, partial: "tuple[int, bytes] | None" = None) -> "Iterator[Message]":
         """All messages; what a sink has of a broken transfer is sent anew."""
         digest = Digest()
         pos = 0
@@ -318,6 +324,7 @@ class ObjectSource:
 def name_of(module: str, number: int) -> "str | None":
     """The name of a user (``pwd``) or a group (``grp``), or None."""
     try:
-        return (__import__(module).getpwuid if module == "pwd" else __import__(module).getgrgid)(number)[0]
+        table = __import__(module)
+        return str((table.getpwuid if module == "pwd" else table.getgrgid)(number)[0])
     except (KeyError, ImportError):
         return None

@@ -9,6 +9,7 @@ O_NOFOLLOW, for its owner alone. Whoever dies of the loss of the parent waits a 
 What is replaced is a regular file or a symlink (the link itself, not where it leads), never a device or a folder.
 """
 
+import errno
 import hashlib
 import os
 import stat
@@ -23,10 +24,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from contextree.parent.transfer import Options
+
 TMPFILE = getattr(os, "O_TMPFILE", 0)
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 PATIENCE = 200  # times 10 ms that the end of this process waits for transfers to remove what they had begun
-live = set()  # what has a temporary name now
+live = set()  # type: set[object]  # what has a temporary name now
 
 
 def guard(owner: "Any") -> None:
@@ -38,7 +41,7 @@ def guard(owner: "Any") -> None:
     if child is not None and "leave" not in child.__dict__:
         leave = child.leave
 
-        def later(tries=200, patience=PATIENCE):
+        def later(tries: int = 200, patience: int = PATIENCE) -> None:
             if live and patience:
                 stop_all()
                 child.broker.timer(0.01, later, tries, patience - 1)
@@ -74,7 +77,7 @@ def number_of(name: "Any", module: str) -> int:
     if isinstance(name, str):
         table = __import__(module)
         try:
-            return (table.getpwnam if module == "pwd" else table.getgrnam)(name)[2]
+            return int((table.getpwnam if module == "pwd" else table.getgrnam)(name)[2])
         except KeyError:
             if name.isdigit():
                 return int(name)
@@ -87,7 +90,7 @@ class Attributes:
     ``mode``, ``owner``, ``group``: given by the caller, or None. ``preserve``: False, True or "owner". ``mask``: the
     bits of the source's mode that may be kept: no set-user-id bits from somebody else's machine."""
 
-    def __init__(self, options: dict) -> None:
+    def __init__(self, options: "Options") -> None:
         self.mode = options.get("mode")
         self.preserve = options.get("preserve", False)
         self.mask = options.get("mask", 0o777)
@@ -95,7 +98,7 @@ class Attributes:
         self.gid = number_of(options.get("group"), "grp")
         self.umask = umask()
 
-    def apply(self, fd: int, head: dict, old: "os.stat_result | None", folder: bool = False) -> None:
+    def apply(self, fd: int, head: "dict[str, Any]", old: "os.stat_result | None", folder: bool = False) -> None:
         """Set them on ``fd``; ``head`` is what the source said, ``old`` the file that is replaced."""
         uid, gid = self.owner(head)
         if (uid, gid) != (-1, -1):
@@ -111,20 +114,20 @@ class Attributes:
         if self.preserve and head.get("mtime") is not None:
             os.utime(fd, ns=(head["mtime"], head["mtime"]))
 
-    def bits(self, head, old, folder):
+    def bits(self, head: "dict[str, Any]", old: "os.stat_result | None", folder: bool) -> int:
         """The mode."""
         if self.mode is not None:
-            return self.mode | (self.mode & 0o444) >> 2 if folder else self.mode
+            return int(self.mode | (self.mode & 0o444) >> 2 if folder else self.mode)
         mode = head.get("mode")
         if self.preserve and mode is not None:
-            return mode & self.mask
+            return int(mode & self.mask)
         if old is not None:
             return stat.S_IMODE(old.st_mode) & 0o777
         if mode is None:
             mode = 0o777 if folder else 0o666
-        return mode & 0o777 & ~self.umask
+        return int(mode & 0o777 & ~self.umask)
 
-    def owner(self, head):
+    def owner(self, head: "dict[str, Any]") -> "tuple[int, int]":
         """(uid, gid), -1 for whatever is not asked for."""
         uid, gid = self.uid, self.gid
         theirs = head.get("owner") if self.preserve == "owner" else None
@@ -136,7 +139,7 @@ class Attributes:
         return uid, gid
 
 
-def known(name, number, module):
+def known(name: "str | None", number: int, module: str) -> int:
     """The number that a name has here, or else the one that it has there."""
     if name is not None:
         try:
@@ -166,7 +169,7 @@ def sync_folder(fd: int) -> None:
     try:
         os.fsync(fd)
     except OSError as error:
-        if error.errno not in (9, 22):  # EBADF: it was opened by O_PATH; EINVAL: this file system does not do that
+        if error.errno not in (errno.EBADF, errno.EINVAL):  # opened by O_PATH; a file system that does not do that
             raise
 
 
@@ -194,14 +197,14 @@ class NewFile:
             self.drop()
             raise
 
-    def look(self):
+    def look(self) -> "os.stat_result | None":
         """What is there under the name now, if it is a regular file. OSError or TransferError if it must stay."""
         try:
             info = os.lstat(self.name, dir_fd=self.folder)
         except FileNotFoundError:
             return None
         if stat.S_ISDIR(info.st_mode):
-            raise IsADirectoryError(21, os.strerror(21), shown(self.path))
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), shown(self.path))
         if stat.S_ISLNK(info.st_mode):
             return None
         if not stat.S_ISREG(info.st_mode):
@@ -218,8 +221,8 @@ class NewFile:
                 os.close(self.fd)  # without /proc it could not get a name
                 self.fd = -1
             except OSError as error:
-                if error.errno in (13, 28, 30, 122):  # EACCES, ENOSPC, EROFS, EDQUOT: with a name it is the same
-                    raise
+                if error.errno in (errno.EACCES, errno.ENOSPC, errno.EROFS, errno.EDQUOT):
+                    raise  # with a name it would be the same
         guard(self)
         self.temp = temporary(self.name)
         self.fd = os.open(self.temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600,
@@ -235,7 +238,8 @@ class NewFile:
                          dir_fd=self.folder)
             self.fd = fd
             info = os.fstat(fd)
-            if not stat.S_ISREG(info.st_mode) or info.st_uid != os.geteuid() or info.st_nlink > 1 or info.st_mode & 0o77:
+            if (not stat.S_ISREG(info.st_mode) or info.st_uid != os.geteuid() or info.st_nlink > 1
+                    or info.st_mode & 0o77):
                 self.temp = None  # it is not ours to remove
                 raise TransferError("%s is not what a broken transfer of ours has left: remove it first"
                                     % shown(os.path.join(os.path.dirname(self.path), temp)))
@@ -277,7 +281,7 @@ class NewFile:
         self.at += size
         os.lseek(self.fd, self.at, os.SEEK_SET)
 
-    def place(self, attributes: Attributes, head: dict, fsync: bool) -> None:
+    def place(self, attributes: Attributes, head: "dict[str, Any]", fsync: bool) -> None:
         """Give it its attributes and its name; with ``fsync`` it is on the disk first, and its name after."""
         fd = self.fd
         if os.fstat(fd).st_size != self.at:
@@ -294,7 +298,7 @@ class NewFile:
             sync_folder(self.folder)
         self.drop()
 
-    def link(self):
+    def link(self) -> None:
         """Name a file that has no name: its own, if that is free, or a temporary one."""
         path = "/proc/self/fd/%d" % self.fd
         for name in [self.name, temporary(self.name)]:
@@ -307,7 +311,7 @@ class NewFile:
                 guard(self)
                 self.temp = name
             return
-        raise FileExistsError(17, os.strerror(17), shown(self.path))
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), shown(self.path))
 
     def drop(self) -> None:
         """Close it, and remove it unless it was put in place, or is a part that is worth keeping. Idempotent."""

@@ -8,7 +8,7 @@ from contextree.core.importer import ABSENT, CODE, MAGIC
 from contextree.core.mailbox import Mailbox
 from contextree.core.process import dumps, loads
 from contextree.core.wire import values
-from contextree.core.wire.errors import Closed, ContextreeError
+from contextree.core.wire.errors import CallTimeout, Closed, ContextreeError
 from contextree.core.wire.frames import BROKEN, MODULES, RESOURCE
 
 TYPE_CHECKING = False
@@ -49,14 +49,15 @@ class ModuleService:
         self.jobs.put((serve, channel, data))
         if self.threads < THREADS and len(self.jobs) > len(self.jobs.waiters):
             self.threads += 1
-            process.start_thread(self.work, ())
+            self.engine.start(self.work)
 
     def work(self) -> None:
-        """Serve until the end."""
+        """Serve until the end, or until nothing is left that must not be waited for."""
         while True:
             try:
-                serve, channel, data = self.jobs.get()
-            except Closed:
+                serve, channel, data = self.jobs.get(self.engine.idle)
+            except (Closed, CallTimeout):
+                self.threads -= 1
                 return
             try:
                 serve(channel, data)
@@ -87,6 +88,7 @@ class ModuleService:
             other = self.other
             missing = [name for name in names
                        if name not in other and (name not in own or own[name][1] in (ABSENT, CODE))]
+            record = None  # type: Any
             for record in (missing and self.ask(["source"] + missing)) or ():
                 if record[1] != ABSENT:
                     other[record[0]] = record

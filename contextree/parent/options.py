@@ -2,10 +2,29 @@
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable, Dict, Iterable, Optional, Sequence, Union
+    from os import PathLike
+    from typing import IO, Any, Callable, Dict, Iterable, Optional, Sequence, Union
 
     from _typeshed import StrPath
     from typing_extensions import TypedDict
+
+    PathName = Union[str, bytes, "PathLike[str]", "PathLike[bytes]"]
+    Source = Union[str, "PathLike[str]", "PathLike[bytes]", bytes, bytearray, memoryview, IO[bytes]]
+    Progress = Union[None, bool, Callable[[int, Optional[int]], object]]
+
+    class PutOptions(TypedDict, total=False):
+        """What ``put_all`` takes: see ``Mover``."""
+
+        mode: Optional[int]
+        owner: Union[None, int, str]
+        group: Union[None, int, str]
+        preserve: Union[bool, str]
+        resume: bool
+        sparse: bool
+        fsync: bool
+        links: str
+        special: str
+        max_size: Optional[int]
 
     class GrowOptions(TypedDict, total=False):
         """What every method that grows a child takes."""

@@ -28,7 +28,6 @@ is not seen. The group is signalled after the leader was reaped only while the l
 gives it to no new process while the group has members.
 """
 
-import errno
 import os
 import signal
 import struct
@@ -37,9 +36,10 @@ import sys
 
 from contextree.core import calls as core_calls
 from contextree.core import process
-from contextree.core.wire.errors import ContextreeError, UnsupportedPlatform
+from contextree.core.wire.errors import Closed, ContextreeError, UnsupportedPlatform
 from contextree.core.wire.frames import BROKEN
 from contextree.parent import boot
+from contextree.parent.census import census
 from contextree.parent.engine import engine_of
 from contextree.parent.popen import popen
 from contextree.parent.pumps import COUNT, Input, Output
@@ -48,7 +48,13 @@ from contextree.parent.watchman import Watchman
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Set
+    from typing import Any, Callable, Dict, List
+
+    from contextree.core.broker import Timer
+    from contextree.core.router import Channel
+    from contextree.parent.child_state import ChildState
+    from contextree.parent.engine import Engine
+
 
 WRITE = 65536  # most bytes of one input message
 WRITES = 32  # input messages on their way to the program
@@ -56,16 +62,28 @@ LAST = 1.0  # seconds that the dead have to go away
 STATUS, WINDOW = struct.Struct("!i"), struct.Struct("!HH")
 GRACE, TAKEN = struct.Struct("!d"), struct.Struct("!cI")
 NEWER = {"user": (3, 9), "group": (3, 9), "extra_groups": (3, 9), "umask": (3, 9)}  # options of Popen that came later
-groups = (0.0, 0.0, set())  # when the last look began, until when it counts as new, what it found
+starting = process.allocate_lock()  # one watchman and one reaper for all; never the loop's
 
 
-def start(spec) -> None:
+def _forked() -> None:
+    global starting
+    starting = process.allocate_lock()  # another thread of the parent may have held it
+
+
+process.after_fork.append(_forked)
+
+
+def start(spec: "Dict[str, Any]") -> None:
     """Start a program as ``spec`` says (see ``command.specify``); the call's channel is its own from now on.
 
     Raises OSError where it cannot be started, UnsupportedPlatform where this Python is too old for an option."""
     call = core_calls.here.call
     job = Job(engine_of(core_calls.here.router), call.channel, spec)
-    job.launch()
+    try:
+        job.launch()
+    except BaseException:
+        job.engine.broker.defer_nowait(job.give_up)
+        raise
     call.cancelled = True  # it has no answer: what follows is said by the job
     try:
         job.engine.broker.call(job.begin)
@@ -77,18 +95,18 @@ def start(spec) -> None:
 class Job:
     """One program, from its start until nothing of it is left. ``engine.jobs`` has those that live."""
 
-    def __init__(self, engine, channel, spec) -> None:
+    def __init__(self, engine: "Engine", channel: "Channel", spec: "Dict[str, Any]") -> None:
         self.engine = engine
         self.broker = engine.broker
         self.channel = channel
         self.spec = spec
-        self.outputs = {}
+        self.outputs = {}  # type: Dict[bytes, Output]
         self.input = self.terminal = self.handle = self.state = None  # type: Any
         self.silent = False  # nobody hears us
         self.ending = self.over = False
         self.began = 0.0
-        self.timers = []
-        self.on_over = []
+        self.timers = []  # type: List[Timer]
+        self.on_over = []  # type: List[Callable[[], object]]
 
     # -- the start, on a service thread
 
@@ -96,6 +114,9 @@ class Job:
         """Start the program. After an error nothing is left open."""
         spec = self.spec
         options = spec["options"]
+        self.engine.jobs.add(self)  # from now on the end of this context waits for us; else it has begun already
+        if self.engine.ending:
+            raise Closed("%s is about to end: no program is started any more" % self.engine.core.name)
         version = sys.version_info[:2]
         for name in options:
             if version < NEWER.get(name, version):
@@ -103,11 +124,12 @@ class Job:
                                           % ((name,) + NEWER[name] + (self.engine.core.name,) + version))
         env = dict(os.environ) if spec["env"] is None else dict(spec["env"])
         for name, value in (spec["add_env"] or {}).items():
+            name = os.fsdecode(name)
             if value is None:
                 env.pop(name, None)
             else:
                 env[name] = value
-        theirs = []
+        theirs = []  # type: List[int]
         try:
             args = self.open_terminal(env, theirs) if spec["pty"] else spec["args"]
             files = {name: self.open(name, theirs) for name in ("stdin", "stdout", "stderr")}
@@ -118,15 +140,15 @@ class Job:
         finally:
             for fd in theirs:
                 process.close(fd)
-        with self.engine.lock:
+        with starting:
             reaper = boot.reaper(self.engine)
             if self.engine.watchman is None:
                 self.engine.watchman = Watchman(reaper)
-            self.engine.watchman.begun(child.pid)
+        self.engine.watchman.begun(child.pid)
         self.handle = reaper.monitor(child.pid, str(child.args)[:200], spawned=True)
         child.returncode = 0  # the handle reaps it; Popen must not try
 
-    def open(self, name, theirs):
+    def open(self, name: str, theirs: "List[int]") -> "int | None":
         """What Popen is to get as ``name``; our end of a pipe is kept, theirs noted."""
         kind = self.spec[name]
         if self.spec["pty"]:
@@ -145,7 +167,7 @@ class Job:
             self.outputs[letter] = Output(self, ends[0], letter)
         return ends[1]
 
-    def open_terminal(self, env, theirs):
+    def open_terminal(self, env: "Dict[str, Any]", theirs: "List[int]") -> "List[str]":
         """A terminal for the program, and the command that takes it as its controlling one."""
         from contextree.parent import tty
 
@@ -157,7 +179,7 @@ class Job:
         elif isinstance(args, (str, bytes)):
             args = [args]
         spec["options"].pop("shell", None)
-        find(args[0], env, options.get("cwd"))  # the shell between would make an exit status of what is wrong with it
+        tty.find(args[0], env, options.get("cwd"))
         env.setdefault("TERM", "dumb")
         pty = tty.open_pty(silent=False)
         theirs.append(process.own(pty.slave))
@@ -173,7 +195,6 @@ class Job:
     def begin(self) -> None:
         """It runs: watch it, and listen."""
         spec, channel = self.spec, self.channel
-        self.engine.jobs.add(self)
         self.began = self.broker.clock()
         channel.on_end = self.lost
         channel.on_message = self.message
@@ -192,7 +213,7 @@ class Job:
         elif self.engine.ending:
             self.end_with_context(0, lambda: None)
 
-    def send(self, data) -> None:
+    def send(self, data: bytes) -> None:
         """Say something to the caller, if it is still there."""
         if not self.silent:
             try:
@@ -207,16 +228,16 @@ class Job:
             if output.paused and output.budget > 0:
                 output.watch()
 
-    def message(self, channel, data, fin, cost) -> None:
+    def message(self, channel: "Channel", data: "Any", fin: bool, cost: int) -> None:
         """The caller says something."""
         if not fin:
             channel.taken(cost)
             try:
                 self.obey(bytes(data[:1]), memoryview(data)[1:])
-            except (LookupError, struct.error) as error:
+            except (LookupError, struct.error, OSError) as error:
                 channel.cancel(BROKEN, "a message to a program that is none: %s" % error)
 
-    def obey(self, letter, rest) -> None:
+    def obey(self, letter: bytes, rest: memoryview) -> None:
         """Do what a message says."""
         if letter == b"I":
             if self.input is None:
@@ -243,7 +264,7 @@ class Job:
         elif letter == b"E":
             self.end(GRACE.unpack(rest)[0])
 
-    def unwanted(self, output) -> None:
+    def unwanted(self, output: Output) -> None:
         """Nobody reads it any more: a pipe is closed, so that the program is told; of a terminal it is thrown away."""
         output.unwanted = True
         if self.terminal is None:
@@ -253,7 +274,7 @@ class Job:
 
     # -- the end
 
-    def exited(self, state) -> None:
+    def exited(self, state: "ChildState") -> None:
         """The program has ended; those that it started may not have."""
         self.state = state
         if state.returncode is None:
@@ -270,7 +291,7 @@ class Job:
         self.send(b"T")
         self.end(self.spec["grace"])
 
-    def lost(self, channel, error) -> None:
+    def lost(self, channel: "Channel", error: BaseException) -> None:
         """The caller is gone, or gave it up."""
         self.silent = True
         self.end(self.spec["grace"])
@@ -279,19 +300,28 @@ class Job:
         if self.input is not None:
             self.input.close()
 
-    def end_with_context(self, grace, then) -> None:
+    def end_with_context(self, grace: float, then: "Callable[[], object]") -> None:
         """This context ends: so does the program, within ``grace`` seconds; then call ``then``."""
         self.silent = True  # who waits for it shall hear that the context has ended
         self.on_over.append(then)
-        self.end(grace)
+        if self.handle is not None:  # else ``begin`` is about to come, or ``give_up``
+            self.end(grace)
+
+    def give_up(self) -> None:
+        """It could not be started."""
+        self.over = True
+        self.engine.jobs.discard(self)
+        for function in self.on_over:
+            function()
 
     def end(self, grace: float) -> None:
         """TERM to its group, KILL after ``grace`` seconds; a second call can only make it sooner. Returns at once."""
         if self.over:
             return
         if grace > 0:
-            self.signal_group(signal.SIGTERM)
-            self.signal_group(signal.SIGCONT)  # TERM stays pending in who is stopped
+            if not self.ending:
+                self.signal_group(signal.SIGTERM)
+                self.signal_group(signal.SIGCONT)  # TERM stays pending in who is stopped
             self.timers.append(self.broker.timer(grace, self.end, 0))
         else:
             self.signal_group(signal.SIGKILL)
@@ -300,7 +330,7 @@ class Job:
             self.ending = True
             self.look(0.005)
 
-    def look(self, delay) -> None:
+    def look(self, delay: float) -> None:
         """Is anybody left of the group? Ask again by and by."""
         if self.over:
             return
@@ -359,8 +389,7 @@ class Job:
             timer.cancel()
         self.close_all()
         self.engine.jobs.discard(self)
-        with self.engine.lock:
-            self.engine.watchman.over(self.handle.pid)
+        self.engine.watchman.over(self.handle.pid)
         self.channel.on_room = None
         self.send(b"D")
         for function in self.on_over:
@@ -375,40 +404,3 @@ class Job:
             else:
                 process.close(one.fd)
                 one.fd = -1
-
-
-def find(program, env, cwd) -> None:
-    """Raise the OSError that ``program`` cannot be run for, if there is one that is easy to see."""
-    program = os.fsdecode(program)
-    if os.path.dirname(program):
-        places = [os.path.join(os.fsdecode(cwd or ""), program)]
-    else:
-        places = [os.path.join(folder, program) for folder in os.get_exec_path(env)]
-    if cwd is not None:
-        os.stat(os.path.join(os.fsdecode(cwd), ""))
-    there = [place for place in places if os.path.exists(place)]
-    if not any(os.access(place, os.X_OK) and not os.path.isdir(place) for place in there):
-        code = errno.EACCES if there else errno.ENOENT
-        raise OSError(code, os.strerror(code), program)
-
-
-def census(clock, since) -> "Set[int]":
-    """The process groups that have a living member, of those that were there at the time ``since``. One look at /proc,
-    which costs a millisecond for a hundred processes, serves all who ask within ten times that time. Loop thread."""
-    global groups
-    start = clock()
-    if since <= groups[0] and start < groups[1]:
-        return groups[2]
-    found = set()
-    for name in os.listdir("/proc") if os.path.isdir("/proc/self") else ():
-        if name.isdigit():
-            try:
-                with open("/proc/%s/stat" % name, "rb") as file:
-                    state, _, group = file.read().rpartition(b")")[2].split(None, 3)[:3]
-            except OSError:
-                continue  # it has gone meanwhile
-            if state not in b"ZX":
-                found.add(int(group))
-    end = clock()
-    groups = start, end + 10 * (end - start), found
-    return found

@@ -13,11 +13,13 @@ from contextree.core.mailbox import Mailbox
 from contextree.core.wire.errors import CallTimeout, ContextreeError, UsageError
 from contextree.parent import calls
 from contextree.parent.command import ERR, OUT, PATIENCE, constant, specify
-from contextree.parent.session import END, Session
+from contextree.parent.session import END, Session, may_wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Optional
+    from typing import Any, Dict, Iterator, Optional
+
+    from contextree.parent.context import Context
 
 GRACE = 2.0
 
@@ -25,7 +27,7 @@ GRACE = 2.0
 class Owner:
     """Whoever has the last reference to it was the last who had the program."""
 
-    def __init__(self, session) -> None:
+    def __init__(self, session: Session) -> None:
         self.session = session
 
     def __del__(self) -> None:
@@ -41,7 +43,7 @@ class Owner:
 class Reader(io.RawIOBase):
     """The raw stream of one output."""
 
-    def __init__(self, owner, mailbox, letter) -> None:
+    def __init__(self, owner: Owner, mailbox: Mailbox, letter: bytes) -> None:
         self.owner = owner
         self.mailbox = mailbox
         self.letter = letter
@@ -52,17 +54,18 @@ class Reader(io.RawIOBase):
         """It is."""
         return True
 
-    def readinto(self, buffer):
+    def readinto(self, buffer: "Any") -> int:
         """Fill ``buffer`` with what is there, at least one byte; 0: the end of file. Raises ContextDied and
         the like."""
         session = self.owner.session
         while not len(self.rest) and not self.dry:
             session.engine.check_fork()
+            may_wait(session.engine)
             try:
                 _, data = self.mailbox.get()
             except ContextreeError:
-                self.dry = True
                 session.check()
+                self.dry = True
                 break
             self.rest = memoryview(data)
             self.dry = not len(data)
@@ -84,14 +87,14 @@ class Reader(io.RawIOBase):
 class Writer(io.RawIOBase):
     """The raw stream of stdin: every ``write`` is sent at once, all of it."""
 
-    def __init__(self, owner) -> None:
+    def __init__(self, owner: Owner) -> None:
         self.owner = owner
 
     def writable(self) -> bool:
         """It is."""
         return True
 
-    def write(self, data) -> int:
+    def write(self, data: "Any") -> int:
         """Send ``data``; waits while too much is on its way. BrokenPipeError when nobody reads it any more."""
         if self.closed:
             raise ValueError("write to closed file")
@@ -126,8 +129,10 @@ class Process:
     ([b'first\\n', b'second\\n'], 0)
     """
 
-    def __init__(self, context, args, text=False, encoding=None, errors=None, **options) -> None:
-        sinks = {}
+    def __init__(self, context: "Context", args: "Any", text: "Optional[bool]" = None,
+                 encoding: "Optional[str]" = None, errors: "Optional[str]" = None, **options: "Any") -> None:
+        may_wait(context.engine)
+        sinks = {}  # type: Dict[bytes, Mailbox]
         options = dict({"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}, **options)
         for name in ("stdin", "stdout", "stderr"):
             if options[name] is not None and not constant(options[name]):
@@ -142,12 +147,14 @@ class Process:
             options["timeout"] = calls.time_limit({"timeout": options.get("timeout")})
         spec = specify(args, **options)
         self.context = context
-        self.args = spec["args"]
+        self.args = args
         self.timeout = spec["timeout"]
-        self._session = session = Session(context, spec, sinks, Mailbox())
+        self._session = session = Session(context, args, spec, sinks, Mailbox())
         self._owner = owner = Owner(session)
         text = bool(text or encoding or errors)
-        self.stdin = self.stdout = self.stderr = None  # type: Any
+        self.stdin = None  # type: Any
+        self.stdout = None  # type: Any
+        self.stderr = None  # type: Any
         for letter, name in ((OUT, "stdout"), (ERR, "stderr")):
             if letter in sinks:
                 file = io.BufferedReader(Reader(owner, sinks[letter], letter), 65536)  # type: Any
@@ -156,7 +163,10 @@ class Process:
             raw = Writer(owner)  # type: Any
             self.stdin = io.TextIOWrapper(raw, encoding or "utf-8", errors, write_through=True) if text else raw
         try:
-            session.started.get()
+            session.started.get(self.timeout)
+        except CallTimeout:
+            session.close()
+            raise subprocess.TimeoutExpired(self.args, self.timeout or 0) from None
         except ContextreeError:
             session.check()  # it could not be started
         except BaseException:
@@ -188,6 +198,7 @@ class Process:
         ended it. ContextDied, and UncleanExit when nobody knows how it ended."""
         session = self._session
         session.engine.check_fork()
+        may_wait(session.engine)
         try:
             session.exited.get(timeout)
         except CallTimeout:
@@ -204,6 +215,8 @@ class Process:
     def send_signal(self, number: int, group: bool = True) -> None:
         """Send a signal to the program and all in its process group (``group=False``: to it alone). Returns at once;
         nothing happens when it has ended."""
+        if not 0 < number < signal.NSIG:
+            raise ValueError("%r is no signal" % (number,))
         self._session.engine.check_fork()
         self._session.signal(number, group)
 
@@ -222,6 +235,7 @@ class Process:
         if session.over:
             return
         session.engine.check_fork()
+        may_wait(session.engine)
         session.end(grace)
         for letter in session.sinks:  # else what nobody reads would keep the end from coming
             session.discard(letter)
@@ -236,14 +250,14 @@ class Process:
         self._session.engine.check_fork()
         self._session.resize(rows, columns)
 
-    def __iter__(self):
+    def __iter__(self) -> "Iterator[Any]":
         """The lines of stdout."""
         return iter(self.stdout)
 
     def __enter__(self) -> "Process":
         return self
 
-    def __exit__(self, kind, error, trace) -> None:
+    def __exit__(self, kind: "Any", error: "Any", trace: "Any") -> None:
         if self._session.engine.core.generation != process.generation:
             return
         try:

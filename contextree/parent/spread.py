@@ -5,28 +5,36 @@ of those hands every message on to the ones below it as it comes, and puts the f
 Nothing is stored on the way. What becomes of each target is an outcome of its own, and the others go on.
 
 Who is slow is waited for, so it sets the pace of all: nobody holds more than a few messages for it. Who takes nothing
-for ``stall`` seconds is given up, with all that is below it. Further down the wait is shorter, so that whoever hands on
-is not given up for the one that does not take. At the end, when all is sent, whoever still answers a ping is waited for.
+for ``stall`` seconds is given up, with all that is below it. A context that itself waits for one below says so (BUSY),
+lest it be given up for that one; three times ``stall`` is the end of that too. When all is sent, whoever still answers
+a ping is waited for: its disk may be slow.
 """
 
 from time import monotonic
 
 from contextree.core import calls as core_calls
-from contextree.core.wire.errors import CallTimeout, ContextreeError, ProtocolError
+from contextree.core.wire.errors import CallTimeout, ContextreeError, ProtocolError, UsageError
 from contextree.parent.calls import copied, make_error
 from contextree.parent.filepipe import FarPipe, NearPipe
-from contextree.parent.files import Meter, message_size, open_source, take
-from contextree.parent.filesink import PathSink
+from contextree.parent.files import Meter, message_size, open_source, options_of, take
+from contextree.parent.pathsink import PathSink
 from contextree.parent.transfer import Transferred, path_bytes, result_of, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Callable, Iterable, Iterator
 
-LESS = 0.7  # of the wait, for each level of the tree
+    from typing_extensions import Unpack
+
+    from contextree.parent.context import Context
+    from contextree.parent.engine import Engine
+    from contextree.parent.options import PathName, Progress, PutOptions, Source
+    from contextree.parent.transfer import Message, Options
+
+BUSY = ["busy"]  # what a context says that waits for one below it
 
 
-def plan(engine, targets: "set[int]") -> "list[list]":
+def plan(engine: "Engine", targets: "set[int]") -> "list[list[Any]]":
     """The tree to hand on by: [id, is it a target, [the same for those below]]. Contexts that would have one below them
     and are no targets are left out: frames go through them as they are."""
     tree = {}  # type: dict[Any, Any]
@@ -38,8 +46,8 @@ def plan(engine, targets: "set[int]") -> "list[list]":
         for number in path:
             level = level.setdefault(number, {})
 
-    def nodes(level):
-        found = []  # type: list[list]
+    def nodes(level: "dict[Any, Any]") -> "list[list[Any]]":
+        found = []  # type: list[list[Any]]
         for number, below in sorted(level.items()):
             inner = nodes(below)
             if number in targets or len(inner) > 1:
@@ -51,7 +59,7 @@ def plan(engine, targets: "set[int]") -> "list[list]":
     return nodes(tree)
 
 
-def ids(node: list) -> "list[int]":
+def ids(node: "list[Any]") -> "list[int]":
     """The targets of a node and of all below it."""
     return ([node[0]] if node[1] else []) + [number for each in node[2] for number in ids(each)]
 
@@ -60,18 +68,20 @@ class Branch:
     """One context that the messages are handed to. ``outcome``: {id: what becomes of it}: the numbers of a Transferred,
     or an exception, or one as the bytes of its record."""
 
-    def __init__(self, engine, node: list, path: bytes, options: dict, stall: float, timeout: "float | None") -> None:
+    def __init__(self, engine: "Engine", node: "list[Any]", path: bytes, options: "Options", stall: float,
+                 timeout: "float | None" = None, busy: "Callable[[], object] | None" = None) -> None:
         self.engine = engine
         self.node = node
         self.stall = stall
+        self.busy = busy  # to be called now and then while it is waited for
         self.outcome = {}  # type: dict[int, Any]
         self.listens = False
-        self.free = monotonic()  # when it last had room
+        self.free = self.alive = monotonic()  # when it last took something; or at least said that it lives
         self.pipe = None  # type: NearPipe | None
         try:
             context = engine.context(node[0]).with_options(timeout=timeout)
             if node[2]:
-                self.pipe = NearPipe(context, relay, node, path, options, stall * LESS)
+                self.pipe = NearPipe(context, relay, node, path, options, stall)
             else:
                 self.pipe = NearPipe(context, take, path, options)
         except ContextreeError as error:
@@ -90,19 +100,42 @@ class Branch:
             return False
         try:
             if not self.listens:
-                pipe.ready(self.stall)
+                self.wait(pipe.ready)
                 self.listens = True
-                self.free = monotonic()
-            # while another was waited for, this one had the same time to make room
-            if pipe.send(message, fin, max(0.01 * self.stall, self.stall - (monotonic() - self.free))):
-                self.free = monotonic()
+            if self.wait(lambda limit: pipe.send(message, fin, limit)):
+                self.free = self.alive = monotonic()
             else:
                 self.finish()
         except Exception as error:  # what the function there raised, maybe
             self.fail(self.given_up(error))
         return not self.outcome
 
-    def given_up(self, error):
+    def wait(self, step: "Callable[[float], Any]") -> "Any":
+        """``step(seconds)``, again and again while it raises CallTimeout, for as long as there is hope.
+
+        While another branch was waited for, this one had the same time to take something."""
+        while True:
+            now = monotonic()
+            left = min(self.alive + self.stall, self.free + 3 * self.stall) - now
+            try:
+                return step(min(max(left, 0.01 * self.stall), 0.2 * self.stall))
+            except CallTimeout:
+                self.pipe.left()  # type: ignore[union-attr]  # there is one, it is waited for
+                self.listen()
+                if self.busy is not None:
+                    self.busy()
+                if monotonic() >= min(self.alive + self.stall, self.free + 3 * self.stall):
+                    raise
+
+    def listen(self) -> None:
+        """Take note of what it has said meanwhile."""
+        pipe = self.pipe
+        while self.listens and pipe is not None and pipe.inbox.items and not pipe.inbox.items[0][1]:  # not its last
+            if pipe.receive() != BUSY:
+                raise ProtocolError("%s says what it may not" % pipe.name())
+            self.alive = monotonic()
+
+    def given_up(self, error: Exception) -> Exception:
         """The error of one that is given up, in words that tell so."""
         if isinstance(error, CallTimeout) and self.pipe is not None and self.pipe.deadline is None:
             return CallTimeout("%s was given up: it took nothing, and said nothing, for %.3g s"
@@ -122,11 +155,13 @@ class Branch:
         except Exception as error:
             self.fail(self.given_up(error))
 
-    def answer(self, pipe):
+    def answer(self, pipe: NearPipe) -> "Any":
         """What it says of the end, which may take as long as its disk does, if only its loop is alive."""
         while True:
             try:
-                return pipe.receive(self.stall)
+                answer = pipe.receive(self.stall)
+                if answer != BUSY:
+                    return answer
             except CallTimeout:
                 pipe.left()
                 self.engine.context(self.node[0]).ping(self.stall)
@@ -167,7 +202,7 @@ def hand_on(messages: "Any", branches: "list[Branch]", own: "Any" = None, tell: 
 class Own:
     """The sink of a context that is itself a target: what fails in it is its outcome and holds up nobody."""
 
-    def __init__(self, path: bytes, options: dict) -> None:
+    def __init__(self, path: bytes, options: "Options") -> None:
         self.outcome = self.sink = None  # type: Any
         try:
             self.sink = PathSink(path, options)
@@ -193,16 +228,16 @@ class Own:
             self.sink.abort()
 
 
-def relay(node: list, path: bytes, options: dict, stall: float) -> list:
+def relay(node: "list[Any]", path: bytes, options: "Options", stall: float) -> "list[list[Any]]":
     """In a context on the way: hand on what comes, and put it in place. The outcomes, as plain rows."""
     from contextree.parent.engine import engine_of
 
     engine = engine_of(core_calls.here.router)
     with FarPipe() as pipe:
         own = Own(path, options) if node[1] else None
-        branches = [Branch(engine, each, path, options, stall, None) for each in node[2]]
+        branches = [Branch(engine, each, path, options, stall, busy=lambda: pipe.give(BUSY)) for each in node[2]]
 
-        def messages():
+        def messages() -> "Iterator[Message]":
             while True:
                 yield pipe.receive()
 
@@ -220,20 +255,21 @@ def relay(node: list, path: bytes, options: dict, stall: float) -> list:
     return [row(engine, number, value) for number, value in found.items()]
 
 
-def row(engine, number, value):
+def row(engine: "Engine", number: int, value: "Any") -> "list[Any]":
     """An outcome as plain data: [id, record of an error or None, numbers or None]."""
     if isinstance(value, Exception):
         value = core_calls.pack_error(value, engine.name_of(number) or str(number), 0)
     return [number, value, None] if type(value) is bytes else [number, None, value]
 
 
-def put_all(contexts, source, destination, *, stall: float = 60.0, progress=None, timeout: "float | None" = None,
-            **options) -> "dict[Any, Transferred | Exception]":
+def put_all(contexts: "Iterable[Context]", source: "Source", destination: "PathName", *, stall: float = 60.0,
+            progress: "Progress" = None, timeout: "float | None" = None,
+            **options: "Unpack[PutOptions]") -> "dict[Context, Transferred | Exception]":
     """Put one source into many contexts: {context: Transferred, or the exception that it failed with}.
 
-    As ``Context.put`` for each, but each link of the tree is crossed once: contexts hand it on to those below them as it
-    comes. The slowest sets the pace; one that takes nothing for ``stall`` seconds is given up. ``timeout``: seconds for
-    all. ``options`` are those of ``put``, without ``resume``. ``progress`` tells what the slowest has been sent.
+    As ``Context.put`` for each, but each link of the tree is crossed once: contexts hand it on to those below them as
+    it comes. The slowest sets the pace; one that takes nothing for ``stall`` seconds is given up. ``timeout``: seconds
+    for all. ``options`` are those of ``put``, without ``resume``. ``progress`` tells what the slowest has been sent.
 
     Raises only what is wrong with the source or with the options. Any thread but the loop's.
 
@@ -243,12 +279,10 @@ def put_all(contexts, source, destination, *, stall: float = 60.0, progress=None
     >>> [result.size for result in done.values()]
     [19, 19]
     """
-    from contextree.parent import files
-
     contexts = list(contexts)
-    checked = files.options_of(**options)
+    checked = options_of(**options)
     if checked["resume"]:
-        raise files.UsageError("put_all() cannot resume: what there is of a broken transfer differs from host to host")
+        raise UsageError("put_all() cannot resume: what there is of a broken transfer differs from host to host")
     path = path_bytes(destination, "destination")
     reader = open_source(source, checked)
     branches = []  # type: list[Branch]
@@ -257,7 +291,7 @@ def put_all(contexts, source, destination, *, stall: float = 60.0, progress=None
             return {}
         engine = contexts[0].engine
         if any(context.engine is not engine or context.id == engine.core.id for context in contexts):
-            raise files.UsageError("put_all() wants contexts of one tree, and not the one that calls it")
+            raise UsageError("put_all() wants contexts of one tree, and not the one that calls it")
         there = dict(checked, mask=0o7777)
         with Meter(engine, progress, shown(path)) as tell:
             branches = [Branch(engine, node, path, there, stall, timeout)
@@ -273,11 +307,11 @@ def put_all(contexts, source, destination, *, stall: float = 60.0, progress=None
     return {context: settled(engine, found[context.id]) for context in contexts}
 
 
-def telling(tell, total):
+def telling(tell: "Any", total: "int | None") -> "Callable[[Message], None]":
     """A function of messages that calls ``tell(done, total)``."""
     done = 0
 
-    def told(message):
+    def told(message: "Message") -> None:
         nonlocal done
         done += message_size(message)
         tell(done, total)
@@ -285,7 +319,7 @@ def telling(tell, total):
     return told
 
 
-def settled(engine, value):
+def settled(engine: "Engine", value: "Any") -> "Transferred | Exception":
     """An outcome for the caller: a Transferred, or an exception of its own."""
     if isinstance(value, Exception):
         return copied(value)

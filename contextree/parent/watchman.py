@@ -16,6 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, List
 
+    from contextree.parent.reaper import Reaper
+
 SCRIPT = """
 g=
 while read -r l; do
@@ -37,8 +39,9 @@ done
 class Watchman:
     """The watchman of one context. Any thread; nothing here waits or raises."""
 
-    def __init__(self, reaper) -> None:
+    def __init__(self, reaper: "Reaper") -> None:
         self.fd = -1
+        self.lock = process.allocate_lock()
         self.late = []  # type: List[bytes]  # lines for which the pipe had no room
         ends = [process.own(fd) for fd in os.pipe()]
         os.set_blocking(ends[1], False)
@@ -62,14 +65,15 @@ class Watchman:
         """It need not be any more."""
         self.tell(b"-%d\n" % group)
 
-    def tell(self, line) -> None:
+    def tell(self, line: bytes) -> None:
         """Write a line, and those before it for which there was no room."""
-        self.late.append(line)
-        try:
-            while self.late:
-                os.write(self.fd, self.late[0])  # all of it or nothing: it is short
-                del self.late[0]
-        except BlockingIOError:
-            pass  # full; with the next one
-        except OSError:
-            del self.late[:]  # there is none, or somebody has killed it
+        with self.lock:
+            self.late.append(line)
+            try:
+                while self.late:
+                    os.write(self.fd, self.late[0])  # all of it or nothing: it is short
+                    del self.late[0]
+            except BlockingIOError:
+                pass  # full; with the next one
+            except OSError:
+                del self.late[:]  # there is none, or somebody has killed it

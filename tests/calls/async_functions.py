@@ -69,12 +69,6 @@ async def off_main_thread():
     return threading.current_thread() is not threading.main_thread(), threading.get_ident()
 
 
-def has_asyncio():
-    import sys
-
-    return "asyncio" in sys.modules, threading.active_count()
-
-
 async def until_cancelled(*, clean_up=True):
     mark("begun")
     try:
@@ -89,7 +83,7 @@ async def until_cancelled(*, clean_up=True):
 
 async def write_when_cancelled(path):
     """Takes a moment to end."""
-    mark("begun")
+    open(path + ".begun", "w").close()
     try:
         await asyncio.sleep(60)  # sleeps: it is cancelled there
     finally:
@@ -109,6 +103,16 @@ async def refuse_to_end():
 
 async def exit_now(status):
     raise SystemExit(status)
+
+
+async def interrupt():
+    raise KeyboardInterrupt
+
+
+async def count_tasks():
+    """How many there are on this loop."""
+    tasks = (getattr(asyncio, "all_tasks", None) or asyncio.Task.all_tasks)()
+    return sum(not task.done() for task in tasks)
 
 
 async def exit_in_a_task():
@@ -156,6 +160,16 @@ def get_made():
     return dict(made)
 
 
+async def yield_lock():
+    yield 1
+    yield threading.Lock()
+
+
+async def of_sizes(sizes):
+    for size in sizes:
+        yield bytes(size)
+
+
 async def yield_then_sleep():
     try:
         yield 1
@@ -187,8 +201,8 @@ async def give(value):
 
 
 async def fork_and_use():
-    """From a task, and so from the loop's thread: a fork of this very process, whose loop is its own."""
-    child = contextree.current_router().fork(direct=True)
+    """While the loop runs: a fork of this very process, whose loop is its own."""
+    child = await asyncio.get_event_loop().run_in_executor(None, fork_direct)
     try:
         first = await asyncio.wrap_future(child.submit(call_outside))
         second = await asyncio.wrap_future(child.submit(add, 1, 2))
@@ -196,6 +210,10 @@ async def fork_and_use():
     finally:
         await asyncio.get_event_loop().run_in_executor(None, child.shutdown)
     return first, second, third, await add(3, 4)
+
+
+def fork_direct():
+    return contextree.current_router().fork(direct=True)
 
 
 def call_outside():

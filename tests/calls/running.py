@@ -75,11 +75,20 @@ def time_left_on_pool(other):
         return pool.submit(ask).result(), pool.submit(contextree.current_call().bind(ask)).result()
 
 
+def has_asyncio():
+    return "asyncio" in sys.modules, threading.active_count()
+
+
 def note_current_call():
     try:
         mark(contextree.current_call())
     except contextree.UsageError:
         mark("none")
+
+
+def note_in_a_direct_fork():
+    with contextree.current_router().fork(direct=True, on_start=[note_current_call]) as child:
+        return child.call(marked)
 
 
 def check_for_ever():

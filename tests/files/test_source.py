@@ -106,7 +106,7 @@ def test_s_30_devices_are_refused(path):
 
 @pytest.mark.parametrize(("target", "out"), [
     ("file", False), ("../file", False), ("./a/../b", True), ("/etc/passwd", True), ("..", False), ("../..", True),
-    ("../../x", True), ("a/b/c", False), (".//./a", False), ("../..", True)])
+    ("../../x", True), ("a/b/c", False), (".//./a", False)])
 def test_s_31_a_symlink_that_leads_out_of_the_folder_is_refused(tmp_path, target, out):
     top = tmp_path / "top"
     (top / "sub").mkdir(parents=True)

@@ -1,8 +1,11 @@
 """What the tests run in other contexts."""
 
+import logging
 import os
 import threading
 import time
+
+import contextree
 
 gates = {}
 seen = []
@@ -10,6 +13,10 @@ seen = []
 
 def add(first, second=1):
     return first + second
+
+
+def same(value):
+    return value
 
 
 def fail(text):
@@ -59,3 +66,17 @@ def me():
 def nap(seconds):
     time.sleep(seconds)  # sleeps: the work of a function that takes its time
     return seconds
+
+
+def until_cancelled():
+    """Go on until the caller gives it up; that is then told to whoever holds for it."""
+    call = contextree.current_call()
+    seen.append("until_cancelled")
+    while not call.cancelled:
+        time.sleep(0.005)  # sleeps: a function that looks now and then whether it should go on
+    release("cancelled")
+
+
+def log_later(text, seconds):
+    time.sleep(seconds)  # sleeps: the work of a function that takes its time
+    logging.getLogger("far").warning(text)

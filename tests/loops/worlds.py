@@ -32,9 +32,9 @@ class Asyncio:
             assert not left, left
             assert not complaints, complaints
 
-    async def sleep(self, seconds=0.0):
+    async def rest(self, seconds=0.0):
         """Let others run."""
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(seconds)  # sleeps: the tests' way to let other tasks run
 
     def start(self, function, *args):
         """A task; ``cancel()`` and ``await wait()`` -> (result, error)."""
@@ -111,9 +111,9 @@ class Trio:
         """Run ``main`` to its end."""
         return self.trio.run(main, *args)
 
-    async def sleep(self, seconds=0.0):
+    async def rest(self, seconds=0.0):
         """Let others run."""
-        await self.trio.sleep(seconds)
+        await self.trio.sleep(seconds)  # sleeps: the tests' way to let other tasks run
 
     @contextlib.asynccontextmanager
     async def tasks(self):

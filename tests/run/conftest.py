@@ -1,7 +1,6 @@
 """A tree for each module, with a context of every kind that a program can be run in, and ways to look for what is left
 of programs."""
 
-import os
 import sys
 import uuid
 
@@ -13,6 +12,7 @@ from contextree.core import process
 from contextree.parent.importer import THREADS
 from tests.lab import processes
 from tests.lab.poll import until
+from tests.run import far
 
 MARK = "CONTEXTREE_TEST_PROGRAM"
 
@@ -110,10 +110,9 @@ def marked():
 @pytest.fixture
 def fds(local):
     """What the context ``local`` holds must be the same after the test."""
-    before = local.call(os.listdir, "/proc/self/fd")
+    before = until(lambda: local.call(far.descriptors), "the programs of other tests to end")
     yield
-    until(lambda: local.call(os.listdir, "/proc/self/fd") == before, "the descriptors of the context to be as before: "
-          "%r" % before)
+    until(lambda: local.call(far.descriptors) == before, "the descriptors of the context to be as before: %r" % before)
     assert not children_of(local.pid)
 
 

@@ -66,10 +66,12 @@ def test_b_05_an_output_that_nobody_reads_holds_up_its_program_and_nobody_else(l
         session = process._session
         until(lambda: session.came[b"E"] >= BUDGET, "the budget to be used up")
         process.stdin.write(b"x" * (4 * MB))
-        assert process.stdout.read(4 * MB) == b"x" * (4 * MB)
+        same = process.stdout.read(4 * MB) == b"x" * (4 * MB)
+        assert same
         assert max(local.ping(10) for _ in range(5)) < 5
         assert session.came[b"E"] < BUDGET + 2 * 65536
-        assert process.stderr.read(3 * BUDGET) == b"y\n" * (3 * BUDGET // 2), "it goes on when it is read"
+        same = process.stderr.read(3 * BUDGET) == b"y\n" * (3 * BUDGET // 2)
+        assert same, "it goes on when it is read"
 
 
 def test_a_slow_reader_gets_everything_in_order(local, fds):
@@ -162,3 +164,38 @@ def test_streams_of_a_handle_are_files(local, fds):
         assert (process.stdin, process.stdout, process.stderr, process.wait(20)) == (None, None, None, 0)
     with pytest.raises(contextree.UsageError, match="run"):
         local.popen(["true"], stdout=print)
+
+
+def test_pieces_of_all_sizes_arrive_in_order(local, fds):
+    """Short ones are put together, long ones are cut, and none overtakes another."""
+    sizes = [1, 2, 4095, 4096, 4097, 10, 65535, 65536, 65537, 3, 200_000, 5] * 30 + [7] * 50_000
+    pieces = [bytes([number % 251]) * size for number, size in enumerate(sizes)]
+    same = local.run(["cat"], input=iter(pieces)).stdout == b"".join(pieces)
+    assert same  # and no page of differences
+    with local.popen(["cat"]) as process:
+        done = []
+        reader = threading.Thread(target=lambda: done.append(process.stdout.read()))
+        reader.start()
+        for piece in pieces:
+            process.stdin.write(piece)
+        process.stdin.close()
+        reader.join(20)
+        same = done == [b"".join(pieces)]
+        assert same
+
+
+def test_what_is_yielded_is_sent_before_the_next_is_asked_for(local, fds):
+    """An input that depends on the output does not wait for itself."""
+    lines, seen = [], threading.Semaphore(0)
+
+    def take(data):
+        lines.append(data)
+        seen.release()
+
+    def give():
+        for number in range(50):
+            yield b"%d\n" % number
+            assert seen.acquire(timeout=10), "the answer to what was just given"
+
+    assert local.run(["cat"], input=give(), stdout=take).returncode == 0
+    assert lines == [b"%d\n" % number for number in range(50)]

@@ -142,8 +142,9 @@ def test_it_may_not_keep_on_talking_after_the_end(hostile):
     assert waiter.wait(10)
 
 
-def test_a_message_that_never_ends(hostile):
-    run = Run(hostile, timeout=0.5, grace=0)
+def test_a_message_that_never_ends(hostile, monkeypatch):
+    monkeypatch.setattr("contextree.parent.command.PATIENCE", 0.3)
+    run = Run(hostile, timeout=0.3, grace=0)
     run.say(S)
     run.say(b"O" + b"x" * 1000, MORE)
     assert type(run.result()).__name__ == "TimeoutExpired"

@@ -210,3 +210,23 @@ def test_options_that_old_pythons_lack(router, local, pythons):
         with router.local(python=pythons["3.6"].argv) as old, pytest.raises(
                 contextree.UnsupportedPlatform, match=r"umask= needs Python 3\.9, and .* has 3\.6"):
             old.run(["true"], umask=0)
+
+
+def test_words_that_are_not_ascii_arrive_as_they_are_here(router, pythons, tmp_path):
+    """Also in a context whose own encoding has no such letters."""
+    (tmp_path / "grüße").write_text("hello")
+    minor = "3.6" if "3.6" in pythons else "3.8"
+    env = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    with router.local(python=pythons[minor].argv, env=env) as old:
+        assert old.run(["cat", tmp_path / "grüße"]).stdout == b"hello"
+        assert old.run(["pwd"], cwd=str(tmp_path)).stdout == os.fsencode(tmp_path) + b"\n"
+        done = old.run("echo ö $ä", shell=True, add_env={"ä": "Ä"}, env={"PATH": os.environ["PATH"]})
+        assert done.stdout.startswith("ö ".encode())
+        assert old.run([SH, "-c", "env"], add_env={"VALUE": "grüße"}).stdout.count("VALUE=grüße".encode()) == 1
+        with pytest.raises(FileNotFoundError):
+            old.run(["grüße"])
+
+
+def test_too_many_words(local, fds):
+    with pytest.raises(OSError, match="Argument list too long"):
+        local.run(["true", "x" * 3_000_000])

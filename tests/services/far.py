@@ -27,7 +27,7 @@ class Store:
 
     @contextree.expose
     def whoami(self):
-        caller = contextree.current_caller()
+        caller = contextree.current_call().caller
         return caller.id, caller.name
 
     @contextree.expose
@@ -54,6 +54,27 @@ class Store:
             yield from range(number)
         finally:
             self.closed.append(number)
+
+    @contextree.expose
+    async def slowly(self, value, seconds=0.0):
+        import asyncio
+
+        self.entered.release()
+        try:
+            await asyncio.sleep(seconds)  # sleeps: it is what this method does
+        finally:
+            self.closed.append(value)
+        return value, contextree.current_call().caller.name
+
+    @contextree.expose
+    async def rows(self, number):
+        for item in range(number):
+            yield item
+
+    @contextree.expose
+    def until_cancelled(self):
+        self.entered.release()
+        self.closed.append(contextree.current_call().wait_cancelled(20))
 
     @contextree.expose
     def odd(self):
@@ -87,6 +108,10 @@ def stream(service, number):
     return list(service.stream.count(number))
 
 
+def stream_of(service, method, *args):
+    return list(service.stream(method, *args))
+
+
 def first_of(service, number):
     """Take a few items of a stream and close it."""
     with service.stream.count(number) as items:
@@ -99,6 +124,17 @@ def serve(name="far", **options):
 
 def close(service):
     service.close()
+
+
+WAITING = []
+
+
+def caller_of(service):
+    WAITING.append(service.submit.until_cancelled())
+
+
+def give_up():
+    WAITING.pop().cancel()
 
 
 def grow(name):

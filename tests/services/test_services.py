@@ -64,6 +64,42 @@ def test_a_slow_method_holds_up_nobody_but_its_thread(tree, granted):
     store.gate.clear()
 
 
+@pytest.mark.parametrize("where", ["here", "below"])
+def test_a_method_hears_that_its_caller_has_gone(tree, where):
+    store = far.Store()
+    with tree.router.serve("store", store) as service:
+        tree.router.grant_service(service, tree.a)
+        future = service.submit.until_cancelled() if where == "here" else tree.a.call(far.caller_of, service)
+        assert store.entered.acquire(timeout=10)
+        future.cancel() if where == "here" else tree.a.call(far.give_up)
+        until(lambda: store.closed == [True], "the method to hear of it")
+
+
+def test_a_deadline_goes_with_the_call(tree):
+    store = far.Store()
+    with tree.router.serve("store", store) as service:
+        tree.router.grant_service(service, tree.a)
+        tree.a.with_options(timeout=0.2).submit(far.call, service, "until_cancelled").exception(10)
+        until(lambda: store.closed == [True], "the method to hear of it")
+
+
+def test_async_methods(tree, granted):
+    """They are awaited on a loop of the service: as many at once as there are calls, whatever its threads."""
+    store = tree.store
+    store.closed.clear()
+    assert tree.a.call(far.call, granted, "slowly", 1) == (1, "a") and granted.call.slowly(2) == (2, "master")
+    assert tree.a.call(far.stream_of, granted, "rows", 3000) == list(range(3000))
+    assert list(granted.stream.rows(100)) == list(range(100))
+    futures = [granted.submit.slowly(n, 0.05) for n in range(40)]
+    assert [future.result(10)[0] for future in futures] == list(range(40))
+    until(lambda: granted.stats()["unanswered"] == 0, "all to be forgotten")
+    with tree.router.serve("async", far.Store()) as service:
+        future = service.submit.slowly(7, 60)
+        until(lambda: service.stats()["unanswered"] == 1, "it to wait")
+    with pytest.raises(contextree.ContextreeError):
+        future.result(10)
+
+
 def test_p_65_callers_take_turns_and_a_full_line_says_so(tree):
     """One who floods waits behind itself alone."""
     store = far.Store()

@@ -1,0 +1,72 @@
+"""What the tests of greenlets call in other contexts. Standard library and contextree only."""
+
+import os
+import time
+
+
+def nap(seconds):
+    time.sleep(seconds)  # sleeps: it is what it is for
+    return seconds
+
+
+def nap_and_say(channel, seconds):
+    channel.send("begun")
+    nap(seconds)
+
+
+def count(start, end, seconds=0.0):
+    for number in range(start, end):
+        if seconds:
+            nap(seconds)
+        yield number
+
+
+def endless(path):
+    """Count until somebody closes this generator; then leave a mark."""
+    number = 0
+    try:
+        while True:
+            number += 1
+            yield number
+    finally:
+        with open(path, "w") as file:
+            file.write("closed")
+
+
+def echo(channel):
+    """Send everything back."""
+    for item in channel:
+        channel.send(item)
+    channel.close()
+
+
+def slow_reader(channel, path):
+    """Take nothing until ``path`` is there; then all of it, and send how much that was."""
+    while not os.path.exists(path):
+        nap(0.01)
+    channel.send(sum(len(item) for item in channel))
+    channel.close()
+
+
+def me():
+    return os.getpid()
+
+
+def chatter(lines):
+    import logging
+
+    for number in range(lines):
+        logging.getLogger("chatter").warning("line %d", number)
+
+
+def grow_direct(depth):
+    """As many levels of direct forks below this one: a list of (id, resident kilobytes), from here down."""
+    import contextree
+
+    with open("/proc/self/status") as file:
+        size = next(int(line.split()[1]) for line in file if line.startswith("VmRSS"))
+    router = contextree.current_router()
+    below = []
+    if depth:
+        below = router.fork(direct=True).call(grow_direct, depth - 1)
+    return [(router.id, size), *below]
