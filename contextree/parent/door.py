@@ -49,7 +49,7 @@ from contextree.parent.service import Service, expose
 
 # pyright: reportUnsupportedDunderAll=false
 # (those that are not here are in LAZY)
-__all__ = [
+__all__ = [  # one a line: branches add to it
     "AuthenticationError",
     "CallCancelled",
     "CallFuture",  # noqa: F822  see LAZY

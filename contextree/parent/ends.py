@@ -72,7 +72,7 @@ def make_error(branch: "Branch", name: str, message: str, phase: str, status: "i
                 output=last_lines(branch))
 
 
-def end_all(engine: "Engine", grace: float, then: "Callable[..., object]", patience: float = 2.0) -> None:
+def end_all(engine: "Engine", grace: float, then: "Callable[[], object]", patience: float = 2.0) -> None:
     """Shut all children of ``engine`` down, and programs that run here for somebody, then its template, then call
     ``then()``: all have been reaped by then, or it is too late. Loop thread."""
     engine.ending = True

@@ -83,7 +83,7 @@ def forget_loops() -> None:
                 os.write(2, traceback.format_exc().encode("utf-8", "replace"))
 
 
-def forget_trio(module: "ModuleType") -> None:
+def forget_trio(module: "Any") -> None:
     """The thread that forked is in no run any more, so that ``trio.run`` works. The run's tasks, and the epoll object
     that its parent goes on with, are kept."""
     run = vars(module.GLOBAL_RUN_CONTEXT)  # of this thread
@@ -91,7 +91,7 @@ def forget_trio(module: "ModuleType") -> None:
     run.clear()
 
 
-def forget_sniffio(module: "ModuleType") -> None:
+def forget_sniffio(module: "Any") -> None:
     """No asynchronous library runs here."""
     module.thread_local.name = None
     module.current_async_library_cvar.set(None)

@@ -50,23 +50,23 @@ _open = weakref.WeakSet()  # type: weakref.WeakSet[Client]
 class ClientEngine(Engine):
     """The engine of a client: it knows contexts and services, and has no children."""
 
-    def __init__(self, core: "Core", trusted: "Any") -> None:
+    def __init__(self, core: Core, trusted: bool) -> None:
         Engine.__init__(self, core, (), b"", trusted=trusted)
         for kind in MODULES, RESOURCE:
             del core.openers[kind]
         self.modules.ask = lambda question: None  # type: ignore[method-assign]  # clients may not ask
 
-    def child_options(self, plan: "Plan", options: "dict[str, Any]") -> "NoReturn":
+    def child_options(self, plan: "Any", options: "Any") -> "Any":
         """There are no children."""
         raise UsageError("a client has no children: have a context of the tree start them")
 
-    def no_way(self, peer: int) -> "ContextreeError":
+    def no_way(self, peer: int) -> "Any":
         """The error for a context that cannot be reached."""
         if self.core.upstream.closed:
             return ContextDied("the tree that %s had joined is gone: %s" % (self.core.name, self.core.upstream.closed))
         return Engine.no_way(self, peer)
 
-    def main_by_name(self, value: "Any" = None) -> bool:
+    def main_by_name(self, value: object = None) -> bool:
         """Functions of ``__main__`` go by value: the tree need not have our script."""
         return False
 
@@ -84,11 +84,11 @@ class Client(Router):
     4
     """
 
-    def __init__(self, engine: "Engine", welcome: "dict[str, Any]", invitation: "Invitation") -> None:
+    def __init__(self, engine: ClientEngine, welcome: "dict[str, Any]", invitation: Invitation) -> None:
         Router.__init__(self, engine)
         self._invitation = invitation
         self._granted = welcome["contexts"]
-        self.services = {}
+        self.services = {}  # type: dict[str, Service]
         for owner, owner_name, number, name, methods in welcome["services"]:
             self.services[name] = Service(engine, owner, owner_name, number, name, methods)
         self.closed = False
@@ -110,7 +110,7 @@ class Client(Router):
                 return context
         raise UsageError("%s was granted no context %r" % (self.name, name))
 
-    def _grow(self, plan: "Plan", options: "dict[str, Any]") -> "Any":
+    def _grow(self, plan: "Any", options: "Any") -> "Any":
         self.engine.child_options(plan, options)
 
     def close(self) -> None:
@@ -180,7 +180,7 @@ def join(invitation: "Invitation | str", timeout: float = 10.0) -> Client:
         core.names.update(welcome["names"])
         core.names.update(welcome["contexts"])
 
-        def lost(link: "Link", reason: str) -> None:
+        def lost(link: Link, reason: str) -> None:
             if core.closed is None:
                 core.close(core.engine.no_way(link.peer))
 
@@ -200,7 +200,7 @@ def join(invitation: "Invitation | str", timeout: float = 10.0) -> Client:
     return client
 
 
-def load(path: "Any") -> Invitation:
+def load(path: str) -> Invitation:
     """The invitation in the file ``path``. UsageError unless file and directory are this user's alone."""
     path = os.path.abspath(path)
     folder, name = os.path.split(path)
@@ -224,7 +224,7 @@ def load(path: "Any") -> Invitation:
         raise UsageError("%s holds no invitation" % path) from None
 
 
-def connect(invitation: "Any", timeout: float) -> int:
+def connect(invitation: Invitation, timeout: float) -> int:
     """A connected socket, whose other end is a process of this user."""
     import _socket  # not gevent's: it waits for nobody
 
@@ -259,7 +259,7 @@ def connect(invitation: "Any", timeout: float) -> int:
         sock.close()
 
 
-def greet(invitation: "Any", fd: int) -> "Any":
+def greet(invitation: Invitation, fd: int) -> "Any":
     """Show the token; what we are and have."""
     facts = values.encode({"version": list(sys.version_info[:3]), "executable": (sys.executable or "")[-256:],
                            "platform": sys.platform})

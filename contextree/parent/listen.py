@@ -26,9 +26,9 @@ from contextree.parent.reports import clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Iterable
+    from collections.abc import Callable, Iterable
+    from typing import Any
 
-    from contextree.core.streams import Link
     from contextree.parent.context import Context
     from contextree.parent.engine import Engine
     from contextree.parent.service import Service
@@ -44,12 +44,12 @@ class Rights:
     """What the holders of one invitation may call. Changed on the loop thread."""
 
     def __init__(self) -> None:
-        self.contexts = set()  # type: set[Any]  # ids; with what is below them
-        self.uses = {}  # type: dict[Any, Any]  # owner -> numbers of services
+        self.contexts = set()  # type: set[int]  # ids; with what is below them
+        self.uses = {}  # type: dict[int, set[int]]  # owner -> numbers of services
         self.services = []  # type: list[Any]  # their handles as plain data, for those who join
-        self.names = {}  # type: dict[Any, Any]  # id -> name, of contexts
+        self.names = {}  # type: dict[int, str]  # id -> name, of contexts
 
-    def allow(self, below: "Any", opening: bool, use: int) -> "Any":
+    def allow(self, below: "list[int]", opening: bool, use: int) -> bool:
         """Whether a channel may be opened to ``below[0]``, which lies below the others; or, not ``opening``, whether
         there is a reason to talk with it at all."""
         if not self.contexts.isdisjoint(below):
@@ -86,12 +86,12 @@ class Guest:
     detached = False
     process = None
 
-    def __init__(self, listener: "Listener", fd: int, number: int, rights: "Rights") -> None:
+    def __init__(self, listener: "Listener", fd: int, number: int, rights: Rights) -> None:
         self.engine = listener.engine
         self.listener = listener
         self.id = number
         self.rights = rights
-        self.on_dead = []  # type: list[Any]
+        self.on_dead = []  # type: list[Callable[[], object]]
         engine = self.engine
         self.link = link = ChildLink(engine.broker, fd, fd, engine.receive, self.lost, engine.core.id, WINDOW_MAX)
         link.peer = number
@@ -99,7 +99,7 @@ class Guest:
         link.rights = rights
         link.partners = set()
 
-    def lost(self, link: "ChildLink", reason: str) -> None:
+    def lost(self, link: "Any", reason: str) -> None:
         """The link has closed: it is gone, and all that it was granted."""
         engine = self.engine
         engine.link_lost(link)
@@ -136,7 +136,7 @@ class Listener:
     '5'
     """
 
-    def __init__(self, engine: "Engine", place: "Place", sock: "Any", limit: int, deadline: float) -> None:
+    def __init__(self, engine: "Engine", place: Place, sock: "Any", limit: int, deadline: float) -> None:
         self.engine = engine
         self.place = place
         self.path = place.path
@@ -145,9 +145,9 @@ class Listener:
         self.sock = sock
         self.fd = sock.fileno()
         self.closed = False
-        self.invitations = {}  # type: dict[Any, Any]  # id -> (secret, Rights, trusted)
-        self.knocks = {}  # type: dict[Any, Any]
-        self.guests = set()  # type: set[Any]
+        self.invitations = {}  # type: dict[bytes, tuple[bytes, Rights, bool]]  # id -> (secret, Rights, trusted)
+        self.knocks = {}  # type: dict[int, Knock]
+        self.guests = set()  # type: set[Guest]
         self.complaints = Bucket(1, 10)
         self.count = dict.fromkeys(("joined", "refused", "late", "left", "crowded"), 0)  # type: dict[str, int]
 
@@ -162,7 +162,7 @@ class Listener:
         what is below them, and nothing else. ``trusted``: services here read pickles that they send; they are this
         user's processes anyway. UsageError for what is not below this context."""
         rights = Rights()
-        self._check(services, contexts)
+        services, contexts = self._check(services, contexts)
         token = os.urandom(48)
         self.engine.broker.call(self._grant, rights, services, contexts)
         self.invitations[token[:16]] = token[16:], rights, bool(trusted)
@@ -171,7 +171,7 @@ class Listener:
     def grant(self, invitation: Invitation, services: "Iterable[Service]" = (),
               contexts: "Iterable[Context]" = ()) -> None:
         """Let the holders of ``invitation``, those who have joined too, call more."""
-        self._check(services, contexts)
+        services, contexts = self._check(services, contexts)
         self.engine.broker.call(self._grant, self._known(invitation)[1], services, contexts)
 
     def revoke(self, invitation: Invitation) -> None:
@@ -196,25 +196,28 @@ class Listener:
         self.place.write(name, "%s\n%s\n%s\n" % (SAVED, self.place.name, invitation.token.hex()))
         return os.path.join(os.path.dirname(self.path), name)
 
-    def _known(self, invitation: "Invitation") -> "Any":
+    def _known(self, invitation: Invitation) -> "tuple[bytes, Rights, bool]":
         self.engine.check_fork()
         found = self.invitations.get(invitation.token[:16])
         if found is None:
             raise UsageError("%r is not of this listener, or was revoked" % (invitation,))
         return found
 
-    def _check(self, services: "Iterable[Service]", contexts: "Iterable[Context]") -> None:
+    def _check(self, services: "Iterable[Service]",
+               contexts: "Iterable[Context]") -> "tuple[list[Service], list[Context]]":
         engine = self.engine
         engine.check_fork()
         if self.closed:
             raise Closed("%r was closed" % (self,))
+        services, contexts = list(services), list(contexts)
         thing = None  # type: Any
-        for thing in tuple(services) + tuple(contexts):
-            if (thing.engine is not engine or (thing.id != engine.core.id and thing.id not in engine.infos)
-                    or (thing.id == engine.core.id and thing in contexts)):
+        for thing in services + contexts:
+            here = thing in services and thing.id == engine.core.id
+            if thing.engine is not engine or not (here or thing.id in engine.infos):
                 raise UsageError("%r is not below %s, where clients join" % (thing, engine.core.name))
+        return services, contexts
 
-    def _grant(self, rights: "Rights", services: "Iterable[Service]", contexts: "Iterable[Context]") -> None:
+    def _grant(self, rights: Rights, services: "list[Service]", contexts: "list[Context]") -> None:
         for service in services:
             rights.uses.setdefault(service.id, set()).add(service.number)
             rights.services.append((service.id, service.context.name, service.number, service.name, service.methods))
@@ -222,7 +225,7 @@ class Listener:
             rights.contexts.add(context.id)
             rights.names[context.id] = context.name
 
-    def stats(self) -> "dict[str, Any]":
+    def stats(self) -> "dict[str, int]":
         """Counters: ``joined``, ``refused`` (no valid invitation, another user, too many), ``late`` (silent until the
         deadline), ``left`` before they greeted, ``crowded`` out by others; ``clients`` and ``pending`` now."""
         return dict(self.count, clients=len(self.guests), pending=len(self.knocks))
@@ -278,7 +281,7 @@ class Listener:
         if not self.closed:
             self.engine.broker.watch(self.fd, self.accept)
 
-    def greeted(self, knock: "Knock") -> None:
+    def greeted(self, knock: Knock) -> None:
         """A whole greeting has come: let it in, or not."""
         _, ident, secret, _ = GREETING.unpack_from(knock.data)
         invitation = self.invitations.get(ident)
@@ -299,7 +302,7 @@ class Listener:
         knock.timer = engine.broker.timer(self.deadline, knock.drop, "late")
         engine.request_ids(1, lambda number, end: self.admit(knock, number, facts, *invitation[1:]))
 
-    def admit(self, knock: "Knock", number: int, facts: "dict[str, Any]", rights: "Rights", trusted: bool) -> None:
+    def admit(self, knock: Knock, number: int, facts: "dict[str, Any]", rights: Rights, trusted: bool) -> None:
         """It has an id: from now on it is a client."""
         if knock.fd is None:
             return

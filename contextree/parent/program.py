@@ -48,10 +48,13 @@ from contextree.parent.watchman import Watchman
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Callable, Dict, List
 
+    from contextree.core.broker import Timer
     from contextree.core.router import Channel
+    from contextree.parent.child_state import ChildState
     from contextree.parent.engine import Engine
+
 
 WRITE = 65536  # most bytes of one input message
 WRITES = 32  # input messages on their way to the program
@@ -70,7 +73,7 @@ def _forked() -> None:
 process.after_fork.append(_forked)
 
 
-def start(spec: "Any") -> None:
+def start(spec: "Dict[str, Any]") -> None:
     """Start a program as ``spec`` says (see ``command.specify``); the call's channel is its own from now on.
 
     Raises OSError where it cannot be started, UnsupportedPlatform where this Python is too old for an option."""
@@ -92,12 +95,12 @@ def start(spec: "Any") -> None:
 class Job:
     """One program, from its start until nothing of it is left. ``engine.jobs`` has those that live."""
 
-    def __init__(self, engine: "Engine", channel: "Channel", spec: "Any") -> None:
+    def __init__(self, engine: "Engine", channel: "Channel", spec: "Dict[str, Any]") -> None:
         self.engine = engine
         self.broker = engine.broker
         self.channel = channel
         self.spec = spec
-        self.outputs = {}  # type: dict[Any, Any]
+        self.outputs = {}  # type: Dict[bytes, Output]
         self.input = None  # type: Any
         self.terminal = None  # type: Any
         self.handle = None  # type: Any
@@ -105,8 +108,8 @@ class Job:
         self.silent = False  # nobody hears us
         self.ending = self.over = False
         self.began = 0.0
-        self.timers = []  # type: list[Any]
-        self.on_over = []  # type: list[Any]
+        self.timers = []  # type: List[Timer]
+        self.on_over = []  # type: List[Callable[[], object]]
 
     # -- the start, on a service thread
 
@@ -129,7 +132,7 @@ class Job:
                 env.pop(name, None)
             else:
                 env[name] = value
-        theirs = []  # type: list[Any]
+        theirs = []  # type: List[int]
         try:
             args = self.open_terminal(env, theirs) if spec["pty"] else spec["args"]
             files = {name: self.open(name, theirs) for name in ("stdin", "stdout", "stderr")}
@@ -148,7 +151,7 @@ class Job:
         self.handle = reaper.monitor(child.pid, str(child.args)[:200], spawned=True)
         child.returncode = 0  # the handle reaps it; Popen must not try
 
-    def open(self, name: str, theirs: "Any") -> "Any":
+    def open(self, name: str, theirs: "List[int]") -> "int | None":
         """What Popen is to get as ``name``; our end of a pipe is kept, theirs noted."""
         kind = self.spec[name]
         if self.spec["pty"]:
@@ -167,7 +170,7 @@ class Job:
             self.outputs[letter] = Output(self, ends[0], letter)
         return ends[1]
 
-    def open_terminal(self, env: "Any", theirs: "Any") -> "Any":
+    def open_terminal(self, env: "Dict[str, Any]", theirs: "List[int]") -> "List[str]":
         """A terminal for the program, and the command that takes it as its controlling one."""
         from contextree.parent import tty
 
@@ -213,7 +216,7 @@ class Job:
         elif self.engine.ending:
             self.end_with_context(0, lambda: None)
 
-    def send(self, data: "Any") -> None:
+    def send(self, data: bytes) -> None:
         """Say something to the caller, if it is still there."""
         if not self.silent:
             try:
@@ -237,7 +240,7 @@ class Job:
             except (LookupError, struct.error, OSError) as error:
                 channel.cancel(BROKEN, "a message to a program that is none: %s" % error)
 
-    def obey(self, letter: "Any", rest: "Any") -> None:
+    def obey(self, letter: bytes, rest: memoryview) -> None:
         """Do what a message says."""
         if letter == b"I":
             if self.input is None:
@@ -264,7 +267,7 @@ class Job:
         elif letter == b"E":
             self.end(GRACE.unpack(rest)[0])
 
-    def unwanted(self, output: "Any") -> None:
+    def unwanted(self, output: Output) -> None:
         """Nobody reads it any more: a pipe is closed, so that the program is told; of a terminal it is thrown away."""
         output.unwanted = True
         if self.terminal is None:
@@ -274,7 +277,7 @@ class Job:
 
     # -- the end
 
-    def exited(self, state: "Any") -> None:
+    def exited(self, state: "ChildState") -> None:
         """The program has ended; those that it started may not have."""
         self.state = state
         if state.returncode is None:
@@ -300,7 +303,7 @@ class Job:
         if self.input is not None:
             self.input.close()
 
-    def end_with_context(self, grace: float, then: "Any") -> None:
+    def end_with_context(self, grace: float, then: "Callable[[], object]") -> None:
         """This context ends: so does the program, within ``grace`` seconds; then call ``then``."""
         self.silent = True  # who waits for it shall hear that the context has ended
         self.on_over.append(then)
@@ -330,7 +333,7 @@ class Job:
             self.ending = True
             self.look(0.005)
 
-    def look(self, delay: "Any") -> None:
+    def look(self, delay: float) -> None:
         """Is anybody left of the group? Ask again by and by."""
         if self.over:
             return

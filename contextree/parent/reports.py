@@ -80,14 +80,14 @@ class Subtree:
         self.broker = core.broker  # type: Loop  # type: ignore[assignment]  # upgraded to one by the engine
         self.ids = Blocks(ids)
         self.decode = decode
-        self.infos = {}  # type: dict[int, Info]  # id -> Info, this subtree
-        # id -> (name, error) of those that ended, the last ones
+        self.infos = {}  # type: dict[int, Info]  # this subtree
+        # those that ended, the last ones: (name, error)
         self.gone = {}  # type: dict[int, tuple[str, ContextreeError]]
         # (first, second): first and what is below it may open channels to second and below
-        self.grants = set()  # type: set[Any]
+        self.grants = set()  # type: set[tuple[int, int]]
         # (first, owner) -> numbers of services there that first and what is below it may call
-        self.uses = {}  # type: dict[Any, Any]
-        self.guests = {}  # type: dict[Any, Any]  # id -> Guest: clients that have joined
+        self.uses = {}  # type: dict[tuple[int, int], frozenset[int]]
+        self.guests = {}  # type: dict[int, Any]  # id -> Guest: clients that have joined
         self.waiting_ids = []  # type: list[tuple[int, Callable[[int, int], None]]]
         self.watchers = {}  # type: dict[int, list[process.Waiter]]  # id -> waiters for its end
         self.count = {"spoofed": 0, "refused": 0, "forwarded": 0, "dropped": 0, "violations": 0,
@@ -193,13 +193,13 @@ class Subtree:
             for second in below:
                 if (first, second) in self.grants:
                     return True
-            numbers = self.uses.get((first, dst), ())
+            numbers = self.uses.get((first, dst), frozenset())
             if use in numbers if opening else numbers:
                 return True
         guest = self.guests.get(src)
-        return guest is not None and guest.rights.allow(below, opening, use)
+        return guest is not None and bool(guest.rights.allow(below, opening, use))
 
-    def line(self, number: int) -> "list[Any]":
+    def line(self, number: int) -> "list[int]":
         """``number`` and what is above it, as far as this subtree knows."""
         found = [number]
         while number in self.infos and len(found) < MAX_HOPS:

@@ -68,7 +68,7 @@ class Router(Grower):
         else:
             engine.context(common).service(control.grant, first.id, second.id)
 
-    def serve(self, name: str, thing: object, *, threads: int = 8, queue: int = 1000, allow: "Any" = None,
+    def serve(self, name: str, thing: "Any", *, threads: int = 8, queue: int = 1000, allow: "Any" = None,
               max_request: int = 1 << 24) -> "Service":
         """Let others call methods of ``thing``, an object here; returns its ``Service``, the handle for that.
 
@@ -92,7 +92,7 @@ class Router(Grower):
         """Take a grant back: calls that come from now on are refused, answers to earlier ones too. Idempotent."""
         self._service_grant(service, context, False)
 
-    def _service_grant(self, service: "Service", context: "Context", granted: bool) -> None:
+    def _service_grant(self, service: "Service", context: Context, granted: bool) -> None:
         from contextree.parent import control
 
         engine = self.engine

@@ -47,7 +47,7 @@ REQUESTS = 16  # ... and how many of them may be under way
 def use_of(kind: int, view: memoryview) -> int:
     """The number of the service that a frame opens a channel to, or 0."""
     if kind == OPEN and len(view) >= OPEN_HEAD.size and view[0] in USES:
-        return view[2] << 8 | view[3]
+        return int(view[2]) << 8 | view[3]
     return 0
 
 
@@ -92,7 +92,7 @@ class Routing(Subtree):
             core.upstream.relayed = 0  # as links to children have it: what is forwarded upward is counted too
         self.links = {}  # type: dict[Any, int]  # link -> id of the direct child
         self.relays = {}  # type: dict[tuple[Any, ...], Relay]
-        self.children = {}  # type: dict[int, Any]  # id of direct child -> Branch
+        self.children = {}  # type: dict[int, Any]  # id of direct child -> Branch; of a client: Guest
         self.jobs = set()  # type: set[Any]  # programs that run here: see program
         self.watchman = None  # type: Any  # who ends them if this process is killed
         self.ending = False

@@ -13,11 +13,13 @@ from contextree.core.mailbox import Mailbox
 from contextree.core.wire.errors import CallTimeout, ContextreeError, UsageError
 from contextree.parent import calls
 from contextree.parent.command import ERR, OUT, PATIENCE, constant, specify
-from contextree.parent.session import END, Session
+from contextree.parent.session import END, Session, may_wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Optional
+    from typing import Any, Dict, Iterator, Optional
+
+    from contextree.parent.context import Context
 
 GRACE = 2.0
 
@@ -25,7 +27,7 @@ GRACE = 2.0
 class Owner:
     """Whoever has the last reference to it was the last who had the program."""
 
-    def __init__(self, session: "Session") -> None:
+    def __init__(self, session: Session) -> None:
         self.session = session
 
     def __del__(self) -> None:
@@ -41,7 +43,7 @@ class Owner:
 class Reader(io.RawIOBase):
     """The raw stream of one output."""
 
-    def __init__(self, owner: "Owner", mailbox: "Mailbox", letter: bytes) -> None:
+    def __init__(self, owner: Owner, mailbox: Mailbox, letter: bytes) -> None:
         self.owner = owner
         self.mailbox = mailbox
         self.letter = letter
@@ -58,6 +60,7 @@ class Reader(io.RawIOBase):
         session = self.owner.session
         while not len(self.rest) and not self.dry:
             session.engine.check_fork()
+            may_wait(session.engine)
             try:
                 _, data = self.mailbox.get()
             except ContextreeError:
@@ -84,7 +87,7 @@ class Reader(io.RawIOBase):
 class Writer(io.RawIOBase):
     """The raw stream of stdin: every ``write`` is sent at once, all of it."""
 
-    def __init__(self, owner: "Owner") -> None:
+    def __init__(self, owner: Owner) -> None:
         self.owner = owner
 
     def writable(self) -> bool:
@@ -126,9 +129,10 @@ class Process:
     ([b'first\\n', b'second\\n'], 0)
     """
 
-    def __init__(self, context: "Any", args: "Any", text: "Any" = False, encoding: "Any" = None, errors: "Any" = None,
-                 **options: "Any") -> None:
-        sinks = {}
+    def __init__(self, context: "Context", args: "Any", text: "Optional[bool]" = None,
+                 encoding: "Optional[str]" = None, errors: "Optional[str]" = None, **options: "Any") -> None:
+        may_wait(context.engine)
+        sinks = {}  # type: Dict[bytes, Mailbox]
         options = dict({"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}, **options)
         for name in ("stdin", "stdout", "stderr"):
             if options[name] is not None and not constant(options[name]):
@@ -176,12 +180,12 @@ class Process:
     @property
     def pid(self) -> "Optional[int]":
         """Its process id there, and that of its process group."""
-        return self._session.pid  # type: ignore[no-any-return]
+        return self._session.pid
 
     @property
     def returncode(self) -> "Optional[int]":
         """Its exit status, or the number of the signal that ended it, negative; None while it runs."""
-        return self._session.status  # type: ignore[no-any-return]
+        return self._session.status
 
     def poll(self) -> "Optional[int]":
         """``returncode``, for those who know subprocess."""
@@ -194,6 +198,7 @@ class Process:
         ended it. ContextDied, and UncleanExit when nobody knows how it ended."""
         session = self._session
         session.engine.check_fork()
+        may_wait(session.engine)
         try:
             session.exited.get(timeout)
         except CallTimeout:
@@ -205,7 +210,7 @@ class Process:
             raise subprocess.TimeoutExpired(self.args, self.timeout or 0)
         if session.status is None:
             raise session.unclean()
-        return session.status  # type: ignore[no-any-return]
+        return session.status
 
     def send_signal(self, number: int, group: bool = True) -> None:
         """Send a signal to the program and all in its process group (``group=False``: to it alone). Returns at once;
@@ -230,6 +235,7 @@ class Process:
         if session.over:
             return
         session.engine.check_fork()
+        may_wait(session.engine)
         session.end(grace)
         for letter in session.sinks:  # else what nobody reads would keep the end from coming
             session.discard(letter)
@@ -244,14 +250,14 @@ class Process:
         self._session.engine.check_fork()
         self._session.resize(rows, columns)
 
-    def __iter__(self) -> "Any":
+    def __iter__(self) -> "Iterator[Any]":
         """The lines of stdout."""
         return iter(self.stdout)
 
     def __enter__(self) -> "Process":
         return self
 
-    def __exit__(self, kind: "type[BaseException] | None", error: object, trace: object) -> None:
+    def __exit__(self, kind: "Any", error: "Any", trace: "Any") -> None:
         if self._session.engine.core.generation != process.generation:
             return
         try:

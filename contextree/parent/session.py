@@ -15,21 +15,30 @@ from contextree.core import calls as core_calls
 from contextree.core import process
 from contextree.core.mailbox import Mailbox
 from contextree.core.wire.errors import CallTimeout, Closed, ContextreeError, ProtocolError, UncleanExit, WouldBlockLoop
-from contextree.core.wire.frames import BROKEN, SERVICE
-from contextree.parent import calls, program
+from contextree.core.wire.frames import BROKEN, CALL, SERVICE
+from contextree.parent import calls, program, waits
 from contextree.parent.child_state import lost
 from contextree.parent.program import GRACE, STATUS, TAKEN, WINDOW, WRITE, WRITES
 from contextree.parent.pumps import BUDGET, COUNT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Optional
+    from typing import Any, Callable, Dict, List, Optional
 
     from contextree.core.router import Channel
+    from contextree.parent.context import Context
+    from contextree.parent.engine import Engine
 
 SLACK = 1 << 17  # bytes by which an honest far side may go beyond a budget: what it had read already
 SHORT = 4096  # bytes: a piece of input that may wait for the loop
 END = "end"  # the item that stands for the end of all
+
+
+def may_wait(engine: "Engine") -> None:
+    """Raise WouldBlockLoop on a thread that must not wait."""
+    if process.get_ident() == engine.broker.thread:
+        raise WouldBlockLoop("the loop thread may not wait for a program: the program waits for the loop")
+    waits.check(engine)
 
 
 class Session:
@@ -38,11 +47,10 @@ class Session:
 
     After the end: ``status`` (or ``reason``, why there is none), ``expired`` (the deadline ended it), ``error``."""
 
-    def __init__(self, context: "Any", args: "Any", spec: "Any", sinks: "Any", main: Mailbox) -> None:
+    def __init__(self, context: "Context", args: "Any", spec: "Dict[str, Any]", sinks: "Dict[bytes, Mailbox]",
+                 main: Mailbox) -> None:
         engine = context.engine
         engine.check_fork()
-        if process.get_ident() == engine.broker.thread:
-            raise WouldBlockLoop("a program cannot be run from the loop thread, which would wait for itself")
         self.engine = engine
         self.context = context
         self.args = args
@@ -53,20 +61,19 @@ class Session:
         self.taken = dict.fromkeys(sinks, 0)  # bytes that its reader took since they were last counted back
         self.returned = dict.fromkeys(sinks, 0)  # bytes counted back; the reader's
         self.writes = Mailbox()  # an item for each message that stdin may be sent, from the start on
-        # what is to be said once it was started: before, the far side is a call, which hears nothing
-        self.early = []  # type: list[Any]
+        self.early = []  # type: List[bytes]  # what is to be said once it was started: before, the far side is a call, which hears nothing
         self.lock = process.allocate_lock()
         self.pieces = bytearray()  # what was written in short pieces and not yet sent
         self.flushing = self.at_end = False
         self.started, self.exited = Mailbox(), Mailbox()  # closed when it is so
-        self.pid = None  # type: Any
-        self.status = None  # type: Any
-        self.reason = None  # type: Any
+        self.pid = None  # type: Optional[int]
+        self.status = None  # type: Optional[int]
+        self.reason = None  # type: Optional[str]
         self.failure = None  # type: Any
-        self.error = None  # type: Optional[BaseException]
+        self.error = None  # type: Optional[ContextreeError]
         self.expired = self.over = False
         engine.share_package(context)
-        self.channel = context.open_call(core_calls.CALL, program.start, (spec,), {}, {}, self.message, self.ended,
+        self.channel = context.open_call(CALL, program.start, (spec,), {}, {}, self.message, self.ended,
                                          service=SERVICE, fin=False)
         calls.opened(self.channel)  # the end of the call that runs here may be the end of this
 
@@ -94,7 +101,7 @@ class Session:
             except ContextreeError:
                 pass  # it ended in that moment
 
-    def hear(self, letter: "Any", data: "Any") -> None:
+    def hear(self, letter: bytes, data: "Any") -> None:
         """Put what was said where it is waited for. Raises what it must not be."""
         if letter in self.sinks:
             self.came[letter] += len(data) - 1
@@ -108,7 +115,7 @@ class Session:
         else:
             HEARD[letter](self, data[1:])
 
-    def on_start(self, rest: "Any") -> None:
+    def on_start(self, rest: bytes) -> None:
         """It runs."""
         if self.pid is not None:
             raise ValueError("it was started twice")
@@ -120,7 +127,7 @@ class Session:
         self.on_written(COUNT.pack(WRITES - self.ahead))
         self.started.close()
 
-    def on_written(self, rest: "Any") -> None:
+    def on_written(self, rest: bytes) -> None:
         """So many messages have gone into its stdin."""
         count = COUNT.unpack(rest)[0]
         if len(self.writes) + count > WRITES:
@@ -131,26 +138,26 @@ class Session:
         if self.pieces or self.at_end:
             self.flush()
 
-    def on_deaf(self, rest: "Any") -> None:
+    def on_deaf(self, rest: bytes) -> None:
         """Nobody reads its stdin any more."""
         self.writes.items.clear()
         self.writes.close(BrokenPipeError(errno.EPIPE, "the program reads its stdin no more"))
 
-    def on_exit(self, rest: "Any") -> None:
+    def on_exit(self, rest: bytes) -> None:
         """It has ended."""
         self.status = STATUS.unpack(rest)[0]
         self.exited.close()
 
-    def on_lost(self, rest: "Any") -> None:
+    def on_lost(self, rest: bytes) -> None:
         """It has ended, and nobody knows how."""
         self.reason = calls.visible(str(rest[:4096], "utf-8", "replace"))
         self.exited.close()
 
-    def on_deadline(self, rest: "Any") -> None:
+    def on_deadline(self, rest: bytes) -> None:
         """Its time is over: it is being ended."""
         self.expired = True
 
-    def ended(self, channel: "Channel", error: "BaseException | None") -> None:
+    def ended(self, channel: "Channel", error: "Optional[ContextreeError]") -> None:
         """Nothing more comes: all is over, or ``error``."""
         if self.over:
             return
@@ -172,7 +179,7 @@ class Session:
         if self.error is not None:
             raise calls.told(calls.copied(self.error))
 
-    def consumed(self, letter: "Any", size: int) -> None:
+    def consumed(self, letter: bytes, size: int) -> None:
         """The reader of an output has taken ``size`` bytes of it. For one thread at a time for each output."""
         self.taken[letter] += size
         if self.taken[letter] >= BUDGET >> 1:
@@ -180,7 +187,7 @@ class Session:
             self.returned[letter] += count
             self.say(b"C" + TAKEN.pack(letter, count))
 
-    def send(self, data: "Any") -> None:
+    def send(self, data: bytes) -> None:
         """``say``, holding the lock."""
         if self.pid is None:
             self.early.append(data)
@@ -196,16 +203,17 @@ class Session:
         return UncleanExit("%r in %s: how it ended is lost: %s" % (self.args, self.context.name, reason),
                            state=lost(self.pid or 0, str(self.args)[:300], reason), command=str(self.args)[:300])
 
-    def say(self, data: "Any") -> None:
+    def say(self, data: bytes) -> None:
         """Tell the far side something, if it still listens."""
         with self.lock:
             self.send(data)
 
-    def write(self, data: "Any", timeout: "float | None" = None) -> None:
+    def write(self, data: "Any", timeout: "Optional[float]" = None) -> None:
         """Send ``data`` to stdin; wait while too much is on its way. BrokenPipeError when nobody reads it.
 
         Short pieces are sent by the loop, at once, which makes one message of those that come meanwhile."""
         self.engine.check_fork()
+        may_wait(self.engine)
         view = memoryview(data).cast("B")
         if self.writes.closed is not None:
             self.writes.get(0)  # raises what it was closed with
@@ -269,7 +277,7 @@ class Session:
         """Have the program and its group ended; the news of it come as ever."""
         self.say(b"E" + GRACE.pack(grace))
 
-    def discard(self, letter: "Any") -> None:
+    def discard(self, letter: bytes) -> None:
         """Take no more of an output."""
         if letter in self.sinks:
             self.say(b"c" + letter)
@@ -282,4 +290,4 @@ class Session:
 
 
 HEARD = {b"S": Session.on_start, b"C": Session.on_written, b"B": Session.on_deaf, b"X": Session.on_exit,
-         b"L": Session.on_lost, b"T": Session.on_deadline, b"D": lambda session, rest: None}  # type: dict[bytes, Callable[..., None]]
+         b"L": Session.on_lost, b"T": Session.on_deadline, b"D": lambda session, rest: None}  # type: Dict[bytes, Callable[[Session, bytes], None]]

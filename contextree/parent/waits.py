@@ -51,9 +51,9 @@ def waiter(engine: "Engine | None" = None) -> "Any":
     return process.waiter()
 
 
-def inside(broker: "Broker") -> bool:
+def inside(broker: "Any") -> bool:
     """Whether this thread is in the middle of a turn of contextree's loop, so that it must wait for nothing."""
-    return broker._inside and process.get_ident() == broker.thread
+    return bool(broker._inside) and process.get_ident() == broker.thread
 
 
 def no_loop() -> None:
