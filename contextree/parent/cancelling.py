@@ -122,7 +122,8 @@ class Region:
         self.sent = False
         self.due = None  # type: Any  # the class of what is to be raised, once it is
         self.nested = []  # type: list[Any]  # channels that the function has opened
-        self.base = self.before = None  # type: Any
+        self.base = None  # type: Any
+        self.before = None  # type: Any
 
     # -- the function's thread
 
