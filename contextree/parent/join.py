@@ -38,7 +38,10 @@ from contextree.parent.service import Service
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, NoReturn
+
+    from contextree.connect.plan import Plan
+    from contextree.core.wire.errors import ContextreeError
 
 TIME = Struct("ll")
 _open = weakref.WeakSet()  # type: weakref.WeakSet[Client]

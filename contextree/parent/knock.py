@@ -73,7 +73,7 @@ class Knock:
 
     def release(self) -> int:
         """Stop watching, forget it; the descriptor is the caller's."""
-        fd = self.fd  # type: int
+        fd = int(self.fd)
         self.fd = None
         self.timer.cancel()
         self.listener.engine.broker.forget(fd)

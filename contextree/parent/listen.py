@@ -150,7 +150,7 @@ class Listener:
         self.knocks = {}  # type: dict[int, Knock]
         self.guests = set()  # type: set[Guest]
         self.complaints = Bucket(1, 10)
-        self.count = dict.fromkeys(("joined", "refused", "late", "left", "crowded"), 0)
+        self.count = dict.fromkeys(("joined", "refused", "late", "left", "crowded"), 0)  # type: dict[str, int]
 
     def __repr__(self) -> str:
         return "<Listener %s, %d clients>" % (self.path, len(self.guests))

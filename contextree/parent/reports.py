@@ -80,13 +80,16 @@ class Subtree:
         self.broker = core.broker  # type: Loop  # type: ignore[assignment]  # upgraded to one by the engine
         self.ids = Blocks(ids)
         self.decode = decode
-        self.infos = {}  # id -> Info, this subtree
-        self.gone = {}  # id -> (name, error) of those that ended, the last ones
-        self.grants = set()  # (first, second): first and what is below it may open channels to second and below
-        self.uses = {}  # type: dict[tuple[int, int], frozenset[int]]  # (first, owner) -> numbers of services there that first and what is below it may call
+        self.infos = {}  # type: dict[int, Info]  # this subtree
+        # those that ended, the last ones: (name, error)
+        self.gone = {}  # type: dict[int, tuple[str, ContextreeError]]
+        # (first, second): first and what is below it may open channels to second and below
+        self.grants = set()  # type: set[tuple[int, int]]
+        # (first, owner) -> numbers of services there that first and what is below it may call
+        self.uses = {}  # type: dict[tuple[int, int], frozenset[int]]
         self.guests = {}  # type: dict[int, Any]  # id -> Guest: clients that have joined
-        self.waiting_ids = []
-        self.watchers = {}  # id -> waiters for its end
+        self.waiting_ids = []  # type: list[tuple[int, Callable[[int, int], None]]]
+        self.watchers = {}  # type: dict[int, list[process.Waiter]]  # id -> waiters for its end
         self.count = {"spoofed": 0, "refused": 0, "forwarded": 0, "dropped": 0, "violations": 0,
                       "disconnected": 0}
 

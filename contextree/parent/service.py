@@ -21,12 +21,18 @@ from contextree.parent.routing import USE, USE_STREAM
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
-    from typing import Any, Callable
+    from typing import Any, Callable, Generic, TypeVar
 
     from contextree.core.router import Channel
     from contextree.parent.context import Context
     from contextree.parent.engine import Engine
+    from contextree.parent.future import CallFuture
     from contextree.parent.serving import Host, Services
+
+    R = TypeVar("R")
+else:
+    R = None
+    Generic = {R: object}  # the base of Methods: a subscript that needs no typing
 
 MARK = "__contextree_expose__"
 
@@ -108,7 +114,7 @@ def serve(engine: "Engine", name: str, thing: "Any", threads: int, queue: int, a
     return Service(engine, engine.core.id, engine.core.name, number, name, sorted(found))
 
 
-class Methods:
+class Methods(Generic[R]):
     """``service.call``, ``.submit``, ``.stream``: called with the name of a method, or by attribute:
     ``service.call.lookup("x")``."""
 
@@ -176,19 +182,19 @@ class Service:
         return self.engine.context(self.id, self._owner_name)
 
     @property
-    def call(self) -> Methods:
+    def call(self) -> "Methods[Any]":
         """Call a method and wait for its result. Exceptions come as those of ``Context.call`` do. Refused without a
         grant, or when the policy says no; Closed after the end of the service; Overflow when too many calls of ours
         wait there."""
         return Methods(self, calls.call)
 
     @property
-    def submit(self) -> Methods:
+    def submit(self) -> "Methods[CallFuture[Any]]":
         """As ``call``, without waiting: a ``concurrent.futures.Future``."""
         return Methods(self, calls.submit)
 
     @property
-    def stream(self) -> Methods:
+    def stream(self) -> "Methods[calls.Stream[Any]]":
         """Iterate here over what a method yields there; it waits while we do not take."""
         return Methods(self, calls.Stream)
 
@@ -224,7 +230,7 @@ class Service:
         if engine.services is not None and self.id == engine.core.id and self.number in engine.services.ended:
             return
         self._host("close()")
-        engine.services.close(self.number, timeout)
+        engine.services.close(self.number, timeout)  # pyright: ignore[reportOptionalMemberAccess]  # see _host
 
     def stats(self) -> "dict[str, int]":
         """Counters: calls, those that wait, threads, refusals. In the context that serves; UsageError elsewhere."""
