@@ -80,7 +80,10 @@ class ServiceCall(Call):
                 from contextree.parent import coroutines
 
                 self.awaited = True
-                return coroutines.start(self, result)
+                coroutines.start(self, result)
+                if host.jobs.closed:  # it may have made the loop only after ``close`` looked for it
+                    host.stop()
+                return None
             if self.kind == STREAM:
                 self.generator = iter(result)
                 return self.pump()
