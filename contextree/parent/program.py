@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from contextree.parent.child_state import ChildState
     from contextree.parent.engine import Engine
 
+
 WRITE = 65536  # most bytes of one input message
 WRITES = 32  # input messages on their way to the program
 LAST = 1.0  # seconds that the dead have to go away

@@ -152,7 +152,9 @@ class Process:
         self._session = session = Session(context, args, spec, sinks, Mailbox())
         self._owner = owner = Owner(session)
         text = bool(text or encoding or errors)
-        self.stdin = self.stdout = self.stderr = None  # type: Any
+        self.stdin = None  # type: Any
+        self.stdout = None  # type: Any
+        self.stderr = None  # type: Any
         for letter, name in ((OUT, "stdout"), (ERR, "stderr")):
             if letter in sinks:
                 file = io.BufferedReader(Reader(owner, sinks[letter], letter), 65536)  # type: Any
