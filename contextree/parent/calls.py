@@ -1,8 +1,7 @@
 """The caller's side: sending calls to a context and taking their answers.
 
 ``Reply`` is one awaited answer, ``Stream`` the iterator over a generator there; ``CallFuture`` is in ``future``, which
-is imported when somebody submits. Answers are decoded on the thread that asks for them, never on the loop thread:
-decoding may run code of the user's types.
+is imported when somebody submits. Answers are decoded on the thread that asks, as that may run code of the user's types.
 """
 
 import builtins
@@ -264,15 +263,14 @@ def ask(context: "Context", function: "Callable[..., Any]", args: "tuple[Any, ..
     wait_for_room(context, timeout)
     channel = context.open_call(calls.CALL, function, args, kwargs, options, reply.message, reply.end)
     try:
-        if not reply.waiter.wait(timeout):
-            text = no_answer(context, function, timeout)
-            channel.cancel(TIMEOUT, text)
-            raise told(CallTimeout(text))
-    except CallTimeout:
-        raise
+        answered = reply.waiter.wait(timeout)
     except BaseException:  # Ctrl-C, or the greenlet was killed or timed out
         channel.cancel()
         raise
+    if not answered:
+        text = no_answer(context, function, timeout)
+        channel.cancel(TIMEOUT, text)
+        raise told(CallTimeout(text))
     if reply.data is None:
         raise told(copied(reply.error))
     return unpack(engine, channel.pickles, reply.data, channel.peer)
@@ -312,7 +310,7 @@ def submit(context: "Context", function: "Callable[..., Any]", args: "tuple[Any,
     engine = context.engine
     timeout = time_limit(options)
     wait_for_room(context, timeout)
-    future = (engine.future_class or CallFuture)(engine)
+    future = (engine.future_class or CallFuture)(engine)  # type: CallFuture[Any]
     future.channel = context.open_call(calls.CALL, function, args, kwargs, options, future.message, future.end,
                                        flush=False)
     if timeout is not None:
