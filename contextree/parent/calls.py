@@ -1,7 +1,7 @@
 """The caller's side: sending calls to a context and taking their answers.
 
 ``Reply`` is one awaited answer, ``Stream`` the iterator over a generator there; ``CallFuture`` is in ``future``, which
-is imported when somebody submits. Answers are decoded on the thread that asks, as that may run code of the user's types.
+is imported when somebody submits. Answers are decoded on the thread that asks, as that may run users' code.
 """
 
 import builtins
