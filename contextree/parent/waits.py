@@ -27,12 +27,16 @@ others = []  # type: list[Callable[[], str | None]]  # each: what waiting on thi
 
 def check(engine: "Any" = None) -> None:
     """Raise WouldBlockLoop on a thread where an event loop is running, unless ``engine`` allows it, or a person at an
-    IPython prompt or in a notebook does: cells run inside a running loop. Costs a look at ``sys.modules``."""
+    IPython prompt or in a notebook does: cells run inside a running loop. In a program without loops that costs two
+    looks at ``sys.modules``."""
+    modules = sys.modules
+    if "asyncio.events" not in modules and "trio" not in modules and not others:
+        return
     found = None  # type: str | None
-    events = sys.modules.get("asyncio.events")  # type: Any
+    events = modules.get("asyncio.events")  # type: Any
     if events is not None and getattr(events, "_get_running_loop", no_loop)() is not None:
         found = ADVICE["asyncio"]
-    elif "trio" in sys.modules and in_trio():
+    elif "trio" in modules and in_trio():
         found = ADVICE["trio"]
     else:
         for other in others:
