@@ -84,4 +84,4 @@ def install() -> None:
     global _before
     if process.waiter is not waiter:
         _before = process.waiter
-        process.waiter = waiter  # type: ignore[assignment,misc]  # it makes what the class would
+        process.waiter = waiter  # type: ignore[assignment]  # it makes what the class would

@@ -176,11 +176,11 @@ def install() -> None:
     global _before
     if process.waiter is not waiter:
         _before = process.waiter
-        process.waiter = waiter  # type: ignore[assignment,misc]  # it makes what the class would
+        process.waiter = waiter  # type: ignore[assignment]  # it makes what the class would
         waits.others.append(_in_the_hub)
 
 
-class GreenFuture(CallFuture):
+class GreenFuture(CallFuture[Any]):
     """A CallFuture that ``gevent.wait``, ``gevent.iwait`` and ``AsyncResult``'s kind of links know: ``rawlink``."""
 
     _links: dict[Any, Nest]

@@ -3,6 +3,8 @@
 ``Reply`` is one awaited answer, ``Stream`` the iterator over a generator there; ``CallFuture`` is in ``future``, which
 is imported when somebody submits. Answers are decoded on the thread that asks for them, never on the loop thread:
 decoding may run code of the user's types.
+
+Why this file is long: a tenth of it are types of signatures.
 """
 
 import builtins
@@ -99,7 +101,7 @@ def make_error(record: "Any", pickles: bool) -> "Exception":
                              type_name=visible("%s.%s" % (module, name))[:400], context=where[:200])
     except (TypeError, ValueError):
         return ProtocolError("an exception record that is not one")
-    error = None
+    error = None  # type: Any
     kind = exception_types.get((module, name))  # type: Any
     if kind is None and module == "builtins" and isinstance(name, str):
         kind = getattr(builtins, name, None)
@@ -112,7 +114,7 @@ def make_error(record: "Any", pickles: bool) -> "Exception":
             error = process.loads(pickled)
         plain = type(args) is tuple and isinstance(kind, type) and issubclass(kind, Exception)
         if plain and not isinstance(error, Exception):
-            error = kind(*args)
+            error = kind(*args)  # pyright: ignore[reportOptionalCall]  # a class: ``plain``
     except Exception:
         error = None
     if not isinstance(error, Exception):
@@ -129,7 +131,8 @@ class Reply:
 
     def __init__(self, engine: "Engine") -> None:
         self.waiter = waits.waiter(engine)
-        self.data = self.error = None  # type: Any
+        self.data = None  # type: Any
+        self.error = None  # type: Any
 
     def message(self, channel: "Channel", data: "Any", fin: bool, cost: int) -> None:
         """It came. Loop thread."""
@@ -312,7 +315,7 @@ def submit(context: "Context", function: "Callable[..., Any]", args: "tuple[Any,
     engine = context.engine
     timeout = time_limit(options)
     wait_for_room(context, timeout)
-    future = (engine.future_class or CallFuture)(engine)
+    future = (engine.future_class or CallFuture)(engine)  # type: CallFuture[Any]
     future.channel = context.open_call(calls.CALL, function, args, kwargs, options, future.message, future.end,
                                        flush=False)
     if timeout is not None:
@@ -348,8 +351,10 @@ class Stream(Iterator[T]):
 
         # no methods: the channel must not keep a stream alive that nobody has
         def message(channel: "Channel", data: "Any", fin: bool, cost: int) -> None:
-            if not mailbox.closed:
+            try:
                 mailbox.put((data, fin, cost))
+            except Closed:
+                pass  # by its reader, maybe this very moment
 
         def end(channel: "Channel", error: "BaseException") -> None:
             mailbox.close(error)

@@ -253,6 +253,10 @@ def decode(end: "End", data: "Any") -> "Any":
     if type(data) is memoryview:
         return data.obj
     engine = end.core.engine
+    if engine is None and data[0] == core_calls.VALUE:  # of a context beside this one that does not know our pickles
+        from contextree.parent.engine import engine_of
+
+        engine = engine_of(end.core)
     if engine is not None:
         from contextree.parent.calls import unpack
 

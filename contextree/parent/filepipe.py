@@ -19,6 +19,7 @@ from contextree.core.mailbox import Mailbox
 from contextree.core.wire.errors import (
     CallCancelled,
     CallTimeout,
+    Closed,
     ContextDied,
     ContextreeError,
     ProtocolError,
@@ -61,8 +62,10 @@ class Pipe:
 
     def message(self, channel: "Channel", data: "Any", fin: bool, cost: int) -> None:
         """A message came. Loop thread."""
-        if not self.inbox.closed:
+        try:
             self.inbox.put((data, fin, cost))
+        except Closed:
+            pass  # by its reader, maybe this very moment
         if fin:
             self.end(channel, None)
 
@@ -211,8 +214,15 @@ class FarPipe(Pipe):
 
     def message(self, channel: "Channel", data: "Any", fin: bool, cost: int) -> None:
         """A message came. Loop thread."""
-        if not self.inbox.closed:
+        try:
             self.inbox.put((data, fin, cost))
+        except Closed:
+            pass  # by its reader, maybe this very moment
+
+    def check(self) -> None:
+        """Raise CallCancelled if the caller has gone, whatever of its messages is still here."""
+        if self.channel.ended:
+            raise CallCancelled("cancelled")
 
     def ready(self, value: "Any" = None) -> None:
         """Say that we listen."""

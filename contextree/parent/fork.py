@@ -24,6 +24,7 @@ from contextree.core.wire.frames import NUMBER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import ModuleType
     from typing import Any
 
 IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
@@ -82,7 +83,7 @@ def forget_loops() -> None:
                 os.write(2, traceback.format_exc().encode("utf-8", "replace"))
 
 
-def forget_trio(module) -> None:
+def forget_trio(module: "Any") -> None:
     """The thread that forked is in no run any more, so that ``trio.run`` works. The run's tasks, and the epoll object
     that its parent goes on with, are kept."""
     run = vars(module.GLOBAL_RUN_CONTEXT)  # of this thread
@@ -90,13 +91,13 @@ def forget_trio(module) -> None:
     run.clear()
 
 
-def forget_sniffio(module) -> None:
+def forget_sniffio(module: "Any") -> None:
     """No asynchronous library runs here."""
     module.thread_local.name = None
     module.current_async_library_cvar.set(None)
 
 
-def forget_gevent(local) -> None:
+def forget_gevent(local: "Any") -> None:
     """Let the next who needs a hub make a new one. Greenlets of the old one never run here, and never end: one that is
     collected would run its ``finally``, so the hub, whose loop and watchers refer to them, is kept.
 
@@ -117,7 +118,7 @@ def forget_gevent(local) -> None:
         local.set_hub(type(hub)(default=False))
 
 
-def forget_cothread(module) -> None:
+def forget_cothread(module: "Any") -> None:
     """Give cothread a new scheduler, on this thread: the tasks of the old one never run here. In its own module, so
     that whoever has imported its functions gets it as well."""
     process.keep.append((module._scheduler, list(module.Spawn.Cothreads)))

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 
 import pytest
 
@@ -161,3 +162,18 @@ def test_p_11_what_was_sent_before_the_death_comes_first(router):
     with pytest.raises(contextree.ContextDied):
         next(stream)
     assert list(stream) == []
+
+
+def test_closing_races_with_what_comes(router):
+    """A reader that closes while items come: what comes too late is dropped, and the context lives on."""
+    child = router.fork()
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(100):
+            stream = child.stream(f.count, 10**9)
+            assert next(stream) == 0
+            stream.close()
+    finally:
+        sys.setswitchinterval(before)
+    assert child.call(f.add, 1) == 2

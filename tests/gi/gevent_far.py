@@ -15,14 +15,14 @@ def use_gevent(nap=0.0):
     done = []
 
     def one(number):
-        gevent.sleep(0.02)
+        gevent.sleep(0.02)  # sleeps: other greenlets run meanwhile
         done.append(number)
 
     gevent.joinall([gevent.spawn(one, number) for number in range(3)], timeout=10)
     result = [done]
     try:
         with gevent.Timeout(0.01):
-            gevent.sleep(10)
+            gevent.sleep(10)  # sleeps: other greenlets run meanwhile
     except gevent.Timeout:
         result.append("timed out")
     hub = gevent.get_hub()

@@ -56,7 +56,7 @@ def children(router):
 
 def check_gi_01_a_fresh_hub():
     """Another hub, another loop, the default one; no event poll that is the parent's."""
-    gevent.sleep(0.001)
+    gevent.sleep(0.001)  # sleeps: other greenlets run meanwhile
     mine = hub_facts()
     with Router(grace=1.0) as router:
         for child in children(router):
@@ -91,7 +91,7 @@ def check_gi_02_gi_04_gi_05_nothing_inherited_runs():
 
     def sleeper():
         try:
-            gevent.sleep(0.05)
+            gevent.sleep(0.05)  # sleeps: other greenlets run meanwhile
             witness.say("slept")
         finally:
             witness.say("finally")
@@ -128,7 +128,7 @@ def check_gi_02_gi_04_gi_05_nothing_inherited_runs():
         os.kill(PID, signal.SIGUSR1)
         event.set()
         gevent.joinall(jobs + late, timeout=10)
-        gevent.sleep(0.05)
+        gevent.sleep(0.05)  # sleeps: other greenlets run meanwhile
     expected = {"slept", "finally", "waited", "ready", "later", "new", "timer", "io", "async", "signal"}
     for end in channel:
         end.close()
@@ -140,7 +140,7 @@ def seed():
     reader, writer = os.pipe()
 
     def send():
-        gevent.sleep(0.1)
+        gevent.sleep(0.1)  # sleeps: other greenlets run meanwhile
         os.write(writer, b"message ")
 
     sender = gevent.spawn(send)
@@ -166,7 +166,7 @@ def check_gi_03_without_the_reset_there_are_two():
 
 def check_gi_06_garbage_of_generations():
     """20 generations of direct forks: what each leaves to the next is less than 1 MB."""
-    gevent.sleep(0.001)
+    gevent.sleep(0.001)  # sleeps: other greenlets run meanwhile
     with Router(grace=2.0) as router:
         top = router.fork(direct=True).with_options(timeout=40)
         sizes = [size for _, size in top.call(far.grow_direct, 19)]
@@ -268,10 +268,10 @@ def check_forked_by_a_thread():
     def tick():
         while True:
             witness.say("tick")
-            gevent.sleep(0.005)
+            gevent.sleep(0.005)  # sleeps: other greenlets run meanwhile
 
     ticker = gevent.spawn(tick)
-    gevent.sleep(0.01)
+    gevent.sleep(0.01)  # sleeps: other greenlets run meanwhile
     with Router(grace=1.0) as router:
         box = []
         over = process.waiter()

@@ -54,7 +54,7 @@ def test_gi_15_a_channel_has_two_ends(router):
     router.grant(second, first)
     channel = first.channel()
     echo = first.submit(far.echo, channel)
-    assert second.call(use, channel) == "taken"
+    assert second.call(use_and_keep, channel) == "taken"
     with pytest.raises(contextree.Refused):
         use(channel)
     second.kill()
@@ -63,6 +63,15 @@ def test_gi_15_a_channel_has_two_ends(router):
     mine = first.channel()
     with pytest.raises(contextree.Closed):
         receive_while_closed(mine)
+
+
+kept = []
+
+
+def use_and_keep(channel):
+    """``use``, and the handle stays here."""
+    kept.append(channel)
+    return use(channel)
 
 
 def use(channel):
@@ -136,11 +145,11 @@ def test_gi_17_writers_do_not_interleave(router):
 
 
 def test_gi_18_a_timeout_loses_nothing(router):
-    """A thousand timeouts at random points of messages of many frames: what comes is whole and in order."""
+    """Timeouts at random points of messages of many frames: what comes is whole and in order."""
     child = router.fork()
     with child.channel() as channel:
         echo = child.submit(far.echo, channel)
-        sent = [bytes([number % 256]) * random.choice((10, 70000, 300000)) for number in range(60)]
+        sent = [bytes([number % 256]) * random.choice((10, 70000, 300000)) for number in range(200)]
 
         def send():
             for data in sent:
@@ -157,9 +166,9 @@ def test_gi_18_a_timeout_loses_nothing(router):
                 timeouts += 1
         sender.join()
         assert got == sent
-        for _ in range(max(0, 1000 - timeouts)):
-            with pytest.raises(contextree.Closed):
-                channel.receive(random.random() * 0.0005)
+        assert timeouts
+        with pytest.raises(contextree.Closed):
+            channel.receive(10)
         echo.result(10)
 
 
@@ -171,11 +180,11 @@ def test_gi_21_the_reader_is_gone(router):
         with other.channel() as spare, doomed.channel() as channel:
             echo = other.submit(far.echo, spare)
             reading = doomed.submit(far.slow_reader, channel, "/nowhere")
-            killer = threading.Thread(target=lambda: (until(lambda: channel.end.callbacks, "the sender to wait"), doomed.kill()))
+            killer = threading.Thread(target=lambda: (
+                until(lambda: channel.end.callbacks, "the sender to wait"), doomed.kill()))
             killer.start()
             with pytest.raises(contextree.ContextDied):
-                while True:
-                    channel.send(b"x" * 65536)
+                send_for_ever(channel)
             killer.join()
             with pytest.raises(contextree.ContextDied):
                 reading.result(10)
@@ -185,6 +194,12 @@ def test_gi_21_the_reader_is_gone(router):
             echo.result(10)
     finally:
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+
+
+def send_for_ever(channel):
+    """Until that raises."""
+    while True:
+        channel.send(b"x" * 65536)
 
 
 def test_gi_22_raw_bytes_text_and_objects(router):

@@ -32,7 +32,7 @@ class Ticker:
     def _tick(self):
         while self.running:
             self.count += 1
-            self.sleep(0.005)
+            self.sleep(0.005)  # sleeps: it ticks
 
     def ticks(self, at_least):
         """A block in which it must tick."""
@@ -73,7 +73,7 @@ def wait_for(condition, sleep, what, timeout=20):
     end = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < end, "waited for %s" % what
-        sleep(0.005)
+        sleep(0.005)  # sleeps: as tests.lab.poll does, by the loop's own sleep
 
 
 def patched():

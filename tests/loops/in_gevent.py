@@ -1,6 +1,8 @@
 """Checks that run inside a gevent program, each in a process of its own (see test_gevent.py): rows A, GI, CT, 4.1.
 
 Each ``check_*`` is run twice: in a program that is monkey-patched and in one that is not.
+
+Why this file is long: it is a list of checks, each a program of its own.
 """
 
 import concurrent.futures
@@ -77,7 +79,7 @@ def check_a_01_storm():
     consumers = [gevent.spawn(consume) for _ in range(4)]
     makers = [native(produce, start) for start in (0, 1)]
     while len(out) < total - 100:
-        gevent.sleep(0.001)
+        gevent.sleep(0.001)  # sleeps: other greenlets run meanwhile
         victim = random.randrange(4)
         consumers[victim].kill()
         consumers[victim] = gevent.spawn(consume)
@@ -137,7 +139,7 @@ def check_a_03_cancelled_anywhere():
         for number in range(1000):
             job = gevent.spawn(worker.call, abs, -number)
             if number & 1:
-                gevent.sleep(random.random() * 0.0004)
+                gevent.sleep(random.random() * 0.0004)  # sleeps: other greenlets run meanwhile
                 job.kill()
                 lost += job.value != number
             else:
@@ -153,7 +155,7 @@ def check_a_03_cancelled_anywhere():
         idle_hub()
         path = "/tmp/contextree-gevent-%d" % os.getpid()
         reader = gevent.spawn(lambda: [None for _ in worker.stream(far.endless, path)])
-        gevent.sleep(0.05)
+        gevent.sleep(0.05)  # sleeps: other greenlets run meanwhile
         reader.kill()
         del reader
         gc.collect()
@@ -169,7 +171,7 @@ def check_a_04_a_hub_that_is_destroyed():
     def elsewhere():
         for _ in range(5):
             gevent.spawn(box.get)
-        gevent.sleep(0.01)
+        gevent.sleep(0.01)  # sleeps: other greenlets run meanwhile
         assert len(box.waiters) == 5
         gevent.get_hub().destroy()
 
@@ -296,13 +298,14 @@ def check_futures():
             assert set(gevent.wait(jobs, timeout=20)) == set(jobs)
         assert gevent.wait(jobs, timeout=20, count=1) and [job.result() for job in jobs] == [0.0, 0.1, 0.2]
         slow = worker.submit(far.nap, 30)
-        assert [job for job in gevent.iwait([slow, worker.submit(abs, -1)], count=1)][0].result() == 1
+        first = list(gevent.iwait([slow, worker.submit(abs, -1)], count=1))
+        assert first[0].result() == 1
         assert not gevent.wait([slow], timeout=0.05)
         idle_hub()
         raises(concurrent.futures.TimeoutError, slow.result, 0.05)
         raises(gevent.Timeout, gevent.with_timeout, 0.05, slow.result)
         waiting = [gevent.spawn(raises, concurrent.futures.CancelledError, slow.result) for _ in range(3)]
-        gevent.sleep(0.02)
+        gevent.sleep(0.02)  # sleeps: other greenlets run meanwhile
         assert slow.cancel() and slow.cancelled()
         gevent.joinall(waiting, raise_error=True)
         assert slow._parked == ()
@@ -348,7 +351,7 @@ def check_channels():
 
             sender = gevent.spawn(send)
             with ticker.ticks(40):
-                gevent.sleep(1.0)
+                gevent.sleep(1.0)  # sleeps: other greenlets run meanwhile
             assert not sender.ready() and 0 < len(sent) < 160, "nothing held it back"
             open(path, "w").close()
             with ticker.ticks(1):
@@ -390,7 +393,7 @@ def check_growing_is_cancelled():
     with Router(grace=1.0) as router:
         router.fork()
         job = gevent.spawn(router.local, python="sh -c 'exec sleep 30' #")
-        gevent.sleep(0.1)
+        gevent.sleep(0.1)  # sleeps: other greenlets run meanwhile
         others = [gevent.spawn(router.fork) for _ in range(5)]
         job.kill(timeout=10)
         assert isinstance(job.value, gevent.GreenletExit)
@@ -422,7 +425,7 @@ def check_rm_10_check_of_a_process_is_cancelled():
     with Router(grace=1.0) as router:
         child = processes.start(["sleep", "30"], reaper=processes.Reaper(router.broker))
         job = gevent.spawn(child.check)
-        gevent.sleep(0.05)
+        gevent.sleep(0.05)  # sleeps: other greenlets run meanwhile
         job.kill()
         assert child.wait(10).killed_with() == 15
 
@@ -471,5 +474,5 @@ def check_unpatched_threads():
             thread.start()
         end = time.monotonic() + 20
         while any(thread.is_alive() for thread in threads) and time.monotonic() < end:
-            gevent.sleep(0.005)
+            gevent.sleep(0.005)  # sleeps: other greenlets run meanwhile
         assert got == [0.02] * 8

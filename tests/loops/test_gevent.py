@@ -35,3 +35,17 @@ print("good")
 """
     assert program(text) == "good\n"
     assert (ROOT / "contextree/gevent.py").exists()
+
+
+@pytest.mark.parametrize("module", ["gevent", "cothread"])
+def test_examples_in_docstrings(module):
+    text = f"""
+import doctest
+import contextree.{module}
+found = doctest.DocTestFinder(exclude_empty=True).find(contextree.{module}, extraglobs={{"contextree": contextree}})
+runner = doctest.DocTestRunner()
+for test in found:
+    runner.run(test)
+print(runner.summarize(verbose=False))
+"""
+    assert program(text) == "TestResults(failed=0, attempted=2)\n"

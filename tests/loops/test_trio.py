@@ -22,9 +22,8 @@ def test_scopes_cancel_calls(router, web):
         with trio.move_on_after(0.02) as scope:
             await web.call(far.nap, 0.1)
         assert scope.cancelled_caught
-        with pytest.raises(trio.TooSlowError):
-            with trio.fail_after(0.02):
-                await web.call(far.nap, 0.1)
+        with pytest.raises(trio.TooSlowError), trio.fail_after(0.02):
+            await web.call(far.nap, 0.1)
         assert await web.call(far.add, 1) == 2
         assert router.stats()["router"]["channels"] == 0
         with pytest.raises(contextree.CallTimeout):
@@ -36,7 +35,7 @@ def test_scopes_cancel_calls(router, web):
 def test_a_nursery_cancels_its_calls(web):
     async def main():
         threads = web.with_options(threads=2)
-        with pytest.raises(Exception, match="Exceptions from Trio nursery") as caught:
+        with pytest.raises(Exception, match="Exceptions from Trio nursery") as caught:  # noqa: PT012  a nursery is one
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(threads.call, far.nap, 30)
                 nursery.start_soon(threads.call, far.fail, "one")
