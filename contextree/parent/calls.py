@@ -2,6 +2,8 @@
 
 ``Reply`` is one awaited answer, ``Stream`` the iterator over a generator there; ``CallFuture`` is in ``future``, which
 is imported when somebody submits. Answers are decoded on the thread that asks, as that may run users' code.
+
+Why this file is long: a tenth of it are types of signatures.
 """
 
 import builtins
@@ -127,7 +129,7 @@ class Reply:
     __slots__ = ("waiter", "data", "error")
 
     def __init__(self, engine: "Engine") -> None:
-        self.waiter = waits.waiter(engine)
+        self.waiter = waits.waiter(engine)  # type: Any
         self.data = None  # type: Any
         self.error = None  # type: Any
 
