@@ -34,7 +34,7 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]  # 
         self.own: Executor | None = None
         self.tasks: set[Future[Any]] = set()
 
-    def effective_n_jobs(self, n_jobs: int | None) -> int:
+    def effective_n_jobs(self, n_jobs: int | None) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
         """How many tasks run at once. ``-1``: as many as there are workers, or CPUs."""
         if n_jobs == 0:
             raise ValueError("n_jobs == 0 in Parallel has no meaning")
@@ -45,7 +45,7 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]  # 
             return max(1, most + 1 + n_jobs)
         return n_jobs if self.executor is None else min(n_jobs, most)
 
-    def configure(self, n_jobs: int = 1, parallel: Any = None, **options: Any) -> int:
+    def configure(self, n_jobs: int = 1, parallel: Any = None, **options: Any) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Get ready for one ``Parallel``."""
         self.parallel = parallel
         count = self.effective_n_jobs(n_jobs)
@@ -65,7 +65,7 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]  # 
             future.add_done_callback(callback)
         return future
 
-    def retrieve_result_callback(self, future: "Future[Any]") -> Any:
+    def retrieve_result_callback(self, future: "Future[Any]") -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The result of a batch."""
         return future.result()
 

@@ -109,7 +109,7 @@ class RootEngine(Engine):
         self.allow(new)
         if info is not None and not self.finder.changes and self.same_disk(info):
             return
-        self.finder.settle()  # at once: parsing is needed for the closure anyway, and metadata is told of what is shared
+        self.finder.settle()  # at once: the closure needs parsing anyway, and metadata is told of what is shared
         found = {each for name in new for each in self.finder.closure(name)}
         if not self._main:
             found.discard("__main__")  # dill imports it, and a direct fork has it in memory

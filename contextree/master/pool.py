@@ -409,7 +409,9 @@ class Pool:
         """Take no more tasks, and end when those that are there are done (``cancel``: those that have begun)."""
         if self.generation != process.generation:
             return
-        waiter = waits.waiter(self.engine) if wait else process.waiter()
+        waiter: Any = None
+        if wait:  # for tasks it may take long; the end of workers alone is short, and has to be where a block ends
+            waiter = waits.waiter(self.engine) if self.left > 0 else process.waiter()
         with self.lock:
             self.closing = True
             dropped = []
