@@ -134,12 +134,13 @@ class Tasks:
         find_all = getattr(asyncio, "all_tasks", None) or asyncio.Task.all_tasks  # type: ignore[attr-defined]
         mine = getattr(asyncio, "current_task", None) or asyncio.Task.current_task  # type: ignore[attr-defined]
         await asyncio.sleep(0)  # those handed over last are tasks now
-        left = find_all() - {mine()}
-        while left:
+        while True:
+            left = [task for task in find_all() - {mine()} if not task.done()]  # Python 3.6 tells of those, too
+            if not left:
+                break
             for task in left:
                 task.cancel()
             await asyncio.wait(left)
-            left = find_all() - {mine()}
         await self.loop.shutdown_asyncgens()
 
     def stop(self) -> None:

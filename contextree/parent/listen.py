@@ -211,7 +211,8 @@ class Listener:
         if self.closed:
             raise Closed("%r was closed" % (self,))
         services, contexts = list(services), list(contexts)
-        for thing in services + contexts:  # type: Any
+        thing = None  # type: Any
+        for thing in services + contexts:
             here = thing in services and thing.id == engine.core.id
             if thing.engine is not engine or not (here or thing.id in engine.infos):
                 raise UsageError("%r is not below %s, where clients join" % (thing, engine.core.name))

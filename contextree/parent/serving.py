@@ -151,7 +151,8 @@ def decode(engine: "Engine", channel: "Any", data: bytes) -> "Any":
 
 def make_call(host: "Host", channel: "Any", kind: int, options: int, deadline: int, data: "Any") -> ServiceCall:
     """A ServiceCall: to its base class the host is what Calls is, and its Lines a Mailbox."""
-    owner, lines = host, host.jobs  # type: Any, Any
+    owner = host  # type: Any
+    lines = host.jobs  # type: Any
     call = ServiceCall(owner, channel, kind, options, deadline, data, lines)
     call.holder = holder(host.engine, channel)
     return call
