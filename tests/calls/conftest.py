@@ -24,7 +24,11 @@ def local(router):
 @pytest.fixture(params=["local", "exec", "fork", "direct", "3.8", "3.6", "nested"])
 def place(request, router, pythons):
     """Contexts that share everything with us, some things, or nothing but the wire."""
-    kind = request.param
+    return grow(router, pythons, request.param)
+
+
+def grow(router, pythons, kind):
+    """A context of one kind."""
     if kind == "nested":
         return router.local(via=router.fork())
     if kind in ("local", "fork"):

@@ -12,8 +12,15 @@ from contextree.core import calls as core_calls
 from contextree.core import process
 from contextree.parent import cancelling, current
 from tests.calls import running as f
+from tests.calls.conftest import grow
 from tests.lab import processes
 from tests.lab.poll import until
+
+
+@pytest.fixture(params=["local", "direct", "3.6", "nested"])
+def place(request, router, pythons):
+    """The most different kinds of contexts; others are no different here."""
+    return grow(router, pythons, request.param)
 
 
 def start(place, function, *args):

@@ -9,7 +9,14 @@ import contextree
 from contextree.core.wire.errors import RemoteError
 from tests.calls import async_functions as f
 from tests.calls import running
+from tests.calls.conftest import grow
 from tests.lab.poll import until
+
+
+@pytest.fixture(params=["local", "direct", "3.8", "3.6"])
+def place(request, router, pythons):
+    """The most different kinds of contexts; others are no different here."""
+    return grow(router, pythons, request.param)
 
 
 def start(place, function, *args, **options):
