@@ -180,6 +180,7 @@ stage_floors() {
 stage_types() {
   say "types"
   run mypy mypy --cache-dir "$CACHE/mypy"
+  run pyright pyright --pythonpath "$VENV_PY"
   DONE+=(types)
 }
 

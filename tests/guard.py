@@ -32,7 +32,7 @@ KEPT_FILES = re.compile(
     """,
     re.VERBOSE,
 )
-# pytest-timeout's timer, pytest-xdist's worker, threads that trio keeps for ten seconds in case that it wants them again
+# pytest-timeout's timer, pytest-xdist's worker, threads that trio keeps for ten seconds in case it wants them again
 KEPT_THREADS = re.compile(r"^pytest_timeout |^execnet|^Trio thread ")
 KEPT_PROCESSES = re.compile(r"multiprocessing[./]resource_tracker")  # one per process, ends with it
 

@@ -47,6 +47,9 @@ class Timer:
     """One call in the future; ``cancel`` may be called from the loop thread, any number of times."""
 
     __slots__ = ("function", "args", "when")
+    if TYPE_CHECKING:
+        function: Any
+        args: Any
 
     def __init__(self, when: float, function: "Callable[..., Any]", args: "tuple[Any, ...]") -> None:
         self.when = when
@@ -55,7 +58,7 @@ class Timer:
 
     def cancel(self) -> None:
         """It will not fire."""
-        self.function = self.args = None  # type: ignore[assignment]  # the loop looks for that
+        self.function = self.args = None
 
 
 class _WriteEnd:
@@ -81,7 +84,10 @@ class Broker:
 
     This is what a context without children needs; ``contextree.parent.loop.Loop`` is the whole."""
 
-    _room = ()  # see Loop
+    _room = ()  # type: Any  # see Loop
+    if TYPE_CHECKING:
+        count: dict[str, Any]
+        make_room: Callable[[], None]
 
     def __init__(self, clock: "Callable[[], float]" = monotonic, poller: "Any" = None,
                  name: str = "contextree") -> None:
@@ -104,8 +110,7 @@ class Broker:
         self._listeners = []  # type: list[Callable[[], object]]
         self.buffer = None  # type: memoryview | None
         self.on_error = self._print_error
-        self.count = dict.fromkeys(  # type: dict[str, Any]
-            ("turns", "wakes", "ran", "slices", "overflows", "errors", "high_water", "late"), 0)
+        self.count = dict.fromkeys(("turns", "wakes", "ran", "slices", "overflows", "errors", "high_water", "late"), 0)
         self.slowest = (0.0, "")
         self._mark = 0  # when so many functions have run, those are done that were waiting ...
         self._marked = clock()  # ... at this time

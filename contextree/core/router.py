@@ -51,6 +51,12 @@ class Channel:
     __slots__ = ("router", "peer", "number", "mine", "link", "credit", "out", "ringed", "first", "flow", "parts",
                  "size", "held", "waiting", "window", "on_message", "on_end", "on_room", "sent_fin", "got_fin", "ended",
                  "pickles", "broken", "tag")
+    if TYPE_CHECKING:
+        on_message: Callable[..., Any]
+        on_end: Any
+        on_room: Any
+        ended: Any
+        tag: Any
 
     def __init__(self, router: "Router", peer: int, number: int, mine: int, link: "Link", credit: int,
                  window: int = CREDIT_START) -> None:
@@ -68,7 +74,7 @@ class Channel:
         # a BytesIO while a message of several frames comes in: it grows in place
         self.parts = None  # type: BytesIO | None
         self.size = self.held = self.waiting = 0
-        self.on_message = self.on_end = self.on_room = self.ended = self.tag = None  # type: Any
+        self.on_message = self.on_end = self.on_room = self.ended = self.tag = None  # type: ignore[assignment]
         self.broken = False  # the other end sent more than it had credit for
         self.pickles = False  # may what comes be unpickled?
 
@@ -291,7 +297,7 @@ class Router:
         number = next(self.numbers) & 0xffffffff
         channel = Channel(self, peer, number, OPENER, link, CREDIT_START, window)
         channel.first = OPEN
-        channel.on_message = on_message
+        channel.on_message = on_message  # type: ignore[assignment]  # who opens sets it, or gives it
         channel.on_end = on_end
         channel.pickles = pickles
         self.channels[peer, number, OPENER] = channel

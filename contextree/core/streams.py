@@ -49,6 +49,10 @@ class Link:
     """One neighbour. ``receive(link, kind, flags, cls, channel, dst, src, view, raw)`` gets every frame, on the loop
     thread."""
 
+    if TYPE_CHECKING:
+        rfd: int
+        wfd: int
+
     def __init__(self, broker: "Broker", rfd: int, wfd: int, receive: "Callable[..., Any]",
                  on_lost: "Callable[[Any, str], object]", own_id: int = 0, window: int = WINDOW_START) -> None:
         self.broker = broker

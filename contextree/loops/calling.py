@@ -1,6 +1,7 @@
 """Calls and child processes, awaited: natively, without a thread."""
 
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from contextree.core.mailbox import Mailbox
@@ -17,7 +18,7 @@ GLANCE = 0.005  # seconds between looks whether there is room again
 
 
 async def prepare(loop: EventLoop, context: SyncContext, kind: int, function: Any, args: tuple[Any, ...],
-                  kwargs: dict[str, Any], options: dict[str, Any]) -> tuple[Any, int, set[str]]:
+                  kwargs: dict[str, Any], options: dict[str, Any]) -> tuple[Any, int, AbstractSet[str]]:
     """The call encoded, with the modules that it needs shared (by a thread, as that reads files), and room for it."""
     engine = context.engine
     engine.check_fork()

@@ -7,7 +7,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 from contextree.core.wire.errors import CallTimeout, ContextDied
 from contextree.core.wire.frames import SERVICE
-from contextree.loops import calling
+from contextree.loops import calling, programs
 from contextree.loops.channels import Channel
 from contextree.loops.flows import Stream
 from contextree.loops.growing import Grower
@@ -144,20 +144,20 @@ class Context(Grower):
         """Its direct children."""
         return [self._wrap(child) for child in self.sync.children]
 
+    async def run(self, args: Any, **options: Any) -> subprocess.CompletedProcess[Any]:
+        """``contextree.Context.run``, awaited; no thread waits for it. Cancelled: the program and its group are ended.
+
+        Functions that are given as ``stdout`` and ``stderr`` are called in this task."""
+        return await programs.run(self.loop, self.sync, args, options)
+
     # -- what is done by a thread
 
     async def _slow(self, method: str, *args: Any, **kwargs: Any) -> Any:
         return self.wrapped(await in_thread(self.loop, self.sync.engine, getattr(self.sync, method), *args, **kwargs))
 
-    async def run(self, args: Any, **options: Any) -> subprocess.CompletedProcess[Any]:
-        """Run a program there, to its end: ``contextree.Context.run``. Cancelled: the program is ended.
-
-        Functions that get its output run in another thread than this loop's."""
-        return await self._slow("run", args, **options)  # type: ignore[no-any-return]  # what ``run`` returns
-
     async def put(self, source: Any, destination: Any, **options: Any) -> Transferred:
         """Put a file or folder there: ``contextree.Context.put``. Cancelled: nothing of it is in place."""
-        return await self._slow("put", source, destination, **options)  # type: ignore[no-any-return]  # as above
+        return await self._slow("put", source, destination, **options)  # type: ignore[no-any-return]  # what ``put`` gives
 
     async def get(self, source: Any, destination: Any, **options: Any) -> Transferred:
         """Get a file or folder from there: ``contextree.Context.get``. Cancelled: nothing of it is in place."""

@@ -25,9 +25,11 @@ class Waiter(Protocol):
 
     def wake(self) -> bool:
         """End the wait, now or when it begins; False when its loop is gone. Any thread, never blocks."""
+        ...
 
     async def wait(self, timeout: float | None = None) -> bool:
         """Wait until woken: True; or for ``timeout`` seconds: False. Once. Cancellation of the task ends it too."""
+        ...
 
 
 class EventLoop(Protocol):
@@ -38,12 +40,14 @@ class EventLoop(Protocol):
 
     def waiter(self) -> Waiter:
         """A waiter for the running task."""
+        ...
 
     async def pause(self) -> None:
         """Let other tasks run, and be cancelled if that is due."""
 
     async def shielded(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
         """``await function(*args)``, whose work a cancellation of this task does not stop; it is raised afterwards."""
+        ...
 
     def start(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
         """Run it as a task; what this returns can be awaited for the result, and has ``cancel()``."""

@@ -30,7 +30,7 @@ class DrivenLoop(Loop):
         super().__init__(name=name)
         self.thread = process.get_ident()
         self._after: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
-        _driven.setdefault(self.thread, []).append(self)
+        _driven.setdefault(process.get_ident(), []).append(self)
         self.on_end(lambda: _forget(self))
         _install()
 
@@ -61,7 +61,7 @@ class DrivenLoop(Loop):
         """The calling thread drives it from now on: the former driver has ended, or never will again."""
         _forget(self)
         self.thread = process.get_ident()
-        _driven.setdefault(self.thread, []).append(self)
+        _driven.setdefault(process.get_ident(), []).append(self)
 
 
 class DrivingWaiter:

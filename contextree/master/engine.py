@@ -88,7 +88,7 @@ class RootEngine(Engine):
         for name in modules:
             self.finder.allow(name)
 
-    def share(self, context: Context, modules: set[str], needs_main: int) -> None:
+    def share(self, context: Context, modules: AbstractSet[str], needs_main: int) -> None:
         """See that ``context`` may import what a call names, and send it ahead where that saves asking.
 
         ``context.shared`` says so when it is done, not before: another thread's call may go at once then."""

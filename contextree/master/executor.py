@@ -10,12 +10,13 @@ from time import monotonic
 from typing import Any, ParamSpec, TypeVar
 
 from contextree.core import process
-from contextree.core.wire.errors import UsageError
+from contextree.core.wire.errors import ContextreeError, UsageError
 from contextree.master.pool import Pool, end_contexts, live
 from contextree.master.router import Router
 from contextree.master.worker import Task
-from contextree.parent.context import Context, Grower
-from contextree.parent.pickling import pack_call
+from contextree.parent.calls import describe
+from contextree.parent.context import Context
+from contextree.parent.grower import Grower
 from contextree.parent.tasks import run_chunk
 
 P = ParamSpec("P")
@@ -36,7 +37,7 @@ class Executor(futures.Executor):
     contexts             where tasks run: contexts, which go on after the executor's end; or a number: so many forked
                          workers in a tree of its own; or a Router, or a Context with ``max_workers``, below which they
                          are forked. Workers of its own are replaced when they die, and end with it.
-    workers_per_context  tasks that may run at once in each; if more than one, on threads there, else on its main thread.
+    workers_per_context  tasks that may run at once in each: one, on its main thread, or several, on threads there.
     max_workers          how many contexts to fork; by default as many as there are CPUs.
     initializer          called as ``initializer(*initargs)`` in each context before its first task. Where it fails the
                          executor is broken.
@@ -138,56 +139,43 @@ class Executor(futures.Executor):
         taken, and no more is taken from the input meanwhile; by default 10,000 where its length is known, and else a
         few for each worker. TimeoutError when a result is not there ``timeout`` seconds after this call. What has not
         begun is cancelled when the iterator is closed or fails."""
-        if chunksize < 1:
-            raise ValueError("chunksize must be >= 1.")
-        if buffersize is not None and not isinstance(buffersize, int):
-            raise TypeError("buffersize must be an integer or None")
-        if buffersize is not None and buffersize < 1:
-            raise ValueError("buffersize must be None or > 0")
+        check_sizes(chunksize, buffersize)
         if buffersize is None:
             sized = all(hasattr(each, "__len__") for each in iterables)
             buffersize = AT_ONCE if sized else max(LEAST, LAZY * self._max_workers)
         end = None if timeout is None else monotonic() + timeout
-        rows = zip(*iterables)
+        submit = self._pool.submit
+        rows = zip(*iterables, strict=False)
+        source: Iterator[Task]
+        if chunksize == 1:
+            source = (submit(fn, row, {}) for row in rows)
+        else:
+            what = f"a chunk of {describe(fn)}"
+            chunks = iter(lambda: list(itertools.islice(rows, chunksize)), [])
+            source = (submit(run_chunk, (fn, chunk), {}, what) for chunk in chunks)
         tasks: deque[Task] = deque()
-
-        def add() -> bool:
-            """Make the next task: False when there is no more input."""
-            if chunksize == 1:
-                for row in rows:
-                    tasks.append(self._pool.submit(fn, row, {}))
-                    return True
-                return False
-            chunk = list(itertools.islice(rows, chunksize))
-            if chunk:
-                what = f"a chunk of {getattr(fn, '__qualname__', fn)}"
-                tasks.append(self._pool.submit(run_chunk, (fn, chunk), {}, what))
-            return bool(chunk)
-
-        def results() -> Iterator[T]:
-            try:
-                while tasks:
-                    wait = None if end is None else end - monotonic()
-                    found = tasks[0].result(wait)
-                    del tasks[0]
-                    add()
-                    if chunksize == 1:
-                        found = [found]
-                    found.reverse()
-                    while found:
-                        yield found.pop()
-            finally:
-                while tasks:
-                    tasks.pop().cancel()
-
         try:
-            while len(tasks) < buffersize and add():
-                pass
+            tasks.extend(itertools.islice(source, buffersize))
         except BaseException:
-            for task in tasks:
-                task.cancel()
+            cancel(tasks)
             raise
-        return results()
+        return self._results(tasks, source, end, chunksize)
+
+    def _results(self, tasks: "deque[Task]", source: Iterator[Task], end: float | None,
+                 chunksize: int) -> Iterator[Any]:
+        """The results of ``tasks``, each of which makes room for the next one of ``source``."""
+        try:
+            while tasks:
+                found = tasks[0].result(None if end is None else end - monotonic())
+                del tasks[0]
+                tasks.extend(itertools.islice(source, 1))
+                if chunksize == 1:
+                    found = [found]
+                found.reverse()
+                while found:
+                    yield found.pop()
+        finally:
+            cancel(tasks)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more tasks. Those that are there are done, or, with ``cancel_futures``, those that have begun.
@@ -198,8 +186,28 @@ class Executor(futures.Executor):
 
     def __del__(self) -> None:
         pool = self.__dict__.get("_pool")
-        if pool is not None and pool.generation == process.generation:
-            pool.shutdown(False, False)
+        if pool is not None and not pool.closing and pool.generation == process.generation:
+            # not here: whoever was interrupted by the garbage collector may hold any lock
+            try:
+                pool.engine.broker.defer_nowait(pool.shutdown, False, False)
+            except ContextreeError:  # the loop has ended
+                process.start_thread(pool.shutdown, (False, False))
+
+
+def cancel(tasks: "deque[Task]") -> None:
+    """Cancel what has not begun, the last ones first: each that is sent makes room for the one behind it."""
+    while tasks:
+        tasks.pop().cancel()
+
+
+def check_sizes(chunksize: int, buffersize: int | None) -> None:
+    """Raise, as the standard executors do, where arguments of ``map`` are wrong."""
+    if chunksize < 1:
+        raise ValueError("chunksize must be >= 1.")
+    if buffersize is not None and not isinstance(buffersize, int):
+        raise TypeError("buffersize must be an integer or None")
+    if buffersize is not None and buffersize < 1:
+        raise ValueError("buffersize must be None or > 0")
 
 
 def check(contexts: list[Any]) -> None:
@@ -211,8 +219,8 @@ def check(contexts: list[Any]) -> None:
             raise UsageError(f"an executor wants contexts, a number or a router, not {context!r}")
         context.engine.check_fork()
         if context.options.get("timeout"):
-            raise UsageError(f"the calls of {context!r} have a timeout, which tasks of an executor cannot have: limit the "
-                             "wait for their result")
+            raise UsageError(f"the calls of {context!r} have a timeout, which tasks of an executor cannot have: limit "
+                             "the wait for their result")
 
 
 def _end_all() -> None:

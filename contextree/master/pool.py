@@ -7,8 +7,8 @@ context has to be grown or ended.
 
 Sending ahead. One by one, a worker would idle for a round trip between two tasks, which for tiny tasks is most of the
 time. So where the last tasks took but moments, and more wait than there are workers, some are sent ahead: what takes
-``LOOKAHEAD`` or a round trip, whichever is more. They are still PENDING. When a worker does not get on with what it has,
-a timer has it give back what it has not begun, so no task is kept waiting by another one while somebody else idles; and
+``LOOKAHEAD`` and a round trip and a half. They are still PENDING. When a worker does not get on with what it has, a
+timer has it give back what it has not begun, so no task is kept waiting by another one while somebody else idles; and
 who cancels a task that was sent ahead has it given back first. The worker decides what has begun, and says so.
 
 When a worker dies, the tasks that may have begun fail with the reason, and those that surely have not go back to the
@@ -16,7 +16,10 @@ head of the queue. That is sure where the worker is a process of this machine an
 links answers can be lost on their way, so there all that was sent fails.
 
 Locks: ``lock`` guards everything here; the locks of channels and links are taken inside it, never around it. Futures
-are finished outside of it. It is reentrant, because a finaliser may submit or cancel in the middle of anything.
+are finished outside of it, and no finaliser takes it. It is reentrant, because a signal handler may submit or cancel in
+the middle of anything.
+
+Why this file is long: it is one state under one lock.
 """
 
 import logging
@@ -28,7 +31,8 @@ from typing import Any
 
 from contextree.core import process
 from contextree.core.wire.errors import Closed, ContextDied, ContextreeError, ForkedError
-from contextree.master.worker import GONE, READY, SLOW, STARTING, BYTES, Task, Worker, WorkerDied, wake
+from contextree.core.wire.frames import MAIN
+from contextree.master.worker import BYTES, GONE, READY, SLOW, STARTING, Task, Worker, WorkerDied, wake
 from contextree.parent import waits
 from contextree.parent.calls import copied, describe
 from contextree.parent.context import Context
@@ -110,7 +114,7 @@ class Pool:
                 self.modules.update(modules)
                 workers = list(self.workers)
             for worker in workers:
-                worker.engine.share(worker.context, set(modules), options)
+                worker.engine.share(worker.context, set(modules), bool(options & MAIN))
         task.data = data
         task.options = options
         task.size = len(data) if type(data) is bytes else sum(memoryview(part).nbytes for part in data)
@@ -269,7 +273,7 @@ class Pool:
             self.workers[worker] = None
             modules = set(self.modules)
         if modules:
-            context.engine.share(context, modules, 0)
+            context.engine.share(context, modules, False)
         worker.begin()
 
     def hired(self, worker: Worker) -> None:
@@ -409,11 +413,12 @@ class Pool:
                     worker.recall()
             self.check_end()
             if self.closed:
-                wait = False
-            self.waiters.append(waiter)
+                waiter = None
+            elif waiter is not None:
+                self.waiters.append(waiter)
         for task in dropped:
             task.tell_cancelled()
-        if wait:
+        if waiter is not None:
             waiter.wait()
 
     def check_end(self) -> None:

@@ -230,7 +230,7 @@ def modules_of(found: "importlib.metadata.Distribution") -> set[str]:
     except Exception:
         files = []
     for file in files:
-        parts = tuple(str(file).split("/"))
+        parts = str(file).split("/")
         if file.suffix == ".py" and ".." not in parts:
             modules.add(".".join(parts[:-1]) if len(parts) > 1 else parts[0].removesuffix(".py"))
     # An editable install lists neither; by custom its package is called as it is.

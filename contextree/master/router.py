@@ -159,12 +159,13 @@ class Router(ParentRouter):
 
     def _reap(self) -> None:
         """Wait for processes that were not reaped because the loop ended before they did: they have lost their link."""
-        if self._left:
+        left: list[tuple[int, str]] = self._left
+        if left:
             broker = Loop(name=self.name)
             broker.start()
             reaper = Reaper(broker)
             reaper.allow_blocking = True  # ``close`` was allowed to
-            children = [reaper.monitor(pid, command, spawned=True) for pid, command in self._left]
+            children = [reaper.monitor(pid, command, spawned=True) for pid, command in left]
             for child in children:
                 child.end(grace=self.grace)
             for child in children:

@@ -10,9 +10,9 @@ from concurrent.futures import BrokenExecutor
 from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, RUNNING
 from typing import TYPE_CHECKING, Any
 
-from contextree.core.calls import CALL, ERROR
+from contextree.core.calls import ERROR
 from contextree.core.wire.errors import ContextreeError, InternalError, WorldError
-from contextree.core.wire.frames import CONTROL, NUMBER, PING, SERVICE, frame
+from contextree.core.wire.frames import CALL, CONTROL, NUMBER, PING, SERVICE, frame
 from contextree.parent import tasks
 from contextree.parent.context import PICKLES, Context
 from contextree.parent.future import CallFuture
@@ -44,7 +44,7 @@ class WorkerDied(WorldError, BrokenExecutor):
     context = reason = ""
 
 
-class Task(CallFuture):
+class Task(CallFuture[Any]):
     """One task, as its submitter sees it. ``data`` is what is to be sent, until it has begun."""
 
     worker: "Worker | None" = None
@@ -76,7 +76,7 @@ class Task(CallFuture):
             for waiter in self._waiters:
                 waiter.add_cancelled(self)
         self._wake()
-        self._invoke_callbacks()
+        self._invoke_callbacks()  # type: ignore[attr-defined]  # typeshed hides it
 
     def fail(self, error: BaseException) -> None:
         """End it with ``error``. Holding no lock."""

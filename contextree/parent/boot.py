@@ -59,7 +59,8 @@ class ChildLink(Link):
     def __init__(self, *args: "Any") -> None:
         Link.__init__(self, *args)
         self.blocks = Blocks()
-        self.rights = self.partners = None  # type: Any  # of a client: what it may call, whom it has; see ``listen``
+        self.rights = None  # type: Any  # of a client: what it may call, whom it has; see ``listen``
+        self.partners = None  # type: Any
         self.strikes = self.noise = self.relayed = self.requests = 0
         self.opens = Bucket(2000, 10000)
         self.logs = Bucket(5000, 50000)
@@ -74,6 +75,18 @@ class ChildLink(Link):
 class Branch:
     """One direct child of ``engine``."""
 
+    if TYPE_CHECKING:
+        link: ChildLink  # from ``begin`` on
+        process: Any
+        timer: Any
+        command: Any
+        terminal: Any
+        slave: Any
+        errors: Any
+        reason: Any
+        error: Any
+        quiet: Any
+
     def __init__(self, engine: "Engine", number: int, name: str, plan: "Plan", trusted: bool) -> None:
         self.engine = engine
         self.broker = engine.broker
@@ -83,8 +96,8 @@ class Branch:
         self.trusted = trusted
         self.state = "start"
         self.nonce = b"\ncontextree:" + os.urandom(16).hex().encode() + b"\n"
-        self.link = self.process = self.timer = self.command = None  # type: Any  # there is a link from ``begin`` on
-        self.terminal = self.slave = self.errors = None  # type: Any  # descriptors
+        self.link = self.process = self.timer = self.command = None  # type: ignore[assignment]
+        self.terminal = self.slave = self.errors = None  # descriptors
         self.noise = b""
         self.seen_alive = self.detached = False
         self.awaited = False  # is there a process of which we have not been told yet?
@@ -92,7 +105,7 @@ class Branch:
         self.lines = Bucket(2000, 20000)
         self.partial = Lines(self.line)
         self.result = Mailbox()
-        self.reason = self.error = self.quiet = None  # type: Any
+        self.reason = self.error = self.quiet = None
         self.status = None  # type: ChildState | None
         self.started = self.broker.clock()
         self.took = None  # type: float | None
@@ -427,4 +440,4 @@ def reaper(engine: "Engine") -> Reaper:
     if engine.reaper is None:
         engine.reaper = Reaper(engine.broker)
         engine.reaper.allow_blocking = engine.allow_blocking
-    return engine.reaper
+    return engine.reaper  # type: ignore[no-any-return]

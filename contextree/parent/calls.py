@@ -1,7 +1,10 @@
 """The caller's side: sending calls to a context and taking their answers.
 
 ``Reply`` is one awaited answer, ``Stream`` the iterator over a generator there; ``CallFuture`` is in ``future``, which
-is imported when somebody submits. Answers are decoded on the thread that asks, as that may run users' code.
+is imported when somebody submits. Answers are decoded on the thread that asks for them, never on the loop thread:
+decoding may run code of the user's types.
+
+Why this file is long: a tenth of it are types of signatures.
 """
 
 import builtins
@@ -98,7 +101,7 @@ def make_error(record: "Any", pickles: bool) -> "Exception":
                              type_name=visible("%s.%s" % (module, name))[:400], context=where[:200])
     except (TypeError, ValueError):
         return ProtocolError("an exception record that is not one")
-    error = None
+    error = None  # type: Any
     kind = exception_types.get((module, name))  # type: Any
     if kind is None and module == "builtins" and isinstance(name, str):
         kind = getattr(builtins, name, None)
@@ -111,7 +114,7 @@ def make_error(record: "Any", pickles: bool) -> "Exception":
             error = process.loads(pickled)
         plain = type(args) is tuple and isinstance(kind, type) and issubclass(kind, Exception)
         if plain and not isinstance(error, Exception):
-            error = kind(*args)
+            error = kind(*args)  # pyright: ignore[reportOptionalCall]  # a class: ``plain``
     except Exception:
         error = None
     if not isinstance(error, Exception):
@@ -128,7 +131,8 @@ class Reply:
 
     def __init__(self, engine: "Engine") -> None:
         self.waiter = waits.waiter(engine)
-        self.data = self.error = None  # type: Any
+        self.data = None  # type: Any
+        self.error = None  # type: Any
 
     def message(self, channel: "Channel", data: "Any", fin: bool, cost: int) -> None:
         """It came. Loop thread."""

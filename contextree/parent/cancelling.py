@@ -122,7 +122,8 @@ class Region:
         self.sent = False
         self.due = None  # type: Any  # the class of what is to be raised, once it is
         self.nested = []  # type: list[Any]  # channels that the function has opened
-        self.base = self.before = None  # type: Any
+        self.base = None  # type: Any
+        self.before = None  # type: Any
 
     # -- the function's thread
 
@@ -159,6 +160,12 @@ class Region:
         if len(self.nested) >= 64:
             self.nested[:] = [each for each in self.nested if not (each.ended or each.over)]
         self.nested.append(channel)
+        if self.due is not None and not self.owner:  # the loop has been through ``nested`` just before
+            self.cut(channel)
+
+    def cut(self, channel: "Channel") -> None:
+        """End what the function waits for. Any thread."""
+        channel.cancel(TIMEOUT if self.due is TimedOut else CANCEL, "the call that waits for it is over")
 
     def check(self) -> None:
         """The function is about to make a call: raise what is due, if it was not raised yet."""
@@ -182,7 +189,7 @@ class Region:
         late = isinstance(current.of(self.call)._reason(), CallTimeout)
         self.due = TimedOut if late else Cancelled
         for channel in list(self.nested):
-            channel.cancel(TIMEOUT if late else CANCEL, "the call that waits for it is over")
+            self.cut(channel)
         self.interrupt()
 
     def interrupt(self) -> None:
@@ -204,7 +211,7 @@ class Region:
         base = self.base
         while frame is not None and frame is not base:
             name = frame.f_globals.get("__name__") or ""
-            if name[:10] == "contextree" or name[:20] == "importlib._bootstrap":
+            if name.partition(".")[0] == "contextree" or name[:20] == "importlib._bootstrap":
                 return False
             frame = frame.f_back
         return frame is not None

@@ -4,19 +4,19 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Set
+    from typing import Callable
 
-groups = (0.0, 0.0, set())  # when the last look began, until when it counts as new, what it found
+groups = (0.0, 0.0, set())  # type: tuple[float, float, set[int]]  # when the last look began, until when it counts as new, what it found
 
 
-def census(clock, since) -> "Set[int]":
+def census(clock: "Callable[[], float]", since: float) -> "set[int]":
     """The process groups that have a living member, of those that were there at the time ``since``. One look at /proc,
     which costs a millisecond for a hundred processes, serves all who ask within ten times that time. Loop thread."""
     global groups
     start = clock()
     if since <= groups[0] and start < groups[1]:
         return groups[2]
-    found = set()
+    found = set()  # type: set[int]
     for name in os.listdir("/proc") if os.path.isdir("/proc/self") else ():
         if name.isdigit():
             try:

@@ -55,7 +55,8 @@ class End:
     def attach(self, early: "list[Any]") -> None:
         """The other end is there: ``early`` is core's channel, its options, and the messages that came. Loop
         thread."""
-        channel, options = early[:2]  # type: Channel, int
+        channel = early[0]  # type: Channel
+        options = early[1]  # type: int
         if self.channel is not None:
             return channel.cancel(REFUSED, "the channel has its two ends already")
         info = self.info(channel.peer)

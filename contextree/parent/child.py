@@ -28,7 +28,8 @@ class Ticket:
     def __init__(self, stops: "frozenset[int]", wake: "Callable[[], object]") -> None:
         self.stops = stops
         self.wake = wake
-        self.state = self.error = None  # type: Any
+        self.state = None  # type: Any
+        self.error = None  # type: Any
 
     def result(self) -> "Optional[ChildState]":
         """The state; None while there is none; raises where there will never be one. Any thread."""
@@ -41,7 +42,9 @@ class Child(Watched):
     """A child process, made by ``Reaper.monitor``. All methods may be called from any thread and at any time after
     its death; in a process forked off they raise ``ForkedError``. A handle that is dropped is reaped all the same."""
 
-    stdin = stdout = stderr = None  # type: Any  # file objects, where whoever started it kept some
+    stdin = None  # type: Any
+    stdout = None  # type: Any
+    stderr = None  # type: Any  # file objects, where whoever started it kept some
 
     # -- what became of it
 

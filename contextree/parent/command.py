@@ -15,11 +15,15 @@ from contextree.core.mailbox import Mailbox
 from contextree.core.wire.errors import CallTimeout, ContextreeError, PeerError, UsageError
 from contextree.parent import calls
 from contextree.parent.program import WRITE
-from contextree.parent.session import END, Session
+from contextree.parent.session import END, Session, may_wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, Optional
+    from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+
+    from contextree.parent.context import Context
+
+    Text = Optional[Tuple[str, str]]
 
 PATIENCE = 3.0  # seconds beyond the grace that the far side has to tell of an end that was asked for
 OUT, ERR = b"O", b"E"
@@ -36,8 +40,10 @@ class OutputTooLarge(PeerError):
     """
 
 
-def specify(args, stdin=None, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=None, add_env=None, timeout=None,
-            grace=2.0, pty=False, until="eof", input=None, **options) -> dict:
+def specify(args: "Any", stdin: "Any" = None, stdout: "Any" = subprocess.PIPE, stderr: "Any" = subprocess.PIPE,
+            env: "Any" = None, add_env: "Any" = None, timeout: "Optional[float]" = None, grace: float = 2.0,
+            pty: "Any" = False, until: str = "eof", input: "Optional[bytes]" = None,
+            **options: "Any") -> "Dict[str, Any]":
     """What the far side has to know, checked: plain data."""
     options = {name: value for name, value in options.items() if value is not None and value is not False}
     strange = set(options).difference(POPEN_OPTIONS)
@@ -71,18 +77,22 @@ class Run:
     ``mailbox`` and hand them to ``take`` until that says that all is over; call ``late`` whenever none came within
     ``left()`` seconds; then ``result``. In any case ``close``, which ends what still runs."""
 
-    def __init__(self, context, args, input, stdin, stdout, stderr, capture_output, timeout, check, text, encoding,
-                 errors, universal_newlines, max_output, **options) -> None:
-        text = (encoding or "utf-8", errors or "strict") if text or universal_newlines or encoding or errors else None
+    def __init__(self, context: "Context", args: "Any", input: "Any" = None, stdin: "Any" = None, stdout: "Any" = None,
+                 stderr: "Any" = None, capture_output: bool = True, timeout: "Optional[float]" = None,
+                 check: bool = False, text: "Optional[bool]" = None, encoding: "Optional[str]" = None,
+                 errors: "Optional[str]" = None, universal_newlines: "Optional[bool]" = None,
+                 max_output: "Optional[int]" = None, **options: "Any") -> None:
         self.args = args
         self.check = check
-        self.text = text
+        self.text = None  # type: Text
+        if text or universal_newlines or encoding or errors:
+            self.text = encoding or "utf-8", errors or "strict"
         self.max_output = max_output
         self.timeout = timeout = calls.time_limit(
             {"timeout": context.options.get("timeout") if timeout is None else timeout})
         self.expired = False
-        first, rest = prepare(input, stdin, text)
-        self.takers, files = prepare_outputs(stdout, stderr, subprocess.PIPE if capture_output else None, text,
+        first, rest = prepare(input, stdin, self.text)
+        self.takers, files = prepare_outputs(stdout, stderr, subprocess.PIPE if capture_output else None, self.text,
                                              max_output, options.get("pty"))
         fed = subprocess.DEVNULL if first is None and rest is None else subprocess.PIPE
         spec = specify(args, stdin=fed, timeout=timeout, input=first, **dict(options, **files))
@@ -110,7 +120,7 @@ class Run:
         self.end = monotonic() + self.grace + PATIENCE
         return False
 
-    def take(self, item) -> bool:
+    def take(self, item: "Tuple[Any, Any]") -> bool:
         """Deal with an item of the mailbox. True: it was the last. Raises what functions that were given raise."""
         letter, data = item
         if letter is END:
@@ -123,7 +133,7 @@ class Run:
             self.takers[letter](data)
         except OutputTooLarge as error:
             error.args = ("%r in %s wrote more than %d bytes to its %s" % (
-                self.args, self.session.context.name, self.max_output, error),)
+                self.args, self.session.context.name, self.max_output or 0, error),)
             error.__dict__.update(cmd=self.args, stdout=self.collected(OUT), stderr=self.collected(ERR))
             raise
         self.session.consumed(letter, len(data))
@@ -133,14 +143,14 @@ class Run:
         """Leave. Idempotent."""
         self.session.close()
 
-    def collected(self, letter) -> "Optional[bytes]":
+    def collected(self, letter: bytes) -> "Optional[bytes]":
         """What was collected of an output, if it was."""
         taker = self.takers.get(letter)
         return b"".join(taker.parts) if isinstance(taker, Collected) else None
 
-    def result(self) -> "subprocess.CompletedProcess":
+    def result(self) -> "subprocess.CompletedProcess[Any]":
         """What became of it, or the exception that stands for it."""
-        out, err = self.collected(OUT), self.collected(ERR)
+        out, err = self.collected(OUT), self.collected(ERR)  # type: Any, Any
         if self.expired:
             raise subprocess.TimeoutExpired(self.args, self.timeout or 0, output=out, stderr=err)
         if self.text:
@@ -153,8 +163,9 @@ class Run:
         return done
 
 
-def run(context, args, **options):
+def run(context: "Context", args: "Any", **options: "Any") -> "subprocess.CompletedProcess[Any]":
     """See ``Context.run``."""
+    may_wait(context.engine)
     job = Run(context, args, **options)
     try:
         calls.waiting(job.session.engine, collect, job)
@@ -163,7 +174,7 @@ def run(context, args, **options):
     return job.result()
 
 
-def collect(job) -> None:
+def collect(job: Run) -> None:
     """Hand on what comes until all is over."""
     over = False
     while not over:
@@ -176,10 +187,11 @@ def collect(job) -> None:
             over = job.take(item)
 
 
-def prepare_outputs(stdout, stderr, default, text, max_output, pty):
+def prepare_outputs(stdout: "Any", stderr: "Any", default: "Optional[int]", text: "Text", max_output: "Optional[int]",
+                    pty: "Any") -> "Tuple[Dict[bytes, Any], Dict[str, Any]]":
     """What is to be done with the outputs: ({letter: a function that takes its bytes}, options for ``specify``)."""
     takers = {}  # type: Dict[bytes, Any]
-    files = {}
+    files = {}  # type: Dict[str, Any]
     for letter, name, given in ((OUT, "stdout", stdout), (ERR, "stderr", stderr)):
         if given is None:
             given = default
@@ -196,11 +208,11 @@ def prepare_outputs(stdout, stderr, default, text, max_output, pty):
     return takers, files
 
 
-def ignore(data) -> None:
+def ignore(data: "Any") -> None:
     """An output that nobody wants."""
 
 
-def portable(word):
+def portable(word: "Any") -> "Any":
     """A str, bytes or path as it should arrive: in our encoding, whatever that there is."""
     word = os.fspath(word)
     if isinstance(word, str) and any(ord(character) > 127 for character in word):
@@ -208,18 +220,18 @@ def portable(word):
     return word
 
 
-def variables(env):
+def variables(env: "Any") -> "Optional[Dict[Any, Any]]":
     """The same for an environment, or None."""
     return env if env is None else {portable(name): value if value is None else portable(value)
                                     for name, value in env.items()}
 
 
-def constant(value) -> bool:
+def constant(value: object) -> bool:
     """Is it PIPE, STDOUT or DEVNULL?"""
     return type(value) is int and value < 0
 
 
-def newlines(text):
+def newlines(text: str) -> str:
     """As subprocess has it in text mode."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
@@ -227,12 +239,12 @@ def newlines(text):
 class Collected:
     """An output that is kept in memory."""
 
-    def __init__(self, most, name) -> None:
-        self.parts = []
+    def __init__(self, most: "Optional[int]", name: str) -> None:
+        self.parts = []  # type: List[Any]
         self.left = most
         self.name = name
 
-    def __call__(self, data) -> None:
+    def __call__(self, data: "Any") -> None:
         if self.left is not None:
             if len(data) > self.left:
                 self.parts.append(data[:self.left])
@@ -241,11 +253,11 @@ class Collected:
         self.parts.append(data)
 
 
-def sink(given, text) -> "Callable[[Any], object]":
+def sink(given: "Any", text: "Text") -> "Callable[[Any], object]":
     """A function that takes the bytes of an output, for what the caller gave: a function, a file object or descriptor.
     b"" is the end of file. ``text``: (encoding, errors), or None for bytes."""
     if isinstance(given, int):
-        def write(data):
+        def write(data: "Any") -> None:
             while len(data):
                 data = data[os.write(given, data):]
 
@@ -262,7 +274,7 @@ def sink(given, text) -> "Callable[[Any], object]":
 
     decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(text[0])(text[1]), True)
 
-    def decode(data):
+    def decode(data: "Any") -> None:
         piece = decoder.decode(bytes(data), not len(data))
         if piece:
             function(piece)
@@ -270,7 +282,7 @@ def sink(given, text) -> "Callable[[Any], object]":
     return decode
 
 
-def prepare(input, stdin, text):
+def prepare(input: "Any", stdin: "Any", text: "Text") -> "Tuple[Optional[bytes], Optional[Iterator[Any]]]":
     """What stdin is to get: (bytes that go with the call, None), (None, an iterator of bytes), or two Nones."""
     if input is not None and stdin is not None:
         raise ValueError("stdin and input arguments may not both be used.")
@@ -280,7 +292,7 @@ def prepare(input, stdin, text):
     if constant(source):
         raise UsageError("stdin=PIPE is for popen(): give run() what the program is to read")
 
-    def encoded(piece):
+    def encoded(piece: "Any") -> "Any":
         if isinstance(piece, str) != bool(text):
             raise TypeError("input is %s, and with%s text=, encoding= or errors= it must be %s" % (
                 type(piece).__name__, "" if text else "out", "str" if text else "bytes"))
@@ -296,7 +308,7 @@ def prepare(input, stdin, text):
     return None, pieces(source, text or ("utf-8", "strict"))
 
 
-def pieces(file, text):
+def pieces(file: "Any", text: "Tuple[str, str]") -> "Iterator[Any]":
     """What a file holds, as bytes; it may be a text file where bytes are wanted, as its descriptor would do for
     subprocess."""
     read = getattr(file, "read1", file.read)
@@ -307,7 +319,7 @@ def pieces(file, text):
         yield piece.encode(*text) if isinstance(piece, str) else piece
 
 
-def feed(session, source, mailbox) -> None:
+def feed(session: Session, source: "Any", mailbox: Mailbox) -> None:
     """Write what ``source`` yields to stdin. On a thread of its own, since what the program writes must be taken
     meanwhile; it ends with the program, but for a source that blocks."""
     try:

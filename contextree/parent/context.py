@@ -14,7 +14,7 @@ from contextree.parent.runner import Runner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, AsyncIterable, Callable, Coroutine, Iterable, Sequence, TypeVar, overload
+    from typing import AbstractSet, Any, AsyncIterable, Callable, Coroutine, Iterable, Sequence, TypeVar, overload
 
     from typing_extensions import ParamSpec, Unpack
 
@@ -142,9 +142,9 @@ class Context(Grower, Runner, Mover):
         return twin
 
     def pack_call(self, kind: int, function: "Callable[..., Any]", args: "tuple[Any, ...]", kwargs: "dict[str, Any]",
-                  options: "dict[str, Any]") -> "tuple[Any, int, set[str]]":
+                  options: "dict[str, Any]") -> "tuple[Any, int, AbstractSet[str]]":
         """Encode a call for this context: (bytes or buffers, flags, names of the modules that it needs)."""
-        info = self.engine.infos.get(self.id)
+        info = self.engine.infos.get(self.id)  # type: Any
         version = info and info.facts.get("version")
         by_name = (info and info.facts.get("main")) or self.engine.main_by_name
         if options.get("cancel", "tell") != "tell":
@@ -154,7 +154,7 @@ class Context(Grower, Runner, Mover):
     def open_call(self, kind: int, function: "Callable[..., Any]", args: "tuple[Any, ...]", kwargs: "dict[str, Any]",
                   options: "dict[str, Any]", message: "Callable[..., object]", end: "Callable[..., object]",
                   flush: bool = True, service: int = 0, fin: bool = True,
-                  packed: "tuple[Any, int, set[str]] | None" = None) -> "CoreChannel":
+                  packed: "tuple[Any, int, AbstractSet[str]] | None" = None) -> "CoreChannel":
         """Open a channel for a call; the modules that it needs are shared first. Never waits for anything but those.
 
         ``fin``: all is said with it. ``packed``: the call as ``pack_call`` has encoded it, where it has."""
@@ -165,7 +165,7 @@ class Context(Grower, Runner, Mover):
         timeout = None if service else calls.time_limit({} if kind == STREAM else options)
         data, flags, modules = packed or self.pack_call(kind, function, args, kwargs, options)
         if modules and not modules <= self.shared:
-            engine.share(self, modules, bool(flags & MAIN))
+            engine.share(self, modules, flags & MAIN)
         trusted = self.id in engine.above or (info is not None and info.trusted)
         channel = engine.core.open(self.id, kind, data, flags | service | (PICKLES if trusted else 0),
                                    options.get("threads") or 0, calls.milliseconds(timeout), fin, on_message=message,
@@ -179,7 +179,7 @@ class Context(Grower, Runner, Mover):
         by_name = (info and info.facts.get("main")) or engine.main_by_name
         data, flags, modules = pack_value(value, info and info.facts.get("version"), by_name)
         if modules and not modules <= self.shared:
-            engine.share(self, modules, bool(flags & MAIN))
+            engine.share(self, modules, flags & MAIN)
         return data
 
     def service(self, function: "Callable[..., T]", *args: object, timeout: "float | None" = None) -> "T":

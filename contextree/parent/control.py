@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from contextree.connect.plan import Plan
+    from contextree.core.router import Channel
     from contextree.parent.boot import Branch
     from contextree.parent.engine import Engine
 
@@ -45,18 +46,18 @@ def grow(plan: "Plan", options: "dict[str, Any]") -> int:
     return branch.id
 
 
-def end_if_cancelled(branch) -> None:
+def end_if_cancelled(branch: "Branch") -> None:
     """End a child when the ancestor who wants it gives the call up that runs on this thread: nobody will know of it."""
     call = core_calls.here.call
     ended = call.channel.on_end
 
-    def give_up():
+    def give_up() -> None:
         if branch.state == "up":
             branch.shutdown(0.0)
         elif branch.state not in ("dying", "dead"):
             branch.fail(CallCancelled("starting %s was cancelled" % branch.name))
 
-    def on_end(channel, error):
+    def on_end(channel: "Channel", error: BaseException) -> None:
         ended(channel, error)
         give_up()
 
@@ -129,9 +130,9 @@ def grant(first: int, second: int) -> None:
     engine.broker.call(engine.grants.add, (first, second))
 
 
-def use_here(engine, first, owner, number, granted) -> None:
+def use_here(engine: "Engine", first: int, owner: int, number: int, granted: bool) -> None:
     """Let context ``first`` and its subtree call service ``number`` in ``owner``, or no more; both below this one."""
-    def change():
+    def change() -> None:
         uses = engine.uses
         numbers = uses.pop((first, owner), frozenset())
         numbers = numbers | {number} if granted else numbers - {number}
@@ -141,7 +142,7 @@ def use_here(engine, first, owner, number, granted) -> None:
     engine.broker.call(change)
 
 
-def use(first, owner, number, granted) -> None:
+def use(first: int, owner: int, number: int, granted: bool) -> None:
     """``use_here`` for an ancestor."""
     use_here(engine_of(core_calls.here.router), first, owner, number, granted)
 

@@ -115,10 +115,13 @@ class Tasks:
                 loop.run_forever()
             except BaseException:  # sys.exit() in a task that a function started ends that task, and no more
                 self.service.router.broker.on_error(loop.run_forever)
-        try:
-            loop.run_until_complete(self.finish())
-        except BaseException:
-            self.service.router.broker.on_error(self.finish)
+        finishing = loop.create_task(self.finish())
+        while not finishing.done():
+            try:
+                loop.run_until_complete(finishing)
+            except BaseException:  # as above; or the ``stop`` of the loop came when it was there already
+                if finishing.done():
+                    self.service.router.broker.on_error(self.finish)
         for fd in self.fds:
             process.disown(fd)
         process.keep.remove(loop)

@@ -47,7 +47,7 @@ from contextree.parent.current import RunningCall, current_call
 from contextree.parent.router import current_router
 from contextree.parent.service import Service, expose
 
-__all__ = [
+__all__ = [  # one a line: branches add to it
     "AuthenticationError",
     "CallCancelled",
     "CallFuture",  # noqa: F822  see LAZY

@@ -72,13 +72,13 @@ def make_error(branch: "Branch", name: str, message: str, phase: str, status: "i
                 output=last_lines(branch))
 
 
-def end_all(engine, grace, then, patience=2.0) -> None:
+def end_all(engine: "Engine", grace: float, then: "Callable[[], object]", patience: float = 2.0) -> None:
     """Shut all children of ``engine`` down, and programs that run here for somebody, then its template, then call
     ``then()``: all have been reaped by then, or it is too late. Loop thread."""
     engine.ending = True
     state = {"done": False}
 
-    def finish(late=False):
+    def finish(late: bool = False) -> None:
         if state["done"] or ((engine.children or engine.jobs) and not late):
             return
         state["done"] = True

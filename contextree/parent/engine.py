@@ -69,15 +69,19 @@ class Engine(Routing):
     allow_blocking = False  # may its synchronous API wait on the thread of an event loop?
     future_class = None  # type: Any  # of ``submit``, where it is not CallFuture
 
-    def __init__(self, core, ids, bundle, decode=decode, trusted=True) -> None:
+    def __init__(self, core: "Core", ids: "Iterable[Any]", bundle: bytes, decode: "Callable[..., Any]" = decode,
+                 trusted: bool = True) -> None:
         Loop.upgrade(core.broker)
         Routing.__init__(self, core, ids, bundle, decode, trusted)
         self.above = frozenset()  # type: frozenset[int]  # ids of the ancestors
         self.contexts = {}  # type: dict[int, Context]
-        self.reaper = self.template = self._code = self._later = None  # type: Any
+        self.reaper = None  # type: Any
+        self.template = None  # type: Any
+        self._code = None  # type: Any
+        self._later = None  # type: Any
         self.lock = process.allocate_lock()
         self.template_lock = process.allocate_lock()
-        self.preload = ()  # type: tuple
+        self.preload = ()  # type: tuple[Any, ...]
         self.services = None  # type: Any  # parent.serving.Services, once one is served
         self.modules = ModuleService(self)
         self.broker.on_end(self._release)
@@ -179,7 +183,7 @@ class Engine(Routing):
         """Records for a child that asked, one by one. On a service thread."""
         return self.modules.from_above(life.child.importer, names, magic)
 
-    def share(self, context: "Context", modules: "AbstractSet[str]", needs_main: bool) -> None:
+    def share(self, context: "Context", modules: "AbstractSet[str]", needs_main: int) -> None:
         """See that ``context`` may import ``modules``: here they came from above, so it may."""
         context.shared |= modules
 

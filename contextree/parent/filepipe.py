@@ -219,6 +219,11 @@ class FarPipe(Pipe):
         except Closed:
             pass  # by its reader, maybe this very moment
 
+    def check(self) -> None:
+        """Raise CallCancelled if the caller has gone, whatever of its messages is still here."""
+        if self.channel.ended:
+            raise CallCancelled("cancelled")
+
     def ready(self, value: "Any" = None) -> None:
         """Say that we listen."""
         self.give([READY, value])

@@ -116,12 +116,14 @@ def put(context: "Any", source: "Any", destination: "Any", options: "Options", p
 
 def take_whole(path: bytes, options: "Options", messages: "list[Message]") -> "list[int]":
     """In the other context: put what came with the call."""
-    sink = PathSink(path, options)
-    try:
-        for message in messages:
-            sink.take(message)
-    finally:
-        sink.abort()
+    with FarPipe() as pipe:
+        sink = PathSink(path, options)
+        try:
+            for message in messages:
+                pipe.check()
+                sink.take(message)
+        finally:
+            sink.abort()
     return list(sink.result())
 
 
@@ -132,7 +134,9 @@ def take(path: bytes, options: "Options") -> "list[int]":
         try:
             pipe.ready(list(sink.partial))
             while not sink.done:
-                sink.take(pipe.receive())
+                message = pipe.receive()
+                pipe.check()
+                sink.take(message)
         finally:
             sink.abort()
     return list(sink.result())

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from contextree.parent.transfer import Options
 
+NAME = 512  # bytes that an entry of a folder counts for: empty files fill a disk as well
 KINDS = {"file": ("path", "size"), "dir": ("path",), "link": ("path", "target"), "done": ("hash",), "end": ()}
 TYPES = {"path": list, "size": (int, type(None)), "target": bytes, "hash": bytes, "mode": int, "mtime": int,
          "data": bytes, "start": int, "owner": list}  # type: dict[str, Any]
@@ -56,8 +57,8 @@ class Sink:
     """What all sinks do: check what comes, count it, hash it. ``take`` each message, then ``done`` is True; or
     ``abort``. Subclasses say what becomes of it.
 
-    ``max_size``: bytes in all, holes too. ``progress(done, total)`` is called after each part of a file, with None as
-    total where that is not known."""
+    ``max_size``: bytes in all, holes too, and ``NAME`` for each entry of a folder. ``progress(done, total)`` is called
+    after each part of a file, with None as total where that is not known."""
 
     partial = (0, b"")  # what is there of a broken transfer: size, hash
 
@@ -66,6 +67,7 @@ class Sink:
         self.max_size = options.get("max_size")
         self.progress = progress
         self.files = self.size = self.resumed = 0
+        self.names = 0  # what the entries of a folder count for
         self.head = None  # type: Any  # of the file that is being written
         self.at = 0
         self.digest = Digest()
@@ -96,6 +98,9 @@ class Sink:
             if len(path) > MAX_DEPTH + 1 or (self.last is None) != (not path):
                 raise ProtocolError("a place that is none: %.200r" % (path,))
             self.last = path
+            if path:
+                self.names += NAME
+                self.check_size(self.size)
             if what == "file":
                 self.file(message)
             elif what == "dir":
@@ -145,7 +150,7 @@ class Sink:
 
     def check_size(self, size: int) -> None:
         """Raise TransferError if that is more than is wanted."""
-        if self.max_size is not None and size > self.max_size:
+        if self.max_size is not None and size + self.names > self.max_size:
             raise TransferError("%s is larger than max_size=%d" % (self.show(), self.max_size))
 
     def file_done(self, digest: "bytes | None") -> None:

@@ -24,6 +24,7 @@ from contextree.core.wire.frames import NUMBER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import ModuleType
     from typing import Any
 
 IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)

@@ -11,6 +11,8 @@ try:
     from concurrent import futures
 except ImportError:  # Debian's python3-minimal has none: such a context can grow children and call them all the same
     futures = None  # type: ignore[assignment]
+# pyright: reportOptionalMemberAccess=false
+# (a CallFuture is made only where there are futures: see __init__)
 
 from contextree.core import process
 from contextree.core.calls import ERROR
@@ -58,8 +60,14 @@ class CallFuture(Future[T]):
     ``result`` and ``exception`` do not wait on the Condition but as everything here does (``parent.waits``): so they
     let other greenlets run. Its lock is a real one in a patched program too: the loop thread takes it."""
 
+    if TYPE_CHECKING:
+        channel: Any
+        _raw: Any
+        _made: Any
+        _timer: Any
+        _own: Any
     _state = futures and futures._base.PENDING  # type: Any
-    _result = _exception = channel = _raw = _made = _timer = _own = None  # type: Any
+    _result = _exception = channel = _raw = _made = _timer = _own = None
     _parked = ()  # type: Any  # waiters of ``result`` and ``exception``
 
     def __init__(self, engine: "Engine") -> None:
@@ -72,7 +80,7 @@ class CallFuture(Future[T]):
         with making:
             if self._own is None:
                 self._waiters = []
-                self._done_callbacks = []
+                self._done_callbacks = []  # type: list[Any]
                 self._own = threading.Condition(process.allocate_rlock())
             return self._own  # type: ignore[no-any-return]  # made above
 
@@ -112,7 +120,7 @@ class CallFuture(Future[T]):
             else:
                 callbacks = None
         if callbacks is None:
-            with self._own:
+            with self._own:  # pyright: ignore[reportOptionalContextManager]  # made: see above
                 if self._state not in (futures._base.PENDING, futures._base.RUNNING):
                     return
                 self._state = futures._base.FINISHED

@@ -88,6 +88,7 @@ class ModuleService:
             other = self.other
             missing = [name for name in names
                        if name not in other and (name not in own or own[name][1] in (ABSENT, CODE))]
+            record = None  # type: Any
             for record in (missing and self.ask(["source"] + missing)) or ():
                 if record[1] != ABSENT:
                     other[record[0]] = record

@@ -38,7 +38,10 @@ from contextree.parent.service import Service
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, NoReturn
+
+    from contextree.connect.plan import Plan
+    from contextree.core.wire.errors import ContextreeError
 
 TIME = Struct("ll")
 _open = weakref.WeakSet()  # type: weakref.WeakSet[Client]
@@ -47,23 +50,23 @@ _open = weakref.WeakSet()  # type: weakref.WeakSet[Client]
 class ClientEngine(Engine):
     """The engine of a client: it knows contexts and services, and has no children."""
 
-    def __init__(self, core, trusted) -> None:
+    def __init__(self, core: Core, trusted: bool) -> None:
         Engine.__init__(self, core, (), b"", trusted=trusted)
         for kind in MODULES, RESOURCE:
             del core.openers[kind]
         self.modules.ask = lambda question: None  # type: ignore[method-assign]  # clients may not ask
 
-    def child_options(self, plan, options):
+    def child_options(self, plan: "Any", options: "Any") -> "Any":
         """There are no children."""
         raise UsageError("a client has no children: have a context of the tree start them")
 
-    def no_way(self, peer):
+    def no_way(self, peer: int) -> "Any":
         """The error for a context that cannot be reached."""
         if self.core.upstream.closed:
             return ContextDied("the tree that %s had joined is gone: %s" % (self.core.name, self.core.upstream.closed))
         return Engine.no_way(self, peer)
 
-    def main_by_name(self, value=None) -> bool:
+    def main_by_name(self, value: object = None) -> bool:
         """Functions of ``__main__`` go by value: the tree need not have our script."""
         return False
 
@@ -81,11 +84,11 @@ class Client(Router):
     4
     """
 
-    def __init__(self, engine, welcome, invitation) -> None:
+    def __init__(self, engine: ClientEngine, welcome: "dict[str, Any]", invitation: Invitation) -> None:
         Router.__init__(self, engine)
         self._invitation = invitation
         self._granted = welcome["contexts"]
-        self.services = {}
+        self.services = {}  # type: dict[str, Service]
         for owner, owner_name, number, name, methods in welcome["services"]:
             self.services[name] = Service(engine, owner, owner_name, number, name, methods)
         self.closed = False
@@ -107,7 +110,7 @@ class Client(Router):
                 return context
         raise UsageError("%s was granted no context %r" % (self.name, name))
 
-    def _grow(self, plan, options):
+    def _grow(self, plan: "Any", options: "Any") -> "Any":
         self.engine.child_options(plan, options)
 
     def close(self) -> None:
@@ -136,11 +139,11 @@ class Client(Router):
     def __enter__(self) -> "Client":
         return self
 
-    def __exit__(self, *exc_info) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
 
-def _close_all():
+def _close_all() -> None:
     for client in list(_open):
         client.close()
 
@@ -177,7 +180,7 @@ def join(invitation: "Invitation | str", timeout: float = 10.0) -> Client:
         core.names.update(welcome["names"])
         core.names.update(welcome["contexts"])
 
-        def lost(link, reason):
+        def lost(link: Link, reason: str) -> None:
             if core.closed is None:
                 core.close(core.engine.no_way(link.peer))
 
@@ -197,7 +200,7 @@ def join(invitation: "Invitation | str", timeout: float = 10.0) -> Client:
     return client
 
 
-def load(path) -> Invitation:
+def load(path: str) -> Invitation:
     """The invitation in the file ``path``. UsageError unless file and directory are this user's alone."""
     path = os.path.abspath(path)
     folder, name = os.path.split(path)
@@ -221,7 +224,7 @@ def load(path) -> Invitation:
         raise UsageError("%s holds no invitation" % path) from None
 
 
-def connect(invitation, timeout) -> int:
+def connect(invitation: Invitation, timeout: float) -> int:
     """A connected socket, whose other end is a process of this user."""
     import _socket  # not gevent's: it waits for nobody
 
@@ -256,7 +259,7 @@ def connect(invitation, timeout) -> int:
         sock.close()
 
 
-def greet(invitation, fd) -> "Any":
+def greet(invitation: Invitation, fd: int) -> "Any":
     """Show the token; what we are and have."""
     facts = values.encode({"version": list(sys.version_info[:3]), "executable": (sys.executable or "")[-256:],
                            "platform": sys.platform})
@@ -274,7 +277,7 @@ def greet(invitation, fd) -> "Any":
     return loads(data)
 
 
-def receive(fd, count) -> bytes:
+def receive(fd: int, count: int) -> bytes:
     """Exactly so many bytes."""
     data = b""
     while len(data) < count:

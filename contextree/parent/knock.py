@@ -6,6 +6,12 @@ from _struct import Struct
 from contextree.core import process
 from contextree.core.wire.frames import NUMBER
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from contextree.parent.listen import Listener
+
 MAGIC = b"ctxjoin1"
 GREETING = Struct("!8s16s32sH")  # magic, id and secret of the invitation, size of the facts behind it
 CREDENTIALS = Struct("3i")  # pid, uid, gid
@@ -17,9 +23,9 @@ class Knock:
 
     __slots__ = ("listener", "fd", "pid", "data", "timer")
 
-    def __init__(self, listener, fd, pid):
+    def __init__(self, listener: "Listener", fd: int, pid: int) -> None:
         self.listener = listener
-        self.fd = fd
+        self.fd = fd  # type: Any  # or None
         self.pid = pid
         self.data = b""
         broker = listener.engine.broker
@@ -48,17 +54,17 @@ class Knock:
             self.timer.cancel()
             self.listener.greeted(self)
 
-    def refuse(self, text) -> None:
+    def refuse(self, text: str) -> None:
         """Say why not, and hang up."""
         self.listener.security("%s (process %d)" % (text, self.pid))
         try:
-            text = text.encode()
-            os.write(self.fd, b"-" + NUMBER.pack(len(text)) + text)
+            data = text.encode()
+            os.write(self.fd, b"-" + NUMBER.pack(len(data)) + data)
         except OSError:
             pass  # it does not want to know
         self.drop("refused")
 
-    def drop(self, why) -> None:
+    def drop(self, why: str) -> None:
         """Hang up."""
         if self.fd is not None:
             fd = self.release()
@@ -67,14 +73,15 @@ class Knock:
 
     def release(self) -> int:
         """Stop watching, forget it; the descriptor is the caller's."""
-        fd, self.fd = self.fd, None
+        fd = int(self.fd)
+        self.fd = None
         self.timer.cancel()
         self.listener.engine.broker.forget(fd)
         self.listener.knocks.pop(fd, None)
         return fd
 
 
-def peer(fd) -> "tuple[int, int]":
+def peer(fd: int) -> "tuple[int, int]":
     """(pid, uid) of the process that connected to ``fd``, as the kernel noted it then."""
     import _socket
 

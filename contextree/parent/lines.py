@@ -11,7 +11,10 @@ from contextree.core.wire.frames import CANCEL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
+
+    from contextree.parent.serving import ServiceCall
 
 
 class Lines:
@@ -20,12 +23,12 @@ class Lines:
     def __init__(self) -> None:
         self.mailbox = Mailbox()  # one item for each call; which call it is for is decided when it is taken
         self.items = self.mailbox.items
-        self.lines = {}  # caller -> deque of calls
-        self.turns = deque()  # callers whose line is not empty
-        self.bytes = {}  # caller -> size of its requests in its line, where they are large
+        self.lines = {}  # type: dict[int, deque[ServiceCall]]  # by caller
+        self.turns = deque()  # type: deque[int]  # callers whose line is not empty
+        self.bytes = {}  # type: dict[int, int]  # caller -> size of its requests in its line, where they are large
         self.lock = process.allocate_lock()
 
-    def put(self, call) -> None:
+    def put(self, call: "ServiceCall") -> None:
         """Append ``call`` to the line of its caller. Raises Closed after the end. Never blocks."""
         peer = call.channel.peer
         with self.lock:
@@ -38,7 +41,7 @@ class Lines:
             if call.weight:
                 self.bytes[peer] = self.bytes.get(peer, 0) + call.weight
 
-    def get(self):
+    def get(self) -> "ServiceCall":
         """The next call of the caller whose turn it is, now active; waits. Raises Closed at the end."""
         self.mailbox.get()
         with self.lock:
@@ -59,12 +62,12 @@ class Lines:
             call.active += 1
             return call
 
-    def waiting(self, peer) -> int:
+    def waiting(self, peer: int) -> int:
         """How many calls of one caller wait."""
         return len(self.lines.get(peer, ()))
 
     @property
-    def closed(self):
+    def closed(self) -> "BaseException | None":
         """Why no more are taken, or None."""
         return self.mailbox.closed
 
@@ -82,7 +85,8 @@ class Loopback:
 
     pickles = True
 
-    def __init__(self, peer, on_message, on_caller_end) -> None:
+    def __init__(self, peer: int, on_message: "Callable[..., object]",
+                 on_caller_end: "Callable[..., object]") -> None:
         self.peer = peer
         self.on_message = on_message
         self.on_caller_end = on_caller_end
@@ -96,7 +100,7 @@ class Loopback:
         """The caller has enough."""
         return self.waiting > 8
 
-    def send(self, data, fin=False, flush=True) -> None:
+    def send(self, data: "Any", fin: bool = False, flush: bool = True) -> None:
         """Give one message to the caller."""
         if self.ended is not None:
             raise self.ended
@@ -106,7 +110,7 @@ class Loopback:
         self.waiting += 1
         self.on_message(self, b"".join(data) if type(data) is list else data, fin, 1)
 
-    def taken(self, cost) -> None:
+    def taken(self, cost: int) -> None:
         """The caller has used one message up."""
         self.waiting -= 1
         room = self.on_room
@@ -118,7 +122,7 @@ class Loopback:
         """It was answered."""
         return self.sent_fin
 
-    def cancel(self, code=CANCEL, text="cancelled") -> None:
+    def cancel(self, code: int = CANCEL, text: str = "cancelled") -> None:
         """The caller does not want the answer any more."""
         if self.ended is None and not self.sent_fin:
             self.ended = ERRORS[code](text)

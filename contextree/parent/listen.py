@@ -24,6 +24,15 @@ from contextree.parent.knock import GREETING, Knock, peer, same
 from contextree.parent.place import Place, identity, make_directory
 from contextree.parent.reports import clean
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    from contextree.parent.context import Context
+    from contextree.parent.engine import Engine
+    from contextree.parent.service import Service
+
 PENDING = 256  # connections that have not shown an invitation; beyond, the oldest goes
 BATCH = 32  # connections taken before the loop turns to others
 BACKLOG = 1024
@@ -35,12 +44,12 @@ class Rights:
     """What the holders of one invitation may call. Changed on the loop thread."""
 
     def __init__(self) -> None:
-        self.contexts = set()  # ids; with what is below them
-        self.uses = {}  # owner -> numbers of services
-        self.services = []  # their handles as plain data, for those who join
-        self.names = {}  # id -> name, of contexts
+        self.contexts = set()  # type: set[int]  # ids; with what is below them
+        self.uses = {}  # type: dict[int, set[int]]  # owner -> numbers of services
+        self.services = []  # type: list[Any]  # their handles as plain data, for those who join
+        self.names = {}  # type: dict[int, str]  # id -> name, of contexts
 
-    def allow(self, below, opening, use):
+    def allow(self, below: "list[int]", opening: bool, use: int) -> bool:
         """Whether a channel may be opened to ``below[0]``, which lies below the others; or, not ``opening``, whether
         there is a reason to talk with it at all."""
         if not self.contexts.isdisjoint(below):
@@ -77,12 +86,12 @@ class Guest:
     detached = False
     process = None
 
-    def __init__(self, listener, fd, number, rights) -> None:
+    def __init__(self, listener: "Listener", fd: int, number: int, rights: Rights) -> None:
         self.engine = listener.engine
         self.listener = listener
         self.id = number
         self.rights = rights
-        self.on_dead = []
+        self.on_dead = []  # type: list[Callable[[], object]]
         engine = self.engine
         self.link = link = ChildLink(engine.broker, fd, fd, engine.receive, self.lost, engine.core.id, WINDOW_MAX)
         link.peer = number
@@ -90,7 +99,7 @@ class Guest:
         link.rights = rights
         link.partners = set()
 
-    def lost(self, link, reason) -> None:
+    def lost(self, link: "Any", reason: str) -> None:
         """The link has closed: it is gone, and all that it was granted."""
         engine = self.engine
         engine.link_lost(link)
@@ -103,7 +112,7 @@ class Guest:
         for function in self.on_dead:
             function()
 
-    def shutdown(self, grace, patience=2.0) -> None:
+    def shutdown(self, grace: float, patience: float = 2.0) -> None:
         """End it. It has no process that we could wait for."""
         self.link.close("it was shut down")
 
@@ -111,7 +120,7 @@ class Guest:
         """The same: it cannot live on without us."""
         self.link.close("it was shut down")
 
-    def abandon(self, error) -> None:
+    def abandon(self, error: BaseException) -> None:
         """The loop ends before it does."""
         self.link.on_lost = lambda link, reason: None
         self.link.close(str(error))
@@ -127,7 +136,7 @@ class Listener:
     '5'
     """
 
-    def __init__(self, engine, place, sock, limit, deadline) -> None:
+    def __init__(self, engine: "Engine", place: Place, sock: "Any", limit: int, deadline: float) -> None:
         self.engine = engine
         self.place = place
         self.path = place.path
@@ -136,31 +145,33 @@ class Listener:
         self.sock = sock
         self.fd = sock.fileno()
         self.closed = False
-        self.invitations = {}  # id -> (secret, Rights, trusted)
-        self.knocks = {}
-        self.guests = set()
+        self.invitations = {}  # type: dict[bytes, tuple[bytes, Rights, bool]]  # id -> (secret, Rights, trusted)
+        self.knocks = {}  # type: dict[int, Knock]
+        self.guests = set()  # type: set[Guest]
         self.complaints = Bucket(1, 10)
-        self.count = dict.fromkeys(("joined", "refused", "late", "left", "crowded"), 0)
+        self.count = dict.fromkeys(("joined", "refused", "late", "left", "crowded"), 0)  # type: dict[str, int]
 
     def __repr__(self) -> str:
         return "<Listener %s, %d clients>" % (self.path, len(self.guests))
 
     # -- invitations, any thread
 
-    def invite(self, services=(), contexts=(), trusted: bool = False) -> Invitation:
+    def invite(self, services: "Iterable[Service]" = (), contexts: "Iterable[Context]" = (),
+               trusted: bool = False) -> Invitation:
         """An Invitation: its holders may call ``services`` (handles, maybe narrowed by ``only``), and ``contexts`` with
         what is below them, and nothing else. ``trusted``: services here read pickles that they send; they are this
         user's processes anyway. UsageError for what is not below this context."""
         rights = Rights()
-        self._check(services, contexts)
+        services, contexts = self._check(services, contexts)
         token = os.urandom(48)
         self.engine.broker.call(self._grant, rights, services, contexts)
         self.invitations[token[:16]] = token[16:], rights, bool(trusted)
         return Invitation(self.path, token)
 
-    def grant(self, invitation: Invitation, services=(), contexts=()) -> None:
+    def grant(self, invitation: Invitation, services: "Iterable[Service]" = (),
+              contexts: "Iterable[Context]" = ()) -> None:
         """Let the holders of ``invitation``, those who have joined too, call more."""
-        self._check(services, contexts)
+        services, contexts = self._check(services, contexts)
         self.engine.broker.call(self._grant, self._known(invitation)[1], services, contexts)
 
     def revoke(self, invitation: Invitation) -> None:
@@ -168,7 +179,7 @@ class Listener:
         _, rights, _ = self._known(invitation)
         del self.invitations[invitation.token[:16]]
 
-        def end():
+        def end() -> None:
             for guest in list(self.guests):
                 if guest.rights is rights:
                     guest.link.close("its invitation was revoked")
@@ -185,24 +196,27 @@ class Listener:
         self.place.write(name, "%s\n%s\n%s\n" % (SAVED, self.place.name, invitation.token.hex()))
         return os.path.join(os.path.dirname(self.path), name)
 
-    def _known(self, invitation):
+    def _known(self, invitation: Invitation) -> "tuple[bytes, Rights, bool]":
         self.engine.check_fork()
         found = self.invitations.get(invitation.token[:16])
         if found is None:
             raise UsageError("%r is not of this listener, or was revoked" % (invitation,))
         return found
 
-    def _check(self, services, contexts):
+    def _check(self, services: "Iterable[Service]",
+               contexts: "Iterable[Context]") -> "tuple[list[Service], list[Context]]":
         engine = self.engine
         engine.check_fork()
         if self.closed:
             raise Closed("%r was closed" % (self,))
-        for thing in tuple(services) + tuple(contexts):
-            if (thing.engine is not engine or (thing.id != engine.core.id and thing.id not in engine.infos)
-                    or (thing.id == engine.core.id and thing in contexts)):
+        services, contexts = list(services), list(contexts)
+        for thing in services + contexts:  # type: Any
+            here = thing in services and thing.id == engine.core.id
+            if thing.engine is not engine or not (here or thing.id in engine.infos):
                 raise UsageError("%r is not below %s, where clients join" % (thing, engine.core.name))
+        return services, contexts
 
-    def _grant(self, rights, services, contexts):
+    def _grant(self, rights: Rights, services: "list[Service]", contexts: "list[Context]") -> None:
         for service in services:
             rights.uses.setdefault(service.id, set()).add(service.number)
             rights.services.append((service.id, service.context.name, service.number, service.name, service.methods))
@@ -210,7 +224,7 @@ class Listener:
             rights.contexts.add(context.id)
             rights.names[context.id] = context.name
 
-    def stats(self) -> dict:
+    def stats(self) -> "dict[str, int]":
         """Counters: ``joined``, ``refused`` (no valid invitation, another user, too many), ``late`` (silent until the
         deadline), ``left`` before they greeted, ``crowded`` out by others; ``clients`` and ``pending`` now."""
         return dict(self.count, clients=len(self.guests), pending=len(self.knocks))
@@ -227,7 +241,7 @@ class Listener:
     def __enter__(self) -> "Listener":
         return self
 
-    def __exit__(self, *exc_info) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         if self.engine.core.generation == process.generation:
             self.close()
 
@@ -266,7 +280,7 @@ class Listener:
         if not self.closed:
             self.engine.broker.watch(self.fd, self.accept)
 
-    def greeted(self, knock) -> None:
+    def greeted(self, knock: Knock) -> None:
         """A whole greeting has come: let it in, or not."""
         _, ident, secret, _ = GREETING.unpack_from(knock.data)
         invitation = self.invitations.get(ident)
@@ -287,7 +301,7 @@ class Listener:
         knock.timer = engine.broker.timer(self.deadline, knock.drop, "late")
         engine.request_ids(1, lambda number, end: self.admit(knock, number, facts, *invitation[1:]))
 
-    def admit(self, knock, number, facts, rights, trusted) -> None:
+    def admit(self, knock: Knock, number: int, facts: "dict[str, Any]", rights: Rights, trusted: bool) -> None:
         """It has an id: from now on it is a client."""
         if knock.fd is None:
             return
@@ -309,13 +323,13 @@ class Listener:
         guest.link.start()
         guest.link.flush()
 
-    def security(self, text) -> None:
+    def security(self, text: str) -> None:
         """Tell the log, at a bounded rate."""
         engine = self.engine
         if self.complaints.take(engine.broker.clock()):
             engine.on_security(engine.core.id, "somebody wanted to join: %s" % text)
 
-    def _end(self):
+    def _end(self) -> None:
         if self.closed:
             return
         self.closed = True
@@ -328,7 +342,7 @@ class Listener:
         self.place.leave()
 
 
-def listen(engine, path, limit, deadline) -> Listener:
+def listen(engine: "Engine", path: "str | None", limit: int, deadline: float) -> Listener:
     """See ``Router.listen``."""
     import _socket
 

@@ -27,14 +27,14 @@ class Loop(Broker):
     def __init__(self, clock: "Callable[[], float]" = monotonic, poller: "Any" = None, limit: int = LIMIT,
                  name: str = "contextree") -> None:
         self.limit = limit
-        self._room = deque()  # type: ignore[assignment]  # waiters for room in _deferred
+        self._room = deque()  # waiters for room in _deferred
         Broker.__init__(self, clock, poller, name)
 
     @classmethod
     def upgrade(cls, broker: Broker) -> "Loop":
         """Make a loop that runs already into a whole one; it is the same object. Any thread."""
         if type(broker) is Broker:
-            broker._room = deque()  # type: ignore[assignment]  # a Loop has it
+            broker._room = deque()  # a Loop has it
             broker.__class__ = cls
         return broker  # type: ignore[return-value]  # it is one now
 
@@ -57,7 +57,7 @@ class Loop(Broker):
         what ``defer`` raises."""
         if process.get_ident() == self.thread and self.generation == process.generation:
             return function(*args)
-        box = []  # type: list[tuple]
+        box = []  # type: list[tuple[Any, ...]]
         waiter = process.Waiter()  # the plain one: see parent.waits
 
         def run() -> None:
@@ -132,7 +132,7 @@ class Loop(Broker):
             raise Overflow("%d functions wait for the loop of %s already" % (len(self._deferred), self.name))
         waiter = process.Waiter()
         while len(self._deferred) >= self.limit and not self.closed:
-            self._room.append(waiter)  # type: ignore[attr-defined]  # see __init__
+            self._room.append(waiter)  # see __init__
             self.wake()
             if len(self._deferred) < self.limit or self.closed:
                 break

@@ -36,7 +36,8 @@ class PathSink(Sink):
         self.name = os.path.basename(stripped)
         self.slash = stripped != path
         self.new = None  # type: Any  # the NewFile of the present file
-        self.stack = []  # type: list[tuple[int, dict[str, Any], bool]]  # open folders, outermost first: (fd, head, whether it is new)
+        # open folders, outermost first: (fd, head, whether it is new)
+        self.stack = []  # type: list[tuple[int, dict[str, Any], bool]]
         self.temp = None  # type: bytes | None  # the name of the root folder until it is put in place
         with Naming(path):
             self.parent = open_folder(os.path.dirname(stripped))

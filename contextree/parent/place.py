@@ -27,8 +27,8 @@ class Place:
         self.name = name
         self.made = made  # for this listener
         self.path = os.path.join(directory, name)
-        self.files = []
-        self.socket = None  # (device, inode)
+        self.files = []  # type: list[str]
+        self.socket = None  # type: Any  # (device, inode)
         self.lock = None  # type: Any
         self.fd = process.own(open_directory(directory))  # type: Any
 
@@ -89,7 +89,7 @@ class Place:
         """The path of the socket by the directory's descriptor: it cannot be swapped, and is short enough."""
         return through(self.fd, self.name)
 
-    def write(self, name, text) -> None:
+    def write(self, name: str, text: str) -> None:
         """A new file that this user alone can read. UsageError when there is one."""
         try:
             fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600,
@@ -122,7 +122,7 @@ class Place:
             process.close(self.lock)
 
 
-def open_directory(path) -> int:
+def open_directory(path: str) -> int:
     """A descriptor of a directory that is this user's and nobody else's, or UsageError."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -136,12 +136,12 @@ def open_directory(path) -> int:
     return fd
 
 
-def through(fd, name) -> str:
+def through(fd: int, name: str) -> str:
     """The path of ``name`` in the directory that ``fd`` is."""
     return "/proc/self/fd/%d/%s" % (fd, name)
 
 
-def identity(name, fd) -> "Any":
+def identity(name: str, fd: int) -> "Any":
     """(device, inode) of a file in the directory that ``fd`` is, or None."""
     try:
         found = os.stat(name, dir_fd=fd, follow_symlinks=False)
@@ -150,7 +150,7 @@ def identity(name, fd) -> "Any":
     return found.st_dev, found.st_ino
 
 
-def remove_directory(path, fd) -> None:
+def remove_directory(path: str, fd: int) -> None:
     """Remove an empty directory, if its path still is the one that ``fd`` is."""
     try:
         found, here = os.stat(path, follow_symlinks=False), os.fstat(fd)
@@ -160,7 +160,7 @@ def remove_directory(path, fd) -> None:
         pass  # not empty, or gone
 
 
-def sweep(path) -> bool:
+def sweep(path: str) -> bool:
     """Remove a directory that a listener made for itself, if that has died; whether it did."""
     import fcntl
 

@@ -48,7 +48,13 @@ from contextree.parent.watchman import Watchman
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Callable, Dict, List
+
+    from contextree.core.broker import Timer
+    from contextree.core.router import Channel
+    from contextree.parent.child_state import ChildState
+    from contextree.parent.engine import Engine
+
 
 WRITE = 65536  # most bytes of one input message
 WRITES = 32  # input messages on their way to the program
@@ -67,7 +73,7 @@ def _forked() -> None:
 process.after_fork.append(_forked)
 
 
-def start(spec) -> None:
+def start(spec: "Dict[str, Any]") -> None:
     """Start a program as ``spec`` says (see ``command.specify``); the call's channel is its own from now on.
 
     Raises OSError where it cannot be started, UnsupportedPlatform where this Python is too old for an option."""
@@ -89,18 +95,18 @@ def start(spec) -> None:
 class Job:
     """One program, from its start until nothing of it is left. ``engine.jobs`` has those that live."""
 
-    def __init__(self, engine, channel, spec) -> None:
+    def __init__(self, engine: "Engine", channel: "Channel", spec: "Dict[str, Any]") -> None:
         self.engine = engine
         self.broker = engine.broker
         self.channel = channel
         self.spec = spec
-        self.outputs = {}
+        self.outputs = {}  # type: Dict[bytes, Output]
         self.input = self.terminal = self.handle = self.state = None  # type: Any
         self.silent = False  # nobody hears us
         self.ending = self.over = False
         self.began = 0.0
-        self.timers = []
-        self.on_over = []
+        self.timers = []  # type: List[Timer]
+        self.on_over = []  # type: List[Callable[[], object]]
 
     # -- the start, on a service thread
 
@@ -123,7 +129,7 @@ class Job:
                 env.pop(name, None)
             else:
                 env[name] = value
-        theirs = []
+        theirs = []  # type: List[int]
         try:
             args = self.open_terminal(env, theirs) if spec["pty"] else spec["args"]
             files = {name: self.open(name, theirs) for name in ("stdin", "stdout", "stderr")}
@@ -142,7 +148,7 @@ class Job:
         self.handle = reaper.monitor(child.pid, str(child.args)[:200], spawned=True)
         child.returncode = 0  # the handle reaps it; Popen must not try
 
-    def open(self, name, theirs):
+    def open(self, name: str, theirs: "List[int]") -> "int | None":
         """What Popen is to get as ``name``; our end of a pipe is kept, theirs noted."""
         kind = self.spec[name]
         if self.spec["pty"]:
@@ -161,7 +167,7 @@ class Job:
             self.outputs[letter] = Output(self, ends[0], letter)
         return ends[1]
 
-    def open_terminal(self, env, theirs):
+    def open_terminal(self, env: "Dict[str, Any]", theirs: "List[int]") -> "List[str]":
         """A terminal for the program, and the command that takes it as its controlling one."""
         from contextree.parent import tty
 
@@ -207,7 +213,7 @@ class Job:
         elif self.engine.ending:
             self.end_with_context(0, lambda: None)
 
-    def send(self, data) -> None:
+    def send(self, data: bytes) -> None:
         """Say something to the caller, if it is still there."""
         if not self.silent:
             try:
@@ -222,7 +228,7 @@ class Job:
             if output.paused and output.budget > 0:
                 output.watch()
 
-    def message(self, channel, data, fin, cost) -> None:
+    def message(self, channel: "Channel", data: "Any", fin: bool, cost: int) -> None:
         """The caller says something."""
         if not fin:
             channel.taken(cost)
@@ -231,7 +237,7 @@ class Job:
             except (LookupError, struct.error, OSError) as error:
                 channel.cancel(BROKEN, "a message to a program that is none: %s" % error)
 
-    def obey(self, letter, rest) -> None:
+    def obey(self, letter: bytes, rest: memoryview) -> None:
         """Do what a message says."""
         if letter == b"I":
             if self.input is None:
@@ -258,7 +264,7 @@ class Job:
         elif letter == b"E":
             self.end(GRACE.unpack(rest)[0])
 
-    def unwanted(self, output) -> None:
+    def unwanted(self, output: Output) -> None:
         """Nobody reads it any more: a pipe is closed, so that the program is told; of a terminal it is thrown away."""
         output.unwanted = True
         if self.terminal is None:
@@ -268,7 +274,7 @@ class Job:
 
     # -- the end
 
-    def exited(self, state) -> None:
+    def exited(self, state: "ChildState") -> None:
         """The program has ended; those that it started may not have."""
         self.state = state
         if state.returncode is None:
@@ -285,7 +291,7 @@ class Job:
         self.send(b"T")
         self.end(self.spec["grace"])
 
-    def lost(self, channel, error) -> None:
+    def lost(self, channel: "Channel", error: BaseException) -> None:
         """The caller is gone, or gave it up."""
         self.silent = True
         self.end(self.spec["grace"])
@@ -294,7 +300,7 @@ class Job:
         if self.input is not None:
             self.input.close()
 
-    def end_with_context(self, grace, then) -> None:
+    def end_with_context(self, grace: float, then: "Callable[[], object]") -> None:
         """This context ends: so does the program, within ``grace`` seconds; then call ``then``."""
         self.silent = True  # who waits for it shall hear that the context has ended
         self.on_over.append(then)
@@ -324,7 +330,7 @@ class Job:
             self.ending = True
             self.look(0.005)
 
-    def look(self, delay) -> None:
+    def look(self, delay: float) -> None:
         """Is anybody left of the group? Ask again by and by."""
         if self.over:
             return

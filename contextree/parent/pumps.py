@@ -12,7 +12,9 @@ from contextree.core import process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Optional
+    from typing import Deque, Optional
+
+    from contextree.parent.program import Job
 
 READ = 65535  # bytes of output at once: with its letter it is one frame
 BUDGET = 1 << 21  # bytes of one output on their way to its reader
@@ -22,7 +24,7 @@ COUNT, HELD = struct.Struct("!I"), struct.Struct("i")
 class Output:
     """One pipe that the program writes to, or the master of its terminal."""
 
-    def __init__(self, job, fd: int, letter: bytes) -> None:
+    def __init__(self, job: "Job", fd: int, letter: bytes) -> None:
         self.job = job
         self.fd = fd
         self.letter = letter
@@ -91,14 +93,14 @@ class Output:
 class Input:
     """The pipe that the program reads from."""
 
-    def __init__(self, job, fd: int, terminal: bool) -> None:
+    def __init__(self, job: "Job", fd: int, terminal: bool) -> None:
         self.job = job
         self.fd = fd
         self.terminal = terminal
-        self.waiting = deque()
+        self.waiting = deque()  # type: Deque[Optional[memoryview]]
         self.ended = self.blocked = False
 
-    def add(self, data) -> None:
+    def add(self, data: "Optional[memoryview]") -> None:
         """Write ``data``, or have it written when there is room. None: end of file."""
         if self.fd < 0:
             if data is not None:
@@ -137,7 +139,7 @@ class Input:
                 self.job.send(b"C" + COUNT.pack(written))
         self.watch(bool(self.waiting))
 
-    def watch(self, blocked) -> None:
+    def watch(self, blocked: bool) -> None:
         """Wait for room in the pipe, or stop to."""
         if blocked != self.blocked:
             self.blocked = blocked

@@ -80,13 +80,16 @@ class Subtree:
         self.broker = core.broker  # type: Loop  # type: ignore[assignment]  # upgraded to one by the engine
         self.ids = Blocks(ids)
         self.decode = decode
-        self.infos = {}  # id -> Info, this subtree
-        self.gone = {}  # id -> (name, error) of those that ended, the last ones
-        self.grants = set()  # (first, second): first and what is below it may open channels to second and below
-        self.uses = {}  # (first, owner) -> numbers of services there that first and what is below it may call
-        self.guests = {}  # id -> Guest: clients that have joined
-        self.waiting_ids = []
-        self.watchers = {}  # id -> waiters for its end
+        self.infos = {}  # type: dict[int, Info]  # this subtree
+        # those that ended, the last ones: (name, error)
+        self.gone = {}  # type: dict[int, tuple[str, ContextreeError]]
+        # (first, second): first and what is below it may open channels to second and below
+        self.grants = set()  # type: set[tuple[int, int]]
+        # (first, owner) -> numbers of services there that first and what is below it may call
+        self.uses = {}  # type: dict[tuple[int, int], frozenset[int]]
+        self.guests = {}  # type: dict[int, Any]  # id -> Guest: clients that have joined
+        self.waiting_ids = []  # type: list[tuple[int, Callable[[int, int], None]]]
+        self.watchers = {}  # type: dict[int, list[process.Waiter]]  # id -> waiters for its end
         self.count = {"spoofed": 0, "refused": 0, "forwarded": 0, "dropped": 0, "violations": 0,
                       "disconnected": 0}
 
@@ -178,25 +181,25 @@ class Subtree:
         if link.complaints.take(self.broker.clock()):
             self.on_security(link.peer, what)  # type: ignore[attr-defined]  # as well
 
-    def granted(self, kind, src, dst, use=0) -> bool:
+    def granted(self, kind: int, src: int, dst: int, use: int = 0) -> bool:
         """Whether contexts may talk sideways; who may open may be answered. ``use``: an OPEN is for that service."""
         opening = kind == OPEN
         return self.allows(opening, src, dst, use) or (not opening and self.allows(False, dst, src, 0))
 
-    def allows(self, opening, src, dst, use):
+    def allows(self, opening: bool, src: int, dst: int, use: int) -> bool:
         """Whether ``src`` may open a channel to ``dst``, or (not ``opening``) has a reason to talk with it at all."""
         below = self.line(dst)
         for first in self.line(src) if self.grants or self.uses else ():
             for second in below:
                 if (first, second) in self.grants:
                     return True
-            numbers = self.uses.get((first, dst), ())
+            numbers = self.uses.get((first, dst), frozenset())
             if use in numbers if opening else numbers:
                 return True
         guest = self.guests.get(src)
-        return guest is not None and guest.rights.allow(below, opening, use)
+        return guest is not None and bool(guest.rights.allow(below, opening, use))
 
-    def line(self, number) -> list:
+    def line(self, number: int) -> "list[int]":
         """``number`` and what is above it, as far as this subtree knows."""
         found = [number]
         while number in self.infos and len(found) < MAX_HOPS:
@@ -308,7 +311,7 @@ class Subtree:
             upstream.send(CONTROL, frame(ROUTE_DEL, 0, CONTROL, 0, upstream.peer, self.core.id, payload))
         self.tell_partners(gone, dumps((list(numbers), reason), 4))
 
-    def tell_partners(self, gone, payload):
+    def tell_partners(self, gone: "set[int]", payload: bytes) -> None:
         """Those who may talk with contexts that have ended, by a grant, hear of it; so do those that a client talked
         with."""
         told = set()

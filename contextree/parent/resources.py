@@ -83,7 +83,7 @@ class Node:
         self.package = package
         self.path = path
         self.folder = folder
-        self._names = None  # type: list[Any] | None
+        self._names = None  # type: Any
 
     @property
     def name(self) -> str:
@@ -96,7 +96,7 @@ class Node:
     def _list(self) -> "list[Any]":
         if self._names is None:
             self._names = question(self.importer, "names", self.package, self.path) or []
-        return self._names
+        return self._names  # type: ignore[no-any-return]
 
     def iterdir(self) -> "Iterator[Node]":
         """What is in the folder."""

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from contextree.connect.plan import Plan
     from contextree.parent.channel import Channel
     from contextree.parent.engine import Engine
+    from contextree.parent.listen import Listener
     from contextree.parent.reports import Info
+    from contextree.parent.service import Service
 
 
 class Router(Grower):
@@ -66,8 +68,8 @@ class Router(Grower):
         else:
             engine.context(common).service(control.grant, first.id, second.id)
 
-    def serve(self, name: str, thing, *, threads: int = 8, queue: int = 1000, allow=None,
-              max_request: int = 1 << 24):
+    def serve(self, name: str, thing: "Any", *, threads: int = 8, queue: int = 1000, allow: "Any" = None,
+              max_request: int = 1 << 24) -> "Service":
         """Let others call methods of ``thing``, an object here; returns its ``Service``, the handle for that.
 
         Which methods: those marked with ``@contextree.expose``, or those that ``allow`` names, or, when ``thing`` is a
@@ -81,16 +83,16 @@ class Router(Grower):
 
         return service.serve(self.engine, name, thing, threads, queue, allow, max_request)
 
-    def grant_service(self, service, context: Context) -> None:
+    def grant_service(self, service: "Service", context: Context) -> None:
         """Let ``context``, and whatever it grows, call ``service``: nothing else there, and only the methods of this
         handle (see ``Service.only``). Both must be below this context, or the service in it. Ends with either."""
         self._service_grant(service, context, True)
 
-    def revoke_service(self, service, context: Context) -> None:
+    def revoke_service(self, service: "Service", context: Context) -> None:
         """Take a grant back: calls that come from now on are refused, answers to earlier ones too. Idempotent."""
         self._service_grant(service, context, False)
 
-    def _service_grant(self, service, context, granted):
+    def _service_grant(self, service: "Service", context: Context, granted: bool) -> None:
         from contextree.parent import control
 
         engine = self.engine
@@ -110,7 +112,7 @@ class Router(Grower):
             engine.share_package(parent)
             parent.service(control.use, context.id, service.id, service.number, granted)
 
-    def listen(self, path: "str | None" = None, *, limit: int = 1000, deadline: float = 5.0):
+    def listen(self, path: "str | None" = None, *, limit: int = 1000, deadline: float = 5.0) -> "Listener":
         """Let other processes of this user join here, as clients: returns a ``Listener``, which makes invitations.
 
         The socket is ``path``, in a directory that is this user's and nobody else's; by default one in a new directory,
@@ -120,7 +122,7 @@ class Router(Grower):
 
         return listen.listen(self.engine, path, limit, deadline)
 
-    def _path(self, number):
+    def _path(self, number: int) -> "list[int]":
         """Ids from this context down to ``number``."""
         path = [number]
         while number in self.engine.infos and number != self.id:

@@ -44,10 +44,10 @@ REQUEST = 30.0  # seconds that a request of several frames may take to come ...
 REQUESTS = 16  # ... and how many of them may be under way
 
 
-def use_of(kind, view) -> int:
+def use_of(kind: int, view: memoryview) -> int:
     """The number of the service that a frame opens a channel to, or 0."""
     if kind == OPEN and len(view) >= OPEN_HEAD.size and view[0] in USES:
-        return view[2] << 8 | view[3]
+        return int(view[2]) << 8 | view[3]
     return 0
 
 
@@ -90,12 +90,12 @@ class Routing(Subtree):
         self.trusted = trusted  # does the root trust this context?
         if core.upstream is not None:
             core.upstream.relayed = 0  # as links to children have it: what is forwarded upward is counted too
-        self.links = {}  # link -> id of the direct child
-        self.relays = {}
-        self.children = {}  # id of direct child -> Branch
-        self.jobs = set()  # programs that run here: see program
-        self.watchman = None  # who ends them if this process is killed
-        self.ending = None
+        self.links = {}  # type: dict[Any, int]  # link -> id of the direct child
+        self.relays = {}  # type: dict[tuple[Any, ...], Relay]
+        self.children = {}  # type: dict[int, Any]  # id of direct child -> Branch; of a client: Guest
+        self.jobs = set()  # type: set[Any]  # programs that run here: see program
+        self.watchman = None  # type: Any  # who ends them if this process is killed
+        self.ending = False
 
     # -- frames, loop thread
 
@@ -169,7 +169,7 @@ class Routing(Subtree):
                     if link.open_count >= OPEN_LIMIT:
                         return core.refuse(link, src, number, flags, REFUSED, "%s: %d calls at once are too many"
                                            % (core.name, OPEN_LIMIT))
-                    return core.deliver(link, kind, flags, number, src, view)
+                    return core.deliver(link, kind, flags, number, src, view)  # type: ignore[no-any-return]
             if not link.opens.take(self.broker.clock(), 1 + (len(view) >> 7)):
                 return self.strike(link, "too many requests", number, flags, src)
             if link.open_count >= OPEN_LIMIT:

@@ -73,7 +73,8 @@ class Runner:
         """
         from contextree.parent import command
 
-        return command.run(self, args, input=input, stdin=stdin, stdout=stdout, stderr=stderr,
+        context = self  # type: Any  # a Context, which this class is a part of
+        return command.run(context, args, input=input, stdin=stdin, stdout=stdout, stderr=stderr,
                            capture_output=capture_output, timeout=timeout, check=check, text=text, encoding=encoding,
                            errors=errors, universal_newlines=universal_newlines, max_output=max_output, **options)
 
@@ -93,4 +94,5 @@ class Runner:
         """
         from contextree.parent.running import Process
 
-        return Process(self, args, **options)
+        context = self  # type: Any  # likewise
+        return Process(context, args, **options)

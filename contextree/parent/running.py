@@ -13,11 +13,13 @@ from contextree.core.mailbox import Mailbox
 from contextree.core.wire.errors import CallTimeout, ContextreeError, UsageError
 from contextree.parent import calls
 from contextree.parent.command import ERR, OUT, PATIENCE, constant, specify
-from contextree.parent.session import END, Session
+from contextree.parent.session import END, Session, may_wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Optional
+    from typing import Any, Dict, Iterator, Optional
+
+    from contextree.parent.context import Context
 
 GRACE = 2.0
 
@@ -25,7 +27,7 @@ GRACE = 2.0
 class Owner:
     """Whoever has the last reference to it was the last who had the program."""
 
-    def __init__(self, session) -> None:
+    def __init__(self, session: Session) -> None:
         self.session = session
 
     def __del__(self) -> None:
@@ -41,7 +43,7 @@ class Owner:
 class Reader(io.RawIOBase):
     """The raw stream of one output."""
 
-    def __init__(self, owner, mailbox, letter) -> None:
+    def __init__(self, owner: Owner, mailbox: Mailbox, letter: bytes) -> None:
         self.owner = owner
         self.mailbox = mailbox
         self.letter = letter
@@ -52,12 +54,13 @@ class Reader(io.RawIOBase):
         """It is."""
         return True
 
-    def readinto(self, buffer):
+    def readinto(self, buffer: "Any") -> int:
         """Fill ``buffer`` with what is there, at least one byte; 0: the end of file. Raises ContextDied and
         the like."""
         session = self.owner.session
         while not len(self.rest) and not self.dry:
             session.engine.check_fork()
+            may_wait(session.engine)
             try:
                 _, data = self.mailbox.get()
             except ContextreeError:
@@ -84,14 +87,14 @@ class Reader(io.RawIOBase):
 class Writer(io.RawIOBase):
     """The raw stream of stdin: every ``write`` is sent at once, all of it."""
 
-    def __init__(self, owner) -> None:
+    def __init__(self, owner: Owner) -> None:
         self.owner = owner
 
     def writable(self) -> bool:
         """It is."""
         return True
 
-    def write(self, data) -> int:
+    def write(self, data: "Any") -> int:
         """Send ``data``; waits while too much is on its way. BrokenPipeError when nobody reads it any more."""
         if self.closed:
             raise ValueError("write to closed file")
@@ -126,8 +129,10 @@ class Process:
     ([b'first\\n', b'second\\n'], 0)
     """
 
-    def __init__(self, context, args, text=False, encoding=None, errors=None, **options) -> None:
-        sinks = {}
+    def __init__(self, context: "Context", args: "Any", text: "Optional[bool]" = None,
+                 encoding: "Optional[str]" = None, errors: "Optional[str]" = None, **options: "Any") -> None:
+        may_wait(context.engine)
+        sinks = {}  # type: Dict[bytes, Mailbox]
         options = dict({"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}, **options)
         for name in ("stdin", "stdout", "stderr"):
             if options[name] is not None and not constant(options[name]):
@@ -147,7 +152,9 @@ class Process:
         self._session = session = Session(context, args, spec, sinks, Mailbox())
         self._owner = owner = Owner(session)
         text = bool(text or encoding or errors)
-        self.stdin = self.stdout = self.stderr = None  # type: Any
+        self.stdin = None  # type: Any
+        self.stdout = None  # type: Any
+        self.stderr = None  # type: Any
         for letter, name in ((OUT, "stdout"), (ERR, "stderr")):
             if letter in sinks:
                 file = io.BufferedReader(Reader(owner, sinks[letter], letter), 65536)  # type: Any
@@ -191,6 +198,7 @@ class Process:
         ended it. ContextDied, and UncleanExit when nobody knows how it ended."""
         session = self._session
         session.engine.check_fork()
+        may_wait(session.engine)
         try:
             session.exited.get(timeout)
         except CallTimeout:
@@ -227,6 +235,7 @@ class Process:
         if session.over:
             return
         session.engine.check_fork()
+        may_wait(session.engine)
         session.end(grace)
         for letter in session.sinks:  # else what nobody reads would keep the end from coming
             session.discard(letter)
@@ -241,14 +250,14 @@ class Process:
         self._session.engine.check_fork()
         self._session.resize(rows, columns)
 
-    def __iter__(self):
+    def __iter__(self) -> "Iterator[Any]":
         """The lines of stdout."""
         return iter(self.stdout)
 
     def __enter__(self) -> "Process":
         return self
 
-    def __exit__(self, kind, error, trace) -> None:
+    def __exit__(self, kind: "Any", error: "Any", trace: "Any") -> None:
         if self._session.engine.core.generation != process.generation:
             return
         try:

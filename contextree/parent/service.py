@@ -9,7 +9,6 @@ To the caller's half of calls (``calls``) a handle looks like a context: it has 
 from contextree.core import calls as core_calls
 from contextree.core import main as life
 from contextree.core import process
-from contextree.core.process import dumps
 from contextree.core.wire import values
 from contextree.core.wire.errors import Closed, NotSendable, UsageError
 from contextree.core.wire.frames import MAIN, STREAM
@@ -21,12 +20,24 @@ from contextree.parent.routing import USE, USE_STREAM
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Set as AbstractSet
+    from typing import Any, Callable, Generic, TypeVar
+
+    from contextree.core.router import Channel
+    from contextree.parent.context import Context
+    from contextree.parent.engine import Engine
+    from contextree.parent.future import CallFuture
+    from contextree.parent.serving import Host, Services
+
+    R = TypeVar("R")
+else:
+    R = None
+    Generic = {R: object}  # the base of Methods: a subscript that needs no typing
 
 MARK = "__contextree_expose__"
 
 
-def expose(function=None, *, allow=None):
+def expose(function: "Any" = None, *, allow: "Callable[..., object] | None" = None) -> "Any":
     """Mark a method of a class: objects of it that are served have it called by others. As ``@contextree.expose``, or
     ``@contextree.expose(allow=check)`` with a policy as ``Router.serve`` takes it, for this method alone.
 
@@ -38,14 +49,14 @@ def expose(function=None, *, allow=None):
     ...     cache.call.lookup("a")
     'A'
     """
-    def mark(function):
+    def mark(function: "Any") -> "Any":
         setattr(function, MARK, allow or True)
         return function
 
     return mark if function is None else mark(function)
 
 
-def methods_of(thing, allow):
+def methods_of(thing: "Any", allow: "Any") -> "tuple[dict[str, Any], Any]":
     """What of ``thing`` is to be called by others: {name: (function, check or None)}, and the policy for all."""
     policy = None
     if isinstance(thing, dict):
@@ -77,17 +88,18 @@ def methods_of(thing, allow):
     return found, policy
 
 
-def services_of(engine):
+def services_of(engine: "Engine") -> "Services":
     """The services of ``engine``, made now if there are none yet. Any thread."""
     from contextree.parent.serving import Services
 
     with engine.lock:
         if engine.services is None:
             engine.services = Services(engine)
-        return engine.services
+        return engine.services  # type: ignore[no-any-return]  # made above
 
 
-def serve(engine, name, thing, threads, queue, allow, max_request) -> "Service":
+def serve(engine: "Engine", name: str, thing: "Any", threads: int, queue: int, allow: "Any",
+          max_request: int) -> "Service":
     """See ``Router.serve``."""
     engine.check_fork()
     if not valid_name(name):
@@ -102,27 +114,27 @@ def serve(engine, name, thing, threads, queue, allow, max_request) -> "Service":
     return Service(engine, engine.core.id, engine.core.name, number, name, sorted(found))
 
 
-class Methods:
+class Methods(Generic[R]):
     """``service.call``, ``.submit``, ``.stream``: called with the name of a method, or by attribute:
     ``service.call.lookup("x")``."""
 
     __slots__ = ("_service", "_how")
 
-    def __init__(self, service, how) -> None:
+    def __init__(self, service: "Service", how: "Callable[..., Any]") -> None:
         self._service = service
         self._how = how
 
-    def __call__(self, __method, *args, **kwargs):
+    def __call__(self, __method: str, *args: "Any", **kwargs: "Any") -> "Any":
         service = self._service
         return self._how(service, __method, args, kwargs, service.options)
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> "Any":
         if name.startswith("__") or name not in self._service.methods:
             raise AttributeError("the service %s has no method %r; it has %s" % (
                 self._service.name, name, ", ".join(self._service.methods)))
         service, how = self._service, self._how
 
-        def method(*args, **kwargs):
+        def method(*args: "Any", **kwargs: "Any") -> "Any":
             return how(service, name, args, kwargs, service.options)
 
         method.__name__ = method.__qualname__ = name
@@ -141,51 +153,52 @@ class Service:
     (42, 8)
     """
 
-    def __init__(self, engine, owner, owner_name, number, name, methods) -> None:
+    def __init__(self, engine: "Engine", owner: int, owner_name: str, number: int, name: str,
+                 methods: "list[str]") -> None:
         self.engine = engine
         self.id = owner
         self.number = number
         self.name = name
         self.methods = methods
-        self.options = {}
+        self.options = {}  # type: dict[str, Any]
         self._owner_name = owner_name
 
     def __repr__(self) -> str:
         return "<Service %s of %s: %s>" % (self.name, self._owner_name, ", ".join(self.methods))
 
-    def __eq__(self, other) -> bool:
+    def __eq__(self, other: object) -> bool:
         return (isinstance(other, Service) and (other.id, other.number) == (self.id, self.number)
                 and other.engine is self.engine)
 
     def __hash__(self) -> int:
         return hash((self.id, self.number))
 
-    def __reduce__(self):
+    def __reduce__(self) -> "Any":
         return restore, (self.id, self._owner_name, self.number, self.name, self.methods)
 
     @property
-    def context(self) -> "Any":
+    def context(self) -> "Context":
         """The Context that it lives in."""
         return self.engine.context(self.id, self._owner_name)
 
     @property
-    def call(self) -> Methods:
+    def call(self) -> "Methods[Any]":
         """Call a method and wait for its result. Exceptions come as those of ``Context.call`` do. Refused without a
         grant, or when the policy says no; Closed after the end of the service; Overflow when too many calls of ours
         wait there."""
         return Methods(self, calls.call)
 
     @property
-    def submit(self) -> Methods:
+    def submit(self) -> "Methods[CallFuture[Any]]":
         """As ``call``, without waiting: a ``concurrent.futures.Future``."""
         return Methods(self, calls.submit)
 
     @property
-    def stream(self) -> Methods:
+    def stream(self) -> "Methods[calls.Stream[Any]]":
         """Iterate here over what a method yields there; it waits while we do not take."""
         return Methods(self, calls.Stream)
 
-    def with_options(self, **options) -> "Service":
+    def with_options(self, **options: "Any") -> "Service":
         """The same service with other options for its calls: ``timeout`` in seconds for each."""
         for name in options:
             if name != "timeout":
@@ -194,10 +207,10 @@ class Service:
         twin.options = dict(self.options, **options)
         return twin
 
-    def _twin(self):
+    def _twin(self) -> "Service":
         return Service(self.engine, self.id, self._owner_name, self.number, self.name, self.methods)
 
-    def only(self, *methods) -> "Service":
+    def only(self, *methods: str) -> "Service":
         """A handle for no more than ``methods``: a grant for it is a grant for those alone. In the context that serves;
         UsageError elsewhere."""
         host = self._host("only()")
@@ -217,115 +230,103 @@ class Service:
         if engine.services is not None and self.id == engine.core.id and self.number in engine.services.ended:
             return
         self._host("close()")
-        engine.services.close(self.number, timeout)
+        engine.services.close(self.number, timeout)  # pyright: ignore[reportOptionalMemberAccess]  # see _host
 
-    def stats(self) -> dict:
+    def stats(self) -> "dict[str, int]":
         """Counters: calls, those that wait, threads, refusals. In the context that serves; UsageError elsewhere."""
         host = self._host("stats()")
         return dict(host.count, waiting=len(host.jobs.items), threads=host.running, unanswered=host.unanswered())
 
-    def _host(self, what):
+    def _host(self, what: str) -> "Host":
         self.engine.check_fork()
         if self.id != self.engine.core.id or self.engine.services is None:
             raise UsageError("%s is for %s, where the service %s lives" % (what, self._owner_name, self.name))
         host, _ = self.engine.services.table.get(self.number, (None, None))
         if host is None:
             raise Closed("the service %s was closed" % self.name)
-        return host
+        return host  # type: ignore[no-any-return]
 
     def __enter__(self) -> "Service":
         return self
 
-    def __exit__(self, *exc_info) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         if self.engine.core.generation == process.generation and not self.engine.broker.closed:
             self.close()
 
     # -- what ``calls`` needs of a context
 
-    def open_call(self, kind, method, args, kwargs, options, message, end, flush=True):
-        """Open a channel for a call of ``method``."""
-        engine = self.engine
-        engine.check_fork()
-        core = engine.core
-        timeout = calls.time_limit({} if kind == STREAM else options)
-        deadline = calls.milliseconds(timeout)
-        running = calls.running()
-        if self.id == core.id:
-            channel = self._call_here(kind, (method, args, kwargs), deadline, message, end)
-        else:
-            channel = self._call_there(kind, method, args, kwargs, deadline, message, end, flush)
-        if running is not None:
-            calls.opened(running, channel)
-        return channel
+    @property
+    def shared(self) -> "set[str]":
+        """The names of modules that the context of the service may import."""
+        return self.context.shared
 
-    def _call_there(self, kind, method, args, kwargs, deadline, message, end, flush):
-        """A call of another context."""
+    def pack_call(self, kind: int, method: str, args: "tuple[Any, ...]", kwargs: "dict[str, Any]",
+                  options: "dict[str, Any]") -> "tuple[Any, int, AbstractSet[str]]":
+        """Encode a call of ``method``: (bytes or buffers, flags, names of the modules that it needs)."""
         engine = self.engine
         info = engine.infos.get(self.id)
-        above = self.id in engine.above
-        if info is not None:
-            data = self._pack_down(info, method, args, kwargs)
-        elif above and engine.trusted:
-            data = pack_up(method, args, kwargs, PICKLES if self.id == 0 else 0)
-        else:
+        if self.id == engine.core.id:
+            return (method, args, kwargs), 0, set()  # from hand to hand
+        if info is not None and not (SCALARS.issuperset(map(type, args))
+                                     and SCALARS.issuperset(map(type, kwargs.values()))):
+            return pack_call(method, args, kwargs, info.facts.get("version"), lambda value: False)
+        if info is None and not (self.id in engine.above and engine.trusted):
             try:
-                data = b"\0" + values.encode([method, list(args), kwargs])
+                return b"\0" + values.encode([method, list(args), kwargs]), 0, set()
             except NotSendable as error:
                 raise NotSendable("the call of %s cannot be sent from a context that %s does not trust: %s"
                                   % (method, self._owner_name, error)) from error
-        trusted = above or (info is not None and info.trusted)
-        return engine.core.open(self.id, USE_STREAM if kind == STREAM else USE, data, PICKLES if trusted else 0,
-                                self.number, deadline, True, on_message=message, on_end=end, flush=flush,
-                                pickles=trusted)
+        try:  # the root has protocol 5 where we have it
+            return core_calls.pack((method, args, kwargs), 4 if self.id else core_calls.PROTOCOL), 0, set()
+        except Exception as error:
+            raise failure(method, args, kwargs, error) from error
 
-    def _pack_down(self, info, method, args, kwargs):
-        """A call for a context below: whatever can be sent to it."""
+    def open_call(self, kind: int, method: str, args: "tuple[Any, ...]", kwargs: "dict[str, Any]",
+                  options: "dict[str, Any]", message: "Callable[..., object]", end: "Callable[..., object]",
+                  flush: bool = True, packed: "tuple[Any, int, AbstractSet[str]] | None" = None) -> "Channel":
+        """Open a channel for a call of ``method``."""
         engine = self.engine
-        if SCALARS.issuperset(map(type, args)) and SCALARS.issuperset(map(type, kwargs.values())):
-            return b"\1" + dumps((method, args, kwargs), 4)
-        data, flags, modules = pack_call(method, args, kwargs, info.facts.get("version"), lambda value: False)
-        context = self.context
-        if modules and not modules <= context.shared:
-            engine.share(context, set(modules), flags & MAIN)
-        return data
+        engine.check_fork()
+        deadline = calls.milliseconds(calls.time_limit({} if kind == STREAM else options))
+        data, flags, modules = packed or self.pack_call(kind, method, args, kwargs, options)
+        if modules and not modules <= self.shared:
+            engine.share(self.context, modules, bool(flags & MAIN))
+        if self.id == engine.core.id:
+            return calls.opened(self._call_here(kind, data, deadline, message, end))
+        info = engine.infos.get(self.id)
+        trusted = self.id in engine.above or (info is not None and info.trusted)
+        return calls.opened(engine.core.open(
+            self.id, USE_STREAM if kind == STREAM else USE, data, PICKLES if trusted else 0, self.number, deadline,
+            True, on_message=message, on_end=end, flush=flush, pickles=trusted))
 
-    def _call_here(self, kind, what, deadline, message, end):
+    def _call_here(self, kind: int, what: "Any", deadline: int, message: "Callable[..., object]",
+                   end: "Callable[..., object]") -> "Any":
         """A call within this context."""
         from contextree.parent.lines import Loopback
-        from contextree.parent.serving import ServiceCall
+        from contextree.parent.serving import make_call
 
-        core = self.engine.core
-        services = self.engine.services
-        host, names = services.table.get(self.number, (None, None))
+        host, names = self.engine.services.table.get(self.number, (None, None))
         if host is None:
             raise Closed("the service %s was closed" % self.name)
-        channel = Loopback(core.id, message, end)
-        call = ServiceCall(host, channel, kind, PICKLES, deadline, what, host.jobs)
+        channel = Loopback(self.id, message, end)
+        call = make_call(host, channel, kind, PICKLES, deadline, what)
         call.granted = names
         host.put(call)
         return channel
 
 
-def pack_up(method, args, kwargs, protocol5):
-    """A call for a context above that trusts us."""
-    try:
-        return core_calls.pack((method, args, kwargs), core_calls.PROTOCOL if protocol5 else 4)
-    except Exception as error:
-        raise failure(method, args, kwargs, error) from error
-
-
-def restore(owner, owner_name, number, name, methods) -> Service:
+def restore(owner: int, owner_name: str, number: int, name: str, methods: "list[str]") -> Service:
     """The handle of a service that was passed in a message, in the router that is unpickling."""
     from contextree.parent.engine import engine_of
 
-    core = getattr(core_calls.here, "router", None) or (life.child and life.child.router)
+    core = getattr(core_calls.here, "router", None) or (life.child and life.child.router)  # type: Any
     if core is None:
         raise UsageError("the service %s means nothing here: a handle is unpickled where it is an argument or a result "
                          "of a call, or within a context" % name)
     return Service(engine_of(core), owner, owner_name, number, name, methods)
 
 
-def restore_plain(plain) -> Service:
+def restore_plain(plain: "Any") -> Service:
     """``restore`` for what came as plain data: of a context that is known here."""
     owner, _, number, name, methods = plain
     engine = core_calls.here.router.engine

@@ -14,7 +14,6 @@ requests that have not come whole at most ``PARTIAL`` bytes for each link. Beyon
 
 from itertools import count
 
-from contextree.core import calls as core_calls
 from contextree.core import main as life
 from contextree.core import process
 from contextree.core.calls import ERROR, VALUE, Call, here, unpack
@@ -31,15 +30,22 @@ from contextree.core.wire.errors import (
     Refused,
     UsageError,
 )
-from contextree.core.wire.frames import MORE, OPEN, STREAM, TOO_BIG
+from contextree.core.wire.frames import CALL, MORE, OPEN, STREAM, TOO_BIG
+from contextree.parent import waits
 from contextree.parent.lines import Lines
 from contextree.parent.routing import USE, USE_STREAM, use_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
-MAX_REQUEST = 1 << 24
+    from contextree.core.streams import Link
+    from contextree.parent.engine import Engine
+
+    Policy = Callable[..., object]
+    Table = dict[int, tuple["Host", frozenset[str] | None]]
+
 PARTIAL = 1 << 26
 LAST = 65535  # numbers are not used again: a grant for one that has ended must never fit another
 
@@ -48,6 +54,7 @@ class ServiceCall(Call):
     """One call of a method. ``granted``: the names that its caller's handle has, or None for all. ``active``: so many
     threads are in ``run``; two for a moment, when one has put its generator back."""
 
+    service = None  # type: Any  # a Host
     granted = None  # type: Any
     active = weight = 0
     awaited = False  # it was given to the asyncio loop
@@ -63,7 +70,7 @@ class ServiceCall(Call):
                 return None
             if self.deadline and host.router.broker.clock() >= self.deadline:
                 raise CallTimeout("its deadline was over before it could start")
-            data, self.data = self.data, None  # type: ignore[assignment]  # a tuple or bytes
+            data, self.data = self.data, None
             method, args, kwargs = data if type(data) is tuple else decode(host.engine, self.channel, data)
             del data
             result = host.method(self, method, args, kwargs)(*args, **kwargs)
@@ -114,7 +121,7 @@ class ServiceCall(Call):
         self.failed(self.service.end_error())
 
 
-def decode(engine, channel, data):
+def decode(engine: "Engine", channel: "Any", data: bytes) -> "Any":
     """What came, as (method, args, kwargs). Pickles are read from ancestors and from contexts that are trusted; from
     others only plain data."""
     found = None  # type: Any
@@ -137,12 +144,19 @@ def decode(engine, channel, data):
     return found
 
 
+def make_call(host: "Host", channel: "Any", kind: int, options: int, deadline: int, data: "Any") -> ServiceCall:
+    """A ServiceCall: to its base class the host is what Calls is, and its Lines a Mailbox."""
+    owner, lines = host, host.jobs  # type: Any, Any
+    return ServiceCall(owner, channel, kind, options, deadline, data, lines)
+
+
 class Host:
     """One service: its methods, its pool. Made by ``Services.serve``."""
 
     main = None  # no call of a service runs on the main thread
 
-    def __init__(self, engine, name, methods, policy, threads, queue, max_request) -> None:
+    def __init__(self, engine: "Engine", name: str, methods: "dict[str, Any]", policy: "Policy | None", threads: int,
+                 queue: int, max_request: int) -> None:
         self.engine = engine
         self.router = engine.core
         self.name = name
@@ -151,17 +165,17 @@ class Host:
         self.threads = threads
         self.queue = queue
         self.max_request = max_request
-        self.numbers = []
+        self.numbers = []  # type: list[int]
         self.jobs = Lines()
         self.work = Mailbox()  # where ``coroutines`` leaves word for a main thread
-        self.calls = set()  # all that have not been answered; of those that are awaited some others
+        self.calls = set()  # type: set[ServiceCall]  # all that have not been answered; of those that are awaited some others
         self.many = 100
         self.running = 0  # threads
         self.lock = process.allocate_lock()
-        self.idle = []  # waiters for the end of the last thread
+        self.idle = []  # type: list[process.Waiter]  # waiters for the end of the last thread
         self.count = {"calls": 0, "overflows": 0, "refused": 0}
 
-    def put(self, call) -> None:
+    def put(self, call: ServiceCall) -> None:
         """Queue a call and see that a thread takes it. Loop thread, or that of a caller in this context."""
         peer = call.channel.peer
         if self.jobs.waiting(peer) >= self.queue or self.jobs.bytes.get(peer, 0) > PARTIAL:
@@ -220,7 +234,7 @@ class Host:
         for waiter in idle:
             waiter.wake()
 
-    def method(self, call, name, args, kwargs):
+    def method(self, call: ServiceCall, name: str, args: "Any", kwargs: "Any") -> "Callable[..., Any]":
         """The method ``name``, if the caller may call it with these arguments. Raises Refused, or what the policy
         raises."""
         function, check = self.methods.get(name, (None, None))
@@ -232,20 +246,20 @@ class Host:
             if test is not None and not test(self.engine.context(call.channel.peer), name, args, kwargs):
                 self.count["refused"] += 1
                 raise Refused("you may not call the method %s of the service %s with that" % (name, self.name))
-        return function
+        return function  # type: ignore[no-any-return]
 
     def end_error(self) -> Closed:
         """What calls get when there is no more service."""
         return Closed("the service %s in %s was closed" % (self.name, self.router.name))
 
-    def close(self, timeout) -> None:
+    def close(self, timeout: "float | None") -> None:
         """Take no more calls, fail those that wait, let those that run end within ``timeout`` seconds."""
         self.jobs.close()
         self.stop()
         for call in list(self.calls):
             if not call.active and not call.awaited:
                 call.abort()
-        waiter = process.waiter()
+        waiter = waits.waiter(self.engine)
         with self.lock:
             if not self.running or getattr(here.__dict__.get("call"), "service", None) is self:
                 return
@@ -259,44 +273,48 @@ class Partial(Channel):
 
     __slots__ = ()
 
-    def receive(self, flags, view):
+    def receive(self, flags: int, view: memoryview) -> None:
         """One more frame; too much of one request, or of all together, ends it."""
         services = self.router.engine.services
         limit, held = services.requests[self]
         held += len(view)
-        services.requests[self] = limit, held
-        total = services.partial[self.link] = services.partial.get(self.link, 0) + len(view)
+        total = services.partial.get(self.link, 0) + len(view)
         if held > limit or total > PARTIAL:
-            return self.cancel(TOO_BIG, "the request is larger than the service takes" if held > limit else
-                               "too much of other requests has come and not ended")
+            self.cancel(TOO_BIG, "the request is larger than the service takes" if held > limit else
+                        "too much of other requests has come and not ended")
+            return
+        services.requests[self] = limit, held
+        services.partial[self.link] = total
         if not flags & MORE:
             services.whole(self)
             self.__class__ = Channel  # type: ignore[assignment]  # the same slots
-        return Channel.receive(self, flags, view)
+        Channel.receive(self, flags, view)
 
 
 class Services:
     """The services of one context."""
 
-    def __init__(self, engine) -> None:
+    def __init__(self, engine: "Engine") -> None:
         self.engine = engine
-        self.table = {}  # number -> (Host, names or None)
-        self.ended = {}  # number -> name of a service that was closed
+        self.table = {}  # type: Table  # number -> (Host, names or None)
+        self.ended = {}  # type: dict[int, str]  # number -> name of a service that was closed
         self.numbers = count(1)
-        self.requests = {}  # channel -> (limit, bytes), while a request has not come whole
-        self.partial = {}  # link -> bytes of all these
+        self.requests = {}  # type: dict[Channel, tuple[int, int]]  # channel -> (limit, bytes), while a request has not come whole
+        self.partial = {}  # type: dict[Link, int]  # link -> bytes of all these
         core = engine.core
-        core.openers[USE] = lambda *args: self.called(core_calls.CALL, *args)
+        core.openers[USE] = lambda *args: self.called(CALL, *args)
         core.openers[USE_STREAM] = lambda *args: self.called(STREAM, *args)
         self.opened = core.opened
-        core.opened = self.watched  # this router's own: requests of several frames are watched from the first one on
+        # this router's own: requests of several frames are watched from the first one on
+        core.opened = self.watched  # type: ignore[method-assign]
         engine.broker.on_end(self.end)
 
-    def serve(self, name, methods, policy, threads, queue, max_request):
+    def serve(self, name: str, methods: "dict[str, Any]", policy: "Policy | None", threads: int, queue: int,
+              max_request: int) -> int:
         """Begin to serve; its number."""
         return self.number(Host(self.engine, name, methods, policy, threads, queue, max_request), None)
 
-    def number(self, host, names) -> int:
+    def number(self, host: Host, names: "frozenset[str] | None") -> int:
         """A number for those who may call ``names`` (None: all)."""
         if host.jobs.closed:
             raise host.end_error()
@@ -307,7 +325,7 @@ class Services:
         self.table[number] = host, names
         return number
 
-    def close(self, number, timeout) -> None:
+    def close(self, number: int, timeout: "float | None") -> None:
         """End the service, its grants here with it."""
         host, _ = self.table.get(number, (None, None))
         if host is None:
@@ -319,7 +337,7 @@ class Services:
         engine.broker.call(self.revoke, engine.core.id, set(host.numbers))
         host.close(timeout)
 
-    def revoke(self, owner, numbers):
+    def revoke(self, owner: int, numbers: "set[int]") -> None:
         """No grant for these services holds any more. Loop thread."""
         uses = self.engine.uses
         for key in list(uses):
@@ -336,10 +354,11 @@ class Services:
 
     # -- loop thread
 
-    def watched(self, link, flags, number, src, view):
+    def watched(self, link: "Link", flags: int, number: int, src: int, view: memoryview) -> None:
         """Someone who may do so opens a channel; see Router.opened."""
         if not flags & MORE or not use_of(OPEN, view):
-            return self.opened(link, flags, number, src, view)
+            self.opened(link, flags, number, src, view)
+            return
         host, _ = self.table.get(use_of(OPEN, view), (None, None))
         channels = self.engine.core.channels
         new = (src, number, 0) not in channels
@@ -349,13 +368,12 @@ class Services:
             self.requests[channel] = host.max_request if host else 0, 0
             channel.on_end = self.broken
             channel.__class__ = Partial
-        return None
 
-    def broken(self, channel, error) -> None:
+    def broken(self, channel: Channel, error: BaseException) -> None:
         """A request ended before it was whole."""
         self.whole(channel)
 
-    def whole(self, channel):
+    def whole(self, channel: Channel) -> None:
         """A request has come; it counts with the calls that wait from now on."""
         _, held = self.requests.pop(channel, (0, 0))
         left = self.partial.get(channel.link, 0) - held
@@ -364,7 +382,8 @@ class Services:
         else:
             self.partial.pop(channel.link, None)
 
-    def called(self, kind, channel, options, number, deadline, data, fin) -> None:
+    def called(self, kind: int, channel: Channel, options: int, number: int, deadline: int, data: bytes,
+               fin: bool) -> None:
         """A call has come."""
         host, names = self.table.get(number, (None, None))
         try:
@@ -375,7 +394,7 @@ class Services:
                 if name is None:
                     raise Refused("%s has no service %d" % (self.engine.core.name, number))
                 raise Closed("the service %s in %s was closed" % (name, self.engine.core.name))
-            call = ServiceCall(host, channel, kind, options, deadline, data, host.jobs)
+            call = make_call(host, channel, kind, options, deadline, data)
             call.granted = names
             if len(data) > 65536:
                 call.weight = len(data)
@@ -386,7 +405,7 @@ class Services:
                 channel.send(refusal(error, self.engine.core.name), True)
 
 
-def refusal(error, context) -> bytes:
+def refusal(error: ContextreeError, context: str) -> bytes:
     """An error of ours as an answer, made without looking at its traceback: on the loop thread."""
     kind = type(error)
     return bytes([ERROR]) + values.encode([kind.__module__, kind.__qualname__, (), str(error), "", context, None, {}])

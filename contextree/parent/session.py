@@ -15,19 +15,30 @@ from contextree.core import calls as core_calls
 from contextree.core import process
 from contextree.core.mailbox import Mailbox
 from contextree.core.wire.errors import CallTimeout, Closed, ContextreeError, ProtocolError, UncleanExit, WouldBlockLoop
-from contextree.core.wire.frames import BROKEN, SERVICE
-from contextree.parent import calls, program
+from contextree.core.wire.frames import BROKEN, CALL, SERVICE
+from contextree.parent import calls, program, waits
 from contextree.parent.child_state import lost
 from contextree.parent.program import GRACE, STATUS, TAKEN, WINDOW, WRITE, WRITES
 from contextree.parent.pumps import BUDGET, COUNT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Optional
+    from typing import Any, Callable, Dict, List, Optional
+
+    from contextree.core.router import Channel
+    from contextree.parent.context import Context
+    from contextree.parent.engine import Engine
 
 SLACK = 1 << 17  # bytes by which an honest far side may go beyond a budget: what it had read already
 SHORT = 4096  # bytes: a piece of input that may wait for the loop
 END = "end"  # the item that stands for the end of all
+
+
+def may_wait(engine: "Engine") -> None:
+    """Raise WouldBlockLoop on a thread that must not wait."""
+    if process.get_ident() == engine.broker.thread:
+        raise WouldBlockLoop("the loop thread may not wait for a program: the program waits for the loop")
+    waits.check(engine)
 
 
 class Session:
@@ -36,11 +47,10 @@ class Session:
 
     After the end: ``status`` (or ``reason``, why there is none), ``expired`` (the deadline ended it), ``error``."""
 
-    def __init__(self, context, args, spec, sinks, main: Mailbox) -> None:
+    def __init__(self, context: "Context", args: "Any", spec: "Dict[str, Any]", sinks: "Dict[bytes, Mailbox]",
+                 main: Mailbox) -> None:
         engine = context.engine
         engine.check_fork()
-        if process.get_ident() == engine.broker.thread:
-            raise WouldBlockLoop("a program cannot be run from the loop thread, which would wait for itself")
         self.engine = engine
         self.context = context
         self.args = args
@@ -51,24 +61,24 @@ class Session:
         self.taken = dict.fromkeys(sinks, 0)  # bytes that its reader took since they were last counted back
         self.returned = dict.fromkeys(sinks, 0)  # bytes counted back; the reader's
         self.writes = Mailbox()  # an item for each message that stdin may be sent, from the start on
-        self.early = []  # what is to be said once it was started: before, the far side is a call, which hears nothing
+        self.early = []  # type: List[bytes]  # what is to be said once it was started: before, the far side is a call, which hears nothing
         self.lock = process.allocate_lock()
         self.pieces = bytearray()  # what was written in short pieces and not yet sent
         self.flushing = self.at_end = False
         self.started, self.exited = Mailbox(), Mailbox()  # closed when it is so
-        self.pid = self.status = self.reason = self.failure = None  # type: Any
+        self.pid = self.status = None  # type: Optional[int]
+        self.reason = None  # type: Optional[str]
+        self.failure = None  # type: Any
         self.error = None  # type: Optional[ContextreeError]
         self.expired = self.over = False
         engine.share_package(context)
-        self.channel = context.open_call(core_calls.CALL, program.start, (spec,), {}, {}, self.message, self.ended,
+        self.channel = context.open_call(CALL, program.start, (spec,), {}, {}, self.message, self.ended,
                                          service=SERVICE, fin=False)
-        running = calls.running()
-        if running is not None:  # the end of the call that runs here may be the end of this
-            calls.opened(running, self.channel)
+        calls.opened(self.channel)  # the end of the call that runs here may be the end of this
 
     # -- the loop thread
 
-    def message(self, channel, data, fin, cost) -> None:
+    def message(self, channel: "Channel", data: "Any", fin: bool, cost: int) -> None:
         """The far side says something."""
         if not fin:
             channel.taken(cost)
@@ -90,7 +100,7 @@ class Session:
             except ContextreeError:
                 pass  # it ended in that moment
 
-    def hear(self, letter, data) -> None:
+    def hear(self, letter: bytes, data: "Any") -> None:
         """Put what was said where it is waited for. Raises what it must not be."""
         if letter in self.sinks:
             self.came[letter] += len(data) - 1
@@ -104,7 +114,7 @@ class Session:
         else:
             HEARD[letter](self, data[1:])
 
-    def on_start(self, rest) -> None:
+    def on_start(self, rest: bytes) -> None:
         """It runs."""
         if self.pid is not None:
             raise ValueError("it was started twice")
@@ -116,7 +126,7 @@ class Session:
         self.on_written(COUNT.pack(WRITES - self.ahead))
         self.started.close()
 
-    def on_written(self, rest) -> None:
+    def on_written(self, rest: bytes) -> None:
         """So many messages have gone into its stdin."""
         count = COUNT.unpack(rest)[0]
         if len(self.writes) + count > WRITES:
@@ -127,26 +137,26 @@ class Session:
         if self.pieces or self.at_end:
             self.flush()
 
-    def on_deaf(self, rest) -> None:
+    def on_deaf(self, rest: bytes) -> None:
         """Nobody reads its stdin any more."""
         self.writes.items.clear()
         self.writes.close(BrokenPipeError(errno.EPIPE, "the program reads its stdin no more"))
 
-    def on_exit(self, rest) -> None:
+    def on_exit(self, rest: bytes) -> None:
         """It has ended."""
         self.status = STATUS.unpack(rest)[0]
         self.exited.close()
 
-    def on_lost(self, rest) -> None:
+    def on_lost(self, rest: bytes) -> None:
         """It has ended, and nobody knows how."""
         self.reason = calls.visible(str(rest[:4096], "utf-8", "replace"))
         self.exited.close()
 
-    def on_deadline(self, rest) -> None:
+    def on_deadline(self, rest: bytes) -> None:
         """Its time is over: it is being ended."""
         self.expired = True
 
-    def ended(self, channel, error) -> None:
+    def ended(self, channel: "Channel", error: "Optional[ContextreeError]") -> None:
         """Nothing more comes: all is over, or ``error``."""
         if self.over:
             return
@@ -168,7 +178,7 @@ class Session:
         if self.error is not None:
             raise calls.told(calls.copied(self.error))
 
-    def consumed(self, letter, size) -> None:
+    def consumed(self, letter: bytes, size: int) -> None:
         """The reader of an output has taken ``size`` bytes of it. For one thread at a time for each output."""
         self.taken[letter] += size
         if self.taken[letter] >= BUDGET >> 1:
@@ -176,7 +186,7 @@ class Session:
             self.returned[letter] += count
             self.say(b"C" + TAKEN.pack(letter, count))
 
-    def send(self, data) -> None:
+    def send(self, data: bytes) -> None:
         """``say``, holding the lock."""
         if self.pid is None:
             self.early.append(data)
@@ -192,16 +202,17 @@ class Session:
         return UncleanExit("%r in %s: how it ended is lost: %s" % (self.args, self.context.name, reason),
                            state=lost(self.pid or 0, str(self.args)[:300], reason), command=str(self.args)[:300])
 
-    def say(self, data) -> None:
+    def say(self, data: bytes) -> None:
         """Tell the far side something, if it still listens."""
         with self.lock:
             self.send(data)
 
-    def write(self, data, timeout=None) -> None:
+    def write(self, data: "Any", timeout: "Optional[float]" = None) -> None:
         """Send ``data`` to stdin; wait while too much is on its way. BrokenPipeError when nobody reads it.
 
         Short pieces are sent by the loop, at once, which makes one message of those that come meanwhile."""
         self.engine.check_fork()
+        may_wait(self.engine)
         view = memoryview(data).cast("B")
         if self.writes.closed is not None:
             self.writes.get(0)  # raises what it was closed with
@@ -265,7 +276,7 @@ class Session:
         """Have the program and its group ended; the news of it come as ever."""
         self.say(b"E" + GRACE.pack(grace))
 
-    def discard(self, letter) -> None:
+    def discard(self, letter: bytes) -> None:
         """Take no more of an output."""
         if letter in self.sinks:
             self.say(b"c" + letter)
@@ -278,4 +289,4 @@ class Session:
 
 
 HEARD = {b"S": Session.on_start, b"C": Session.on_written, b"B": Session.on_deaf, b"X": Session.on_exit,
-         b"L": Session.on_lost, b"T": Session.on_deadline, b"D": lambda session, rest: None}
+         b"L": Session.on_lost, b"T": Session.on_deadline, b"D": lambda session, rest: None}  # type: Dict[bytes, Callable[[Session, bytes], None]]

@@ -4,9 +4,9 @@ An executor (contextree.master.executor) has one channel to each context. Messag
 tasks, or RECALL and the numbers of tasks. What comes back is the number of a task and its answer, as a call would have
 it, or a zero and the numbers of those that were recalled before they began.
 
-A task becomes a ``Call`` like any other: on the main thread behind the calls that came before it, or on threads of its
-own bench where the executor has several workers here. Its channel is a ``Slot``, which puts the number before the
-answer.
+A task becomes a call like any other: on the main thread behind the calls that came before it, or on threads of its own
+where the executor has several workers here. Its channel is a ``Slot``, which puts the number before the answer. An
+async function is awaited as in any call, and occupies its thread meanwhile.
 
 What the executor knows when this context dies decides what it may run again elsewhere. So the tasks are taken in the
 order in which they came, what is recalled has not begun and never will (both are decided under the lock of the
@@ -21,6 +21,15 @@ from contextree.core.calls import Call, here
 from contextree.core.mailbox import Mailbox
 from contextree.core.wire.frames import CALL, NUMBER
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, TypeVar
+
+    from contextree.core.calls import Calls
+    from contextree.core.router import Channel
+
+    T = TypeVar("T")
+
 KIND = 16  # of the channel, beside those in frames.py
 RUN, RECALL = 0, 1
 TASK = Struct("!IBI")  # number, options of the call, bytes that follow
@@ -34,91 +43,127 @@ def begin() -> None:
     service.router.openers[KIND] = lambda *args: Bench(service, *args)
 
 
-def run_chunk(function, rows) -> list:
+def run_chunk(function: "Callable[..., T]", rows: "list[Any]") -> "list[T]":
     """Several tasks of ``Executor.map`` as one."""
     return [function(*row) for row in rows]
 
 
 class Slot:
-    """What a task's Call has for a channel."""
+    """What a task's call has for a channel."""
 
-    __slots__ = ("bench", "number", "peer", "on_end", "on_room", "full")
+    __slots__ = ("bench", "number", "peer", "on_end", "on_room", "full", "sent_fin", "waiter")
 
-    def __init__(self, bench, number) -> None:
+    def __init__(self, bench: "Bench", number: int) -> None:
         self.bench = bench
         self.number = number
         self.peer = bench.channel.peer
-        self.full = False
+        self.full = self.sent_fin = False
+        self.waiter = None  # type: Any
+        self.on_end = self.on_room = None  # type: Any
 
-    def send(self, data, fin=True, flush=True) -> None:
-        """Send the answer. Returns when it is with the kernel, if another task waits for this thread."""
+    @property
+    def ended(self) -> "BaseException | None":
+        """The error with which the executor's channel has ended."""
+        return self.bench.channel.ended  # type: ignore[no-any-return]
+
+    def send(self, data: "Any", fin: bool = True, flush: bool = True) -> None:
+        """Send the answer. Returns when it is with the kernel, if there are other tasks."""
         bench = self.bench
-        bench.calls.pop(self.number, None)
+        self.sent_fin = True
         head = NUMBER.pack(self.number)
         kind = type(data)
-        if kind is bytes:
-            bench.channel.send(head + data)
-        else:
-            bench.channel.send([head] + data if kind is list else [head + RAW, data])
+        try:
+            if kind is bytes:
+                bench.channel.send(head + data)
+            else:
+                bench.channel.send([head] + data if kind is list else [head + RAW, data])
+        finally:
+            bench.calls.pop(self.number, None)
         if bench.calls:
             bench.settle()
+        if self.waiter is not None:
+            self.waiter.wake()
 
-    def cancel(self, *args) -> None:
-        """Nothing to do: the answer is all there is."""
+    def wait(self) -> None:
+        """Wait until an answer has been sent: an async function gave its thread back before."""
+        self.waiter = process.waiter()
+        while self.number in self.bench.calls and not self.ended:
+            self.waiter.wait()
+
+
+class Task(Call):
+    """A call by an executor."""
+
+    def run(self) -> None:
+        """Run it, and answer, on the present thread."""
+        Call.run(self)
+        slot = self.channel  # type: Any
+        if slot.number in slot.bench.calls:
+            slot.wait()
 
 
 class Bench:
-    """The end of one executor's channel here. ``opener`` of KIND."""
+    """The end of one executor's channel here. The opener of KIND."""
 
-    def __init__(self, service, channel, options, threads, deadline, data, fin) -> None:
+    def __init__(self, service: "Calls", channel: "Channel", options: int, threads: int, deadline: int, data: bytes,
+                 fin: bool) -> None:
         self.service = service
         self.channel = channel
-        self.calls = {}  # number -> Call that has not been answered
+        self.calls = {}  # type: dict[int, Task]  # by number: those without an answer
         self.work = service.work
-        self.pool = None
+        self.pool = None  # type: list[Any] | None
         if threads:
             self.work = Mailbox()
             self.pool = service.pools[self] = [self.work, 0, threads]
         channel.on_message = self.message
         channel.on_end = self.ended
 
-    def message(self, channel, data, fin, cost) -> None:
+    def message(self, channel: "Channel", data: bytes, fin: bool, cost: int) -> None:
         """Tasks came, or a recall. Loop thread."""
         if data[0] == RUN:
-            view = memoryview(data)
-            pos = 1
-            while pos < len(data):
-                number, options, size = TASK.unpack_from(data, pos)
-                pos += TASK.size
-                call = Call(self.service, Slot(self, number), CALL, options, 0, view[pos:pos + size], self.work)
-                self.calls[number] = call
-                self.work.put(call)
-                pos += size
-                pool = self.pool
-                if pool and pool[1] < pool[2] and len(self.work) > len(self.work.waiters):
-                    pool[1] += 1
-                    process.start_thread(self.service.run, (self.work,))
+            self.add(data)
         else:
             self.recall({number for number, in NUMBER.iter_unpack(data[1:])})
         channel.taken(cost)
 
-    def recall(self, wanted) -> None:
+    def add(self, data: bytes) -> None:
+        """Put the tasks of a message where threads find them."""
+        view = memoryview(data)
+        pos = 1
+        pool = self.pool
+        while pos < len(data):
+            number, options, size = TASK.unpack_from(data, pos)
+            pos += TASK.size
+            slot = Slot(self, number)  # type: Any
+            task = self.calls[number] = Task(
+                self.service, slot, CALL, options, 0, view[pos:pos + size], self.work)  # type: ignore[arg-type]
+            self.work.put(task)
+            pos += size
+            if pool and pool[1] < pool[2] and len(self.work) > len(self.work.waiters):
+                pool[1] += 1
+                process.start_thread(self.service.run, (self.work,))
+
+    def recall(self, wanted: "set[int]") -> None:
         """Give back those of the tasks ``wanted`` that nobody has begun. Loop thread."""
         items = self.work.items
         with self.work.lock:
-            mine = [call for call in items if getattr(call.channel, "bench", None) is self
-                    and call.channel.number in wanted]
-            for call in mine:
-                items.remove(call)
-        numbers = [call.channel.number for call in mine]
+            mine = [task for task in items if getattr(task.channel, "bench", None) is self
+                    and task.channel.number in wanted]
+            for task in mine:
+                items.remove(task)
+        numbers = [task.channel.number for task in mine]
         for number in numbers:
             self.calls.pop(number, None)
         self.channel.send(b"".join(map(NUMBER.pack, [0] + numbers)))
 
-    def ended(self, channel, error) -> None:
+    def ended(self, channel: "Channel", error: BaseException) -> None:
         """The executor has ended, or given this context up: what has not begun will not, what runs is told."""
-        for call in list(self.calls.values()):
-            call.ended(channel, error)
+        tasks, self.calls = list(self.calls.values()), {}
+        for task in tasks:
+            task.channel.on_end(channel, error)
+            waiter = task.channel.waiter  # type: ignore[attr-defined]  # a Slot has it
+            if waiter is not None:
+                waiter.wake()
         if self.pool:
             self.service.pools.pop(self, None)
             self.work.close()
@@ -127,8 +172,7 @@ class Bench:
         """Wait until what has been sent is with the kernel, or will never be."""
         channel = self.channel
         link = channel.link
-        waiter = None
-        goal = None
+        waiter = goal = None
         while not (channel.ended or link.closed):
             if not channel.out:
                 if goal is None:

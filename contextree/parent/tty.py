@@ -28,7 +28,7 @@ from contextree.core.wire.errors import ConnectError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import List, Sequence
+    from typing import Any, List, Mapping, Sequence
 
 # Linux ioctls by number, as termios has them only in some versions: (get number, unlock, open the peer).
 _IOCTLS = {"alpha": (0x40045430, 0x80045431, 0x20005441), "mips": (0x40045430, 0x80045431, 0x20005441),
@@ -114,7 +114,7 @@ def wrap(argv: "Sequence[str]", slave_path: str) -> "List[str]":
     return [sys.executable, "-ISc", _PYTHON, slave_path] + list(argv)
 
 
-def find(program: "str | bytes", env: dict, cwd: "str | bytes | None") -> None:
+def find(program: "str | bytes", env: "Mapping[str, Any]", cwd: "str | bytes | None") -> None:
     """Raise the OSError that ``program`` cannot be run for, if there is one that is easy to see: the shell
     that ``wrap`` puts before it would make an exit status of it."""
     program = os.fsdecode(program)
@@ -145,10 +145,10 @@ def resize(fd: int, rows: int, columns: int) -> None:
     fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
 
-def _pair(*fds):
+def _pair(*fds: int) -> "List[int]":
     """Move two descriptors to 3 or above, close-on-exec. A process started with 0 to 2 closed gets them here, and a
     child's stdio would be put over them."""
-    out = []
+    out = []  # type: List[int]
     try:
         for fd in fds:
             out.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3))  # noqa: PERF401  half a list is closed below

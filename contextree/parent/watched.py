@@ -72,7 +72,8 @@ class Watched:
         self._unread = {}  # type: dict[int, ChildState]  # code -> a stop that somebody waited for but left without
         self._callbacks = []  # type: list[Callable[[ChildState], object]]
         self._delay = SHORT
-        self._timer = self._stop_timer = None  # type: Timer | None
+        self._timer = None  # type: Timer | None
+        self._stop_timer = None  # type: Timer | None
         self._end_timers = ()  # type: Sequence[Timer]
         self._recoveries = 0
 

@@ -16,6 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, List
 
+    from contextree.parent.reaper import Reaper
+
 SCRIPT = """
 g=
 while read -r l; do
@@ -37,7 +39,7 @@ done
 class Watchman:
     """The watchman of one context. Any thread; nothing here waits or raises."""
 
-    def __init__(self, reaper) -> None:
+    def __init__(self, reaper: "Reaper") -> None:
         self.fd = -1
         self.lock = process.allocate_lock()
         self.late = []  # type: List[bytes]  # lines for which the pipe had no room
@@ -63,7 +65,7 @@ class Watchman:
         """It need not be any more."""
         self.tell(b"-%d\n" % group)
 
-    def tell(self, line) -> None:
+    def tell(self, line: bytes) -> None:
         """Write a line, and those before it for which there was no room."""
         with self.lock:
             self.late.append(line)

@@ -173,28 +173,32 @@ class TestRaise:
         stream.close()
         until(lambda: marks(place) in (["CallCancelled"], ["GeneratorExit"]), "the generator to end")
 
-    @pytest.mark.parametrize("threads", [0, 4])
-    def test_a_storm_of_cancels_hits_nothing_else(self, router, threads):
+    @pytest.mark.parametrize(("version", "threads"), [(None, 0), (None, 4), ("3.6", 0), ("3.13", 4)])
+    def test_a_storm_of_cancels_hits_nothing_else(self, router, pythons, version, threads):
         """Calls that end by themselves at about the time of their cancel; between them calls that nobody cancels."""
-        place = router.local().with_options(threads=threads)
+        if version is not None and version not in pythons:
+            pytest.skip("no Python %s here" % version)
+        python = None if version is None else pythons[version].argv
+        place = router.local(python=python).with_options(threads=threads)
         other = router.local(via=place)
         raising = place.with_options(cancel="raise")
+        place.call(f.marked)
         chance = random.Random(7)
-        timers = []
         kept = []
         for number in range(400):
-            way = (f.spin, (chance.random() * 0.003,)) if number % 2 else (f.spin_by_calls, (other, 1 + number % 7))
-            future = raising.submit(way[0], *way[1])
-            kept.append((number, place.submit(f.spin_and_answer, number, 0.0005)))
-            timers.append(threading.Timer(chance.random() * 0.004, future.cancel))
-            timers[-1].start()
-            if number % 8 == 7:
-                for each in timers:
-                    each.join()
-                timers.clear()
-        assert [future.result(30) for _, future in kept] == [number for number, _ in kept]
-        raised = marks(place).count("raised")
-        assert raised > 5, "some were interrupted"
+            if number % 2:
+                future = raising.submit(f.spin, 0.001 + chance.random() * 0.003)
+            else:
+                future = raising.submit(f.spin_by_calls, other, 5 + number % 17)
+            kept.append(place.submit(f.spin_and_answer, number, 0.0005))
+            end = time.monotonic() + chance.random() * 0.005
+            while time.monotonic() < end:
+                pass
+            future.cancel()
+            if number % 4 == 0:
+                assert kept[-1].result(30) == number
+        assert [future.result(30) for future in kept] == list(range(400))
+        assert marks(place).count("raised") > 5, "some were interrupted"
         assert place.with_options(threads=0).call(f.errors_of_loop) == 0
         assert other.call(f.errors_of_loop) == 0 and other.call(abs, -1) == 1
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from tests.lab import pythons
 
-PARTS = ("executor", "test_as_completed", "test_deadlock", "test_init", "test_process_pool", "test_shutdown", "test_wait",
-         "util")
+PARTS = ("executor", "test_as_completed", "test_deadlock", "test_init", "test_process_pool", "test_shutdown",
+         "test_wait", "util")
 NAME = "test_concurrent_futures"
 
 

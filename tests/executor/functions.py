@@ -4,7 +4,6 @@ import os
 import signal
 import sys
 import threading
-import time
 
 from tests.lab.poll import until
 
@@ -54,16 +53,6 @@ def begun_with():
     return list(state)
 
 
-def nap(seconds):
-    time.sleep(seconds)
-    return os.getpid()
-
-
-def nap_and_fail(seconds):
-    time.sleep(seconds)
-    raise Exception("this is an exception")
-
-
 _here = threading.Condition()
 _present = {}
 
@@ -91,3 +80,23 @@ def grow_and_ask():
     router = contextree.current_router()
     with router.fork() as child:
         return router.name, child.call(add, 2)
+
+
+def apply(function, *args):
+    return function(*args)
+
+
+def no_odd_ones(number):
+    if number % 2:
+        raise ValueError(f"{number} is odd")
+    return number
+
+
+def until_told(path):
+    """Run until the call is cancelled, and note that."""
+    import contextree
+
+    call = contextree.current_call()
+    note(path + ".started", os.getpid())
+    until(lambda: call.cancelled, "to be told", 40, 0.005)
+    note(path, "told")

@@ -92,11 +92,11 @@ class TestShutdown(piece("ExecutorShutdownTest"), Ours):
              "t.submit(subprocess.call, 'sleep 0.3; echo apple >&2', shell=True)\n")
 
     def test_interpreter_shutdown(self):
-        status, out, errors = self.script(self.SLEEP + "import logging; logging.basicConfig(format='%(message)s')")
-        self.assertEqual((status, errors.strip()), (0, "apple"))
+        status, _, errors = self.script(self.SLEEP + "import logging; logging.basicConfig(format='%(message)s')")
+        assert (status, errors.strip()) == (0, "apple")
 
     def test_submit_after_interpreter_shutdown(self):
-        status, out, errors = self.script(
+        _, out, errors = self.script(
             "import atexit, contextree\n"
             "@atexit.register\n"
             "def run_last():\n"
@@ -107,25 +107,25 @@ class TestShutdown(piece("ExecutorShutdownTest"), Ours):
             "        raise\n"
             "t = contextree.Executor(1)\n"
             "t.submit(id, 42).result()\n")
-        self.assertIn("RuntimeError: cannot schedule new futures", errors)
-        self.assertEqual(out.strip(), "runtime-error")
+        assert "RuntimeError: cannot schedule new futures" in errors
+        assert out.strip() == "runtime-error"
 
     def test_hang_gh83386(self):
-        status, out, errors = self.script(self.SLEEP + "import logging; logging.basicConfig(format='%(message)s')\n"
+        status, _, errors = self.script(self.SLEEP + "import logging; logging.basicConfig(format='%(message)s')\n"
                                           "t.shutdown(wait=False)")
-        self.assertEqual((status, errors.strip()), (0, "apple"))
+        assert (status, errors.strip()) == (0, "apple")
 
     def test_cancel_futures_wait_false(self):
         status, out, errors = self.script(self.SLEEP + "t.shutdown(wait=False, cancel_futures=True)")
-        self.assertEqual((status, out), (0, ""))
-        self.assertNotIn("Traceback", errors)
+        assert (status, out) == (0, "")
+        assert "Traceback" not in errors
 
     def test_del_shutdown(self):
         own = contextree.Executor(2)
         contexts = own.contexts
         results = own.map(abs, range(-5, 5))
         del own
-        self.assertEqual(list(results), [abs(v) for v in range(-5, 5)])
+        assert list(results) == [abs(v) for v in range(-5, 5)]
         for context in contexts:
             context.wait(20)
 
@@ -134,7 +134,7 @@ class TestShutdown(piece("ExecutorShutdownTest"), Ours):
         contexts = own.contexts
         results = own.map(abs, range(-5, 5))
         own.shutdown(wait=False)
-        self.assertEqual(list(results), [abs(v) for v in range(-5, 5)])
+        assert list(results) == [abs(v) for v in range(-5, 5)]
         for context in contexts:
             context.wait(20)
 
@@ -158,30 +158,30 @@ class TestDeadlock(piece("ExecutorDeadlockTest"), Ours):
         error = self.AS.get(self._testMethodName, contextree.WorkerDied if "crash" in self._testMethodName else error)
         with contextlib.redirect_stderr(None) if ignore_stderr else contextlib.nullcontext():
             task = self.executor.submit(func, *args)
-            with self.assertRaises(error):
+            with pytest.raises(error):
                 task.result(timeout=20)
-        self.assertEqual(self.executor.submit(len, "four").result(20), 4)
+        assert self.executor.submit(len, "four").result(20) == 4
 
     def test_shutdown_deadlock(self):
         future = self.executor.submit(FOUND["_crash"], delay=0.1)
         self.executor.shutdown(wait=True)
-        with self.assertRaises(contextree.WorkerDied):
+        with pytest.raises(contextree.WorkerDied):
             future.result()
 
     def test_shutdown_deadlock_pickle(self):
         self.executor.submit(id, 42).result()
         future = self.executor.submit(id, FOUND["ErrorAtPickle"]())
         self.executor.shutdown(wait=False)
-        with self.assertRaises(contextree.NotSendable):
+        with pytest.raises(contextree.NotSendable):
             future.result()
 
     def test_crash_big_data(self):
-        with self.assertRaises(contextree.WorkerDied):
+        with pytest.raises(contextree.WorkerDied):
             list(self.executor.map(functions.crash_with, ["a" * (4 << 20)] * 4))
 
     def test_gh105829_should_not_deadlock_if_wakeup_pipe_full(self):
         """Theirs patches the standard executor; this is what it was about: many tasks before the first is taken."""
-        self.assertEqual(len(list(self.executor.map(int, range(10000)))), 10000)
+        assert len(list(self.executor.map(int, range(10000)))) == 10000
 
 
 class TestKilledChild(Ours):
@@ -192,9 +192,9 @@ class TestKilledChild(Ours):
     def test_killed_child(self):
         task = self.executor.submit(time.sleep, 30)
         self.executor.contexts[0].kill()
-        with self.assertRaises(futures.BrokenExecutor):
+        with pytest.raises(futures.BrokenExecutor):
             task.result(20)
-        self.assertEqual(self.executor.submit(pow, 2, 8).result(20), 256)
+        assert self.executor.submit(pow, 2, 8).result(20) == 256
 
 
 def test_the_cases_are_theirs():

@@ -176,12 +176,18 @@ def test_s_31_set_user_id_bits_of_another_machine_are_not_kept(tmp_path, mode):
 @pytest.mark.parametrize(("size", "messages"), [
     (10, [small([], b"x" * 11)]), (10, [{"is": "file", "path": [], "size": 11}]),
     (10, [{"is": "file", "path": [], "size": None}, b"x" * 11]), (10, [{"is": "file", "path": [], "size": None}, 11]),
-    (10, [FOLDER, small([b"a"], b"x" * 6), small([b"b"], b"x" * 6)]), (0, [small([], b"x")]),
+    (1034, [FOLDER, small([b"a"], b"x" * 6), small([b"b"], b"x" * 6)]), (0, [small([], b"x")]),
+    (5000, [FOLDER, *[small([b"%03d" % number], b"") for number in range(10)]]),
 ])
 def test_s_31_s_30_no_more_than_max_size(tmp_path, size, messages):
     with pytest.raises(contextree.TransferError, match="larger than max_size"):
         write(tmp_path / "target", messages, max_size=size)
     assert census(tmp_path) == {}
+
+
+def test_exactly_max_size_is_allowed(tmp_path):
+    assert write(tmp_path / "file", [small([], b"x" * 10), END], max_size=10) == (1, 10, 0)
+    assert write(tmp_path / "top", [FOLDER, small([b"a"], b"x" * 6), END], max_size=518) == (1, 6, 0)
 
 
 def test_what_arrives_otherwise_than_it_was_sent_is_not_put_in_place(tmp_path, kind):

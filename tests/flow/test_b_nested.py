@@ -16,6 +16,16 @@ def test_b_02_mutual_recursion():
         assert other.with_options(timeout=30).call(turns.bounce, other, one, 7) == 7
 
 
+def test_b_02_who_waits_for_a_future_or_for_the_next_item_waits_like_a_call():
+    with contextree.Router() as router:
+        one, other = router.fork(), router.local()
+        router.grant(one, other)
+        router.grant(other, one)
+        assert one.with_options(timeout=30).call(turns.bounce_by_future, one, other, 20) == 20
+        stream = other.with_options(timeout=30).stream(turns.bounce_by_stream, other, one, 10)
+        assert list(stream) == list(range(10, -1, -1))
+
+
 def test_b_02_calls_from_above_keep_their_order_meanwhile():
     """They are run one after the other on the main thread, also while its function waits for another context."""
     with contextree.Router() as router:

@@ -9,6 +9,16 @@ def bounce(me, other, depth):
     return 1 + other.call(bounce, other, me, depth - 1) if depth else 0
 
 
+def bounce_by_future(me, other, depth):
+    return 1 + other.submit(bounce_by_future, other, me, depth - 1).result() if depth else 0
+
+
+def bounce_by_stream(me, other, depth):
+    yield depth
+    if depth:
+        yield from other.stream(bounce_by_stream, other, me, depth - 1)
+
+
 def hold(other):
     return other.call(wait)
 
