@@ -19,7 +19,7 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 from gevent import getcurrent
 from gevent._hub_local import get_hub_if_exists
@@ -29,6 +29,7 @@ from contextree.core import process
 from contextree.parent import waits
 from contextree.parent.future import CallFuture
 
+T = TypeVar("T")
 LONGEST = 1e6  # seconds for one timer
 _here = process.unpatched("_thread", "_local")()  # .nest of each thread
 _before: Callable[[], Any] | None = None  # what was in the place of ``waiter``
@@ -174,13 +175,13 @@ def install() -> None:
     """From now on whoever waits for contextree on a thread with a hub lets its other greenlets run. Idempotent; stays
     for the life of the process."""
     global _before
-    if process.waiter is not waiter:
+    if _before is None:
         _before = process.waiter
         process.waiter = waiter  # type: ignore[assignment]  # it makes what the class would
         waits.others.append(_in_the_hub)
 
 
-class GreenFuture(CallFuture[Any]):
+class GreenFuture(CallFuture[T]):
     """A CallFuture that ``gevent.wait``, ``gevent.iwait`` and ``AsyncResult``'s kind of links know: ``rawlink``."""
 
     _links: dict[Any, Nest]

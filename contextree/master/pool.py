@@ -400,7 +400,7 @@ class Pool:
         """Take no more tasks, and end when those that are there are done (``cancel``: those that have begun)."""
         if self.generation != process.generation:
             return
-        waiter = waits.waiter(self.engine) if wait else process.waiter()
+        waiter: Any = waits.waiter(self.engine) if wait else None
         with self.lock:
             self.closing = True
             dropped = []

@@ -209,7 +209,10 @@ class Tasks:
                 if shown.cancelled:
                     error = shown._reason()
                 elif self.ending:
-                    return  # who waits is told that this context has ended, and how
+                    service_ended = getattr(self.service, "end_error", None)  # of a Host (parent.serving)
+                    if service_ended is None:
+                        return  # who waits is told that this context has ended, and how
+                    error = service_ended()
             call.failed(error)
         finally:
             running.pop(variable is None and asyncio.Task.current_task(), None)  # type: ignore[attr-defined]

@@ -90,7 +90,9 @@ class Loopback:
         self.peer = peer
         self.on_message = on_message
         self.on_caller_end = on_caller_end
-        self.on_end = self.on_room = self.ended = None  # type: Any
+        self.on_end = None  # type: Any
+        self.on_room = None  # type: Any
+        self.ended = None  # type: Any
         self.sent_fin = False
         self.waiting = 0  # messages that the caller has not used up
         self.link = None

@@ -101,7 +101,10 @@ class Job:
         self.channel = channel
         self.spec = spec
         self.outputs = {}  # type: Dict[bytes, Output]
-        self.input = self.terminal = self.handle = self.state = None  # type: Any
+        self.input = None  # type: Any
+        self.terminal = None  # type: Any
+        self.handle = None  # type: Any
+        self.state = None  # type: Any
         self.silent = False  # nobody hears us
         self.ending = self.over = False
         self.began = 0.0

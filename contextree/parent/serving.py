@@ -80,7 +80,10 @@ class ServiceCall(Call):
                 from contextree.parent import coroutines
 
                 self.awaited = True
-                return coroutines.start(self, result)
+                coroutines.start(self, result)
+                if host.jobs.closed:  # it may have made the loop only after ``close`` looked for it
+                    host.stop()
+                return None
             if self.kind == STREAM:
                 self.generator = iter(result)
                 return self.pump()
@@ -146,7 +149,8 @@ def decode(engine: "Engine", channel: "Any", data: bytes) -> "Any":
 
 def make_call(host: "Host", channel: "Any", kind: int, options: int, deadline: int, data: "Any") -> ServiceCall:
     """A ServiceCall: to its base class the host is what Calls is, and its Lines a Mailbox."""
-    owner, lines = host, host.jobs  # type: Any, Any
+    owner = host  # type: Any
+    lines = host.jobs  # type: Any
     return ServiceCall(owner, channel, kind, options, deadline, data, lines)
 
 
