@@ -180,7 +180,7 @@ def install() -> None:
         waits.others.append(_in_the_hub)
 
 
-class GreenFuture(CallFuture[T]):
+class GreenFuture(CallFuture[Any]):
     """A CallFuture that ``gevent.wait``, ``gevent.iwait`` and ``AsyncResult``'s kind of links know: ``rawlink``."""
 
     _links: dict[Any, Nest]

@@ -12,6 +12,8 @@ What callers may make us hold: ``queue`` calls each that wait; a request of at m
 ``PARTIAL`` bytes of requests that have not come whole, and as much of those that wait. These are counted for each link,
 as who is behind a child's is the child's to say; for each caller where the router above has checked who it is. Beyond
 that the call gets an error at once.
+
+Why this file is long: a tenth of it are types of signatures.
 """
 
 from itertools import count
@@ -57,7 +59,8 @@ class ServiceCall(Call):
     threads are in ``run``; two for a moment, when one has put its generator back."""
 
     service = None  # type: Any  # a Host
-    granted = holder = None  # type: Any
+    granted = None  # type: Any
+    holder = None  # type: Any
     active = weight = 0
     awaited = False  # it was given to the asyncio loop
 

@@ -139,7 +139,8 @@ def test_an_initializer_that_fails_breaks_it(pair, caplog):
             found = error
         else:
             found = task.exception(20)
-        assert isinstance(found, contextree.WorkerDied) and "the initializer failed: ValueError: no licence" in str(found)
+        assert isinstance(found, contextree.WorkerDied)
+        assert "the initializer failed: ValueError: no licence" in str(found)
         assert isinstance(found.__cause__, ValueError)
         with pytest.raises(contextree.WorkerDied):
             executor.submit(f.add, 1)
@@ -148,9 +149,9 @@ def test_an_initializer_that_fails_breaks_it(pair, caplog):
 
 
 def test_workers_that_die_in_the_initializer_are_not_made_for_ever():
-    with contextree.Executor(1, initializer=f.die) as executor:
-        with pytest.raises(contextree.WorkerDied, match="no worker is left"):
-            executor.submit(f.add, 1).result(40)
+    with (contextree.Executor(1, initializer=f.die) as executor,
+          pytest.raises(contextree.WorkerDied, match="no worker is left")):
+        executor.submit(f.add, 1).result(40)
 
 
 def test_a_worker_that_idles_is_replaced_too():
@@ -165,7 +166,8 @@ def test_async_functions_occupy_their_worker(pair, tmp_path):
     path = str(tmp_path / "ran")
     with contextree.Executor(pair) as executor:
         warm(executor)
-        assert [task.result(20) for task in [executor.submit(f.nearly, number) for number in range(20)]] == list(range(20))
+        tasks = [executor.submit(f.nearly, number) for number in range(20)]
+        assert [task.result(20) for task in tasks] == list(range(20))
         with executor._pool.lock:
             tasks = [executor.submit(f.add, number) for number in range(30)]
             tasks.append(executor.submit(f.die_soon))
