@@ -22,7 +22,6 @@ from contextree.core import main as life
 from contextree.core import process
 from contextree.core.calls import ERROR, VALUE, Call, here, unpack
 from contextree.core.mailbox import Mailbox
-from contextree.core.router import Channel
 from contextree.core.wire import values
 from contextree.core.wire.errors import (
     CallTimeout,
@@ -34,9 +33,9 @@ from contextree.core.wire.errors import (
     Refused,
     UsageError,
 )
-from contextree.core.wire.frames import CALL, MORE, OPEN, STREAM, TOO_BIG
+from contextree.core.wire.frames import CALL, MORE, OPEN, STREAM
 from contextree.parent import waits
-from contextree.parent.lines import Lines
+from contextree.parent.lines import PARTIAL, Lines, Partial, holder
 from contextree.parent.routing import USE, USE_STREAM, use_of
 
 TYPE_CHECKING = False
@@ -44,13 +43,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from contextree.core.router import Channel
     from contextree.core.streams import Link
     from contextree.parent.engine import Engine
 
     Policy = Callable[..., object]
     Table = dict[int, tuple["Host", frozenset[str] | None]]
 
-PARTIAL = 1 << 26
 LAST = 65535  # numbers are not used again: a grant for one that has ended must never fit another
 
 
@@ -159,11 +158,6 @@ def make_call(host: "Host", channel: "Any", kind: int, options: int, deadline: i
     call = ServiceCall(owner, channel, kind, options, deadline, data, lines)
     call.holder = holder(host.engine, channel)
     return call
-
-
-def holder(engine: "Engine", channel: "Any") -> "Any":
-    """On whose account is what this channel makes us hold."""
-    return channel.peer if channel.link is engine.core.upstream else channel.link
 
 
 class Host:
@@ -285,30 +279,6 @@ class Host:
             raise CallTimeout("a call of the service %s has not ended within %s s" % (self.name, timeout))
 
 
-class Partial(Channel):
-    """A channel on which a request comes in several frames: it is counted what of it lies here. Loop thread."""
-
-    __slots__ = ()
-
-    def receive(self, flags: int, view: memoryview) -> None:
-        """One more frame; too much of one request, or of all together, ends it."""
-        services = self.router.engine.services
-        limit, held = services.requests[self]
-        held += len(view)
-        account = holder(services.engine, self)
-        total = services.partial.get(account, 0) + len(view)
-        if held > limit or total > PARTIAL:
-            self.cancel(TOO_BIG, "the request is larger than the service takes" if held > limit else
-                        "too much of other requests has come and not ended")
-            return
-        services.requests[self] = limit, held
-        services.partial[account] = total
-        if not flags & MORE:
-            services.whole(self)
-            self.__class__ = Channel  # type: ignore[assignment]  # the same slots
-        Channel.receive(self, flags, view)
-
-
 class Services:
     """The services of one context."""
 
@@ -388,11 +358,11 @@ class Services:
             channel.on_end = self.broken
             channel.__class__ = Partial
 
-    def broken(self, channel: Channel, error: BaseException) -> None:
+    def broken(self, channel: "Channel", error: BaseException) -> None:
         """A request ended before it was whole."""
         self.whole(channel)
 
-    def whole(self, channel: Channel) -> None:
+    def whole(self, channel: "Channel") -> None:
         """A request has come; it counts with the calls that wait from now on."""
         _, held = self.requests.pop(channel, (0, 0))
         account = holder(self.engine, channel)
@@ -402,7 +372,7 @@ class Services:
         else:
             self.partial.pop(account, None)
 
-    def called(self, kind: int, channel: Channel, options: int, number: int, deadline: int, data: bytes,
+    def called(self, kind: int, channel: "Channel", options: int, number: int, deadline: int, data: bytes,
                fin: bool) -> None:
         """A call has come."""
         host, names = self.table.get(number, (None, None))
