@@ -136,8 +136,10 @@ def test_programs_and_files(world, web, tmp_path):
             await here.get(tmp_path / "nothing", tmp_path / "here")
         with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
             _ = here.nothing
-        with pytest.raises(contextree.UsageError):
+        with pytest.raises(contextree.UsageError, match="not open"):
             _ = world.api.Router().sync
+        with pytest.raises(contextree.UsageError, match="thread=False"):
+            world.api.Router(thread=False)
 
     world.run(main)
 
