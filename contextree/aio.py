@@ -15,8 +15,9 @@ can be cancelled is cancelled by cancelling the task. No thread stands behind a 
 be used in several loops, in several threads; ``sync`` of each is the handle for threads, and ``wrap`` leads back.
 """
 
-from collections.abc import Callable, Iterable
-from typing import Any
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from contextree.loops import calling, flows
 from contextree.loops.asyncio_loop import AsyncioLoop
@@ -29,6 +30,8 @@ from contextree.parent.child_state import EXITED, ChildState
 
 __all__ = ["Channel", "Context", "Router", "Stream", "check_child", "gather", "select", "wait_child", "wrap"]
 
+P = ParamSpec("P")
+T = TypeVar("T")
 LOOP = AsyncioLoop()
 
 
@@ -36,6 +39,19 @@ class Context(BaseContext):
     """One context of the tree: the methods of ``contextree.Context``, awaited. ``submit`` gives an asyncio Task."""
 
     loop = LOOP
+
+    if TYPE_CHECKING:
+        @overload
+        def submit(self, function: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args,
+                   **kwargs: P.kwargs) -> asyncio.Task[T]:
+            ...
+
+        @overload
+        def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> asyncio.Task[T]:
+            ...
+
+        def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+            """``call`` as a task."""
 
 
 class Router(BaseRouter):

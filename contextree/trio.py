@@ -15,8 +15,8 @@ can be cancelled is cancelled by the scope around it. No thread stands behind a 
 be used in several loops, in several threads; ``sync`` of each is the handle for threads, and ``wrap`` leads back.
 """
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterable
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from contextree.loops import calling, flows
 from contextree.loops.channels import Channel
@@ -29,6 +29,8 @@ from contextree.parent.child_state import EXITED, ChildState
 
 __all__ = ["Channel", "Context", "Pending", "Router", "Stream", "check_child", "gather", "select", "wait_child", "wrap"]
 
+P = ParamSpec("P")
+T = TypeVar("T")
 LOOP = TrioLoop()
 
 
@@ -36,6 +38,19 @@ class Context(BaseContext):
     """One context of the tree: the methods of ``contextree.Context``, awaited. ``submit`` gives a Pending."""
 
     loop = LOOP
+
+    if TYPE_CHECKING:
+        @overload
+        def submit(self, function: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args,
+                   **kwargs: P.kwargs) -> Pending[T]:
+            ...
+
+        @overload
+        def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Pending[T]:
+            ...
+
+        def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+            """``call`` as a task."""
 
 
 class Router(BaseRouter):
