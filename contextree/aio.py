@@ -35,7 +35,7 @@ T = TypeVar("T")
 LOOP = AsyncioLoop()
 
 
-class Context(BaseContext):
+class Context(BaseContext["Context"]):
     """One context of the tree: the methods of ``contextree.Context``, awaited. ``submit`` gives an asyncio Task."""
 
     loop = LOOP
@@ -54,7 +54,7 @@ class Context(BaseContext):
             """``call`` as a task."""
 
 
-class Router(BaseRouter):
+class Router(BaseRouter[Context]):
     """The root of a tree, for ``async with``; the arguments are those of ``contextree.Router``."""
 
     loop = LOOP

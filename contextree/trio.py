@@ -34,7 +34,7 @@ T = TypeVar("T")
 LOOP = TrioLoop()
 
 
-class Context(BaseContext):
+class Context(BaseContext["Context"]):
     """One context of the tree: the methods of ``contextree.Context``, awaited. ``submit`` gives a Pending."""
 
     loop = LOOP
@@ -53,7 +53,7 @@ class Context(BaseContext):
             """``call`` as a task."""
 
 
-class Router(BaseRouter):
+class Router(BaseRouter[Context]):
     """The root of a tree, for ``async with``; the arguments are those of ``contextree.Router``."""
 
     loop = LOOP
