@@ -23,6 +23,8 @@ class Router(Grower):
     context = Context
 
     def __init__(self, *args: Any, **options: Any) -> None:
+        if not options.get("thread", True):
+            raise UsageError("a router that is awaited needs its thread: thread=False is for contextree.Router")
         self._arguments = (args, options)
         self._sync: ParentRouter | None = None
 

@@ -302,6 +302,6 @@ class _Run:
         if self.total is not None and self.total > len(self.order):
             text += f", was not begun in {self.total - len(self.order)}"
         if hasattr(interrupt, "add_note"):
-            interrupt.add_note(text)
+            interrupt.add_note(text)  # pyright: ignore[reportAttributeAccessIssue]  # since 3.11
         interrupt.running = names  # type: ignore[attr-defined]
 

@@ -150,7 +150,8 @@ class Run:
 
     def result(self) -> "subprocess.CompletedProcess[Any]":
         """What became of it, or the exception that stands for it."""
-        out, err = self.collected(OUT), self.collected(ERR)  # type: Any, Any
+        out = self.collected(OUT)  # type: Any
+        err = self.collected(ERR)  # type: Any
         if self.expired:
             raise subprocess.TimeoutExpired(self.args, self.timeout or 0, output=out, stderr=err)
         if self.text:

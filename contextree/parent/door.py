@@ -47,6 +47,8 @@ from contextree.parent.current import RunningCall, current_call
 from contextree.parent.router import current_router
 from contextree.parent.service import Service, expose
 
+# pyright: reportUnsupportedDunderAll=false
+# (those that are not here are in LAZY)
 __all__ = [  # one a line: branches add to it
     "AuthenticationError",
     "CallCancelled",

@@ -25,7 +25,7 @@ class Lines:
         self.items = self.mailbox.items
         self.lines = {}  # type: dict[int, deque[ServiceCall]]  # by caller
         self.turns = deque()  # type: deque[int]  # callers whose line is not empty
-        self.bytes = {}  # type: dict[int, int]  # caller -> size of its requests in its line, where they are large
+        self.bytes = {}  # type: dict[Any, int]  # holder -> size of its requests that wait, where they are large
         self.lock = process.allocate_lock()
 
     def put(self, call: "ServiceCall") -> None:
@@ -39,7 +39,7 @@ class Lines:
                 self.turns.append(peer)
             line.append(call)
             if call.weight:
-                self.bytes[peer] = self.bytes.get(peer, 0) + call.weight
+                self.bytes[call.holder] = self.bytes.get(call.holder, 0) + call.weight
 
     def get(self) -> "ServiceCall":
         """The next call of the caller whose turn it is, now active; waits. Raises Closed at the end."""
@@ -55,10 +55,10 @@ class Lines:
             else:
                 del self.lines[peer]
             if call.weight:
-                left = self.bytes.pop(peer) - call.weight
+                left = self.bytes.pop(call.holder) - call.weight
                 call.weight = 0
                 if left:
-                    self.bytes[peer] = left
+                    self.bytes[call.holder] = left
             call.active += 1
             return call
 
@@ -90,7 +90,9 @@ class Loopback:
         self.peer = peer
         self.on_message = on_message
         self.on_caller_end = on_caller_end
-        self.on_end = self.on_room = self.ended = None  # type: Any
+        self.on_end = None  # type: Any
+        self.on_room = None  # type: Any
+        self.ended = None  # type: Any
         self.sent_fin = False
         self.waiting = 0  # messages that the caller has not used up
         self.link = None

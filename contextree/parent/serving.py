@@ -8,8 +8,12 @@ A ``Host`` is one service. The loop thread puts calls into its ``Lines``: one li
 that a caller who floods waits behind itself alone. Threads of the pool take them, decode them by the trust in their
 sender, ask the policy, run the method.
 
-What callers may make us hold: ``queue`` calls each that wait; a request of at most ``max_request`` bytes; and of
-requests that have not come whole at most ``PARTIAL`` bytes for each link. Beyond that the call gets an error at once.
+What callers may make us hold: ``queue`` calls each that wait; a request of at most ``max_request`` bytes; and
+``PARTIAL`` bytes of requests that have not come whole, and as much of those that wait. These are counted for each link,
+as who is behind a child's is the child's to say; for each caller where the router above has checked who it is. Beyond
+that the call gets an error at once.
+
+Why this file is long: a tenth of it are types of signatures.
 """
 
 from itertools import count
@@ -56,6 +60,7 @@ class ServiceCall(Call):
 
     service = None  # type: Any  # a Host
     granted = None  # type: Any
+    holder = None  # type: Any
     active = weight = 0
     awaited = False  # it was given to the asyncio loop
 
@@ -80,7 +85,10 @@ class ServiceCall(Call):
                 from contextree.parent import coroutines
 
                 self.awaited = True
-                return coroutines.start(self, result)
+                coroutines.start(self, result)
+                if host.jobs.closed:  # it may have made the loop only after ``close`` looked for it
+                    host.stop()
+                return None
             if self.kind == STREAM:
                 self.generator = iter(result)
                 return self.pump()
@@ -146,8 +154,16 @@ def decode(engine: "Engine", channel: "Any", data: bytes) -> "Any":
 
 def make_call(host: "Host", channel: "Any", kind: int, options: int, deadline: int, data: "Any") -> ServiceCall:
     """A ServiceCall: to its base class the host is what Calls is, and its Lines a Mailbox."""
-    owner, lines = host, host.jobs  # type: Any, Any
-    return ServiceCall(owner, channel, kind, options, deadline, data, lines)
+    owner = host  # type: Any
+    lines = host.jobs  # type: Any
+    call = ServiceCall(owner, channel, kind, options, deadline, data, lines)
+    call.holder = holder(host.engine, channel)
+    return call
+
+
+def holder(engine: "Engine", channel: "Any") -> "Any":
+    """On whose account is what this channel makes us hold."""
+    return channel.peer if channel.link is engine.core.upstream else channel.link
 
 
 class Host:
@@ -168,7 +184,8 @@ class Host:
         self.numbers = []  # type: list[int]
         self.jobs = Lines()
         self.work = Mailbox()  # where ``coroutines`` leaves word for a main thread
-        self.calls = set()  # type: set[ServiceCall]  # all that have not been answered; of those that are awaited some others
+        # all that have not been answered; of those that are awaited some others
+        self.calls = set()  # type: set[ServiceCall]
         self.many = 100
         self.running = 0  # threads
         self.lock = process.allocate_lock()
@@ -178,7 +195,7 @@ class Host:
     def put(self, call: ServiceCall) -> None:
         """Queue a call and see that a thread takes it. Loop thread, or that of a caller in this context."""
         peer = call.channel.peer
-        if self.jobs.waiting(peer) >= self.queue or self.jobs.bytes.get(peer, 0) > PARTIAL:
+        if self.jobs.waiting(peer) >= self.queue or self.jobs.bytes.get(call.holder, 0) > PARTIAL:
             self.count["overflows"] += 1
             raise Overflow("%d calls of context %d wait for the service %s already"
                            % (self.jobs.waiting(peer), peer, self.name))
@@ -261,7 +278,7 @@ class Host:
                 call.abort()
         waiter = waits.waiter(self.engine)
         with self.lock:
-            if not self.running or getattr(here.__dict__.get("call"), "service", None) is self:
+            if not self.running or getattr(getattr(here, "call", None), "service", None) is self:
                 return
             self.idle.append(waiter)
         if not waiter.wait(timeout):
@@ -278,13 +295,14 @@ class Partial(Channel):
         services = self.router.engine.services
         limit, held = services.requests[self]
         held += len(view)
-        total = services.partial.get(self.link, 0) + len(view)
+        account = holder(services.engine, self)
+        total = services.partial.get(account, 0) + len(view)
         if held > limit or total > PARTIAL:
             self.cancel(TOO_BIG, "the request is larger than the service takes" if held > limit else
                         "too much of other requests has come and not ended")
             return
         services.requests[self] = limit, held
-        services.partial[self.link] = total
+        services.partial[account] = total
         if not flags & MORE:
             services.whole(self)
             self.__class__ = Channel  # type: ignore[assignment]  # the same slots
@@ -299,8 +317,9 @@ class Services:
         self.table = {}  # type: Table  # number -> (Host, names or None)
         self.ended = {}  # type: dict[int, str]  # number -> name of a service that was closed
         self.numbers = count(1)
-        self.requests = {}  # type: dict[Channel, tuple[int, int]]  # channel -> (limit, bytes), while a request has not come whole
-        self.partial = {}  # type: dict[Link, int]  # link -> bytes of all these
+        # channel -> (limit, bytes), while a request has not come whole
+        self.requests = {}  # type: dict[Channel, tuple[int, int]]
+        self.partial = {}  # type: dict[Any, int]  # holder -> bytes of all these
         core = engine.core
         core.openers[USE] = lambda *args: self.called(CALL, *args)
         core.openers[USE_STREAM] = lambda *args: self.called(STREAM, *args)
@@ -376,11 +395,12 @@ class Services:
     def whole(self, channel: Channel) -> None:
         """A request has come; it counts with the calls that wait from now on."""
         _, held = self.requests.pop(channel, (0, 0))
-        left = self.partial.get(channel.link, 0) - held
+        account = holder(self.engine, channel)
+        left = self.partial.get(account, 0) - held
         if left > 0:
-            self.partial[channel.link] = left
+            self.partial[account] = left
         else:
-            self.partial.pop(channel.link, None)
+            self.partial.pop(account, None)
 
     def called(self, kind: int, channel: Channel, options: int, number: int, deadline: int, data: bytes,
                fin: bool) -> None:

@@ -66,7 +66,8 @@ class Session:
         self.pieces = bytearray()  # what was written in short pieces and not yet sent
         self.flushing = self.at_end = False
         self.started, self.exited = Mailbox(), Mailbox()  # closed when it is so
-        self.pid = self.status = None  # type: Optional[int]
+        self.pid = None  # type: Optional[int]
+        self.status = None  # type: Optional[int]
         self.reason = None  # type: Optional[str]
         self.failure = None  # type: Any
         self.error = None  # type: Optional[ContextreeError]

@@ -203,7 +203,8 @@ class Own:
     """The sink of a context that is itself a target: what fails in it is its outcome and holds up nobody."""
 
     def __init__(self, path: bytes, options: "Options") -> None:
-        self.outcome = self.sink = None  # type: Any
+        self.outcome = None  # type: Any
+        self.sink = None  # type: Any
         try:
             self.sink = PathSink(path, options)
         except Exception as error:

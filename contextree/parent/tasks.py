@@ -59,7 +59,8 @@ class Slot:
         self.peer = bench.channel.peer
         self.full = self.sent_fin = False
         self.waiter = None  # type: Any
-        self.on_end = self.on_room = None  # type: Any
+        self.on_end = None  # type: Any
+        self.on_room = None  # type: Any
 
     @property
     def ended(self) -> "BaseException | None":

@@ -2,11 +2,14 @@
 
 import os
 import signal
+import subprocess
 
 import pytest
 
 import contextree
+from contextree.loops import threads
 from tests.lab import processes as lab
+from tests.lab.poll import until
 from tests.loops import far
 
 
@@ -114,6 +117,72 @@ def test_a_cancelled_connect_ends_the_child(world, router, web, where):
         return start
 
     world.run(main)
+
+
+def test_programs_and_files(world, web, tmp_path):
+    """run, put, get: by a thread; what the synchronous handle can do besides is there as well."""
+
+    async def main():
+        here = world.api.wrap(web)
+        done = await here.run(["tr", "a-z", "A-Z"], input="shout", text=True, check=True)
+        assert (done.stdout, done.returncode) == ("SHOUT", 0)
+        with pytest.raises(subprocess.TimeoutExpired):
+            await here.run(["sleep", "30"], timeout=0.05)
+        assert (await here.put(b"content", tmp_path / "there")).size == 7
+        await here.get(tmp_path / "there", tmp_path / "here")
+        assert (tmp_path / "here").read_bytes() == b"content"
+        assert await here.read_bytes(tmp_path / "there") == b"content"
+        with pytest.raises(FileNotFoundError):
+            await here.get(tmp_path / "nothing", tmp_path / "here")
+        with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+            _ = here.nothing
+        with pytest.raises(contextree.UsageError, match="not open"):
+            _ = world.api.Router().sync
+        with pytest.raises(contextree.UsageError, match="thread=False"):
+            world.api.Router(thread=False)
+
+    world.run(main)
+
+
+def test_a_cancelled_program_and_a_cancelled_transfer_end(world, web, tmp_path):
+    """The cancellation is real: the program is gone, nothing of the file is in place, the thread has ended."""
+
+    class Endless:
+        """A file without end."""
+
+        def read(self, size):
+            reading.append(size)
+            return b"x" * size
+
+    reading = []
+    pid_file = tmp_path / "pid"
+
+    async def main():
+        here = world.api.wrap(web)
+        async with world.tasks() as tasks:
+            running = tasks.start(run, here)
+            while not (pid_file.exists() and pid_file.read_text().endswith("\n")):
+                await world.rest(0.001)
+            program = lab.identity(int(pid_file.read_text()))
+            running.cancel()
+            assert await running.wait() == (None, "cancelled")
+            while lab.alive(program):
+                await world.rest(0.001)
+            putting = tasks.start(here.put, Endless(), tmp_path / "endless")
+            while len(reading) < 5:
+                await world.rest(0.001)
+            putting.cancel()
+            assert await putting.wait() == (None, "cancelled")
+            while threads.threads.get(web.engine):
+                await world.rest(0.001)
+            assert not (tmp_path / "endless").exists()
+            assert await here.call(far.add, 1) == 2
+
+    async def run(here):
+        await here.run(["sh", "-c", "echo $$ > %s; exec sleep 60" % pid_file])
+
+    world.run(main)
+    until(lambda: [path.name for path in tmp_path.iterdir()] == ["pid"], "the rest of the transfer to go away")
 
 
 def test_everything_ends_though_the_body_was_cancelled(world):
