@@ -19,7 +19,7 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any
 
 from gevent import getcurrent
 from gevent._hub_local import get_hub_if_exists
@@ -29,7 +29,6 @@ from contextree.core import process
 from contextree.parent import waits
 from contextree.parent.future import CallFuture
 
-T = TypeVar("T")
 LONGEST = 1e6  # seconds for one timer
 _here = process.unpatched("_thread", "_local")()  # .nest of each thread
 _before: Callable[[], Any] | None = None  # what was in the place of ``waiter``
@@ -181,7 +180,7 @@ def install() -> None:
         waits.others.append(_in_the_hub)
 
 
-class GreenFuture(CallFuture[T]):
+class GreenFuture(CallFuture[Any]):
     """A CallFuture that ``gevent.wait``, ``gevent.iwait`` and ``AsyncResult``'s kind of links know: ``rawlink``."""
 
     _links: dict[Any, Nest]

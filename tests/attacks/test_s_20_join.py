@@ -14,10 +14,9 @@ from contextree.core.wire.frames import (
     RESET, RESOURCE, ROUTE_ADD, ROUTE_DEL, SHARE, STREAM,
 )
 from contextree.parent.knock import GREETING
-from contextree.parent.lines import Lines
+from contextree.parent.lines import PARTIAL, Lines
 from contextree.parent.listen import PENDING
 from contextree.parent.routing import USE, USE_STREAM
-from contextree.parent.serving import PARTIAL
 from tests.attacks import functions
 from tests.lab.poll import until
 from tests.services import far

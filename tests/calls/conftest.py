@@ -42,6 +42,17 @@ def grow(router, pythons, kind):
     return router.local(python=pythons[kind].argv)
 
 
+def run_out_of_time(begun, place, function, *args):
+    """Have the time of a call be up while its function runs: ``begun()`` says that it did. On a busy machine half a
+    second may be over before that. The text of the CallTimeout."""
+    for timeout in (0.5, 2, 8):
+        with pytest.raises(contextree.CallTimeout) as info:
+            place.with_options(timeout=timeout).call(function, *args)
+        if begun():
+            return str(info.value)
+    raise AssertionError("the function does not begin")
+
+
 @pytest.fixture
 def stranger(router):
     """A child that is not trusted: its answers are plain data."""

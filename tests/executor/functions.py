@@ -122,5 +122,5 @@ async def nearly(number):
 async def die_soon():
     import asyncio
 
-    await asyncio.sleep(0.01)  # sleeps: so that the tasks behind it would have had the time to begin
+    await asyncio.sleep(0.01)  # sleeps: long enough to be under way
     die()

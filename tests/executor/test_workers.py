@@ -149,7 +149,8 @@ def test_an_initializer_that_fails_breaks_it(pair, caplog):
 
 
 def test_workers_that_die_in_the_initializer_are_not_made_for_ever():
-    with contextree.Executor(1, initializer=f.die) as executor, pytest.raises(contextree.WorkerDied):
+    with (contextree.Executor(1, initializer=f.die) as executor,
+          pytest.raises(contextree.WorkerDied, match="no worker is left")):
         executor.submit(f.add, 1).result(40)
 
 

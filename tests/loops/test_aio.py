@@ -137,6 +137,26 @@ def test_an_open_cancelled_at_any_moment_leaves_nothing():
     asyncio.run(main())
 
 
+def test_a_08_a_second_loop_uses_the_same_router():
+    """A router that was opened in one loop is used by another, in another thread, at the same time."""
+
+    async def use(router, start):
+        web = router.contexts[0]
+        own = await router.fork()
+        for number in range(start, start + 100):
+            assert await web.call(far.add, number) == number + 1
+        await own.shutdown()
+        return [number async for number in web.stream(range, start)]
+
+    async def main():
+        async with contextree.aio.Router() as router:
+            await router.local()
+            others = [asyncio.to_thread(asyncio.run, use(router, 100 * number)) for number in (1, 2)]
+            return await asyncio.gather(use(router, 300), *others)
+
+    assert asyncio.run(main()) == [list(range(300)), list(range(100)), list(range(200))]
+
+
 CALM = """
 import asyncio, sys, gc
 import contextree

@@ -54,7 +54,8 @@ def test_the_whole_interface(world, tmp_path):
             assert 0 < await web.ping(20) < 20
             pids = await api.gather([web, below], far.me)
             assert pids == {web: web.pid, below: below.pid}
-            assert isinstance((await api.gather([web], far.fail, "kept"))[web], ValueError)
+            failed = await api.gather([web], far.fail, "kept")
+            assert isinstance(failed.errors[web], ValueError)
             assert "web.below" in router.tree() and router.stats()["router"]["opened"] > 5
             assert "Thread" in await web.dump()
             with pytest.raises(contextree.CallTimeout):
@@ -119,6 +120,37 @@ def test_a_cancelled_connect_ends_the_child(world, router, web, where):
     world.run(main)
 
 
+def test_gather(world, router, web):
+    """As the synchronous one: bounded, in order of arrival or of contexts, errors beside results; cancelled with its
+    calls."""
+
+    async def main():
+        api = world.api
+        here = api.wrap(router)
+        contexts = [api.wrap(web), *[await here.fork() for _ in range(5)]]
+        own = {context: (0.02 * (5 - number),) for number, context in enumerate(contexts)}
+        told = []
+        results = await api.gather(own, far.nap, concurrency=3, ordered=True, progress=told.append)
+        assert list(results) == contexts and results.ok == results
+        assert list(results.values()) == [wait for wait, in own.values()]
+        assert len(told) == 6
+        assert {outcome.context: outcome.value async for outcome in api.gather_iter(contexts, far.me)} == {
+            context: context.pid for context in contexts}
+        late = await api.gather(contexts[:2], far.nap, 0.2, timeout=0.01)
+        assert [type(error) for error in late.errors.values()] == [contextree.CallTimeout] * 2
+        with pytest.raises(contextree.UsageError, match="twice"):
+            await api.gather(contexts[:1] * 2, far.me)
+        with pytest.raises(contextree.UsageError, match="wants contexts"):
+            await api.gather([web], far.me)
+        assert (await world.within(0.02, api.gather, contexts, far.nap, 30))[0]
+        await world.rest(0.01)
+        assert router.stats()["router"]["channels"] == 0
+        for context in contexts[1:]:
+            await context.kill()
+
+    world.run(main)
+
+
 def test_programs_and_files(world, web, tmp_path):
     """run, put, get: by a thread; what the synchronous handle can do besides is there as well."""
 
@@ -136,8 +168,10 @@ def test_programs_and_files(world, web, tmp_path):
             await here.get(tmp_path / "nothing", tmp_path / "here")
         with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
             _ = here.nothing
-        with pytest.raises(contextree.UsageError):
+        with pytest.raises(contextree.UsageError, match="not open"):
             _ = world.api.Router().sync
+        with pytest.raises(contextree.UsageError, match="thread=False"):
+            world.api.Router(thread=False)
 
     world.run(main)
 
