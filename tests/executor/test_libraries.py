@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 
 import dask
 import dask.bag
@@ -72,3 +74,36 @@ def test_joblib_with_workers_of_its_own():
     with joblib.parallel_config("contextree", n_jobs=2):
         pids = joblib.Parallel()(joblib.delayed(f.pid)() for number in range(20))
     assert os.getpid() not in pids and 1 <= len(set(pids)) <= 2
+
+
+GREENLETS = """
+from gevent import monkey; monkey.patch_all()
+import gevent, time
+import contextree, contextree.gevent
+from tests.executor import functions as f
+contextree.gevent.install()
+ticks = []
+
+def tick():
+    while True:
+        ticks.append(1)
+        gevent.sleep(0.005)
+
+with contextree.Executor(2) as executor:
+    assert sum(executor.map(f.add, range(1000))) == 500500
+    ticker = gevent.spawn(tick)
+    gevent.joinall([gevent.spawn(executor.submit(time.sleep, 0.3).result) for _ in range(2)], raise_error=True)
+    during = len(ticks)
+    assert isinstance(executor.submit(f.die).exception(), contextree.WorkerDied)
+    assert executor.submit(f.add, 1).result() == 2
+    executor.submit(time.sleep, 0.3)
+    before = len(ticks)
+    executor.shutdown()
+    print(during > 10, len(ticks) - before > 10)
+    ticker.kill()
+"""
+
+
+def test_in_a_program_of_greenlets_the_others_run_meanwhile():
+    done = subprocess.run([sys.executable, "-c", GREENLETS], capture_output=True, text=True, timeout=50, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True True\n", "")
