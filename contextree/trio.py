@@ -15,30 +15,47 @@ can be cancelled is cancelled by the scope around it. No thread stands behind a 
 be used in several loops, in several threads; ``sync`` of each is the handle for threads, and ``wrap`` leads back.
 """
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from contextree.loops import calling, flows
+from contextree.loops import calling, flows, gathering
 from contextree.loops.channels import Channel
 from contextree.loops.context import Context as BaseContext
 from contextree.loops.flows import Stream
 from contextree.loops.router import Router as BaseRouter
 from contextree.loops.trio_loop import Pending, TrioLoop
+from contextree.master.gather import AT_ONCE, Outcome, Results
 from contextree.parent.child import Child
 from contextree.parent.child_state import EXITED, ChildState
 
-__all__ = ["Channel", "Context", "Pending", "Router", "Stream", "check_child", "gather", "select", "wait_child", "wrap"]
+__all__ = ["Channel", "Context", "Pending", "Router", "Stream", "check_child", "gather", "gather_iter",
+           "select", "wait_child", "wrap"]
 
+P = ParamSpec("P")
+T = TypeVar("T")
 LOOP = TrioLoop()
 
 
-class Context(BaseContext):
+class Context(BaseContext["Context"]):
     """One context of the tree: the methods of ``contextree.Context``, awaited. ``submit`` gives a Pending."""
 
     loop = LOOP
 
+    if TYPE_CHECKING:
+        @overload
+        def submit(self, function: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args,
+                   **kwargs: P.kwargs) -> Pending[T]:
+            ...
 
-class Router(BaseRouter):
+        @overload
+        def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Pending[T]:
+            ...
+
+        def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+            """``call`` as a task."""
+
+
+class Router(BaseRouter[Context]):
     """The root of a tree, for ``async with``; the arguments are those of ``contextree.Router``."""
 
     loop = LOOP
@@ -56,12 +73,22 @@ async def select(sources: Iterable[Any], timeout: float | None = None) -> list[A
     return await flows.select(sources, timeout)
 
 
-async def gather(contexts: Iterable[Context], function: Callable[..., Any], /, *args: Any, limit: int = 64,
-                 **kwargs: Any) -> dict[Context, Any]:
-    """``{context: result or error}`` of the call in all ``contexts``, ``limit`` of them at once, in order of arrival.
+async def gather(contexts: "Iterable[Context] | Mapping[Context, tuple[Any, ...]]", function: Callable[..., Any], /,
+                 *args: Any, concurrency: int = AT_ONCE, ordered: bool = False,
+                 progress: Callable[[Outcome], object] | None = None, timeout: float | None = None,
+                 **kwargs: Any) -> Results:
+    """``contextree.gather``, awaited: ``{context: result or error}`` of the call in all ``contexts`` at once.
 
-    Errors are kept beside results. Cancelled: so are the calls that run."""
-    return await calling.gather(LOOP, contexts, lambda context: context.call(function, *args, **kwargs), limit)
+    ``progress``: called with each Outcome. Cancelled: so are the calls that are under way."""
+    return await gathering.gather(LOOP, contexts, function, args, kwargs, concurrency, timeout, ordered, progress)
+
+
+def gather_iter(contexts: "Iterable[Context] | Mapping[Context, tuple[Any, ...]]", function: Callable[..., Any], /,
+                *args: Any, concurrency: int = AT_ONCE, timeout: float | None = None,
+                **kwargs: Any) -> AsyncGenerator[Outcome, None]:
+    """As ``gather``, for ``async for``: one Outcome after the other, as soon as it is there. ``aclose`` cancels what is
+    under way."""
+    return gathering.outcomes(LOOP, contexts, function, args, kwargs, concurrency, timeout)
 
 
 async def wait_child(child: Child, timeout: float | None = None, options: int | Iterable[int] = EXITED) -> ChildState:

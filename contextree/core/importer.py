@@ -47,8 +47,9 @@ class Finder:
             return None
         record = importer.record(name)
         if record[1] == ABSENT:
-            # an import tells the reason; importlib.util.find_spec, which gets here by another way, has None to say it
-            if self.asks and record[3] and sys._getframe(2).f_code.co_name[:14] == "_find_and_load":
+            # an import tells the reason, unless a finder that came later may know more; importlib.util.find_spec, which
+            # gets here by another way, has None to say it
+            if sys.meta_path[-1] is self and record[3] and sys._getframe(2).f_code.co_name[:14] == "_find_and_load":
                 raise ModuleNotFoundError("No module named %r: %s" % (name, record[3]), name=name)
             return None
         return importer.spec(record)

@@ -1,14 +1,13 @@
 """Calls and child processes, awaited: natively, without a thread."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from typing import Any
 
-from contextree.core.mailbox import Mailbox
 from contextree.core.wire.errors import CallTimeout
 from contextree.core.wire.frames import CALL, MAIN, TIMEOUT
 from contextree.loops.threads import in_thread
-from contextree.loops.waiting import Answer, EventLoop, take
+from contextree.loops.waiting import Answer, EventLoop
 from contextree.parent import calls
 from contextree.parent.child import Child
 from contextree.parent.child_state import EXITED, ChildState
@@ -52,35 +51,6 @@ async def ask(loop: EventLoop, context: SyncContext, function: Any, args: tuple[
     if answer.data is None:
         raise calls.copied(answer.error)
     return calls.unpack(context.engine, channel.pickles, answer.data, channel.peer)
-
-
-async def gather(loop: EventLoop, contexts: Iterable[Any], call: Callable[[Any], Any], limit: int) -> dict[Any, Any]:
-    """``{context: result or error}`` of ``await call(context)`` for all, ``limit`` of them at once, in order of
-    arrival. Cancelled: so are the calls that run."""
-    done = Mailbox()
-    tasks: dict[Any, Any] = {}
-    results: dict[Any, Any] = {}
-
-    async def one(context: Any) -> None:
-        try:
-            value = await call(context)
-        except Exception as error:
-            value = error  # it is kept beside the results
-        done.put((context, value))
-
-    waiting = iter(contexts)
-    try:
-        while True:
-            while len(tasks) < limit and (context := next(waiting, None)) is not None:
-                tasks[context] = loop.start(one, context)
-            if not tasks:
-                return results
-            context, value = await take(loop, done)
-            del tasks[context]
-            results[context] = value
-    finally:
-        for task in tasks.values():
-            task.cancel()
 
 
 async def wait_child(loop: EventLoop, child: Child, timeout: float | None = None,

@@ -3,24 +3,27 @@
 import functools
 import subprocess
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from contextree.core.wire.errors import CallTimeout, ContextDied
 from contextree.core.wire.frames import SERVICE
 from contextree.loops import calling, programs
 from contextree.loops.channels import Channel
 from contextree.loops.flows import Stream
-from contextree.loops.growing import Grower
+from contextree.loops.growing import C, Grower
 from contextree.loops.threads import in_thread, left_alone
 from contextree.parent import control
 from contextree.parent.context import Context as SyncContext
 from contextree.parent.transfer import Transferred
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Context(Grower):
+class Context(Grower[C]):
     """One context of the tree, its calls awaited. Equal where the context is the same; may be passed to calls."""
 
     sync: SyncContext
@@ -40,8 +43,8 @@ class Context(Grower):
     def __reduce__(self) -> Any:
         return self.sync.__reduce__()  # it arrives as a Context of the synchronous kind, which works everywhere
 
-    def _wrap(self, context: SyncContext) -> "Context":
-        return type(self)(context)
+    def _wrap(self, context: SyncContext) -> C:
+        return type(self)(context)  # type: ignore[return-value]  # the class of each loop says that it is its own C
 
     # -- calls
 
@@ -79,7 +82,7 @@ class Context(Grower):
         """A two-way channel with its far end in this context, where it arrives as an argument of a call."""
         return Channel(self, self.sync.channel())
 
-    def with_options(self, **options: Any) -> "Context":
+    def with_options(self, **options: Any) -> C:
         """The same context with other options for its calls: ``timeout``, ``threads``."""
         return self._wrap(self.sync.with_options(**options))
 
@@ -134,13 +137,13 @@ class Context(Grower):
         return self.sync.pid
 
     @property
-    def parent(self) -> "Context | None":
+    def parent(self) -> C | None:
         """The context that it is a child of, as far as it is below this one."""
         parent = self.sync.parent
         return None if parent is None else self._wrap(parent)
 
     @property
-    def children(self) -> "list[Context]":
+    def children(self) -> list[C]:
         """Its direct children."""
         return [self._wrap(child) for child in self.sync.children]
 
@@ -183,7 +186,7 @@ class Context(Grower):
         self.sync.engine.share_package(self.sync)
         return await calling.ask(self.loop, self.sync, function, args, {}, self.sync.options, SERVICE)
 
-    async def __aenter__(self) -> "Context":
+    async def __aenter__(self) -> "Self":
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:

@@ -82,6 +82,6 @@ def install() -> None:
     """From now on whoever waits for contextree on cothread's thread lets other cothreads run. Idempotent; stays for the
     life of the process."""
     global _before
-    if process.waiter is not waiter:
+    if _before is None:
         _before = process.waiter
         process.waiter = waiter  # type: ignore[assignment]  # it makes what the class would

@@ -174,7 +174,7 @@ def install() -> None:
     """From now on whoever waits for contextree on a thread with a hub lets its other greenlets run. Idempotent; stays
     for the life of the process."""
     global _before
-    if process.waiter is not waiter:
+    if _before is None:
         _before = process.waiter
         process.waiter = waiter  # type: ignore[assignment]  # it makes what the class would
         waits.others.append(_in_the_hub)

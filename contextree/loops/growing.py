@@ -1,6 +1,6 @@
 """Starting contexts, awaited."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from contextree.core.wire.errors import CallCancelled, ContextreeError
 from contextree.core.wire.frames import SERVICE
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from contextree.loops.context import Context
 
 
+C = TypeVar("C", bound="Context[Any]")  # what this loop's contexts are
+
+
 class Plans(SyncGrower):
     """Takes what a method of a Grower would start, instead of starting it."""
 
@@ -28,7 +31,7 @@ class Plans(SyncGrower):
         return self.sync, plan, options
 
 
-class Grower:
+class Grower(Generic[C]):
     """``fork``, ``local``, ``ssh``: children of this context, as in ``contextree.Router``, awaited until they are up.
 
     Cancelled meanwhile: the child is ended."""
@@ -36,7 +39,7 @@ class Grower:
     loop: EventLoop
     sync: Any
 
-    def _wrap(self, context: SyncContext) -> "Context":
+    def _wrap(self, context: SyncContext) -> C:
         raise NotImplementedError
 
     def wrapped(self, value: Any) -> Any:
@@ -58,24 +61,24 @@ class Grower:
 
         return call
 
-    async def fork(self, direct: bool = False, name: str | None = None, via: Any = None, **options: Any) -> "Context":
+    async def fork(self, direct: bool = False, name: str | None = None, via: Any = None, **options: Any) -> C:
         """A forked child: from a clean template process, or (``direct``) of this very process with its memory."""
         return await self._start("fork", direct=direct, name=name, via=via, **options)
 
     async def local(self, python: Any = None, env: dict[str, str | None] | None = None, name: str | None = None,
-                    via: Any = None, **options: Any) -> "Context":
+                    via: Any = None, **options: Any) -> C:
         """A new interpreter on the machine of this context."""
         return await self._start("local", python=python, env=env, name=name, via=via, **options)
 
-    async def ssh(self, host: str, via: Any = None, **options: Any) -> "Context":
+    async def ssh(self, host: str, via: Any = None, **options: Any) -> C:
         """An interpreter on ``host``, by the system's ssh."""
         return await self._start("ssh", host, via=via, **options)
 
-    async def grow(self, plan: Any, via: Any = None, **options: Any) -> "Context":
+    async def grow(self, plan: Any, via: Any = None, **options: Any) -> C:
         """A child by any Plan: for connection methods of your own."""
         return await self._start("grow", plan, via=via, **options)
 
-    async def _start(self, method: str, *args: Any, via: Any = None, **options: Any) -> "Context":
+    async def _start(self, method: str, *args: Any, via: Any = None, **options: Any) -> C:
         plans = Plans(self.sync)
         if via is not None:
             via = Plans(plans._parent(getattr(via, "sync", via)))

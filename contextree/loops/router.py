@@ -1,28 +1,32 @@
 """Routers, awaited: a shell around the synchronous router, which is in ``sync``."""
 
 from collections.abc import Generator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from contextree.core import process
 from contextree.core.wire.errors import UsageError
 from contextree.loops.channels import Channel
-from contextree.loops.context import Context
-from contextree.loops.growing import Grower
+from contextree.loops.growing import C, Grower
 from contextree.loops.threads import in_thread, join
 from contextree.master.router import Router as SyncRouter
 from contextree.parent.channel import Channel as SyncChannel
 from contextree.parent.context import Context as SyncContext
 from contextree.parent.router import Router as ParentRouter
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
-class Router(Grower):
+
+class Router(Grower[C]):
     """The root of a tree, its contexts awaited; the arguments are those of ``contextree.Router``.
 
     ``async with``: all is gone after the block, also when its task was cancelled. Or ``await`` it, and ``close``."""
 
-    context = Context
+    context: type[C]
 
     def __init__(self, *args: Any, **options: Any) -> None:
+        if not options.get("thread", True):
+            raise UsageError("a router that is awaited needs its thread: thread=False is for contextree.Router")
         self._arguments = (args, options)
         self._sync: ParentRouter | None = None
 
@@ -47,10 +51,10 @@ class Router(Grower):
     def __repr__(self) -> str:
         return f"<{self.loop.name} {self._sync!r}>" if self._sync else f"<{self.loop.name} Router, not open>"
 
-    def _wrap(self, context: SyncContext) -> Context:
+    def _wrap(self, context: SyncContext) -> C:
         return self.context(context)
 
-    async def open(self) -> "Router":
+    async def open(self) -> "Self":
         """Start it, if that has not been done: what ``async with`` and ``await`` do."""
         if self._sync is None:
             args, options = self._arguments
@@ -65,10 +69,10 @@ class Router(Grower):
                 raise
         return self
 
-    def __await__(self) -> Generator[Any, Any, "Router"]:
+    def __await__(self) -> "Generator[Any, Any, Self]":
         return self.open().__await__()
 
-    async def __aenter__(self) -> "Router":
+    async def __aenter__(self) -> "Self":
         return await self.open()
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -88,12 +92,12 @@ class Router(Grower):
 
     # -- what does not wait
 
-    def context_by_id(self, number: int) -> Context:
+    def context_by_id(self, number: int) -> C:
         """The context ``number``. UsageError when there is none."""
         return self._wrap(self.sync.context_by_id(number))
 
     @property
-    def contexts(self) -> list[Context]:
+    def contexts(self) -> list[C]:
         """All contexts below this one that live."""
         return [self._wrap(context) for context in self.sync.contexts]
 
@@ -114,7 +118,7 @@ class Router(Grower):
         """Counters of the loop, the router and every link."""
         return self.sync.stats()
 
-    async def grant(self, first: Context, second: Context) -> None:
+    async def grant(self, first: C, second: C) -> None:
         """Let ``first``, and what it grows, call ``second`` and what is below it."""
         await in_thread(self.loop, self.sync.engine, self.sync.grant, first.sync, second.sync)
 

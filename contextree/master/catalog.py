@@ -71,6 +71,11 @@ class Catalog:
         """Whether children get another source for ``name`` than its file holds."""
         return name in self._overrides or name in self._modifiers
 
+    @property
+    def changes(self) -> bool:
+        """Whether there is any such module."""
+        return bool(self._overrides or self._modifiers)
+
     def _change(self, name: str) -> None:
         if not is_module_name(name):
             raise UsageError(f"{name!r} is not a module name")

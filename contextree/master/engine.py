@@ -107,6 +107,9 @@ class RootEngine(Engine):
         if not new:
             return
         self.allow(new)
+        if info is not None and not self.finder.changes and self.same_disk(info):
+            return
+        self.finder.settle()  # at once: the closure needs parsing anyway, and metadata is told of what is shared
         found = {each for name in new for each in self.finder.closure(name)}
         if not self._main:
             found.discard("__main__")  # dill imports it, and a direct fork has it in memory

@@ -96,9 +96,13 @@ class Executor(futures.Executor):
                 task = Task(pool, "")
                 pool.pack(task, initializer, initargs, {})
                 pool.initializer = task.data, task.options, task.size
-            for context in contexts:
-                hired.append(context)
-                pool.hire(context)
+            pool.starting += 1  # so that it is not the end if the first one has died
+            try:
+                for context in contexts:
+                    hired.append(context)
+                    pool.hire(context)
+            finally:
+                pool.started()
         except BaseException:
             pool.grow = None
             if pool.own:

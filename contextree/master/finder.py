@@ -58,6 +58,7 @@ class Finder:
         self._lock = process.allocate_lock()  # not gevent's: real threads come too, and it is held for a moment
         self._allowed: dict[str, Stamp] = {}
         self._spread: dict[str, Stamp] = {}
+        self._due: dict[str, None] = {}  # allowed, and what they import has not been looked for
         self._records: dict[str, tuple[Stamp, Record]] = {}
         self._record_bytes = 0
         self._distributions: tuple[Any, list[str]] = (None, [])
@@ -68,22 +69,36 @@ class Finder:
     # -- policy ------------------------------------------------------------------------------------------------------
 
     def allow(self, module_name: str) -> None:
-        """Share ``module_name`` and all that it imports, whole packages at a time. Cheap when repeated."""
+        """Share ``module_name`` and all that it imports, whole packages at a time. Cheap when repeated.
+
+        What it imports is looked for when a child first asks for something that is not shared yet: with a large package
+        that is a thousand files to parse, and a child on this machine, which has them itself, hardly ever asks."""
         catalog = self._catalog
         if module_name == MAIN:
             self._shared.add_exact(MAIN)  # though it may have no file: the refusal then says so
-        if not catalog.reachable(module_name) or self._allowed.get(module_name) == catalog.stamp(module_name):
+        if (not catalog.reachable(module_name) or module_name in self._due
+                or self._allowed.get(module_name) == catalog.stamp(module_name)):
             return
-        found = list(catalog.reach(module_name, self._allowed))
-        for name in found:
-            self._shared.add_package_of(name, catalog.root_of(name))
-        for name in found:  # only now: whoever sees the mark may rely on the grants
-            put(self._allowed, name, catalog.stamp(name))
+        self._shared.add_package_of(module_name, catalog.root_of(module_name))
+        self._due[module_name] = None
+
+    def settle(self) -> None:
+        """Share what those import that were allowed since the last time."""
+        catalog = self._catalog
+        for module_name in list(self._due):
+            found = list(catalog.reach(module_name, self._allowed))
+            for name in found:
+                self._shared.add_package_of(name, catalog.root_of(name))
+            for name in found:  # only now: whoever sees the mark may rely on the grants
+                put(self._allowed, name, catalog.stamp(name))
+            self._due.pop(module_name, None)
 
     def is_allowed(self, name: str) -> bool:
         """Whether a child may have module ``name``, should it exist."""
         if not is_module_name(name) or (is_stdlib(name) and not self._catalog.is_overridden(name)):
             return False
+        if self._due and not self._shared.is_importable(name):
+            self.settle()
         return self._shared.is_importable(name)
 
     def override(self, name: str, source: str | bytes, is_package: bool = False) -> None:
@@ -101,6 +116,11 @@ class Finder:
     def is_changed(self, name: str) -> bool:
         """Whether children get another source for ``name`` than its file holds: by ``override`` or ``modify``."""
         return self._catalog.is_changed(name)
+
+    @property
+    def changes(self) -> bool:
+        """Whether ``is_changed`` is true of any module."""
+        return self._catalog.changes
 
     def closure(self, module_name: str) -> tuple[str, ...]:
         """Return the modules that a child needs for ``module_name``; see ``Catalog.closure``."""
@@ -146,6 +166,15 @@ class Finder:
     def _look_up(self, name: str) -> Record:
         if is_stdlib(name) and not self._catalog.is_overridden(name):
             return Record(name, reason="standard library: the Python there does not have it")
+        if self._due and not self._shared.is_importable(name):  # what is due might share it: but is it here at all?
+            if not self._is_here(name):
+                return Record(name, reason=self._refusal(name))
+            location = self._catalog.location(name)
+            if location.kind == "missing":
+                return Record(name, reason=f"missing: no module named {name!r}")
+            record = self._record(location, self._catalog.stamp(name))
+            if not record.found:
+                return Record(name, reason=record.reason)
         if not self.is_allowed(name):
             return Record(name, reason=self._refusal(name))
         location = self._catalog.location(name)
@@ -295,6 +324,8 @@ class Finder:
             return None, (), "refused: not a module name"
         if parts is None:
             return None, (), "refused: not a plain relative path"
+        if self._due and not self._shared.is_shared(package):
+            self.settle()
         if is_stdlib(package) or not self._shared.is_shared(package):
             return None, (), self._refusal(package)
         if not self._shared.permits_file(package, parts):

@@ -30,7 +30,7 @@ from concurrent.futures._base import CANCELLED, PENDING, RUNNING
 from typing import Any
 
 from contextree.core import process
-from contextree.core.wire.errors import Closed, ContextDied, ContextreeError, ForkedError
+from contextree.core.wire.errors import Closed, ContextreeError, ForkedError
 from contextree.core.wire.frames import MAIN
 from contextree.master.worker import BYTES, GONE, READY, SLOW, STARTING, Task, Worker, WorkerDied, wake
 from contextree.parent import waits
@@ -66,6 +66,7 @@ class Pool:
         self.idle: deque[Worker] = deque()
         self.starting = 0  # contexts that are being grown
         self.failures = 0  # workers that failed since the last one that worked
+        self.last_death: tuple[str, BaseException] | None = None  # of a worker: name, reason
         self.modules: set[str] = set()
         self.version: Any = None
         self.by_name: Any = engine.main_by_name
@@ -327,6 +328,7 @@ class Pool:
             if worker.state is GONE:
                 return
             self.failures += worker.state is STARTING
+            self.last_death = worker.context.name, error
             begun, rest = worker.abandon()
             begun = [task for task in begun if task.what is not INITIALIZER]
             self.workers.pop(worker, None)
@@ -346,13 +348,23 @@ class Pool:
         if regrow:
             process.start_thread(self.regrow, (worker.context,))
         else:
-            self.check_left(worker.context.name, error)
+            self.check_left()
 
-    def check_left(self, name: str, error: BaseException) -> None:
+    def started(self, name: str = "", error: BaseException | None = None) -> None:
+        """No more contexts come from where one was ``starting``: the last one that failed, and why."""
+        with self.lock:
+            self.starting -= 1
+            if error is not None:
+                self.last_death = name, error
+            self.check_end()
+        self.check_left()
+
+    def check_left(self) -> None:
         """Break down if there is no worker, and none will come."""
         with self.lock:
-            if self.workers or self.starting or self.ended:
+            if self.workers or self.starting or self.ended or self.last_death is None:
                 return
+            name, error = self.last_death
         reason = getattr(error, "reason", "") or str(error)
         self.break_down(WorkerDied(f"no worker is left; the last one was {name}: {reason}", context=name,
                                    reason=reason), error)
@@ -375,7 +387,7 @@ class Pool:
 
     def regrow(self, dead: Context) -> None:
         """Get a new context for one that died. On a thread of its own."""
-        error: BaseException = ContextDied(f"nobody replaces {dead.name}")
+        error: BaseException | None = None
         try:
             while True:
                 try:
@@ -389,10 +401,7 @@ class Pool:
                     if self.failures >= TRIES or self.ended:
                         break
         finally:
-            with self.lock:
-                self.starting -= 1
-                self.check_end()
-            self.check_left(dead.name, error)
+            self.started(f"one in the place of {dead.name}", error)
 
     # -- the end
 
@@ -400,7 +409,9 @@ class Pool:
         """Take no more tasks, and end when those that are there are done (``cancel``: those that have begun)."""
         if self.generation != process.generation:
             return
-        waiter = waits.waiter(self.engine) if wait else process.waiter()
+        waiter: Any = None
+        if wait:  # for tasks it may take long; the end of workers alone is short, and has to be where a block ends
+            waiter = waits.waiter(self.engine) if self.left > 0 else process.waiter()
         with self.lock:
             self.closing = True
             dropped = []

@@ -37,7 +37,7 @@ class WorkerDied(WorldError, BrokenExecutor):
     >>> with contextree.Executor(1) as executor:
     ...     print(executor.submit(os._exit, 3).exception())
     ...     print(executor.submit(len, "four").result())
-    fork.... ended while it ran _exit: exited with status 3...
+    fork... ended while it ran _exit: ...exited with status 3
     4
     """
 

@@ -1,8 +1,7 @@
 """The caller's side: sending calls to a context and taking their answers.
 
 ``Reply`` is one awaited answer, ``Stream`` the iterator over a generator there; ``CallFuture`` is in ``future``, which
-is imported when somebody submits. Answers are decoded on the thread that asks for them, never on the loop thread:
-decoding may run code of the user's types.
+is imported when somebody submits. Answers are decoded on the thread that asks, as that may run users' code.
 
 Why this file is long: a tenth of it are types of signatures.
 """
@@ -130,7 +129,7 @@ class Reply:
     __slots__ = ("waiter", "data", "error")
 
     def __init__(self, engine: "Engine") -> None:
-        self.waiter = waits.waiter(engine)
+        self.waiter = waits.waiter(engine)  # type: Any
         self.data = None  # type: Any
         self.error = None  # type: Any
 
@@ -267,15 +266,14 @@ def ask(context: "Context", function: "Callable[..., Any]", args: "tuple[Any, ..
     wait_for_room(context, timeout)
     channel = context.open_call(calls.CALL, function, args, kwargs, options, reply.message, reply.end)
     try:
-        if not reply.waiter.wait(timeout):
-            text = no_answer(context, function, timeout)
-            channel.cancel(TIMEOUT, text)
-            raise told(CallTimeout(text))
-    except CallTimeout:
-        raise
+        answered = reply.waiter.wait(timeout)
     except BaseException:  # Ctrl-C, or the greenlet was killed or timed out
         channel.cancel()
         raise
+    if not answered:
+        text = no_answer(context, function, timeout)
+        channel.cancel(TIMEOUT, text)
+        raise told(CallTimeout(text))
     if reply.data is None:
         raise told(copied(reply.error))
     return unpack(engine, channel.pickles, reply.data, channel.peer)

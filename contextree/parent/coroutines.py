@@ -134,12 +134,13 @@ class Tasks:
         find_all = getattr(asyncio, "all_tasks", None) or asyncio.Task.all_tasks  # type: ignore[attr-defined]
         mine = getattr(asyncio, "current_task", None) or asyncio.Task.current_task  # type: ignore[attr-defined]
         await asyncio.sleep(0)  # those handed over last are tasks now
-        left = find_all() - {mine()}
-        while left:
+        while True:
+            left = [task for task in find_all() - {mine()} if not task.done()]  # Python 3.6 tells of those, too
+            if not left:
+                break
             for task in left:
                 task.cancel()
             await asyncio.wait(left)
-            left = find_all() - {mine()}
         await self.loop.shutdown_asyncgens()
 
     def stop(self) -> None:
@@ -208,7 +209,10 @@ class Tasks:
                 if shown.cancelled:
                     error = shown._reason()
                 elif self.ending:
-                    return  # who waits is told that this context has ended, and how
+                    service_ended = getattr(self.service, "end_error", None)  # of a Host (parent.serving)
+                    if service_ended is None:
+                        return  # who waits is told that this context has ended, and how
+                    error = service_ended()
             call.failed(error)
         finally:
             running.pop(variable is None and asyncio.Task.current_task(), None)  # type: ignore[attr-defined]

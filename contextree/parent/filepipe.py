@@ -146,7 +146,7 @@ class NearPipe(Pipe):
         timeout = calls.time_limit(context.options)
         Pipe.__init__(self, timeout)
         self.engine = context.engine
-        if process.get_ident() == context.engine.broker.thread:
+        if waits.inside(context.engine.broker):
             raise WouldBlockLoop("a transfer on the loop thread would wait for itself")
         waits.check(context.engine)
         context.engine.share_package(context)

@@ -101,7 +101,7 @@ def put(context: "Any", source: "Any", destination: "Any", options: "Options", p
     reader = open_source(source, options)
     try:
         with Meter(context.engine, progress, shown(path)) as tell:
-            if reader.size is not None and reader.size <= SMALL and not options["resume"]:
+            if reader.bounded and reader.size <= SMALL and not options["resume"]:
                 with NearPipe(context, take_whole, path, there, list(reader.messages()), fin=True) as pipe:
                     result = result_of(pipe.receive())
                 if tell is not None:

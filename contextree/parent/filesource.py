@@ -169,6 +169,7 @@ class PathSource:
         self.options = options
         self.sparse = options.get("sparse", True)
         self.links = options.get("links", "keep")
+        self.bounded = False  # no more than ``size`` will be sent
         self.folders = []  # type: list[Any]  # open ones, outermost first: (fd, path, parts, names to come)
         with Naming(path):
             mode = os.stat(path).st_mode  # before it is opened: to open a tape drive is to rewind it
@@ -179,6 +180,7 @@ class PathSource:
         if stat.S_ISREG(mode):
             self.file = Opened(fd, path, self.sparse)  # type: Opened | None
             self.size = self.file.size
+            self.bounded = self.size is not None
         else:
             self.file = self.size = None
             self.folders.append((fd, path, [], None))
@@ -278,10 +280,12 @@ class ObjectSource:
     def __init__(self, source: "Any") -> None:
         self.data = None  # type: memoryview | None
         self.size = None  # type: int | None
+        self.bounded = False  # what a file object says of its length is a hint: /dev/zero says 0
         self.object = source
         if isinstance(source, (bytes, bytearray, memoryview)):
             self.data = memoryview(source).cast("B")
             self.size = len(self.data)
+            self.bounded = True
         elif not hasattr(source, "read"):
             raise UsageError("a source is a path (str or PathLike), bytes or a binary file object, not %r"
                              % type(source).__name__)

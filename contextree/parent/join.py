@@ -50,11 +50,23 @@ _open = weakref.WeakSet()  # type: weakref.WeakSet[Client]
 class ClientEngine(Engine):
     """The engine of a client: it knows contexts and services, and has no children."""
 
-    def __init__(self, core: Core, trusted: bool) -> None:
-        Engine.__init__(self, core, (), b"", trusted=trusted)
+    def __init__(self, core: Core, welcome: "dict[str, Any]") -> None:
+        Engine.__init__(self, core, (), b"", trusted=welcome["trusted"])
+        self.above = frozenset(welcome["names"])
+        self._granted = welcome["contexts"]  # packed: most clients look at none of them, and there may be a thousand
         for kind in MODULES, RESOURCE:
             del core.openers[kind]
         self.modules.ask = lambda question: None  # type: ignore[method-assign]  # clients may not ask
+
+    def callable_contexts(self) -> "dict[int, str]":
+        """The names of the contexts that this client may call."""
+        if type(self._granted) is bytes:
+            self._granted = dict(loads(self._granted))
+        return self._granted  # type: ignore[no-any-return]
+
+    def name_of(self, number: int) -> "str | None":
+        """The name of a context, of those that this client knows."""
+        return self.core.names.get(number) or self.callable_contexts().get(number)
 
     def child_options(self, plan: "Any", options: "Any") -> "Any":
         """There are no children."""
@@ -86,8 +98,8 @@ class Client(Router):
 
     def __init__(self, engine: ClientEngine, welcome: "dict[str, Any]", invitation: Invitation) -> None:
         Router.__init__(self, engine)
+        self.engine = engine  # type: ClientEngine
         self._invitation = invitation
-        self._granted = welcome["contexts"]
         self.services = {}  # type: dict[str, Service]
         for owner, owner_name, number, name, methods in welcome["services"]:
             self.services[name] = Service(engine, owner, owner_name, number, name, methods)
@@ -101,7 +113,7 @@ class Client(Router):
     def contexts(self) -> "list[Context]":
         """The contexts that this client may call."""
         self.engine.check_fork()
-        return [self.engine.context(number, name) for number, name in self._granted]
+        return [self.engine.context(number, name) for number, name in self.engine.callable_contexts().items()]
 
     def context(self, name: str) -> Context:
         """The context of that name, of those that this client may call. UsageError when there is none."""
@@ -178,7 +190,6 @@ def join(invitation: "Invitation | str", timeout: float = 10.0) -> Client:
         core = Core(broker, welcome["id"], welcome["name"])
         core.max_message = welcome["max_message"]
         core.names.update(welcome["names"])
-        core.names.update(welcome["contexts"])
 
         def lost(link: Link, reason: str) -> None:
             if core.closed is None:
@@ -187,8 +198,7 @@ def join(invitation: "Invitation | str", timeout: float = 10.0) -> Client:
         core.upstream = link = Link(broker, fd, fd, core.receive, lost, core.id, WINDOW_MAX)
         link.peer = welcome["parent"]
         core.on_goaway = lambda grace: link.close("it was told to leave")
-        engine = core.engine = ClientEngine(core, welcome["trusted"])
-        engine.above = frozenset(welcome["names"])
+        engine = core.engine = ClientEngine(core, welcome)
         link.start()
         broker.start()
     except BaseException:

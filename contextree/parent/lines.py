@@ -1,20 +1,23 @@
-"""What the calls of a service go through: ``Lines``, where they wait, and ``Loopback``, in place of a channel for those
-from the same context."""
+"""What the calls of a service go through: ``Lines``, where they wait; ``Partial``, a channel whose request is coming in
+several frames; and ``Loopback``, in place of a channel for those from the same context."""
 
 from collections import deque
 
 from contextree.core import process
 from contextree.core.mailbox import Mailbox
-from contextree.core.router import ERRORS
+from contextree.core.router import ERRORS, Channel
 from contextree.core.wire.errors import Closed
-from contextree.core.wire.frames import CANCEL
+from contextree.core.wire.frames import CANCEL, MORE, TOO_BIG
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from contextree.parent.engine import Engine
     from contextree.parent.serving import ServiceCall
+
+PARTIAL = 1 << 26  # bytes of requests that have not come whole; and of those that wait
 
 
 class Lines:
@@ -25,7 +28,7 @@ class Lines:
         self.items = self.mailbox.items
         self.lines = {}  # type: dict[int, deque[ServiceCall]]  # by caller
         self.turns = deque()  # type: deque[int]  # callers whose line is not empty
-        self.bytes = {}  # type: dict[int, int]  # caller -> size of its requests in its line, where they are large
+        self.bytes = {}  # type: dict[Any, int]  # holder -> size of its requests that wait, where they are large
         self.lock = process.allocate_lock()
 
     def put(self, call: "ServiceCall") -> None:
@@ -39,7 +42,7 @@ class Lines:
                 self.turns.append(peer)
             line.append(call)
             if call.weight:
-                self.bytes[peer] = self.bytes.get(peer, 0) + call.weight
+                self.bytes[call.holder] = self.bytes.get(call.holder, 0) + call.weight
 
     def get(self) -> "ServiceCall":
         """The next call of the caller whose turn it is, now active; waits. Raises Closed at the end."""
@@ -55,10 +58,10 @@ class Lines:
             else:
                 del self.lines[peer]
             if call.weight:
-                left = self.bytes.pop(peer) - call.weight
+                left = self.bytes.pop(call.holder) - call.weight
                 call.weight = 0
                 if left:
-                    self.bytes[peer] = left
+                    self.bytes[call.holder] = left
             call.active += 1
             return call
 
@@ -78,6 +81,35 @@ class Lines:
             self.items.clear()
             self.lines.clear()
             self.turns.clear()
+
+
+def holder(engine: "Engine", channel: "Any") -> "Any":
+    """On whose account is what this channel makes us hold."""
+    return channel.peer if channel.link is engine.core.upstream else channel.link
+
+
+class Partial(Channel):
+    """A channel on which a request comes in several frames: it is counted what of it lies here. Loop thread."""
+
+    __slots__ = ()
+
+    def receive(self, flags: int, view: memoryview) -> None:
+        """One more frame; too much of one request, or of all together, ends it."""
+        services = self.router.engine.services
+        limit, held = services.requests[self]
+        held += len(view)
+        account = holder(services.engine, self)
+        total = services.partial.get(account, 0) + len(view)
+        if held > limit or total > PARTIAL:
+            self.cancel(TOO_BIG, "the request is larger than the service takes" if held > limit else
+                        "too much of other requests has come and not ended")
+            return
+        services.requests[self] = limit, held
+        services.partial[account] = total
+        if not flags & MORE:
+            services.whole(self)
+            self.__class__ = Channel  # type: ignore[assignment]  # the same slots
+        Channel.receive(self, flags, view)
 
 
 class Loopback:

@@ -48,6 +48,7 @@ class Rights:
         self.uses = {}  # type: dict[int, set[int]]  # owner -> numbers of services
         self.services = []  # type: list[Any]  # their handles as plain data, for those who join
         self.names = {}  # type: dict[int, str]  # id -> name, of contexts
+        self.packed = None  # type: bytes | None  # these, for those who join: there may be a thousand
 
     def allow(self, below: "list[int]", opening: bool, use: int) -> bool:
         """Whether a channel may be opened to ``below[0]``, which lies below the others; or, not ``opening``, whether
@@ -224,6 +225,7 @@ class Listener:
         for context in contexts:
             rights.contexts.add(context.id)
             rights.names[context.id] = context.name
+        rights.packed = None
 
     def stats(self) -> "dict[str, int]":
         """Counters: ``joined``, ``refused`` (no valid invitation, another user, too many), ``late`` (silent until the
@@ -316,10 +318,12 @@ class Listener:
         info = engine.add(guest.link, number, core.id, name, trusted, facts)
         info.state = "up"
         engine.announce(info)
+        if rights.packed is None:
+            rights.packed = dumps(sorted(rights.names.items()), 4)
         names = {above: engine.name_of(above) or "?" for above in engine.above | {core.id}}
         data = dumps({"id": number, "name": name, "parent": core.id, "names": names, "trusted": trusted,
                       "max_message": core.max_message, "services": rights.services,
-                      "contexts": sorted(rights.names.items())}, 4)
+                      "contexts": rights.packed}, 4)
         guest.link.pending = [b"+" + NUMBER.pack(len(data)) + data]
         guest.link.start()
         guest.link.flush()

@@ -102,9 +102,9 @@ class Job:
         self.spec = spec
         self.outputs = {}  # type: Dict[bytes, Output]
         self.input = None  # type: Any
-        self.terminal = None  # type: Any
-        self.handle = None  # type: Any
-        self.state = None  # type: Any
+        self.terminal = None  # type: int | None  # its master, which is also the output's
+        self.handle = None  # type: Any  # of the process, once there is one
+        self.state = None  # type: ChildState | None  # how it ended
         self.silent = False  # nobody hears us
         self.ending = self.over = False
         self.began = 0.0

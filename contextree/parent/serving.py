@@ -8,8 +8,12 @@ A ``Host`` is one service. The loop thread puts calls into its ``Lines``: one li
 that a caller who floods waits behind itself alone. Threads of the pool take them, decode them by the trust in their
 sender, ask the policy, run the method.
 
-What callers may make us hold: ``queue`` calls each that wait; a request of at most ``max_request`` bytes; and of
-requests that have not come whole at most ``PARTIAL`` bytes for each link. Beyond that the call gets an error at once.
+What callers may make us hold: ``queue`` calls each that wait; a request of at most ``max_request`` bytes; and
+``PARTIAL`` bytes of requests that have not come whole, and as much of those that wait. These are counted for each link,
+as who is behind a child's is the child's to say; for each caller where the router above has checked who it is. Beyond
+that the call gets an error at once.
+
+Why this file is long: a tenth of it are types of signatures.
 """
 
 from itertools import count
@@ -18,7 +22,6 @@ from contextree.core import main as life
 from contextree.core import process
 from contextree.core.calls import ERROR, VALUE, Call, here, unpack
 from contextree.core.mailbox import Mailbox
-from contextree.core.router import Channel
 from contextree.core.wire import values
 from contextree.core.wire.errors import (
     CallTimeout,
@@ -30,9 +33,9 @@ from contextree.core.wire.errors import (
     Refused,
     UsageError,
 )
-from contextree.core.wire.frames import CALL, MORE, OPEN, STREAM, TOO_BIG
+from contextree.core.wire.frames import CALL, MORE, OPEN, STREAM
 from contextree.parent import waits
-from contextree.parent.lines import Lines
+from contextree.parent.lines import PARTIAL, Lines, Partial, holder
 from contextree.parent.routing import USE, USE_STREAM, use_of
 
 TYPE_CHECKING = False
@@ -40,13 +43,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from contextree.core.router import Channel
     from contextree.core.streams import Link
     from contextree.parent.engine import Engine
 
     Policy = Callable[..., object]
     Table = dict[int, tuple["Host", frozenset[str] | None]]
 
-PARTIAL = 1 << 26
 LAST = 65535  # numbers are not used again: a grant for one that has ended must never fit another
 
 
@@ -56,6 +59,7 @@ class ServiceCall(Call):
 
     service = None  # type: Any  # a Host
     granted = None  # type: Any
+    holder = None  # type: Any
     active = weight = 0
     awaited = False  # it was given to the asyncio loop
 
@@ -80,7 +84,10 @@ class ServiceCall(Call):
                 from contextree.parent import coroutines
 
                 self.awaited = True
-                return coroutines.start(self, result)
+                coroutines.start(self, result)
+                if host.jobs.closed:  # it may have made the loop only after ``close`` looked for it
+                    host.stop()
+                return None
             if self.kind == STREAM:
                 self.generator = iter(result)
                 return self.pump()
@@ -148,7 +155,9 @@ def make_call(host: "Host", channel: "Any", kind: int, options: int, deadline: i
     """A ServiceCall: to its base class the host is what Calls is, and its Lines a Mailbox."""
     owner = host  # type: Any
     lines = host.jobs  # type: Any
-    return ServiceCall(owner, channel, kind, options, deadline, data, lines)
+    call = ServiceCall(owner, channel, kind, options, deadline, data, lines)
+    call.holder = holder(host.engine, channel)
+    return call
 
 
 class Host:
@@ -169,7 +178,8 @@ class Host:
         self.numbers = []  # type: list[int]
         self.jobs = Lines()
         self.work = Mailbox()  # where ``coroutines`` leaves word for a main thread
-        self.calls = set()  # type: set[ServiceCall]  # all that have not been answered; of those that are awaited some others
+        # all that have not been answered; of those that are awaited some others
+        self.calls = set()  # type: set[ServiceCall]
         self.many = 100
         self.running = 0  # threads
         self.lock = process.allocate_lock()
@@ -179,7 +189,7 @@ class Host:
     def put(self, call: ServiceCall) -> None:
         """Queue a call and see that a thread takes it. Loop thread, or that of a caller in this context."""
         peer = call.channel.peer
-        if self.jobs.waiting(peer) >= self.queue or self.jobs.bytes.get(peer, 0) > PARTIAL:
+        if self.jobs.waiting(peer) >= self.queue or self.jobs.bytes.get(call.holder, 0) > PARTIAL:
             self.count["overflows"] += 1
             raise Overflow("%d calls of context %d wait for the service %s already"
                            % (self.jobs.waiting(peer), peer, self.name))
@@ -262,34 +272,11 @@ class Host:
                 call.abort()
         waiter = waits.waiter(self.engine)
         with self.lock:
-            if not self.running or getattr(here.__dict__.get("call"), "service", None) is self:
+            if not self.running or getattr(getattr(here, "call", None), "service", None) is self:
                 return
             self.idle.append(waiter)
         if not waiter.wait(timeout):
             raise CallTimeout("a call of the service %s has not ended within %s s" % (self.name, timeout))
-
-
-class Partial(Channel):
-    """A channel on which a request comes in several frames: it is counted what of it lies here. Loop thread."""
-
-    __slots__ = ()
-
-    def receive(self, flags: int, view: memoryview) -> None:
-        """One more frame; too much of one request, or of all together, ends it."""
-        services = self.router.engine.services
-        limit, held = services.requests[self]
-        held += len(view)
-        total = services.partial.get(self.link, 0) + len(view)
-        if held > limit or total > PARTIAL:
-            self.cancel(TOO_BIG, "the request is larger than the service takes" if held > limit else
-                        "too much of other requests has come and not ended")
-            return
-        services.requests[self] = limit, held
-        services.partial[self.link] = total
-        if not flags & MORE:
-            services.whole(self)
-            self.__class__ = Channel  # type: ignore[assignment]  # the same slots
-        Channel.receive(self, flags, view)
 
 
 class Services:
@@ -300,8 +287,9 @@ class Services:
         self.table = {}  # type: Table  # number -> (Host, names or None)
         self.ended = {}  # type: dict[int, str]  # number -> name of a service that was closed
         self.numbers = count(1)
-        self.requests = {}  # type: dict[Channel, tuple[int, int]]  # channel -> (limit, bytes), while a request has not come whole
-        self.partial = {}  # type: dict[Link, int]  # link -> bytes of all these
+        # channel -> (limit, bytes), while a request has not come whole
+        self.requests = {}  # type: dict[Channel, tuple[int, int]]
+        self.partial = {}  # type: dict[Any, int]  # holder -> bytes of all these
         core = engine.core
         core.openers[USE] = lambda *args: self.called(CALL, *args)
         core.openers[USE_STREAM] = lambda *args: self.called(STREAM, *args)
@@ -370,20 +358,21 @@ class Services:
             channel.on_end = self.broken
             channel.__class__ = Partial
 
-    def broken(self, channel: Channel, error: BaseException) -> None:
+    def broken(self, channel: "Channel", error: BaseException) -> None:
         """A request ended before it was whole."""
         self.whole(channel)
 
-    def whole(self, channel: Channel) -> None:
+    def whole(self, channel: "Channel") -> None:
         """A request has come; it counts with the calls that wait from now on."""
         _, held = self.requests.pop(channel, (0, 0))
-        left = self.partial.get(channel.link, 0) - held
+        account = holder(self.engine, channel)
+        left = self.partial.get(account, 0) - held
         if left > 0:
-            self.partial[channel.link] = left
+            self.partial[account] = left
         else:
-            self.partial.pop(channel.link, None)
+            self.partial.pop(account, None)
 
-    def called(self, kind: int, channel: Channel, options: int, number: int, deadline: int, data: bytes,
+    def called(self, kind: int, channel: "Channel", options: int, number: int, deadline: int, data: bytes,
                fin: bool) -> None:
         """A call has come."""
         host, names = self.table.get(number, (None, None))

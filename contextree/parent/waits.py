@@ -28,14 +28,18 @@ ADVICE = {
 others = []  # type: list[Callable[[], str | None]]  # each: what waiting on this thread would freeze now, with advice
 
 
-def check(engine: "Engine | None" = None) -> None:
+def check(engine: "Any" = None) -> None:
     """Raise WouldBlockLoop on a thread where an event loop is running, unless ``engine`` allows it, or a person at an
-    IPython prompt or in a notebook does: cells run inside a running loop. Costs a look at ``sys.modules``."""
+    IPython prompt or in a notebook does: cells run inside a running loop. In a program without loops that costs two
+    looks at ``sys.modules``."""
+    modules = sys.modules
+    if "asyncio.events" not in modules and "trio" not in modules and not others:
+        return
     found = None  # type: str | None
-    events = sys.modules.get("asyncio.events")  # type: Any
+    events = modules.get("asyncio.events")  # type: Any
     if events is not None and getattr(events, "_get_running_loop", no_loop)() is not None:
         found = ADVICE["asyncio"]
-    elif "trio" in sys.modules and in_trio():
+    elif "trio" in modules and in_trio():
         found = ADVICE["trio"]
     else:
         for other in others:
@@ -45,7 +49,7 @@ def check(engine: "Engine | None" = None) -> None:
     raise WouldBlockLoop("this would freeze %s; Router(allow_blocking=True) has it wait all the same" % found)
 
 
-def waiter(engine: "Engine | None" = None) -> "Any":
+def waiter(engine: "Any" = None) -> "process.Waiter":
     """What to wait with, here and now, for something that may take long; raises as ``check``."""
     check(engine)
     return process.waiter()
@@ -53,7 +57,7 @@ def waiter(engine: "Engine | None" = None) -> "Any":
 
 def inside(broker: "Any") -> bool:
     """Whether this thread is in the middle of a turn of contextree's loop, so that it must wait for nothing."""
-    return bool(broker._inside) and process.get_ident() == broker.thread
+    return bool(broker._inside and process.get_ident() == broker.thread)
 
 
 def no_loop() -> None:
@@ -64,7 +68,7 @@ def in_trio() -> bool:
     """Whether a trio run is in progress on this thread, of whatever version of trio."""
     low = getattr(sys.modules["trio"], "lowlevel", None)  # type: Any
     if hasattr(low, "in_trio_run"):
-        return low.in_trio_run()  # type: ignore[no-any-return]
+        return bool(low.in_trio_run())
     try:
         low.current_trio_token()
     except (AttributeError, RuntimeError):
@@ -74,5 +78,5 @@ def in_trio() -> bool:
 
 def at_a_prompt() -> bool:
     """Whether this is an IPython shell or kernel."""
-    shell = getattr(sys.modules.get("IPython"), "get_ipython", no_loop)()
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", no_loop)()  # type: Any
     return shell is not None

@@ -24,7 +24,11 @@ def local(router):
 @pytest.fixture(params=["local", "exec", "fork", "direct", "3.8", "3.6", "nested"])
 def place(request, router, pythons):
     """Contexts that share everything with us, some things, or nothing but the wire."""
-    kind = request.param
+    return grow(router, pythons, request.param)
+
+
+def grow(router, pythons, kind):
+    """A context of one kind."""
     if kind == "nested":
         return router.local(via=router.fork())
     if kind in ("local", "fork"):
@@ -36,6 +40,17 @@ def place(request, router, pythons):
     if kind not in pythons:
         pytest.skip("no Python %s here" % kind)
     return router.local(python=pythons[kind].argv)
+
+
+def run_out_of_time(begun, place, function, *args):
+    """Have the time of a call be up while its function runs: ``begun()`` says that it did. On a busy machine half a
+    second may be over before that. The text of the CallTimeout."""
+    for timeout in (0.5, 2, 8):
+        with pytest.raises(contextree.CallTimeout) as info:
+            place.with_options(timeout=timeout).call(function, *args)
+        if begun():
+            return str(info.value)
+    raise AssertionError("the function does not begin")
 
 
 @pytest.fixture

@@ -100,3 +100,27 @@ def until_told(path):
     note(path + ".started", os.getpid())
     until(lambda: call.cancelled, "to be told", 40, 0.005)
     note(path, "told")
+
+
+def note_and_die_at(path, number, every, only_in=None):
+    """Note that it ran; die at every so manieth number (in one context only)."""
+    import contextree
+
+    note(path, number)
+    if number % every == every - 1 and only_in in (None, contextree.current_router().name):
+        die()
+    return number
+
+
+async def nearly(number):
+    import asyncio
+
+    await asyncio.sleep(0)
+    return number
+
+
+async def die_soon():
+    import asyncio
+
+    await asyncio.sleep(0.01)  # sleeps: long enough to be under way
+    die()

@@ -210,6 +210,13 @@ def test_a_text_file_is_refused_and_nothing_is_left_there(web, tmp_path):
     until(lambda: census(tmp_path) == {}, "the other end to clean up")
 
 
+def test_a_file_object_that_has_no_end_is_sent_as_it_comes(web, tmp_path):
+    """/dev/zero as a file object says that it is empty: it was read into memory until that was full."""
+    with open("/dev/zero", "rb") as zero, pytest.raises(contextree.TransferError, match="larger than max_size"):
+        web.put(zero, tmp_path / "file", max_size=MB)
+    assert census(tmp_path) == {}
+
+
 def test_attributes_there(web, tmp_path):
     (tmp_path / "source").write_bytes(b"#!/bin/sh\n")
     (tmp_path / "source").chmod(0o4750)

@@ -12,7 +12,7 @@ from tests.fork import api_suite, far
 from tests.lab import pythons as lab
 
 OLDEST = next(python for python in lab.one_each().values() if python.minor != "2.7")
-ROOT_ONLY = {"Executor", "WorkerDied"}  # of masters, where tasks are handed out
+ROOT_ONLY = {"Executor", "WorkerDied", "GatherError", "Outcome", "Results", "gather", "gather_iter"}  # of masters
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ import gevent.subprocess
 import contextree
 import contextree.gevent
 from contextree.core import process
+from tests.fork.far import signals
 from tests.gi.gevent_far import GOOD, collect, hub_facts, use_gevent
 from tests.loops import greens_far as far
 from tests.loops.greens_tools import raises
@@ -80,6 +81,18 @@ def check_a_07_children_use_gevent():
         loop = gevent.get_hub().loop
         process.start_thread(loop.run_callback_threadsafe, (woken.set,))
         assert woken.wait(10)
+
+
+def check_gi_19_no_handler_of_libev():
+    """libev's handler of SIGCHLD, and one of the program's: neither is the child's."""
+    assert gevent.subprocess.call(["true"]) == 0
+    loop = gevent.get_hub().loop
+    watcher = loop.signal(signal.SIGUSR2)
+    watcher.start(lambda: None)
+    with Router(grace=1.0) as router:
+        for child in children(router):
+            assert child.call(signals)["SigCgt"] - {32, 33} == {signal.SIGINT}
+    watcher.stop()
 
 
 def check_gi_02_gi_04_gi_05_nothing_inherited_runs():

@@ -138,3 +138,29 @@ def by_pkgutil(package):
             continue
         raise AssertionError(path)
     return found
+
+
+def with_a_finder_behind_ours():
+    """Import a module that only a finder knows which was added after contextree's."""
+    import importlib.abc
+    import importlib.machinery
+    import sys
+
+    class Last(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+        def find_spec(self, name, path=None, target=None):
+            return importlib.machinery.ModuleSpec(name, self) if name == "known_to_the_last_one" else None
+
+        def create_module(self, spec):
+            return None
+
+        def exec_module(self, module):
+            module.text = "found by the last one"
+
+    last = Last()
+    sys.meta_path.append(last)
+    try:
+        import known_to_the_last_one
+
+        return known_to_the_last_one.text
+    finally:
+        sys.meta_path.remove(last)

@@ -139,3 +139,11 @@ def test_many_threads_and_circles(master):
             assert len(found) == 8 and len(set(found)) == 1 and type(found[0]) is int, found
             assert child.call(probe.load, "app")[1] == "whole"
         """, "3.8")
+
+
+def test_a_finder_that_came_later_is_asked_too(master):
+    """Ours raises, to say why a module cannot be had, only while it is the last: ``tlz`` brings a finder of its own."""
+    master({}, """
+        for child in router.local(), router.fork():
+            assert child.call(probe.with_a_finder_behind_ours) == "found by the last one"
+        """)

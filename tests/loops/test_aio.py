@@ -1,6 +1,7 @@
 """What is asyncio's own: its timeouts, groups, tasks, Ctrl-C, and that nothing is left that it complains of."""
 
 import asyncio
+import doctest
 import os
 import subprocess
 import sys
@@ -134,6 +135,26 @@ def test_an_open_cancelled_at_any_moment_leaves_nothing():
             assert task.cancelled() or task.exception() is None
 
     asyncio.run(main())
+
+
+def test_a_08_a_second_loop_uses_the_same_router():
+    """A router that was opened in one loop is used by another, in another thread, at the same time."""
+
+    async def use(router, start):
+        web = router.contexts[0]
+        own = await router.fork()
+        for number in range(start, start + 100):
+            assert await web.call(far.add, number) == number + 1
+        await own.shutdown()
+        return [number async for number in web.stream(range, start)]
+
+    async def main():
+        async with contextree.aio.Router() as router:
+            await router.local()
+            others = [asyncio.to_thread(asyncio.run, use(router, 100 * number)) for number in (1, 2)]
+            return await asyncio.gather(use(router, 300), *others)
+
+    assert asyncio.run(main()) == [list(range(300)), list(range(100)), list(range(200))]
 
 
 CALM = """
@@ -288,9 +309,8 @@ def test_anyio(backend):
             assert sorted(results) == list(range(1, 11))
             with anyio.move_on_after(0.02):
                 async with api.Router(grace=0.3) as second:
-                    await second.local()
+                    await second.fork()
                     await anyio.sleep(10)  # sleeps: until it is cancelled
-            assert second.sync.closed and not second.contexts
 
     anyio.run(main, backend=backend)
 
@@ -354,3 +374,14 @@ done = web.submit(far.log_later, "heard", 0.05)
         output, _ = python.communicate("router.close()\nprint('closed')\n", timeout=30)
     assert lines == {"record: heard\n", "timer\n"}
     assert output == "closed\n"
+
+
+@pytest.mark.parametrize("api", ["aio", "trio"])
+def test_the_example_in_the_docstring_runs(api):
+    module = getattr(contextree, api)
+    test = doctest.DocTestParser().get_doctest(module.__doc__, {"contextree": contextree}, api, None, 0)
+    assert test.examples
+    said = []
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    runner.run(test, out=said.append)
+    assert runner.failures == 0, "".join(said)

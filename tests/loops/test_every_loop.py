@@ -2,11 +2,14 @@
 
 import os
 import signal
+import subprocess
 
 import pytest
 
 import contextree
+from contextree.loops import threads
 from tests.lab import processes as lab
+from tests.lab.poll import until
 from tests.loops import far
 
 
@@ -51,7 +54,8 @@ def test_the_whole_interface(world, tmp_path):
             assert 0 < await web.ping(20) < 20
             pids = await api.gather([web, below], far.me)
             assert pids == {web: web.pid, below: below.pid}
-            assert isinstance((await api.gather([web], far.fail, "kept"))[web], ValueError)
+            failed = await api.gather([web], far.fail, "kept")
+            assert isinstance(failed.errors[web], ValueError)
             assert "web.below" in router.tree() and router.stats()["router"]["opened"] > 5
             assert "Thread" in await web.dump()
             with pytest.raises(contextree.CallTimeout):
@@ -114,6 +118,103 @@ def test_a_cancelled_connect_ends_the_child(world, router, web, where):
         return start
 
     world.run(main)
+
+
+def test_gather(world, router, web):
+    """As the synchronous one: bounded, in order of arrival or of contexts, errors beside results; cancelled with its
+    calls."""
+
+    async def main():
+        api = world.api
+        here = api.wrap(router)
+        contexts = [api.wrap(web), *[await here.fork() for _ in range(5)]]
+        own = {context: (0.02 * (5 - number),) for number, context in enumerate(contexts)}
+        told = []
+        results = await api.gather(own, far.nap, concurrency=3, ordered=True, progress=told.append)
+        assert list(results) == contexts and results.ok == results
+        assert list(results.values()) == [wait for wait, in own.values()]
+        assert len(told) == 6
+        assert {outcome.context: outcome.value async for outcome in api.gather_iter(contexts, far.me)} == {
+            context: context.pid for context in contexts}
+        late = await api.gather(contexts[:2], far.nap, 0.2, timeout=0.01)
+        assert [type(error) for error in late.errors.values()] == [contextree.CallTimeout] * 2
+        with pytest.raises(contextree.UsageError, match="twice"):
+            await api.gather(contexts[:1] * 2, far.me)
+        with pytest.raises(contextree.UsageError, match="wants contexts"):
+            await api.gather([web], far.me)
+        assert (await world.within(0.02, api.gather, contexts, far.nap, 30))[0]
+        await world.rest(0.01)
+        assert router.stats()["router"]["channels"] == 0
+        for context in contexts[1:]:
+            await context.kill()
+
+    world.run(main)
+
+
+def test_programs_and_files(world, web, tmp_path):
+    """run, put, get: by a thread; what the synchronous handle can do besides is there as well."""
+
+    async def main():
+        here = world.api.wrap(web)
+        done = await here.run(["tr", "a-z", "A-Z"], input="shout", text=True, check=True)
+        assert (done.stdout, done.returncode) == ("SHOUT", 0)
+        with pytest.raises(subprocess.TimeoutExpired):
+            await here.run(["sleep", "30"], timeout=0.05)
+        assert (await here.put(b"content", tmp_path / "there")).size == 7
+        await here.get(tmp_path / "there", tmp_path / "here")
+        assert (tmp_path / "here").read_bytes() == b"content"
+        assert await here.read_bytes(tmp_path / "there") == b"content"
+        with pytest.raises(FileNotFoundError):
+            await here.get(tmp_path / "nothing", tmp_path / "here")
+        with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+            _ = here.nothing
+        with pytest.raises(contextree.UsageError, match="not open"):
+            _ = world.api.Router().sync
+        with pytest.raises(contextree.UsageError, match="thread=False"):
+            world.api.Router(thread=False)
+
+    world.run(main)
+
+
+def test_a_cancelled_program_and_a_cancelled_transfer_end(world, web, tmp_path):
+    """The cancellation is real: the program is gone, nothing of the file is in place, the thread has ended."""
+
+    class Endless:
+        """A file without end."""
+
+        def read(self, size):
+            reading.append(size)
+            return b"x" * size
+
+    reading = []
+    pid_file = tmp_path / "pid"
+
+    async def main():
+        here = world.api.wrap(web)
+        async with world.tasks() as tasks:
+            running = tasks.start(run, here)
+            while not (pid_file.exists() and pid_file.read_text().endswith("\n")):
+                await world.rest(0.001)
+            program = lab.identity(int(pid_file.read_text()))
+            running.cancel()
+            assert await running.wait() == (None, "cancelled")
+            while lab.alive(program):
+                await world.rest(0.001)
+            putting = tasks.start(here.put, Endless(), tmp_path / "endless")
+            while len(reading) < 5:
+                await world.rest(0.001)
+            putting.cancel()
+            assert await putting.wait() == (None, "cancelled")
+            while threads.threads.get(web.engine):
+                await world.rest(0.001)
+            assert not (tmp_path / "endless").exists()
+            assert await here.call(far.add, 1) == 2
+
+    async def run(here):
+        await here.run(["sh", "-c", "echo $$ > %s; exec sleep 60" % pid_file])
+
+    world.run(main)
+    until(lambda: [path.name for path in tmp_path.iterdir()] == ["pid"], "the rest of the transfer to go away")
 
 
 def test_everything_ends_though_the_body_was_cancelled(world):

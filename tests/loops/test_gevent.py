@@ -37,6 +37,41 @@ print("good")
     assert (ROOT / "contextree/gevent.py").exists()
 
 
+def test_both_in_one_program():
+    """Each kind of greenlet cooperates with its own, whoever came first, and however often."""
+    text = """
+import time
+import cothread, gevent
+import contextree.cothread, contextree.gevent
+ticks = []
+def tick(sleep, mark):
+    while True:
+        ticks.append(mark)
+        sleep(0.005)
+for Router in [contextree.gevent.Router, contextree.cothread.Router] * 2:
+    with Router(grace=1.0) as router:
+        assert router.fork().call(abs, -1) == 1
+cothread.Spawn(tick, cothread.Sleep, "cothread")
+with contextree.gevent.Router(grace=1.0) as router:
+    worker = router.fork()
+    worker.call(time.sleep, 0.2)
+    seen = len(ticks)
+    other = []
+    def elsewhere():
+        gevent.spawn(tick, gevent.sleep, "gevent")
+        other.append(gevent.spawn(worker.call, time.sleep, 0.2).get())
+        gevent.get_hub().destroy()
+    import threading
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    while thread.is_alive():
+        cothread.Sleep(0.01)
+    assert other == [None]
+print(seen > 10 and ticks.count("gevent") > 10)
+"""
+    assert program(text) == "True\n"
+
+
 @pytest.mark.parametrize("module", ["gevent", "cothread"])
 def test_examples_in_docstrings(module):
     text = f"""

@@ -233,11 +233,25 @@ def test_allow_shares_whole_packages_of_the_closure(tree):
 def test_allow_again_looks_nothing_up(tree, monkeypatch):
     tree({"app.py": "import one", "one.py": ""})
     found = shared("app")
+    assert found.is_allowed("one")
     monkeypatch.setattr(catalog, "parse", None)
     monkeypatch.setattr(catalog, "locate", None)
     found.allow("app")
     found.allow("os")
     assert found.is_allowed("one")
+
+
+def test_what_a_module_imports_is_looked_for_when_somebody_asks(tree, monkeypatch):
+    """A function of a package that imports a thousand modules took the first call ten seconds to share, for children
+    that have them all on their own disk and never ask."""
+    tree({"app.py": "import one", "one.py": "", "two/__init__.py": ""})
+    with monkeypatch.context() as patch:
+        patch.setattr(catalog, "parse", None)
+        found = shared("app")
+        assert found.is_allowed("app")
+        assert found.find("nosuchmodule").reason.startswith("refused: not shared, and the master does not have")
+        assert found.find("two.absent").reason == "missing: no module named 'two.absent'"
+    assert found.find("one").found and found.find("two").reason.startswith("refused: not shared")
 
 
 def test_allow_notices_new_imports(tree):

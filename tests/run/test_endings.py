@@ -155,6 +155,28 @@ def test_a_context_that_ends_takes_its_programs_along(router, marked):
         assert len(failures) == 2
 
 
+@pytest.mark.leaks("the template of the module's root, which starts with the first fork")
+def test_a_program_that_is_just_being_started_when_its_context_ends(router, marked):
+    """At whatever moment the end comes: before the start, in the middle of it, after it."""
+    for number in range(20):
+        context = router.fork()
+        errors = []
+
+        def run(context=context, errors=errors):
+            try:
+                context.run(["sleep", "1000"], add_env=marked.env)
+            except contextree.ContextreeError as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        threading.Event().wait(number / 2000)  # sleeps: the moment is what is varied
+        context.shutdown(1)
+        thread.join(20)
+        assert len(errors) == 1
+    marked.wait(0)
+
+
 def test_a_master_that_is_killed_takes_all_programs_along(tmp_path, sshd, marked):
     """Their contexts notice that the link is lost."""
     text = ("import contextree, sys, threading\n"

@@ -48,7 +48,7 @@ def test_output_as_it_comes_in_this_very_thread_and_others_run_meanwhile(world, 
     async def tick():
         while True:
             ticks.append(time.monotonic())
-            await world.sleep(0.001)  # sleeps: a ticker
+            await world.rest(0.001)
 
     async def main():
         async with world.tasks() as tasks:
@@ -56,7 +56,7 @@ def test_output_as_it_comes_in_this_very_thread_and_others_run_meanwhile(world, 
             done = await world.api.wrap(local).run(["head", "-c", "100000000", "/dev/zero"], stdout=take)
             assert done.returncode == 0
             ticking.cancel()
-            await ticking.wait()
+            assert await ticking.wait() == (None, "cancelled")
 
     before = threading.active_count()
     world.run(main)

@@ -178,6 +178,12 @@ def leave():
     os._exit(3)
 
 
+def join_and_ask(invitation):
+    with contextree.join(invitation) as client:
+        name = client.services["store"].call.whoami()[1]
+        return client.name, name, contextree.current_router().name
+
+
 def listen_here():
     """A listener here, with an invitation to a service here."""
     router = contextree.current_router()

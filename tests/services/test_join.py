@@ -9,9 +9,12 @@ import threading
 import pytest
 
 import contextree
+from tests.lab import pythons as lab
 from tests.lab.poll import until
 from tests.services import far
 from tests.services.scripted import ScriptedClient, in_fork
+
+OLDEST = next(python for python in lab.one_each().values() if python.minor != "2.7")
 
 
 def gone(router):
@@ -287,6 +290,18 @@ def test_nothing_is_left_of_a_tree_with_services():
 def test_a_service_of_a_client_can_be_called_back_from_above(router, listener):
     """A client is a leaf, but who is above it may call what it serves, as with every context."""
     caller = router.serve("caller", {"call_back": lambda service, x: service.call.double(x) + 1})
-    with contextree.join(listener.invite(services=[caller], trusted=True)) as client, \
-            client.serve("mine", {"double": lambda x: 2 * x}) as mine:
-        assert client.services["caller"].call.call_back(mine, 4) == 9
+    for trusted in (True, False):  # a handle goes as plain data, too
+        with contextree.join(listener.invite(services=[caller], trusted=trusted)) as client, \
+                client.serve("mine", {"double": lambda x: 2 * x}) as mine:
+            assert client.services["caller"].call.call_back(mine, 4) == 9
+    with contextree.join(listener.invite(services=[caller])) as client, \
+            pytest.raises(contextree.DecodeError, match="not known here"):
+        client.services["caller"].call.call_back(contextree.Service(client.engine, 77, "x", 1, "x", ["double"]), 4)
+
+
+def test_a_context_of_one_tree_joins_another(router, store, listener):
+    """On the oldest Python, with nothing of contextree installed there."""
+    with contextree.Router() as other:
+        old = other.local(python=OLDEST.argv[0])
+        said = old.call(far.join_and_ask, listener.invite(services=[store]))
+        assert said == ("client.%d" % old.pid, "client.%d" % old.pid, old.name)

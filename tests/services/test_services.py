@@ -96,7 +96,7 @@ def test_async_methods(tree, granted):
     with tree.router.serve("async", far.Store()) as service:
         future = service.submit.slowly(7, 60)
         until(lambda: service.stats()["unanswered"] == 1, "it to wait")
-    with pytest.raises(contextree.ContextreeError):
+    with pytest.raises(contextree.Closed):
         future.result(10)
 
 

@@ -1,0 +1,5 @@
+"""A module that one test shares."""
+
+
+def answer():
+    return 42
