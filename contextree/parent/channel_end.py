@@ -42,6 +42,7 @@ class End:
         self.pickles = 0  # the protocol of pickles that the other end reads from us otherwise; 0: plain data only
         self.trusted = False  # may we unpickle what comes?
         self.eof = False  # we have sent our last
+        self.deaf = False  # and then we closed: nobody is told yet that we do not read
 
     # -- becoming connected
 
@@ -120,6 +121,8 @@ class End:
                 self.mailbox.put((data, fin, cost))
             except Closed:  # we do not read any more
                 channel.taken(cost)
+                if self.deaf and not channel.out:  # what we said before the end has gone
+                    channel.cancel(CANCEL, "closed")
 
     def ended(self, channel: "Channel", error: BaseException) -> None:
         """No more will come, and none will be taken."""
@@ -199,8 +202,7 @@ class End:
         try:
             if not eof:
                 channel.send(CLOSED, True)
-            elif not channel.got_fin:
-                channel.cancel(CANCEL, "closed")  # the end of file has been said, so nobody waits for data
+            self.deaf = eof  # what was sent before that may still be on its way; who sends to us is told when it does
         except ContextreeError:
             pass  # it has ended
 

@@ -157,6 +157,21 @@ class TestEnding:
         channel.close()
         assert future.result(20) == (100, "Closed")
 
+    def test_what_was_sent_before_eof_arrives_though_the_handle_is_gone(self, place):
+        """Its end is closed as soon as it has sent its last, while much of that still waits for credit."""
+        for _ in range(10):
+            with place.channel() as channel:
+                sending = place.submit(f.send_and_forget, channel, 16)
+                assert [len(data) for data in channel] == [65536] * 16
+                assert sending.result(20) == "sent"
+
+    def test_who_sends_to_an_end_that_was_closed_after_eof_is_told(self, place):
+        channel = place.channel()
+        future = place.submit(f.send_until_error, channel.connect())
+        channel.send_eof()
+        channel.close()
+        assert future.result(20) in ("CallCancelled", "Closed")
+
     def test_an_error_in_the_block_aborts(self, place):
         channel = place.channel()
         future = place.submit(f.read_to_error, channel.connect())
