@@ -6,8 +6,9 @@ import pytest
 
 from tests.bench import __main__ as command
 from tests.bench import report
+from tests.bench.__main__ import ROWS
 from tests.bench.contest import Contest, SideFailed
-from tests.bench.rows import ROWS, SCALES, Budget, Row
+from tests.bench.rows import SCALES, Budget, Row
 
 
 @pytest.fixture(scope="module")

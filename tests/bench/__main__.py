@@ -6,10 +6,13 @@ import sys
 import time
 import traceback
 
-from tests.bench import profile, report
+from tests.bench import profile, report, wide
+from tests.bench import rows as first
 from tests.bench.contest import Contest, SideFailed
-from tests.bench.rows import ROWS, SCALES, Lab
+from tests.bench.rows import SCALES, Lab
 from tests.lab.sshd import CannotStart
+
+ROWS = {**first.ROWS, **wide.ROWS}
 
 
 def run(names, scale, sshd=None, say=print):
@@ -40,7 +43,7 @@ def main(words=None):
     parser = argparse.ArgumentParser(
         prog="python -m tests.bench", description="Measure every budget beside the raw limit and peers."
     )
-    parser.add_argument("--quick", action="store_true", help="about two minutes")
+    parser.add_argument("--quick", action="store_true", help="a few minutes")
     parser.add_argument("--full", action="store_true", help="more turns and larger data")
     parser.add_argument("--only", metavar="NAME", action="append", choices=sorted(ROWS), help="of: " + ", ".join(ROWS))
     parser.add_argument("--json", metavar="FILE", help="write all samples")

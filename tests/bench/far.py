@@ -69,3 +69,51 @@ def status(name, pid="self"):
                 words = line.split()
                 return int(words[1]) * (1024 if len(words) > 2 else 1)
     raise LookupError(name)
+
+
+def absorb(channel):
+    """Take all that comes; how many bytes it was."""
+    return sum(map(len, channel))
+
+
+def pour(channel, size, total):
+    """Send so many bytes, ``size`` at a time."""
+    data = blob(size)
+    for _ in range(total // size):
+        channel.send(data)
+    channel.send_eof()
+
+
+def fetch(home, path, target):
+    """For mitogen: have its FileService send ``path`` into the file ``target``."""
+    import mitogen.service
+
+    with open(target, "wb") as file:
+        mitogen.service.FileService.get(context=home, path=path, out_fp=file)
+
+
+def available():
+    """Bytes of memory that the system could still give."""
+    with open("/proc/meminfo") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:"))
+
+
+class Growing:
+    """How many more of something fit: ``more()`` is False when the system's memory gets low."""
+
+    def __init__(self):
+        import resource
+
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        self.before = available()
+        self.count = 0
+
+    def more(self):
+        """Is there room for another one?"""
+        self.count += 1
+        return self.count % 10 or available() > self.before // 5
+
+    def each(self, count):
+        """Bytes of the system's memory for each of them."""
+        return max(0, self.before - available()) // max(1, count)

@@ -33,6 +33,23 @@ def send_all(channel, items):
     channel.close()
 
 
+def send_and_forget(channel, count):
+    """Send more than there is credit for, say that it was all, and let go of the handle."""
+    for _ in range(count):
+        channel.send(bytes(65536))
+    channel.send_eof()
+    return "sent"
+
+
+def send_until_error(channel):
+    """Send until it is refused; the name of the error."""
+    try:
+        while True:
+            channel.send(bytes(1000), timeout=10)
+    except Exception as error:
+        return type(error).__name__
+
+
 def send_and_wait(channel):
     """Send something, and wait for what the other end says to it."""
     channel.send("hello")
@@ -106,6 +123,13 @@ def open_channels():
 
     gc.collect()
     return len(main.child.router.channels)
+
+
+def graves():
+    """How many channels that have ended this context remembers."""
+    from contextree.core import main
+
+    return len(main.child.router.ends)
 
 
 def forge_channel(acceptor):

@@ -4,7 +4,9 @@ import contextlib
 import gc
 import itertools
 import os
+import shutil
 import sys
+import tempfile
 import threading
 import time
 
@@ -245,3 +247,151 @@ class Side:
                 return found
 
             yield run
+
+    # -- over ssh, files
+
+    @contextlib.contextmanager
+    def ssh_stream(self, host, config, direction, size):
+        """A stream from there, or a channel to there, in pieces of 256 KiB."""
+        piece = min(size, 1 << 18)
+        with self.router.ssh(host, ssh_config=config) as context:
+            context.call(far.echo, 1)
+
+            def down():
+                for _ in context.stream(far.stream, piece, size // piece):
+                    pass
+
+            def up():
+                with context.channel() as channel:
+                    count = context.submit(far.absorb, channel)
+                    for data in far.stream(piece, size // piece):
+                        channel.send(data)
+                    channel.send_eof()
+                    assert count.result() == size
+
+            go = down if direction == "down" else up
+            go()
+            yield lambda count: rate(lambda: [go() for _ in range(count)], size * count)
+
+    @contextlib.contextmanager
+    def move_file(self, direction, source, folder):
+        """put, or get."""
+        with self.local() as context:
+            yield self.mover(context, direction, source, os.path.join(folder, "target"))
+
+    @contextlib.contextmanager
+    def ssh_file(self, host, config, direction, source):
+        """put, or get, over one connection."""
+        with self.router.ssh(host, ssh_config=config) as context, tempfile.TemporaryDirectory() as folder:
+            if direction == "get":
+                yield self.mover(context, direction, source, os.path.join(folder, "target"))
+                return
+            there = context.call(tempfile.mkdtemp)
+            yield self.mover(context, direction, source, there + "/target")
+            context.call(shutil.rmtree, there)
+
+    def mover(self, context, direction, source, target):
+        """A function that moves a file so many times; bytes a second."""
+        size = os.stat(source).st_size
+        move = context.put if direction == "put" else context.get
+        return lambda count: rate(lambda: [move(source, target) for _ in range(count)], size * count)
+
+    # -- executors, many
+
+    @contextlib.contextmanager
+    def executor(self, outstanding, by=""):
+        """contextree.Executor of two workers."""
+        with contextree.Executor(2) as pool:
+            list(pool.map(far.echo, range(4)))
+            yield lambda count: windowed(
+                lambda: pool.submit(far.echo, 1), lambda future: future.result(), count, outstanding
+            )
+
+    @contextlib.contextmanager
+    def executor_map(self, chunk, by=""):
+        """Its map."""
+        with contextree.Executor(2) as pool:
+            list(pool.map(far.echo, range(4)))
+            yield lambda count: rate(lambda: list(pool.map(far.echo, range(count), chunksize=chunk)), count)
+
+    @contextlib.contextmanager
+    def start_executor(self, by=""):
+        """From nothing to the first result and to nothing again."""
+
+        def go():
+            with contextree.Executor(2) as pool:
+                pool.submit(far.echo, 1).result()
+
+        yield lambda count: median(each(go, count))
+
+    @contextlib.contextmanager
+    def fan_out(self):
+        """Forks, then one call in all of them."""
+        self.first_result(self.router.fork)
+
+        def run(count):
+            growing, memory = far.Growing(), far.status("VmRSS")
+            start = clock()
+            contexts = []
+            while len(contexts) < count and growing.more():
+                contexts.append(self.router.fork())
+            created = clock() - start
+            start = clock()
+            pids = set(contextree.gather(contexts, far.pid, concurrency=len(contexts)).values())
+            called = clock() - start
+            assert len(pids) == len(contexts)
+            found = {
+                "count": len(contexts),
+                "created": created / len(contexts),
+                "called": called,
+                "memory": growing.each(len(contexts)),
+                "master": max(0, far.status("VmRSS") - memory) // len(contexts),
+            }
+            self.router.close()
+            self.router = contextree.Router()
+            return found
+
+        yield run
+
+    @contextlib.contextmanager
+    def slow_consumer(self, what, total):
+        """Something that is taken slowly: peak memory of both ends above what it was."""
+        with self.local() as context:
+            twin = context.with_options(threads=1)
+            for _ in context.stream(far.stream, 65536, 100):
+                pass
+
+            seen = itertools.count()
+
+            def take(data):
+                if next(seen) % 64 == 0:
+                    time.sleep(0.002)  # sleeps: it is slow
+                return len(data)
+
+            def go():
+                if what == "channel":
+                    with context.channel() as channel:
+                        context.submit(far.pour, channel, 65536, total)
+                        return sum(map(take, channel))
+                if what == "file":
+                    with tempfile.NamedTemporaryFile() as file:
+                        file.truncate(total)
+                        os.posix_fallocate(file.fileno(), 0, total)
+                        return context.get(file.name, Slow(take), sparse=False).size
+                sizes = []
+                context.run(["head", "-c", str(total), "/dev/zero"], stdout=lambda data: sizes.append(take(data)))
+                return sum(sizes)
+
+            def run(count):
+                there, here = twin.call(far.reset_peak), far.reset_peak()
+                assert go() == total
+                return {"here": far.peak() - here, "there": twin.call(far.peak) - there}
+
+            yield run
+
+
+class Slow:
+    """A binary file object that only counts."""
+
+    def __init__(self, take):
+        self.write = take

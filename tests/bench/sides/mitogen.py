@@ -9,6 +9,7 @@ import time
 import mitogen.core
 import mitogen.master
 import mitogen.parent
+import mitogen.service
 
 from tests.bench import far
 from tests.bench.measure import clock, each, median, pss, quantile, rate, windowed
@@ -193,3 +194,44 @@ class Side:
                 return {"here": far.peak() - here}
 
             yield run
+
+    @contextlib.contextmanager
+    def ssh_stream(self, host, config, direction, size):
+        """A Sender there and a Receiver here; or a call with an argument of that size."""
+        context = self.router.ssh(
+            hostname=host, ssh_args=["-F", config], check_host_keys="ignore", python_path="python3"
+        )
+        piece = min(size, 1 << 18)
+        data = b"\x5a" * size
+
+        def down():
+            receiver = mitogen.core.Receiver(self.router)
+            answer = context.call_async(far.send_to, receiver.to_sender(), piece, size // piece)
+            for message in receiver:
+                message.unpickle()
+            answer.get().unpickle()
+
+        def up():
+            context.call(far.size_of, data)
+
+        go = down if direction == "down" else up
+        go()
+        yield lambda count: rate(lambda: [go() for _ in range(count)], size * count)
+        context.shutdown(wait=True)
+
+    @contextlib.contextmanager
+    def move_file(self, source, folder):
+        """Its FileService."""
+        service = mitogen.service.FileService(router=self.router)
+        pool = mitogen.service.Pool(self.router, [service], size=2)
+        try:
+            service.register(source)
+            size = os.stat(source).st_size
+            target = os.path.join(folder, "fetched")
+            with self.local() as context:
+                home = self.router.myself()
+                yield lambda count: rate(
+                    lambda: [context.call(far.fetch, home, source, target) for _ in range(count)], size * count
+                )
+        finally:
+            pool.stop(join=True)

@@ -1,8 +1,10 @@
 """multiprocessing, with forked processes."""
 
+import concurrent.futures
 import contextlib
 import multiprocessing
 import os
+import time
 
 from tests.bench import far
 from tests.bench.measure import clock, each, median, rate, windowed
@@ -128,3 +130,114 @@ class Side:
 
         yield lambda count: median([one() for _ in range(count)])
         del kept
+
+    # -- executors, many
+
+    def pool(self, by):
+        """ProcessPoolExecutor, or loky's, of two workers."""
+        if by == "loky":
+            import loky
+
+            return loky.ProcessPoolExecutor(2)
+        return concurrent.futures.ProcessPoolExecutor(2, mp_context=forking)
+
+    @contextlib.contextmanager
+    def executor(self, outstanding, by):
+        """submit."""
+        with self.pool(by) as pool:
+            list(pool.map(far.echo, range(4)))
+            yield lambda count: windowed(
+                lambda: pool.submit(far.echo, 1), lambda future: future.result(), count, outstanding
+            )
+
+    @contextlib.contextmanager
+    def executor_map(self, chunk, by):
+        """map."""
+        with self.pool(by) as pool:
+            list(pool.map(far.echo, range(4)))
+            yield lambda count: rate(lambda: list(pool.map(far.echo, range(count), chunksize=chunk)), count)
+
+    @contextlib.contextmanager
+    def start_executor(self, by):
+        """From nothing to the first result and to nothing again."""
+
+        def go():
+            with self.pool(by) as pool:
+                pool.submit(far.echo, 1).result()
+
+        yield lambda count: median(each(go, count))
+
+    @contextlib.contextmanager
+    def fan_out(self):
+        """Processes of this one, each with a Pipe."""
+
+        def run(count):
+            growing, memory = far.Growing(), far.status("VmRSS")
+            start = clock()
+            pairs = []
+            while len(pairs) < count and growing.more():
+                ours, theirs = forking.Pipe()
+                process = forking.Process(target=answer, args=(theirs, ours, [pair[0] for pair in pairs]))
+                process.start()
+                theirs.close()
+                pairs.append((ours, process))
+            created = clock() - start
+            start = clock()
+            for ours, _ in pairs:
+                ours.send(None)
+            assert len({ours.recv() for ours, _ in pairs}) == len(pairs)
+            called = clock() - start
+            found = {
+                "count": len(pairs),
+                "created": created / len(pairs),
+                "called": called,
+                "memory": growing.each(len(pairs)),
+                "master": max(0, far.status("VmRSS") - memory) // len(pairs),
+            }
+            for ours, process in pairs:
+                ours.close()
+                process.join()
+            return found
+
+        yield run
+
+    @contextlib.contextmanager
+    def slow_consumer(self, total):
+        """A Queue that is filled there and read slowly here: the other end's peak."""
+
+        def run(count):
+            queue, peak = forking.Queue(), forking.Queue()
+            process = forking.Process(target=fill, args=(queue, peak, total))
+            here = far.reset_peak()
+            process.start()
+            for number in range(total // 65536):
+                queue.get()
+                if number % 64 == 0:
+                    time.sleep(0.002)  # sleeps: it is slow
+            found = {"here": far.peak() - here, "there": peak.get()}
+            process.join()
+            return found
+
+        yield run
+
+
+def answer(connection, other, others):
+    """Say who this is, when asked, until the other end is gone."""
+    for each_other in (other, *others):
+        each_other.close()
+    try:
+        while True:
+            connection.recv()
+            connection.send(os.getpid())
+    except EOFError:
+        pass
+
+
+def fill(queue, peak, total):
+    """Put so many bytes, then tell the most memory that this took."""
+    before = far.reset_peak()
+    for data in far.stream(65536, total // 65536):
+        queue.put(data)
+    queue.close()
+    queue.join_thread()
+    peak.put(far.peak() - before)

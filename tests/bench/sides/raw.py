@@ -3,10 +3,12 @@
 import contextlib
 import os
 import pickle
+import shutil
 import socket
 import struct
 import subprocess
 import sys
+import tempfile
 
 from tests.bench.measure import clock, each, median, pin, pss, rate
 
@@ -245,3 +247,77 @@ class Side:
             child.stdout.readline()
             yield lambda count: pss(child.pid)
             child.stdin.close()
+
+    @contextlib.contextmanager
+    def ssh_stream(self, host, config, direction, size):
+        """``ssh host dd``, or ``dd | ssh host cat``; from the moment that it is connected."""
+        words = ["ssh", "-F", config, "-o", "BatchMode=yes", host]
+        blocks = "dd if=/dev/zero bs=65536 count=%d status=none" % (size // 65536)
+
+        def down():
+            script = "echo; read line; " + blocks
+            with subprocess.Popen([*words, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as ssh:
+                os.read(ssh.stdout.fileno(), 1)
+                yield
+                ssh.stdin.write(b"go\n")
+                ssh.stdin.flush()
+                while os.read(ssh.stdout.fileno(), 1 << 18):
+                    pass
+                yield
+
+        def up():
+            script = "echo; cat >/dev/null; echo"
+            with subprocess.Popen([*words, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as ssh:
+                ssh.stdout.readline()
+                yield
+                subprocess.run(blocks.split(), stdout=ssh.stdin, check=True)
+                ssh.stdin.close()
+                ssh.stdout.readline()
+                yield
+
+        def run(count):
+            times = []
+            for _ in range(count):
+                going = down() if direction == "down" else up()
+                next(going)
+                times += each(lambda going=going: next(going), 1)
+                going.close()
+            return size * count / sum(times)
+
+        yield run
+
+    @contextlib.contextmanager
+    def copy_file(self, source, folder):
+        """A copy, synced."""
+        target = os.path.join(folder, "copy")
+
+        def go():
+            shutil.copyfile(source, target)
+            fd = os.open(target, os.O_RDONLY)
+            os.fsync(fd)
+            os.close(fd)
+
+        size = os.stat(source).st_size
+        yield lambda count: rate(lambda: [go() for _ in range(count)], size * count)
+
+    @contextlib.contextmanager
+    def ssh_file(self, host, config, direction, source, by):
+        """scp, or sftp, from start to end."""
+        size = os.stat(source).st_size
+        with tempfile.TemporaryDirectory() as folder:
+            there = "/tmp/%s.copy" % os.path.basename(folder)
+            here, far_end = (source, there) if direction == "put" else (folder + "/target", source)
+
+            def go():
+                if by == "scp":
+                    ends = [here, "%s:%s" % (host, far_end)]
+                    words = ["scp", "-q", "-F", config, *(ends if direction == "put" else ends[::-1])]
+                    subprocess.run(words, check=True, stdin=subprocess.DEVNULL)
+                else:
+                    line = "put %s %s" % (here, far_end) if direction == "put" else "get %s %s" % (far_end, here)
+                    subprocess.run(["sftp", "-q", "-F", config, "-b", "-", host], input=line.encode(), check=True,
+                                   stdout=subprocess.DEVNULL)
+
+            yield lambda count: rate(lambda: [go() for _ in range(count)], size * count)
+            if direction == "put":
+                subprocess.run(["ssh", "-F", config, host, "rm -f " + there], check=True, stdin=subprocess.DEVNULL)
