@@ -4,6 +4,8 @@
 handle, so that one that nobody has any more is collected, and closes its end.
 """
 
+from collections import deque
+
 from contextree.core import calls as core_calls
 from contextree.core import process
 from contextree.core.mailbox import Mailbox
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from contextree.parent.reports import Info
 
 CLOSED = b"\6"  # in the place of a value's form
+BURIED = 1000  # channels that have ended here, and are remembered
+graves = deque()  # type: deque[tuple[dict[bytes, Any], bytes]]  # (the router's ``ends``, token), oldest first
 
 
 class End:
@@ -158,6 +162,7 @@ class End:
         try:
             channel.send(data, fin)
         except ContextreeError as error:
+            error.__traceback__ = None  # the channel keeps it, and it would keep our frames, and so the handle
             if self.eof:
                 raise Closed("the other end of the channel was closed") from None
             raise copied(error) from None
@@ -168,10 +173,23 @@ class End:
             self.eof = True
             self.send(b"", True)
 
+    def bury(self) -> None:
+        """At the acceptor: nobody can be the other end any more, and who wants to is told so."""
+        ends = self.core.ends
+        if self.channel is None:  # nobody was: a later handle may wait again
+            ends.pop(self.token, None)
+        elif self.token in ends:
+            ends[self.token] = refuse
+            graves.append((ends, self.token))
+            while len(graves) > BURIED:
+                ends, token = graves.popleft()
+                if ends.get(token) is refuse:
+                    ends.pop(token, None)
+
     def close(self) -> None:
         """No more from us, and nothing more to us; what was sent still arrives. Idempotent."""
         channel = self.channel
-        self.core.ends.pop(self.token, None)
+        self.bury()
         self.mailbox.close(Closed("the channel was closed here"))
         if channel is None:
             return
@@ -187,6 +205,11 @@ class End:
             self.deaf = eof  # what was sent before that may still be on its way; who sends to us is told when it does
         except ContextreeError:
             pass  # it has ended
+
+
+def refuse(early: "list[Any]") -> None:
+    """Somebody wants to be the other end of a channel that has ended. Loop thread."""
+    early[0].cancel(REFUSED, "this channel has had its two ends, and has ended")
 
 
 def life() -> "Any":

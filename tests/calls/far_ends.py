@@ -125,6 +125,13 @@ def open_channels():
     return len(main.child.router.channels)
 
 
+def graves():
+    """How many channels that have ended this context remembers."""
+    from contextree.core import main
+
+    return len(main.child.router.ends)
+
+
 def forge_channel(acceptor):
     """A handle that nobody gave us."""
     import contextree.parent.channel as channels

@@ -9,6 +9,7 @@ import pytest
 
 import contextree
 from contextree.core.wire.flow import CREDIT_START
+from contextree.parent.channel_end import BURIED
 from tests.calls import far_ends as f
 from tests.calls.functions import Adder, identity
 from tests.lab.poll import until
@@ -214,7 +215,7 @@ class TestEnding:
 
     def test_nothing_is_left_after_many(self, router, local):
         core = router.engine.core
-        for _ in range(200):
+        for _ in range(BURIED + 50):
             with local.channel() as channel:
                 future = local.submit(f.double_all, channel)
                 channel.send(1)
@@ -222,7 +223,8 @@ class TestEnding:
             assert future.result(10) == 1
         until(lambda: not core.channels, "the channels here")
         until(lambda: local.call(f.open_channels) <= 1, "those there, but for this call's")
-        assert not core.ends and not core.early
+        assert not core.early
+        assert local.call(f.graves) <= BURIED, "what has ended is remembered for a while, not for ever"
 
     def test_mt_01_in_a_forked_process_it_is_refused_and_harmless(self, local):
         with local.channel() as channel:
@@ -278,6 +280,18 @@ class TestHandedOn:
                 left.call(f.send_and_wait, channel)
             channel.send_eof()
             assert future.result(10) == 1
+
+    def test_who_comes_when_both_ends_have_gone_is_told_so(self, router):
+        left, right = router.local(name="left"), router.local(name="right")
+        router.grant(left, right)
+        channel = right.channel()
+        future = right.submit(f.double_all, channel)
+        with channel:
+            channel.send(1)
+            assert channel.receive(timeout=10) == 2
+        assert future.result(10) == 1
+        with pytest.raises(contextree.Refused, match="has ended"):
+            left.call(f.send_and_wait, channel)
 
     def test_a_grandchild_reaches_the_root_by_a_channel(self, router):
         below = router.local().fork()

@@ -70,3 +70,22 @@ def grow_direct(depth):
     if depth:
         below = router.fork(direct=True).call(grow_direct, depth - 1)
     return [(router.id, size), *below]
+
+
+def call_in_a_loop():
+    """What the synchronous API says on the thread of a running loop, and a module imported there."""
+    import asyncio
+
+    import contextree as door
+
+    async def main():
+        import colorsys
+
+        router = door.current_router()
+        try:
+            router.fork()
+        except door.WouldBlockLoop as error:
+            return str(error), colorsys.__name__
+        return "it waited", colorsys.__name__
+
+    return asyncio.run(main())

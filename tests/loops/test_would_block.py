@@ -161,26 +161,8 @@ def test_a_05_a_half_imported_asyncio_is_no_loop(child, monkeypatch):
 
 def test_a_05_in_a_child(router, child):
     """A function that runs a loop in its context: the API refuses there as well, imports work."""
-    answer, module = child.call(call_in_a_loop)
+    answer, module = child.call(far.call_in_a_loop)
     assert "contextree.aio" in answer and module == "colorsys"
-
-
-def call_in_a_loop():
-    import asyncio as theirs
-
-    import contextree as door
-
-    async def main():
-        import colorsys
-
-        router = door.current_router()
-        try:
-            router.fork()
-        except door.WouldBlockLoop as error:
-            return str(error), colorsys.__name__
-        return "it waited", colorsys.__name__
-
-    return theirs.run(main())
 
 
 def test_a_05_on_the_loop_thread_of_the_tree(router, child):
