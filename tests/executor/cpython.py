@@ -42,7 +42,9 @@ def _of_this_python():
 
 def _of_another():
     for python in reversed(pythons.find()):
-        home = Path(python.argv[0]).parents[1]
+        if len(python.argv) > 1:
+            continue  # it lives in a chroot
+        home = Path(python.argv[0]).resolve().parents[1]
         for file in home.glob(f"lib/python{python.minor}/test/{NAME}.py"):
             name = "{}_{}".format(NAME, python.minor.replace(".", "_"))
             spec = importlib.util.spec_from_file_location(name, file)
