@@ -185,9 +185,13 @@ stage_types() {
 }
 
 stage_tests() {   # stage_tests [pytest arguments]
-  local status
+  local status spread=()
   say "tests"
-  timeout --foreground -k 30 "${CONTEXTREE_LIMIT:-780}" "$VENV_PY" -m pytest "$@" -rs 2>&1 | tee "$LOGS/pytest"
+  # two processes, each with whole files of tests; they must agree on the names of tests that sets and hashes are in
+  [ "$(nproc 2>/dev/null || echo 1)" -gt 1 ] && spread=(-n 2 --dist loadfile)
+  export PYTHONHASHSEED=${PYTHONHASHSEED:-$RANDOM}
+  echo "PYTHONHASHSEED=$PYTHONHASHSEED"
+  timeout --foreground -k 30 "${CONTEXTREE_LIMIT:-780}" "$VENV_PY" -m pytest "${spread[@]}" "$@" -rs 2>&1 | tee "$LOGS/pytest"
   status=${PIPESTATUS[0]}
   SUMMARY=$(grep -E '(passed|failed|error|errors|skipped|deselected|no tests ran).* in [0-9.]+s' "$LOGS/pytest" | tail -n 1)
   [ "$status" = 124 ] && SUMMARY="stopped after ${CONTEXTREE_LIMIT:-780} s; $SUMMARY"

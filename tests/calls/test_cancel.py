@@ -217,11 +217,21 @@ class TestRaise:
             region.loop()
             thread.join(10)
             assert region.result == "as it should be" and not thread.is_alive()
+        forget_pending()
 
     def test_unknown_values(self, local):
         with pytest.raises(contextree.UsageError, match="cancel= wants 'tell', 'raise' or 'kill', not 'gently'"):
             local.with_options(cancel="gently")
         assert local.with_options(cancel="tell").call(abs, -1) == 1
+
+
+def forget_pending():
+    """An exception that was taken back leaves a note in CPython 3.11, until the next one is raised, that one may be
+    pending; traced opcode by opcode the interpreter then never gets on (other tests do so)."""
+    with pytest.raises(KeyError):  # noqa: PT012  it comes when it comes
+        cancelling._senders()[0](threading.get_ident(), KeyError)
+        for _ in range(1000):
+            pass
 
 
 class Halted:
