@@ -145,7 +145,7 @@ lab() {   # what the tests need beside the environment
   is_root || return 0
   if why=$("$VENV_PY" -m tests.lab chroot 2>&1); then printf '%s\n' "$why"
   else left_out "Python 3.14 and 3.15 in a chroot: ${why##*$'\n'}"; fi
-  if why=$("$VENV_PY" -m tests.lab sshd up --state "$STATE" 2>&1); then
+  if why=$("$VENV_PY" -m tests.lab sshd up --state "$STATE" --keeper $$ 2>&1); then
     printf '%s\n' "$why"
     export CONTEXTREE_LAB_SSHD=$STATE
   else left_out "private sshd: ${why##*$'\n'}"; fi

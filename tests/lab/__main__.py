@@ -15,6 +15,7 @@ def main():
     commands.add_parser("chroot", help="prepare the chroot with the newest Pythons (root)")
     sshd = commands.add_parser("sshd", help="start or stop a private sshd (root)")
     sshd.add_argument("action", choices=["up", "down"])
+    sshd.add_argument("--keeper", type=int, help="pid: while it lives nobody sweeps the server away")
     sshd.add_argument("--state", required=True, metavar="FILE")
     options = parser.parse_args()
     try:
@@ -41,7 +42,7 @@ def _chroot(options):
 
 def _sshd(options):
     if options.action == "up":
-        server = Sshd.up(state=options.state)
+        server = Sshd.up(state=options.state, keeper=options.keeper)
         print("sshd: port %d, users %s" % (server.port, " ".join(server.users)))
         for line in server.left_out:
             print("sshd: " + line)
