@@ -300,8 +300,9 @@ class Child(Watched):
         timers = [at(grace * number / len(gentle), step) for number, step in enumerate(gentle)]
         if hang_up is not None:
             timers.append(at(grace, hang_up))  # a timer of its own: where it fails, TERM is sent all the same
-        timers.append(at(grace, self._quietly, self.kill, signal.SIGTERM))
-        timers.append(at(grace, self._quietly, self.kill, signal.SIGCONT))  # TERM stays pending in a stopped process
+        if patience > 0:  # else who dies of TERM would be gone before its group gets the KILL
+            timers.append(at(grace, self._quietly, self.kill, signal.SIGTERM))
+            timers.append(at(grace, self._quietly, self.kill, signal.SIGCONT))  # TERM stays pending in a stopped one
         timers.append(at(grace + patience, self._quietly, self._kill_all, signal.SIGKILL))
         self._end_timers = timers
 

@@ -143,7 +143,10 @@ class Engine(Routing):
             except Closed:
                 pass  # all waiters have left by now
 
-        self.broker.defer_nowait(begin)
+        try:
+            self.broker.defer_nowait(begin)
+        except Closed:
+            waiter.wake()  # nothing changes any more: ``check_end`` tells
         return leave_soon
 
     def check_end(self, number: int) -> None:

@@ -111,6 +111,7 @@ def test_what_is_closed_early_is_cancelled(many, gate, tmp_path):
     outcomes = contextree.gather_iter({many[0]: (f.pid,), many[1]: (f.until_told, str(tmp_path / "told"))}, f.apply,
                                       concurrency=2)
     assert next(outcomes).context == many[0]
+    until((tmp_path / "told.started").exists, "the other one to run")
     outcomes.close()
     until((tmp_path / "told").exists, "the function to be told")
 

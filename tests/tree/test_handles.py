@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -40,6 +41,12 @@ def test_a_copy_of_a_handle_is_the_handle(router):
 
 
 def test_a_handle_is_unpickled_in_calls_and_nowhere_else(router):
+    """On a thread of its own: the tests before this one have run calls on this one."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(unpickle_everywhere, router).result(40)
+
+
+def unpickle_everywhere(router):
     context = router.local(name="first")
     data = pickle.dumps(context)
     for turn in range(2):
