@@ -2,6 +2,7 @@
 in_gevent.py, where each row has a function named after it."""
 
 import ast
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,12 @@ CHECKS = [node.name for node in ast.parse(Path(__file__).with_name("in_gevent.py
 @pytest.mark.parametrize("patched", [False, True], ids=["plain", "patched"])
 @pytest.mark.parametrize("check", CHECKS)
 def test_in_gevent(check, patched):
-    run("tests.gi.in_gevent", check, before=PATCH if patched else "", options=("-W", "ignore::DeprecationWarning"))
+    try:
+        run("tests.gi.in_gevent", check, before=PATCH if patched else "", options=("-W", "ignore::DeprecationWarning"))
+    except subprocess.TimeoutExpired:
+        # without the reset a message is sent twice, or the program never ends: both show what the reset is for
+        if "without_the_reset" not in check:
+            raise
 
 
 @pytest.mark.parametrize("check", ["check_gi_02_gi_04_gi_05_nothing_inherited_runs", "check_gi_03_exactly_one_message"])
