@@ -21,7 +21,7 @@ Memory: a line is kept to 2 KB (a longer one is never a prompt), 20 lines of 400
 import collections
 import re
 
-from contextree.connect.plan import Secret
+from contextree.connect.plan import TOKEN, Secret
 from contextree.core.wire.errors import InternalError
 
 TYPE_CHECKING = False
@@ -46,7 +46,8 @@ class Rule(collections.namedtuple("Rule", "state where pattern do secret error t
 
     state    the state it counts in; None for all.
     where    PROMPT or LINE.
-    pattern  bytes of a regular expression. A group ``what`` tells prompts of one rule apart.
+    pattern  bytes of a regular expression. A group ``what`` tells prompts of one rule apart. ``plan.TOKEN`` in it is
+             what nobody else can write: see ``Dialogue.arm``.
     do       "reply" with the secret; "empty" replies an empty line; "fail"; "ready".
     secret   the secret's name, for "reply".
     error    the error's class name, for "fail".
@@ -123,6 +124,11 @@ class Dialogue:
 
     def learn(self, data: bytes) -> None:
         """Take the output of the plan's probe; here there is nothing to learn."""
+
+    def arm(self, token: bytes) -> None:
+        """Take the token of this attempt: it stands for ``plan.TOKEN`` in the patterns."""
+        mark = TOKEN.encode()
+        self.rules = tuple(rule._replace(pattern=rule.pattern.replace(mark, token)) for rule in self.rules)
 
     def feed(self, data: bytes) -> "List[Action]":
         """Take bytes of the terminal, and return what to do: a list of Reply, Failed and Ready, mostly empty.

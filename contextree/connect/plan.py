@@ -2,7 +2,8 @@
 
 Pure: nothing here opens, waits or reads a clock. ``contextree.parent.spawn`` runs every Plan in the same way:
 
-1. run ``plan.probe`` if there is one and give its output to ``plan.dialogue.learn`` (off the loop thread);
+1. run ``plan.probe`` if there is one and give its output to ``plan.dialogue.learn`` (off the loop thread), and a fresh
+   token to ``plan.dialogue.arm``;
 2. start ``command(plan, stage_words)``, with a controlling terminal if ``plan.tty``;
 3. give what the terminal says to ``plan.dialogue.feed`` and do what it answers, stderr to ``plan.dialogue.note``;
 4. call ``plan.dialogue.finish()`` when HELLO has come;
@@ -21,8 +22,12 @@ if TYPE_CHECKING:
 
     from contextree.connect.dialogue import Dialogue
 
-PYTHON = "\0python"
-PYTHON_QUOTED = "\0python quoted"
+# What stands for something in ``Plan.argv``; ``command`` fills it in.
+PYTHON = "\0python"  # the interpreter's command line, as several words
+PYTHON_SAFE = "\0python safe"  # the same behind ``env`` with ``first_stage.SAFE``: for what clears the environment
+PYTHON_QUOTED = "\0python quoted"  # the same as one word, for a shell
+HERE = "\0here"  # the interpreter of the context that carries the plan out: for a launcher written in Python
+TOKEN = "\0token"  # part of a word, and of a rule's pattern: some letters and digits that nobody can guess
 
 #: What a name of a context looks like, and how long it may be.
 NAME = re.compile(r"[\w.@:-]{1,128}")
@@ -66,12 +71,15 @@ class Plan:
     """How to start one interpreter. Picklable: it is sent to the context that starts it. Not changed once made.
 
     argv      list of str: the command, ending in the interpreter's command line, which ``command`` fills in
-              where an element is the constant ``PYTHON`` (expanded into several words), or ``PYTHON_QUOTED`` (one
-              word, quoted for a POSIX shell, csh and fish alike, with ``first_stage.SAFE`` in its environment).
+              where an element is the constant ``PYTHON`` or ``PYTHON_SAFE`` (expanded into several words), or
+              ``PYTHON_QUOTED`` (one word, quoted for a POSIX shell, csh and fish alike). The latter two have
+              ``first_stage.SAFE`` in their environment.
     name      str: the default name of the context, its last part, for example ``ssh.web1``.
     method    str: ``local``, ``ssh`` ...
     tty       bool: give the command a controlling terminal, on which the dialogue talks. Without one, start it in a
               session of its own, so that nothing in it asks on the user's terminal.
+    handover  bool: the command asks on its stdin, not on /dev/tty (su): it gets the terminal as 0 to 2, and the
+              interpreter takes the link and stderr from other descriptors. Wants ``tty``.
     dialogue  None, or a ``contextree.connect.dialogue.Dialogue``.
     env       dict or None: variables added to the environment; a value of None removes one.
     python    list of str: the interpreter's words; empty: the interpreter of the context that starts it.
@@ -79,6 +87,9 @@ class Plan:
     trusted   bool: it runs as the same user on the same host.
     phases    dict of phase -> limit in seconds ("connect", "login", "boot").
     probe     None, or a command whose output ``dialogue.learn`` wants before the first byte; its failure is no error.
+    before    commands (lists of words) to run first, one after the other; where one fails, ``classify`` says what it
+              means.
+    after     commands to run when the child is gone, or could not be started; their failure is logged, no more.
     warnings  tuple of str: what to log when the plan is carried out (a check that the user switched off).
     silence   seconds without a word from the other end after which the link counts as dead there too, where its kernel
               says that what it sends is not acknowledged; None: no such watch. For methods that cross a network.
@@ -95,7 +106,7 @@ class Plan:
     """
 
     __slots__ = ("argv", "name", "method", "tty", "dialogue", "env", "python", "remote", "trusted", "phases",
-                 "probe", "warnings", "classify", "silence")
+                 "probe", "warnings", "classify", "silence", "handover", "before", "after")
 
     def __init__(self, argv: "Sequence[str]", name: str, method: str, tty: bool = False,
                  dialogue: "Optional[Dialogue] | None" = None, env: "Optional[Dict[str, Optional[str]]] | None" = None,
@@ -103,7 +114,8 @@ class Plan:
                  phases: "Optional[Dict[str, float]] | None" = None, probe: "Optional[Sequence[str]] | None" = None,
                  warnings: "Iterable[str]" = (),
                  classify: "Optional[Callable[[str, Optional[int], str], Tuple[str, str, str]]] | None" = None,
-                 silence: "Optional[float] | None" = None) -> None:
+                 silence: "Optional[float] | None" = None, handover: bool = False,
+                 before: "Iterable[Sequence[str]]" = (), after: "Iterable[Sequence[str]]" = ()) -> None:
         self.argv = argv
         self.name = name
         self.method = method
@@ -118,9 +130,18 @@ class Plan:
         self.warnings = tuple(warnings)
         self.classify = classify
         self.silence = silence
+        self.handover = handover
+        self.before = tuple(before)
+        self.after = tuple(after)
 
     def __reduce__(self) -> "Tuple[Any, ...]":
         return Plan, tuple(getattr(self, field) for field in self.__slots__)
+
+    def copy(self, **changes: "Any") -> "Plan":
+        """The same plan but for these fields."""
+        fields = dict(zip(self.__slots__, self.__reduce__()[1]))
+        fields.update(changes)
+        return Plan(**fields)
 
     def __repr__(self) -> str:
         return "<Plan %s by %s>" % (self.name, self.method)
@@ -135,20 +156,25 @@ class Plan:
         return generic(self.method, status, output)
 
 
-def command(plan: "Plan", stage_words: "Sequence[str]", default: "Sequence[str]" = ("python3",)) -> "List[str]":
+def command(plan: "Plan", stage_words: "Sequence[str]", default: "Sequence[str]" = ("python3",),
+            token: str = "") -> "List[str]":
     """The argv of a plan, its interpreter's command line being ``plan.python`` (or `default`) and `stage_words`.
 
     Raises UsageError where words cannot be quoted for the shell at the other end. Any thread.
     """
     python = list(plan.python or default)
-    argv = []
+    argv = []  # type: List[str]
     for word in plan.argv:
         if word == PYTHON:
             argv += python + list(stage_words)
+        elif word == PYTHON_SAFE:
+            argv += ["env", "=".join(SAFE)] + python + list(stage_words)
         elif word == PYTHON_QUOTED:
             argv.append("env %s " % quote(["=".join(SAFE)]) + quote(python + list(stage_words), tilde=True))
+        elif word == HERE:
+            argv += default
         else:
-            argv.append(word)
+            argv.append(word.replace(TOKEN, token))
     return argv
 
 

@@ -17,11 +17,14 @@ of a jump host is refused as well.
 
 HostName, User and Port of ssh_config count unless they are given. A prompt shows the names that ssh found, so
 ``Plan.probe`` (``ssh -G``) tells them to the dialogue; without it the names as given are expected.
+
+Why this file is long: options, prompts and errors of one program, which are read beside its manual.
 """
 
 import re
 
 from contextree.connect.dialogue import Dialogue, prompt
+from contextree.connect.discover import WORDS
 from contextree.connect.plan import (
     PYTHON_QUOTED,
     Plan,
@@ -42,7 +45,32 @@ if TYPE_CHECKING:
     from _typeshed import StrPath
 
     from contextree.connect.dialogue import Rule
+    from contextree.connect.options import GrowOptions
     from contextree.connect.plan import Secret
+
+    class Options(GrowOptions, total=False):
+        """What ``Grower.ssh`` takes beside the host: what ``plan`` does."""
+
+        user: Optional[str]
+        port: Union[None, int, str]
+        identity_file: Optional[StrPath]
+        password: Optional[str]
+        passphrase: Optional[str]
+        python: Union[None, str, Sequence[str]]
+        ssh_config: Optional[StrPath]
+        jump: Union[None, str, Sequence[str]]
+        host_keys: str
+        known_hosts: Optional[StrPath]
+        extra_args: Sequence[str]
+        ssh: Union[str, Sequence[str]]
+        connect_timeout: Union[float, Dict[str, float]]
+        keepalive: int
+        keepalive_count: int
+        compression: bool
+        forward_agent: bool
+        control_path: Optional[StrPath]
+        plain_prompts: bool
+        name: Optional[str]
 
 HOST_KEYS = {"strict": "yes", "accept-new": "accept-new", "off": "no"}
 
@@ -53,7 +81,7 @@ _IPV6 = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[\w.-]+)?")
 
 def plan(host: str, user: "Optional[str]" = None, port: "Union[None, int, str]" = None,
          identity_file: "Optional[StrPath]" = None, password: "Optional[str]" = None,
-         passphrase: "Optional[str]" = None, python: "Union[str, Sequence[str]]" = "python3",
+         passphrase: "Optional[str]" = None, python: "Union[None, str, Sequence[str]]" = None,
          ssh_config: "Optional[StrPath]" = None, jump: "Union[None, str, Sequence[str]]" = None,
          host_keys: str = "strict", known_hosts: "Optional[StrPath]" = None,
          extra_args: "Sequence[str]" = (), ssh: "Union[str, Sequence[str]]" = "ssh",
@@ -68,6 +96,7 @@ def plan(host: str, user: "Optional[str]" = None, port: "Union[None, int, str]" 
     identity_file    path of a private key; then no other key is offered than this and those that ssh_config names.
     password         for the account; passphrase: for the key file. str or Secret.
     python           the interpreter there: str, split as a shell would, or list of words. A leading ``~/`` is home.
+                     None: the first one found, see ``contextree.connect.discover``.
     ssh_config       path of the configuration to use instead of the user's and the system's (ssh -F).
     jump             ``[user@]host[:port]``, a list of them, or "none" to ignore ssh_config's ProxyJump.
     host_keys        "strict": it must be known. "accept-new": a new one is stored, a changed one refused.
@@ -88,7 +117,7 @@ def plan(host: str, user: "Optional[str]" = None, port: "Union[None, int, str]" 
     """
     user, host = split_host(host, user)
     secrets = {"password": checked_secret(password, "password"), "passphrase": checked_secret(passphrase, "passphrase")}
-    python, phases = python_words(python), checked_phases(connect_timeout)
+    python, phases = python_words(python) or WORDS, checked_phases(connect_timeout)
     quote(python, tilde=True)                                # now rather than when it is started
     asks = any(secrets.values())
     options = _security(asks, host_keys, known_hosts, forward_agent, control_path) + [

@@ -14,6 +14,27 @@ from contextree.parent.context import Context as SyncContext
 from contextree.parent.grower import Grower as SyncGrower
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from contextree.connect import (
+        buildah,
+        chroot,
+        doas,
+        docker,
+        incus,
+        jail,
+        kubectl,
+        lxc,
+        lxd,
+        machinectl,
+        nspawn,
+        podman,
+        runuser,
+        setns,
+        ssh,
+        su,
+        sudo,
+    )
     from contextree.loops.context import Context
 
 
@@ -65,14 +86,80 @@ class Grower(Generic[C]):
         """A forked child: from a clean template process, or (``direct``) of this very process with its memory."""
         return await self._start("fork", direct=direct, name=name, via=via, **options)
 
-    async def local(self, python: Any = None, env: dict[str, str | None] | None = None, name: str | None = None,
-                    via: Any = None, **options: Any) -> C:
+    async def local(self, python: Any = None, env: dict[str, str | None] | None = None,
+                    connect_timeout: float | dict[str, float] = 30, name: str | None = None, via: Any = None,
+                    **options: Any) -> C:
         """A new interpreter on the machine of this context."""
-        return await self._start("local", python=python, env=env, name=name, via=via, **options)
+        return await self._start("local", python=python, env=env, connect_timeout=connect_timeout, name=name, via=via,
+                                 **options)
 
-    async def ssh(self, host: str, via: Any = None, **options: Any) -> C:
+    async def ssh(self, host: str, via: Any = None, **options: "Unpack[ssh.Options]") -> C:
         """An interpreter on ``host``, by the system's ssh."""
         return await self._start("ssh", host, via=via, **options)
+
+    async def sudo(self, user: str = "root", via: Any = None, **options: "Unpack[sudo.Options]") -> C:
+        """Another account, by ``sudo``."""
+        return await self._start("sudo", user, via=via, **options)
+
+    async def su(self, user: str = "root", via: Any = None, **options: "Unpack[su.Options]") -> C:
+        """Another account, by ``su``."""
+        return await self._start("su", user, via=via, **options)
+
+    async def doas(self, user: str = "root", via: Any = None, **options: "Unpack[doas.Options]") -> C:
+        """Another account, by ``doas``."""
+        return await self._start("doas", user, via=via, **options)
+
+    async def runuser(self, user: str, via: Any = None, **options: "Unpack[runuser.Options]") -> C:
+        """Another account, by ``runuser``: from root, without a password."""
+        return await self._start("runuser", user, via=via, **options)
+
+    async def docker(self, container: str, via: Any = None, **options: "Unpack[docker.Options]") -> C:
+        """In a container that runs, by ``docker exec``."""
+        return await self._start("docker", container, via=via, **options)
+
+    async def podman(self, container: str, via: Any = None, **options: "Unpack[podman.Options]") -> C:
+        """In a container that runs, by ``podman exec``."""
+        return await self._start("podman", container, via=via, **options)
+
+    async def buildah(self, container: str, via: Any = None, **options: "Unpack[buildah.Options]") -> C:
+        """In a working container, by ``buildah run``."""
+        return await self._start("buildah", container, via=via, **options)
+
+    async def kubectl(self, pod: str, via: Any = None, **options: "Unpack[kubectl.Options]") -> C:
+        """In a container of a Kubernetes pod, by ``kubectl exec``."""
+        return await self._start("kubectl", pod, via=via, **options)
+
+    async def lxc(self, container: str, via: Any = None, **options: "Unpack[lxc.Options]") -> C:
+        """In a container of classic LXC, by ``lxc-attach``."""
+        return await self._start("lxc", container, via=via, **options)
+
+    async def lxd(self, instance: str, via: Any = None, **options: "Unpack[lxd.Options]") -> C:
+        """In an instance of LXD, by ``lxc exec``."""
+        return await self._start("lxd", instance, via=via, **options)
+
+    async def incus(self, instance: str, via: Any = None, **options: "Unpack[incus.Options]") -> C:
+        """In an instance of Incus, by ``incus exec``."""
+        return await self._start("incus", instance, via=via, **options)
+
+    async def nspawn(self, directory: str, via: Any = None, **options: "Unpack[nspawn.Options]") -> C:
+        """In a directory tree or image, by ``systemd-nspawn``."""
+        return await self._start("nspawn", directory, via=via, **options)
+
+    async def machinectl(self, machine: str = ".host", via: Any = None, **options: "Unpack[machinectl.Options]") -> C:
+        """In a machine or the host itself, by its systemd."""
+        return await self._start("machinectl", machine, via=via, **options)
+
+    async def setns(self, target: int | str, via: Any = None, **options: "Unpack[setns.Options]") -> C:
+        """In the namespaces of a process or a container."""
+        return await self._start("setns", target, via=via, **options)
+
+    async def chroot(self, directory: str, via: Any = None, **options: "Unpack[chroot.Options]") -> C:
+        """In another root directory, by ``chroot``."""
+        return await self._start("chroot", directory, via=via, **options)
+
+    async def jail(self, jail: int | str, via: Any = None, **options: "Unpack[jail.Options]") -> C:
+        """In a FreeBSD jail, by ``jexec``."""
+        return await self._start("jail", jail, via=via, **options)
 
     async def grow(self, plan: Any, via: Any = None, **options: Any) -> C:
         """A child by any Plan: for connection methods of your own."""

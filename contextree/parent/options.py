@@ -3,9 +3,8 @@
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from os import PathLike
-    from typing import IO, Any, Callable, Dict, Iterable, Optional, Sequence, Union
+    from typing import IO, Callable, Optional, Union
 
-    from _typeshed import StrPath
     from typing_extensions import TypedDict
 
     PathName = Union[str, bytes, "PathLike[str]", "PathLike[bytes]"]
@@ -26,42 +25,9 @@ if TYPE_CHECKING:
         special: str
         max_size: Optional[int]
 
-    class GrowOptions(TypedDict, total=False):
-        """What every method that grows a child takes."""
-
-        threads: int
-        on_start: Iterable[Callable[[], object]]
-        on_fork: Iterable[Callable[[], object]]
-        log_level: int
-        wait: bool
-
     class CallOptions(TypedDict, total=False):
         """What ``with_options`` takes."""
 
         timeout: Optional[float]
         threads: int
         cancel: str
-
-    class SshOptions(TypedDict, total=False):
-        """What ``ssh`` takes beside the host: see ``contextree.connect.ssh.plan``."""
-
-        user: Optional[str]
-        port: Union[None, int, str]
-        identity_file: Optional[StrPath]
-        password: Optional[str]
-        passphrase: Optional[str]
-        python: Union[str, Sequence[str]]
-        ssh_config: Optional[StrPath]
-        jump: Union[None, str, Sequence[str]]
-        host_keys: str
-        known_hosts: Optional[StrPath]
-        extra_args: Sequence[str]
-        ssh: Union[str, Sequence[str]]
-        connect_timeout: Union[float, Dict[str, float]]
-        keepalive: int
-        keepalive_count: int
-        compression: bool
-        forward_agent: bool
-        control_path: Optional[StrPath]
-        plain_prompts: bool
-        name: Optional[str]

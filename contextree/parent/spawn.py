@@ -30,10 +30,11 @@ def launch(engine: "Engine", plan: "Plan", options: "dict[str, Any]", wait: bool
     branch = boot.Branch(engine, number, boot.name_for(engine, plan, number), plan, plan.trusted)
     same = plan.method == "local" and not plan.python
     words = ["-c", first_stage.text(), "contextree:%d" % number]
-    branch.command = argv = command(plan, words, (sys.executable,) if sys.executable else ("python3",))
+    token = os.urandom(8).hex()
+    branch.command = argv = command(plan, words, (sys.executable,) if sys.executable else ("python3",), token)
     if plan.silence:
         watch_link(engine, plan, options)
-    learn(plan)
+    prepare(plan, token)
     reaper = boot.reaper(engine)
     ours, theirs = _socket.socketpair()
     fds = [ours.detach(), theirs.detach()]
@@ -104,9 +105,12 @@ def environment(extra: "dict[str, str | None] | None") -> "dict[str, str]":
     return env
 
 
-def learn(plan: "Plan") -> None:
-    """Run the plan's probe, whose output the dialogue wants; its failure is no error."""
-    if plan.probe and plan.dialogue is not None:
+def prepare(plan: "Plan", token: str) -> None:
+    """Tell the dialogue its token, and what the plan's probe says; the probe's failure is no error."""
+    if plan.dialogue is None:
+        return
+    plan.dialogue.arm(token.encode())
+    if plan.probe:
         try:
             with popen()(plan.probe, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                          stderr=subprocess.DEVNULL) as probe:

@@ -1,0 +1,8 @@
+"""Another account, by ``doas``."""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contextree.connect.options import GrowOptions
+
+    class Options(GrowOptions, total=False):
+        """What ``Grower.doas`` takes beside the target: what ``plan`` does."""
