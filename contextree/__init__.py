@@ -32,6 +32,7 @@ from contextree.parent.context import Context
 from contextree.parent.current import current_call, RunningCall
 from contextree.parent.future import CallFuture
 from contextree.parent.join import Client, join
+from contextree.parent.jobs import Job, JobCall
 from contextree.parent.listen import Invitation, Listener
 from contextree.parent.router import current_router
 from contextree.parent.running import Process
@@ -61,6 +62,8 @@ __all__ = [  # one a line: branches add to it
     "HostKeyError",
     "InternalError",
     "Invitation",
+    "Job",
+    "JobCall",
     "Listener",
     "NotOurChild",
     "NotSendable",

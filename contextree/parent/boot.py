@@ -100,6 +100,7 @@ class Branch:
         self.terminal = self.slave = self.errors = None  # descriptors
         self.noise = b""
         self.seen_alive = self.detached = False
+        self.kept = False  # it is a job: it needs nothing on this machine
         self.awaited = False  # is there a process of which we have not been told yet?
         self.output = deque(maxlen=20)  # type: Deque[str]
         self.lines = Bucket(2000, 20000)
@@ -390,6 +391,8 @@ class Branch:
         self.close_stderr()
         self.link.close(self.reason)
         if handle is not None:
+            if self.kept and self.plan.remote:
+                handle.cancelled()  # TERM for ssh, which would wait here for as long as the job lives
             handle.release()
 
     def hang_up(self) -> None:
