@@ -386,13 +386,16 @@ class Branch:
 
     def release(self) -> None:
         """Let go of a detached child: its link is closed and it runs on. Loop thread."""
-        handle, self.process = self.process, None
+        handle = self.process
         self.reason = self.reason or "it was detached"
         self.close_stderr()
+        if self.kept and self.plan.remote and handle is not None:
+            self.link.close(self.reason)
+            handle.end(grace=0)  # ssh would wait here for as long as the job lives
+            return
+        self.process = None
         self.link.close(self.reason)
         if handle is not None:
-            if self.kept and self.plan.remote:
-                handle.cancelled()  # TERM for ssh, which would wait here for as long as the job lives
             handle.release()
 
     def hang_up(self) -> None:

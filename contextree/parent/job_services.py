@@ -1,12 +1,14 @@
 """What masters call in a job, on a service thread of it: becoming one, and what there is to know."""
 
 import os
+import sys
 from _signal import SIG_DFL, SIGHUP, getsignal  # type: ignore[import-not-found]  # signal makes enums of what it returns
 
 from contextree.core import main as life
 from contextree.core import process
 from contextree.core.calls import here
 from contextree.core.wire.errors import UsageError
+from contextree.core.wire.frames import MAIN
 from contextree.parent import job, job_door, job_place, waits
 from contextree.parent.engine import engine_of
 from contextree.parent.place import Place
@@ -15,6 +17,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable
 
+# what functions of calls use of contextree and may not be there yet: all but files, and methods for other hosts
+AHEAD = ("connect.local", "connect.options", "connect.plan", "connect.quote", "core.first_stage") + tuple(
+    "parent." + name for name in (
+        "calls", "cancelling", "census", "channel", "channel_end", "child", "child_state", "command", "control",
+        "coroutines", "current", "door", "fork", "future", "grower", "lasting", "lines", "linkwatch", "main_thread", "mover",
+        "popen", "program", "pumps", "reaper", "resources", "router", "runner", "running", "service", "serving", "session",
+        "spawn", "tasks", "template", "tty", "waits", "watched", "watchman"))
 making = process.allocate_lock()
 CHUNK = 1 << 18  # bytes of output in one answer
 
@@ -58,6 +67,7 @@ def make(directory: "str | None", time_to_live: "float | None", limit: int) -> "
         raise
     try:
         engine_of(life.child.router)
+        fetch_ahead()
         made = job.Keeper(where, sock, os.urandom(24), time_to_live, limit)
         process.own(sock.fileno())
         process.keep.append(sock)
@@ -71,6 +81,17 @@ def make(directory: "str | None", time_to_live: "float | None", limit: int) -> "
         where.leave()
         raise
     return made
+
+
+def fetch_ahead() -> None:
+    """Have what calls may import once nobody is there to be asked: what the master shares, and contextree's own."""
+    importer = life.child.importer
+    importer.shared.update("contextree." + name for name in AHEAD)
+    if importer.main is None and any(getattr(call, "options", 0) & MAIN for call in list(life.child.calls.work.items)):
+        importer.record("__main__")
+    for name in list(importer.shared):  # the first one asks for all
+        if name not in sys.modules:
+            importer.record(name)
 
 
 def token(secret: bytes, directory: str) -> str:

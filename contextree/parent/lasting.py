@@ -5,7 +5,9 @@ from contextree.core.wire.errors import UsageError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
-    from typing import Any, Literal, overload
+    from typing import Any, overload
+
+    from typing_extensions import Literal
 
     from contextree.connect.plan import Secret
     from contextree.parent.engine import Engine
