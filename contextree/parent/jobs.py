@@ -8,7 +8,7 @@ from contextree.core import calls as core_calls
 from contextree.core import process
 from contextree.core.wire.errors import CallTimeout, Closed, NotSendable, UsageError, VersionError
 from contextree.core.wire.frames import CONTROL, GOAWAY, NUMBER, frame
-from contextree.parent import boot, calls, job_door, job_place, job_services, pidfd
+from contextree.parent import boot, calls, job_door, job_place, job_services, pidfd, waits
 from contextree.parent.boot import Branch
 from contextree.parent.engine import engine_of
 from contextree.parent.job_life import digest
@@ -59,6 +59,7 @@ class JobBranch(Branch):
 def run_at(host: "Context", function: "Callable[..., Any]", *args: "Any", timeout: "float | None" = None) -> "Any":
     """``function(*args)`` in ``host``, on a service thread of it; here if it is this process."""
     host.engine.check_fork()
+    waits.check(host.engine)
     if host.id == host.engine.core.id:
         return function(*args)
     host.engine.share_package(host)
@@ -137,6 +138,7 @@ def attach(host: "Context", token: str, force: bool, name: "str | None", timeout
     options, threads = host.check_plan(plan, options)
     options.pop("wait", None)
     engine.check_fork()
+    waits.check(engine)
     if host.id == engine.core.id:
         number = attach_to(engine, plan, secret, directory, force, timeout, options)
     else:

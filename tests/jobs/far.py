@@ -39,7 +39,7 @@ def unsendable(path):
     return sys.stdout
 
 
-class Point(object):
+class Point:
     def __init__(self, x):
         self.x = x
 

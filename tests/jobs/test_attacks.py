@@ -217,7 +217,7 @@ def test_traps_in_the_file_system(router, state, tmp_path, trap, monkeypatch):
     assert not os.path.exists(directory)
     place = folder / "jobs" if trap in ("open", "other") else folder
     second = router.local(name="second")
-    with pytest.raises(contextree.UsageError, match="0700|cannot be made|no directory"):
+    with pytest.raises(contextree.UsageError, match=r"0700|cannot be made|no directory"):
         second.detach(keep=True, directory=place)
     assert second.call(far.pid) == second.pid
     with pytest.raises(contextree.UsageError, match="second is no job"):
@@ -229,7 +229,7 @@ def test_a_name_that_is_there_already(router, state, monkeypatch):
     folder = state / "contextree" / "jobs"
     folder.mkdir(0o700, parents=True)
     (state / "contextree").chmod(0o700)
-    monkeypatch.setattr(os, "urandom", lambda count: bytes(count))
+    monkeypatch.setattr(os, "urandom", bytes)
     (folder / bytes(5).hex()).symlink_to("/")
     with pytest.raises(contextree.UsageError, match="File exists"):
         job_place.make(str(folder))
@@ -260,7 +260,7 @@ def test_a_job_in_a_job_and_in_a_fork(router, state):
     worker = router.local(name="worker")
     token = worker.detach(keep=True)
     child = worker.fork(name="child")
-    with pytest.raises(contextree.UsageError, match="worker.child is no job"):
+    with pytest.raises(contextree.UsageError, match=r"worker\.child is no job"):
         child.job()
     other = child.detach(keep=True)
     assert other != token and len(router.jobs()) == 2

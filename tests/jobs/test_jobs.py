@@ -23,12 +23,18 @@ START = {
     "fork": "router.fork(name='work')",
     "direct": "router.fork(direct=True, name='work')",
     "below": "router.local().fork(name='work')",
+    "terminal": "router.grow(contextree.Plan(['\\0python'], 'work', 'tty', tty=True, trusted=True))",
+    "group": "router.grow(contextree.Plan(['\\0here', '-c', %r, '\\0python'], 'work', 'x', trusted=True))" % (
+        "import os, sys; pid = os.fork(); pid or os.setpgid(0, 0) or os.execvp(sys.argv[1], sys.argv[1:]); "
+        "os._exit(os.waitpid(pid, 0)[1] >> 8)",),  # it leads a group in another's session
     "oldest": "router.local(name='work', python=%r)" % (list(OLDEST.argv),),
 }
 
 
-@pytest.mark.parametrize("end", ["kill", "kill_group", "close"])
-@pytest.mark.parametrize("method", START)
+@pytest.mark.parametrize(("method", "end"), [
+    ("local", "kill"), ("local", "kill_group"), ("local", "close"), ("fork", "kill_group"), ("fork", "close"),
+    ("direct", "kill"), ("direct", "close"), ("below", "kill_group"), ("below", "close"), ("terminal", "kill_group"),
+    ("terminal", "close"), ("group", "kill"), ("oldest", "kill"), ("oldest", "close")])
 def test_p_57_a_job_outlives_its_master(master, router, go, method, end):
     """Its calls end, the one that had not begun too; another process takes it up, and ends it."""
     made = master(SIMPLE.replace("router.local(name=\"work\")", START[method]).replace(

@@ -49,13 +49,13 @@ def test_the_oldest_is_dropped_and_counted(make, router):
 
 
 def test_a_full_disk_costs_output_and_nothing_else(make):
-    worker, directory = make(output_limit=1 << 20)
+    worker, _ = make(output_limit=1 << 20)
     worker.call(far.limit_files, 3000)
     worker.call(far.write, 1000, "line %06d")
     until(lambda: worker.job().written == 3000, "the file to be full")
     assert worker.call(far.pid) == worker.pid
     worker.call(far.limit_files, 1 << 20)
-    text = until(lambda: worker.call(print, "again") or "again\n" in worker.job().output() and worker.job().output(),
+    text = until(lambda: worker.call(print, "again") or ("again\n" in worker.job().output() and worker.job().output()),
                  "output again")
     lost = re.search(r"^\[contextree: (\d+) bytes of output were lost here: File too large\]\nagain\n", text[3000:])
     assert int(lost[1]) >= 12006 - 3000 and text[:3000] == "".join("line %06d\n" % n for n in range(250))
