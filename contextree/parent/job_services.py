@@ -73,6 +73,9 @@ def make(directory: "str | None", time_to_live: "float | None", limit: int) -> "
         process.keep.append(sock)
         stand_alone()
         made.broker.call(made.begin)  # type: ignore[attr-defined]  # a Loop, since there is an engine
+        written = waits.waiter()
+        made.clerk.do(written.wake)
+        written.wait(10)  # so that it is found from now on
     except BaseException:
         if sock in process.keep:
             process.keep.remove(sock)
