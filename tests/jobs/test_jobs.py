@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 
 import pytest
@@ -97,6 +98,43 @@ def test_p_57_over_ssh(sshd, state):
         until(lambda: not processes.alive(who), "the job to end")
     finally:
         processes.end([who])
+
+
+def reach(router, way, config):
+    """A context of another account."""
+    if way == "ssh":
+        return router.ssh("key", ssh_config=config, name="way")
+    return router.grow(contextree.Plan(SUDO, "way", "sudo", tty=way != "sudo"))
+
+
+SUDO = ["sudo", "-n", "-u", "nobody", "\0python safe"]
+
+
+@pytest.mark.parametrize("way", ["ssh", "sudo", "sudo on a terminal"])
+def test_p_57_other_accounts_and_a_master_that_is_killed(request, master, router, way):
+    """Its group is killed, its terminal hung up: who reached the account keeps nobody from coming back."""
+    config = request.getfixturevalue("sshd").ssh_config if way == "ssh" else ""
+    if way != "ssh" and (not shutil.which("sudo") or
+                         subprocess.run([*SUDO[:4], "python3", "-c", "pass"], check=False).returncode):
+        pytest.skip("needs sudo, and root")
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o777)
+        go = os.path.join(folder, "go")
+        text = SIMPLE.replace("router.local(name=\"work\")", "test_jobs.reach(router, %r, %r)" % (way, str(config)))
+        made = master(text.replace("    with", "    from tests.jobs import test_jobs\n    with", 1), go=go)
+        below = [who for who in processes.descendants(made.process.pid) if who != made.who]
+        made.kill_group()
+        again = reach(router, way, config)
+        found, = again.jobs()
+        assert found.pid == made.who[0] and found.directory == made.directory and not found.done
+        until(lambda: not found.refresh().held, "the job to notice")
+        job = again.attach(made.token)
+        open(go, "w").close()
+        assert job.job().result(10) == [1, made.who[0]] and job.job().output() == "done 1\n"
+        job.shutdown()
+        until(lambda: not processes.alive(made.who), "the job to end")
+        assert again.jobs() == [] and not os.path.exists(made.directory)
+        until(lambda: not any(processes.alive(who) for who in below), "what had reached it to end")
 
 
 def test_what_calls_gave_is_kept(master, router, go):
