@@ -4,8 +4,10 @@ import pytest
 
 import contextree
 from tests.methods.way import Way
+from tests.methods.way_containers import docker_lab, podman_lab, way_docker, way_podman  # noqa: F401  fixtures
 
 WAYS = ["fork", "local", "ssh"]
+WAYS += ["docker", "podman"]
 
 
 @pytest.fixture
