@@ -15,6 +15,7 @@ import re
 
 from contextree.connect.discover import NAMES, WORDS
 from contextree.connect.plan import TOKEN, how_it_ended, last_line, python_words
+from contextree.connect.quote import quote_sh
 from contextree.core.first_stage import SAFE
 from contextree.core.wire.errors import UsageError
 
@@ -42,7 +43,6 @@ _RUNNING = 's=$("$@") || exit\ncase $s in "true false") ;; *true) echo "Containe
 # Bytecode that the last interpreter is just writing may come in between.
 _REMOVE = ("import os,shutil,sys,time\nd=sys.argv[1]\nfor w in 0,.1,.4,2:\n time.sleep(w)\n shutil.rmtree(d,1)\n"
            " os.path.exists(d) or sys.exit()\nsys.exit('cannot remove '+d)")
-_REMOVE_BY = 's=$1 d=$2 p=$3\nshift 3\n"$@" "$p" -ISc "$s" "$d" 2>/dev/null || "$@" rm -rf -- "$d"'
 
 
 # -- arguments
@@ -126,8 +126,9 @@ def lend(tool: "Sequence[str]", container: str, path: str,
     inspect = ["inspect", "--type", "container", "--format", "{{.State.Running}} {{.State.Paused}}", container]
     before = [["/bin/sh", "-c", _RUNNING, "contextree"] + list(tool) + inspect,
               list(tool) + ["cp", path + "/.", container + ":" + LENT]]
-    after = [["/bin/sh", "-c", _REMOVE_BY, "contextree", _REMOVE, LENT, python[0]] + list(tool)
-             + ["exec", "-u", "0", container]]
+    run = list(tool) + ["exec", "-u", "0", container]
+    after = [["/bin/sh", "-c", "%s 2>/dev/null || %s" % (
+        quote_sh(run + list(python) + ["-ISc", _REMOVE, LENT]), quote_sh(run + ["rm", "-rf", "--", LENT]))]]
     return before, after
 
 
@@ -181,16 +182,16 @@ def not_run(output: str, where: str, lends: bool = True) -> "Optional[Tuple[str,
     return "ConnectError", "%s has no %s; %s" % (where, program, advice), "boot"
 
 
-def ended(status: "Optional[int]", output: str, where: str) -> "Tuple[str, str, str]":
+def ended(status: "Optional[int]", output: str, where: str, lends: bool = True) -> "Tuple[str, str, str]":
     """What is left to say: how the command ended there."""
     if status == 137:
-        return "ConnectError", ("the interpreter in %s was killed before it said hello (status 137): there is not "
-                                "enough memory for it, or the container was stopped%s" % (where, last_line(output))), \
-            "boot"
-    if status == 127:
-        return "ConnectError", "%s has no such Python%s; say which by python=, or lend one by lend_python=" % (
-            where, last_line(output)), "boot"
-    if status == 126:
-        return "ConnectError", "%s cannot run this Python%s; say which by python=" % (where, last_line(output)), "boot"
-    return "ConnectError", "the interpreter in %s %s before it said hello%s" % (
-        where, how_it_ended(status), last_line(output)), "boot"
+        text = "the interpreter in %s was killed before it said hello (status 137): there is not enough memory for " \
+               "it, or the container was stopped" % where
+    elif status == 127:
+        text = "%s has no such Python%s; say which by python=%s" % (
+            where, last_line(output), ", or lend one by lend_python=" if lends else "")
+    elif status == 126:
+        text = "%s cannot run this Python%s; say which by python=" % (where, last_line(output))
+    else:
+        text = "the interpreter in %s %s before it said hello%s" % (where, how_it_ended(status), last_line(output))
+    return "ConnectError", text, "boot"
