@@ -4,8 +4,18 @@ import pytest
 
 import contextree
 from tests.methods.way import Way
+from tests.methods.way_containers import (  # noqa: F401  fixtures
+    docker_lab,
+    kube_lab,
+    podman_lab,
+    way_buildah,
+    way_docker,
+    way_kubectl,
+    way_podman,
+)
 
 WAYS = ["fork", "local", "ssh"]
+WAYS += ["docker", "podman", "buildah", "kubectl"]
 
 
 @pytest.fixture
