@@ -37,6 +37,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Deque
 
+    from contextree.connect.dialogue import Dialogue
     from contextree.connect.plan import Plan
     from contextree.parent.child import Child
     from contextree.parent.child_state import ChildState
@@ -174,6 +175,8 @@ class Branch:
             self.seen_alive = True
             if at < 0:
                 self.move("boot")
+        elif self.plan.handover and self.plan.dialogue is not None and not self.seen_alive:
+            self.converse(self.plan.dialogue, bytes(view))  # busybox's su asks on stdout
         noise = data if at < 0 else data[:at]
         keep = b"" if at >= 0 else noise[-NOISE_KEPT:]
         self.noise = keep
@@ -252,6 +255,10 @@ class Branch:
         dialogue = self.plan.dialogue
         if dialogue is None or dialogue.over or self.state in ("up", "dying", "dead"):
             return self.partial.feed(data)
+        return self.converse(dialogue, data)
+
+    def converse(self, dialogue: "Dialogue", data: bytes) -> None:
+        """Have the dialogue see what the command says, and do what it answers."""
         action = None  # type: Any  # Reply, Failed or Ready
         for action in dialogue.feed(data):
             kind = type(action).__name__
@@ -261,7 +268,6 @@ class Branch:
                 os.write(self.terminal, action.data)
             elif kind == "Failed":
                 self.fail(ends.make_error(self, action.error, action.message, "login"))
-        return None
 
     def close_terminal(self) -> None:
         """Hang up."""
@@ -365,6 +371,7 @@ class Branch:
     def fail(self, error: "ContextreeError") -> None:
         """Give up on a child that is not up."""
         self.error = self.error or error
+        self.close_terminal()  # a command of root's, which we may not signal, ends when its terminal hangs up
         if self.process is not None:
             self.process.end(grace=0)
         self.link.close(str(error))

@@ -31,6 +31,10 @@ def launch(engine: "Engine", plan: "Plan", options: "dict[str, Any]", wait: bool
     same = plan.method == "local" and not plan.python
     words = ["-c", first_stage.text(), "contextree:%d" % number]
     token = os.urandom(8).hex()
+    if plan.handover:
+        from contextree.parent import tty
+
+        words[1] = tty.HANDED + words[1]
     branch.command = argv = command(plan, words, (sys.executable,) if sys.executable else ("python3",), token)
     if plan.silence:
         watch_link(engine, plan, options)
@@ -47,14 +51,16 @@ def launch(engine: "Engine", plan: "Plan", options: "dict[str, Any]", wait: bool
             from contextree.parent import tty
 
             pty = tty.open_pty()
-            argv = tty.wrap(argv, pty.path)
+            argv = tty.wrap(argv, pty.path, plan.handover)
         child = popen()(argv, stdin=fds[1], stdout=fds[1], stderr=fds[3], start_new_session=True,
                         env=environment(plan.env))
-    except OSError as error:
+    except (OSError, ConnectError) as error:
         for fd in fds:
             process.close(fd)
         if pty is not None:
             pty.close()
+        if isinstance(error, ConnectError):  # no terminal
+            raise
         raise ConnectError("%s: cannot start %s: %s" % (branch.name, argv[0], error.strerror or error), phase="start",
                            command=" ".join(argv)[:300]) from error
     process.close(fds[1])
