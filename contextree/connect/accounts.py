@@ -50,13 +50,14 @@ _SPACE = b"(?: |\xc2?\xa0)?"  # French has one before the colon, that does not b
 PLAIN_PROMPT = (rb"(?:\[[^\]\n]{1,64}\] ?)?(?:[^\s:]{1,64}'s )?" + WORD + rb"(?: (?:for|of) [^\s:]{1,128}| \([^\n():]{1,128}\))?"
                 + _SPACE + COLON + _SPACE)
 
+WRONG = "refused: the password is wrong, or the account is locked"
 MORE = "it asks for more than the password, which cannot be answered here: {prompt}"
 #: What is asked beside or after the password: a code, or a new password for one that has expired.
 OTHER_PROMPTS = (
     prompt(rb"(?i)[^\n]{0,99}(?:verification code|one[- ]time|\botp\b|passcode|token ?code|\bpin\b)[^\n]{0,99}[:?] ?", "fail",
            text=MORE),
     prompt(b"[^\n]{0,99}" + WORD + b"[^\n]{0,99}" + COLON + _SPACE, "fail", state="answered",
-           text="the password has expired and must be changed first, or it asks for another one: {prompt}"),
+           text="the password has expired and must be changed first, or another one is wanted: {prompt}"),
 )  # type: Tuple[Rule, ...]
 
 
@@ -128,15 +129,17 @@ def why(method: str, rows: "Iterable[Row]", own: "Sequence[int]", status: "Optio
     if status == 126:
         return "ConnectError", "the account cannot run this Python%s; say which by python=" % last_line(output), "boot"
     if status in own and not _PYTHON.search(output):
-        if refused(output):
-            return "AuthenticationError", "%s refused the password, or the account%s" % (method, last_line(output)), "login"
-        return "AuthenticationError", "%s refused%s" % (method, last_line(output)), "login"
+        sent = answered(output)
+        words = "; ".join(line.strip() for line in output[sent:].splitlines() if line.strip())[-300:]
+        return "AuthenticationError", "%s %srefused%s" % (
+            method, "was given the password and " if sent else "", words and ": " + words), "login"
     return "ConnectError", "the interpreter %s before it said hello%s" % (how_it_ended(status), last_line(output)), "boot"
 
 
-def refused(output: str) -> bool:
-    """Had the password been sent?"""
-    return re.search("(?m)%s$" % re.escape(ANSWERED), output) is not None
+def answered(output: str) -> int:
+    """Where the output goes on after the password was sent; 0 where it was not."""
+    sent = [match.end() for match in re.finditer("(?m)%s$" % re.escape(ANSWERED), output)]
+    return sent[-1] if sent else 0
 
 
 def _fill(text: str, match: "Match[str]") -> str:

@@ -7,6 +7,7 @@ clean pipe. doas clears the environment; the command is started by ``env``.
 
 from contextree.connect.accounts import (
     OTHER_PROMPTS,
+    WRONG,
     checked_program,
     checked_user,
     checked_words,
@@ -60,7 +61,7 @@ def plan(user: str = "root", password: "Optional[str]" = None, extra_args: "Unio
 
 _RULES = (
     prompt(rb"doas \([^\n]{1,99}@[^\n]{0,99}\) password: ?", "reply", secret="password",
-           text="doas refused the password", then="answered"),
+           text="doas " + WRONG, then="answered"),
 ) + OTHER_PROMPTS
 
 _ROWS = (
@@ -77,7 +78,7 @@ _ROWS = (
     row(r".*[Yy]ou are required to change your password|.*[Pp]assword (?:has )?expired", "AuthenticationError", "login",
         "the password has expired and must be changed first: {0}"),
     row(r"doas: (?:Authentication failed|Authorization failed)", "AuthenticationError", "login",
-        "doas refused the password"),
+        "doas " + WRONG),
     row(r"doas: (\S+): command not found", "ConnectError", "boot",
         "the account has no command {1}; say by python= which Python to use"),
 )

@@ -13,6 +13,7 @@ import re
 from contextree.connect.accounts import (
     OTHER_PROMPTS,
     PLAIN_PROMPT,
+    WRONG,
     checked_path,
     checked_program,
     checked_text,
@@ -92,7 +93,7 @@ def rules(has_password: bool, pattern: "Optional[str]") -> "Tuple[Rule, ...]":
         except re.error as error:
             raise UsageError("prompt=%r is no regular expression: %s" % (pattern, error)) from None
     if has_password:
-        first = prompt_rule(asked, "reply", secret="password", text="su refused the password", then="answered")
+        first = prompt_rule(asked, "reply", secret="password", text="su " + WRONG, then="answered")
     else:
         first = prompt_rule(asked, "fail", text="su asks for a password, and password= was not given")
     return (first,) + OTHER_PROMPTS
@@ -114,7 +115,7 @@ _ROWS = (
         "login", "the password has expired and must be changed first: {0}"),
     row(r".*account is locked due to", "AuthenticationError", "login", "the account is locked: {0}"),
     row(r"su: (?:Permission denied|Sorry|[Aa]uthentication fail(?:ure|ed)|incorrect password)", "AuthenticationError",
-        "login", "su refused: the password is wrong, or the account is locked ({0})"),
+        "login", "su " + WRONG),
 )
 
 

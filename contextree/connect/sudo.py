@@ -15,6 +15,7 @@ import re
 from contextree.connect.accounts import (
     OTHER_PROMPTS,
     WORD,
+    WRONG,
     checked_path,
     checked_program,
     checked_text,
@@ -132,7 +133,7 @@ def dollarless(words: "Sequence[str]") -> "Sequence[str]":
 _MARK = TOKEN.encode()
 _OURS = rb"(?!\[sudo)[^\n]{0,99}contextree " + _MARK + rb": |\[sudo: [^\n]{0,99}contextree " + _MARK + rb": \][^\n]{0,99}: ?"
 _RULES = (
-    prompt(_OURS, "reply", secret="password", text="sudo refused the password", then="answered"),
+    prompt(_OURS, "reply", secret="password", text="sudo " + WRONG, then="answered"),
     prompt(b"[^\n]{0,99}" + WORD + b"[^\n]{0,99}: ?", "fail", state="login",
            text="sudo does not ask by our prompt but by its own, '{prompt}', so it gets no password; say 'Defaults "
                 "passprompt_override' in its sudoers"),
@@ -152,7 +153,8 @@ _ROWS = (
     row(r"(?:sudo: )?(?:Account (?:or password )?(?:is )?expired|[Pp]assword (?:has )?expired|your account has expired|"
         r".*[Yy]ou are required to change your password|unable to change expired password)", "AuthenticationError",
         "login", _EXPIRED),
-    row(r"(?:sudo: )?account validation failure", "AuthenticationError", "login", "the account is locked: {0}"),
+    row(r"(?:sudo: )?account validation failure", "AuthenticationError", "login",
+        "the account that runs sudo is locked or has expired"),
     row(r"(?:sudo: )?.*account is locked due to", "AuthenticationError", "login", "the account is locked: {0}"),
     row(r"(?:sudo: )?(?:a password is required|interactive authentication is required|a terminal is required)",
         "AuthenticationError", "login", "sudo asks for a password, and password= was not given"),
@@ -160,10 +162,12 @@ _ROWS = (
         "sudo wants a terminal (requiretty in its sudoers); say tty=True"),
     row(r".* is not in the sudoers file|.*I'm sorry .*I'm afraid", "AuthenticationError", "login",
         "this account may not use sudo: {0}"),
-    row(r"Sorry, user .* (?:is not allowed to execute|may not run)|.*not allowed to (?:run|preserve|set)",
-        "AuthenticationError", "login", "sudo does not allow this: {0}"),
+    row(r"Sorry, user (\S+) (?:is not allowed to execute|may not run)", "AuthenticationError", "login",
+        "sudo does not allow {1} to run this; its sudoers has to allow env, or ALL"),
+    row(r"(?:sudo: )?.*not allowed to (?:run|preserve|set)", "AuthenticationError", "login",
+        "sudo does not allow this: {0}"),
     row(r"(?:sudo: )?(?:\d+ incorrect password|Maximum \d+ incorrect|[Aa]uthentication failed)", "AuthenticationError",
-        "login", "sudo refused the password"),
+        "login", "sudo " + WRONG),
     row(r"(?:sudo: )'?(\S+?)'?: command not found", "ConnectError", "boot",
         "the account has no command {1}; say by python= which Python to use"),
 )

@@ -9,7 +9,8 @@ sent meanwhile. What comes back before the nonce is login noise; it is logged an
 nonce come frames, HELLO first. The phases have a limit each. All of this happens on the loop thread but ``launch``,
 which starts processes and waits.
 
-At the end three things come together in any order: end of file on the link, the exit status, the last lines of stderr.
+At the end these come together in any order: end of file on the link, the exit status, the last lines of stderr and of
+the terminal.
 The branch waits a second for those that are missing before it tells the waiters; ``ends`` has the words for it.
 
 Why this file is long: it is the whole life of one object, a table of moves, and the moves are read together.
@@ -251,7 +252,8 @@ class Branch:
         except BlockingIOError:
             return
         if not data:
-            return self.close_terminal()
+            self.close_terminal()
+            return self.settle()
         dialogue = self.plan.dialogue
         if dialogue is None or dialogue.over or self.state in ("up", "dying", "dead"):
             return self.partial.feed(data)
@@ -275,7 +277,13 @@ class Branch:
         if fd is not None:
             self.broker.forget(fd)
             process.close(fd)
-            process.close(self.slave)
+            self.close_slave()
+
+    def close_slave(self) -> None:
+        """The terminal ends when all others have closed it too, and not before all of it has been read."""
+        fd, self.slave = self.slave, None
+        if fd is not None:
+            process.close(fd)
 
     def line(self, line: bytes) -> None:
         """A line that the child wrote to stderr."""
@@ -324,6 +332,7 @@ class Branch:
         if self.process is None:
             return  # orphaned, or detached
         self.status = state
+        self.close_slave()
         if self.state not in ("dying", "dead"):
             # descriptors that a grandchild inherited may keep the link open for ever
             self.broker.timer(LEFT, self.link.close, "the process ended")
@@ -332,7 +341,7 @@ class Branch:
     def settle(self, late: bool = False) -> None:
         """Tell everybody, once all the news are in (or it is too late to wait for them)."""
         ended = self.status is not None or (self.process is None and not self.awaited)
-        if self.state != "dying" or not (late or (ended and self.errors is None)):
+        if self.state != "dying" or not (late or (ended and self.errors is None and self.terminal is None)):
             return
         self.move("dead")
         self.close_stderr()
