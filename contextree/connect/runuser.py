@@ -50,7 +50,7 @@ def plan(user: str, login: bool = False, shell: "Optional[str]" = "/bin/sh", gro
         argv += ["-s", checked_path(shell, "shell")]
     if group is not None:
         argv += ["-g", checked_user(group, "group")]
-    return Plan(argv + checked_words(extra_args, "extra_args") + [checked_user(user), "-c", PYTHON_QUOTED],
+    return Plan(argv + checked_words(extra_args, "extra_args") + [checked_user(user), "-c", "exec " + PYTHON_QUOTED],
                 checked_name(name, "runuser." + user), "runuser", python=words, phases=checked_phases(connect_timeout),
                 classify=classify)
 

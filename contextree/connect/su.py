@@ -77,7 +77,7 @@ def plan(user: str = "root", password: "Optional[str]" = None, login: bool = Fal
     argv = checked_program(su, "su") + (["-l"] if login else [])
     if shell is not None:
         argv += ["-s", checked_path(shell, "shell")]
-    return Plan(argv + checked_words(extra_args, "extra_args") + [checked_user(user), "-c", PYTHON_QUOTED],
+    return Plan(argv + checked_words(extra_args, "extra_args") + [checked_user(user), "-c", "exec " + PYTHON_QUOTED],
                 checked_name(name, "su." + user), "su", tty=True, handover=True,
                 dialogue=Dialogue(rules(secret is not None, prompt), {"password": secret}), python=words,
                 phases=checked_phases(connect_timeout), classify=classify)

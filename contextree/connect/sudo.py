@@ -98,7 +98,8 @@ def plan(user: str = "root", password: "Optional[str]" = None, login: bool = Fal
         if value is not None:
             argv += [option, checked_path(value, what)]
     words = python_words(python) or WORDS
-    return Plan(argv + checked_words(extra_args, "extra_args") + ["-u", checked_user(user), "--", PYTHON_SAFE],
+    argv += checked_words(extra_args, "extra_args") + ["-u", checked_user(user), "--"]
+    return Plan(argv + (["exec"] if login else []) + [PYTHON_SAFE],
                 checked_name(name, "sudo." + user.lstrip("#")), "sudo", tty=tty or secret is not None,
                 dialogue=None if secret is None else Dialogue(_RULES, {"password": secret}),
                 python=dollarless(words) if login else words, phases=checked_phases(connect_timeout),
