@@ -10,6 +10,9 @@ we are in are tried from the top, the first that matches decides:
   banner line "your password: expires soon" is no prompt, nor is "Enter password: " after other text on its line.
 * a LINE rule has to match from the start of a line that has ended.
 
+A prompt that had a secret is kept with ``ANSWERED`` behind it: the error text shows that it was answered, and
+``classify`` can tell a refusal by it whatever language the command speaks.
+
 After a reply, what a program echoes for it (asterisks, blanks, backspaces) is dropped, then lines are lines again.
 
 A secret is used at most once for one prompt (a rule, and its group ``what`` if it has one, say the key's path). The
@@ -36,6 +39,7 @@ KEPT_WIDTH = 400
 REPLIES_MAX = 20        # a program that asks and asks is not logging us in
 
 PROMPT, LINE = "prompt", "line"
+ANSWERED = "********"
 _ECHO = b"*\b\x07 "
 _ENDS = re.compile(b"[\r\n]")
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -171,7 +175,7 @@ class Dialogue:
         lines += [bytes(part[:KEPT_WIDTH]) for part in (self._line, self._err) if part.strip()]
         text = b"\n".join(lines).decode("utf-8", "replace")
         for secret in sorted(self.secrets.values(), key=len, reverse=True):
-            text = text.replace(secret.reveal(), "********")
+            text = text.replace(secret.reveal(), ANSWERED)
         return _CONTROL.sub("?", text)
 
     # -- inside
@@ -219,6 +223,8 @@ class Dialogue:
                 return self._fail(rule.error, text, actions)
             self._used.add(key)
             answer = self.secrets[rule.secret].reveal().encode("utf-8", "surrogateescape")
+            self._line[KEPT_WIDTH - len(ANSWERED):] = b""
+            self._line += ANSWERED.encode()
         self._replies += 1
         if self._replies > REPLIES_MAX:
             return self._fail("AuthenticationError", "it asked %d times: %s" % (self._replies, text), actions)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # What stands for something in ``Plan.argv``; ``command`` fills it in.
 PYTHON = "\0python"  # the interpreter's command line, as several words
 PYTHON_SAFE = "\0python safe"  # the same behind ``env`` with ``first_stage.SAFE``: for what clears the environment
-PYTHON_QUOTED = "\0python quoted"  # the same as one word, for a shell
+PYTHON_QUOTED = "\0python quoted"  # the same as one word, or the end of one, for a shell
 HERE = "\0here"  # the interpreter of the context that carries the plan out: for a launcher written in Python
 TOKEN = "\0token"  # part of a word, and of a rule's pattern: some letters and digits that nobody can guess
 
@@ -169,8 +169,9 @@ def command(plan: "Plan", stage_words: "Sequence[str]", default: "Sequence[str]"
             argv += python + list(stage_words)
         elif word == PYTHON_SAFE:
             argv += ["env", "=".join(SAFE)] + python + list(stage_words)
-        elif word == PYTHON_QUOTED:
-            argv.append("env %s " % quote(["=".join(SAFE)]) + quote(python + list(stage_words), tilde=True))
+        elif word.endswith(PYTHON_QUOTED):
+            argv.append(word[:-len(PYTHON_QUOTED)] + "env %s " % quote(["=".join(SAFE)])
+                        + quote(python + list(stage_words), tilde=True))
         else:
             argv += fill([word], default, token)
     return argv

@@ -9,7 +9,8 @@ sent meanwhile. What comes back before the nonce is login noise; it is logged an
 nonce come frames, HELLO first. The phases have a limit each. All of this happens on the loop thread but ``launch``,
 which starts processes and waits.
 
-At the end three things come together in any order: end of file on the link, the exit status, the last lines of stderr.
+At the end these come together in any order: end of file on the link, the exit status, the last lines of stderr and of
+the terminal.
 The branch waits a second for those that are missing before it tells the waiters; ``ends`` has the words for it.
 
 Why this file is long: it is the whole life of one object, a table of moves, and the moves are read together.
@@ -37,6 +38,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Deque
 
+    from contextree.connect.dialogue import Dialogue
     from contextree.connect.plan import Plan
     from contextree.parent.child import Child
     from contextree.parent.child_state import ChildState
@@ -175,6 +177,8 @@ class Branch:
             self.seen_alive = True
             if at < 0:
                 self.move("boot")
+        elif self.plan.handover and self.plan.dialogue is not None and not self.seen_alive:
+            self.converse(self.plan.dialogue, bytes(view))  # busybox's su asks on stdout
         noise = data if at < 0 else data[:at]
         keep = b"" if at >= 0 else noise[-NOISE_KEPT:]
         self.noise = keep
@@ -249,10 +253,15 @@ class Branch:
         except BlockingIOError:
             return
         if not data:
-            return self.close_terminal()
+            self.close_terminal()
+            return self.settle()
         dialogue = self.plan.dialogue
         if dialogue is None or dialogue.over or self.state in ("up", "dying", "dead"):
             return self.partial.feed(data)
+        return self.converse(dialogue, data)
+
+    def converse(self, dialogue: "Dialogue", data: bytes) -> None:
+        """Have the dialogue see what the command says, and do what it answers."""
         action = None  # type: Any  # Reply, Failed or Ready
         for action in dialogue.feed(data):
             kind = type(action).__name__
@@ -262,7 +271,6 @@ class Branch:
                 os.write(self.terminal, action.data)
             elif kind == "Failed":
                 self.fail(ends.make_error(self, action.error, action.message, "login"))
-        return None
 
     def close_terminal(self) -> None:
         """Hang up."""
@@ -270,7 +278,13 @@ class Branch:
         if fd is not None:
             self.broker.forget(fd)
             process.close(fd)
-            process.close(self.slave)
+            self.close_slave()
+
+    def close_slave(self) -> None:
+        """The terminal ends when all others have closed it too, and not before all of it has been read."""
+        fd, self.slave = self.slave, None
+        if fd is not None:
+            process.close(fd)
 
     def line(self, line: bytes) -> None:
         """A line that the child wrote to stderr."""
@@ -319,6 +333,7 @@ class Branch:
         if self.process is None:
             return  # orphaned, or detached
         self.status = state
+        self.close_slave()
         if self.state not in ("dying", "dead"):
             # descriptors that a grandchild inherited may keep the link open for ever
             self.broker.timer(LEFT, self.link.close, "the process ended")
@@ -327,7 +342,7 @@ class Branch:
     def settle(self, late: bool = False) -> None:
         """Tell everybody, once all the news are in (or it is too late to wait for them)."""
         ended = self.status is not None or (self.process is None and not self.awaited)
-        if self.state != "dying" or not (late or (ended and self.errors is None)):
+        if self.state != "dying" or not (late or (ended and self.errors is None and self.terminal is None)):
             return
         self.move("dead")
         self.close_stderr()
@@ -368,6 +383,7 @@ class Branch:
     def fail(self, error: "ContextreeError") -> None:
         """Give up on a child that is not up."""
         self.error = self.error or error
+        self.close_terminal()  # a command of root's, which we may not signal, ends when its terminal hangs up
         if self.process is not None:
             self.process.end(grace=0)
         self.link.close(str(error))

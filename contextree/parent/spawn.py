@@ -32,6 +32,10 @@ def launch(engine: "Engine", plan: "Plan", options: "dict[str, Any]", wait: bool
     same = plan.method == "local" and not plan.python
     words = ["-c", first_stage.text(), "contextree:%d" % number]
     token = os.urandom(8).hex()
+    if plan.handover:
+        from contextree.parent import tty
+
+        words[1] = tty.HANDED + words[1]
     python = (sys.executable,) if sys.executable else ("python3",)
     branch.command = argv = command(plan, words, python, token)
     if plan.silence:
@@ -85,7 +89,7 @@ def start(branch: "Branch", argv: "list[str]", python: "tuple[str, ...]",
             from contextree.parent import tty
 
             pty = tty.open_pty()
-            argv = tty.wrap(argv, pty.path)
+            argv = tty.wrap(argv, pty.path, plan.handover)
         child = popen()(argv, stdin=fds[1], stdout=fds[1], stderr=fds[3], start_new_session=True, env=env,
                         pass_fds=(branch.after.wake,) if branch.after else ())
     except BaseException as error:
