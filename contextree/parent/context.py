@@ -210,6 +210,10 @@ class Context(Grower, Runner, Mover):
                              % (self.name, plan.name, FULL_NAME))
         options = dict(options)
         threads = options.pop("threads", 0)
+        if "heartbeat" in options:
+            from contextree.parent import heartbeat
+
+            heartbeat.checked(options["heartbeat"])
         return options, threads
 
     def _grow(self, plan: "Plan", options: "dict[str, Any]") -> "Context":

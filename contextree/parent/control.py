@@ -25,6 +25,12 @@ def grow_here(engine: "Engine", plan: "Plan", options: "dict[str, Any]") -> "Bra
     options = dict(options)
     wait = options.pop("wait", True)
     direct = options.pop("direct", False)
+    plan = plan.copy(heartbeat=options.pop(
+        "heartbeat", plan.heartbeat or (engine.heartbeat if plan.remote else None)))
+    if plan.heartbeat and engine.heart is None:  # here: the loop thread must not import
+        from contextree.parent.heartbeat import Heart
+
+        engine.heart = Heart(engine.broker)
     config = engine.child_options(plan, options)
     if options:
         raise UsageError("unknown options: %s" % ", ".join(sorted(options)))
