@@ -311,8 +311,8 @@ class Branch:
     def lifeless(self, seconds: float) -> None:
         """Nothing came from it for so long, though it was asked: it is dead to us, and its process is ended."""
         self.silent = True
-        self.link.close("no sign of life for %.1f s (heartbeat=%g): its host, the network to it, or a process on the "
-                        "way hangs" % (seconds, self.plan.heartbeat or 0))
+        self.link.close("no sign of life for %.1f s (heartbeat=%g): its host is down, the network to it cut, or a "
+                        "process there or on the way hangs" % (seconds, self.plan.heartbeat or 0))
         if self.process is not None:
             self.process.end(grace=0, patience=0.5)
 
