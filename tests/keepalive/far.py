@@ -22,8 +22,7 @@ def hang_there(context, channel):
 
 def numbers(release):
     """Numbers without end; after the first hundred it waits until it is told to go on."""
-    for number in range(100):
-        yield number
+    yield from range(100)
     release.receive()
     yield from range(100, 10**9)
 

@@ -17,7 +17,9 @@ from pathlib import Path
 
 from tests.lab import processes
 from tests.lab.poll import until
-from tests.lab.sshd import CannotStart
+from tests.lab.sshd import PREFIX, RUN, CannotStart
+
+NAMES = Path("/run/netns")  # where ip keeps them
 
 SERVER = """\
 ListenAddress 0.0.0.0
@@ -157,7 +159,8 @@ class Network:
     def __init__(self, server, plan):
         if os.geteuid() != 0 or not shutil.which("ip") or not shutil.which("unshare"):
             raise CannotStart("needs root and iproute2")
-        tag = "ctxt" + secrets.token_hex(2)
+        sweep()
+        tag = "%s-%s" % (Path(server.directory).name, secrets.token_hex(2))
         self.server = server
         self.folder = Path(server.directory, "network-" + tag)
         self.ssh_config = str(self.folder / "ssh_config")
@@ -217,6 +220,14 @@ class Network:
         for one in (*self.hosts.values(), *self.middles, self.client):
             one.remove()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def sweep():
+    """Remove the namespaces that killed runs left: those whose sshd's directory is gone."""
+    for path in NAMES.glob(PREFIX + "*-*-*"):
+        words = path.name.split("-")
+        if not (RUN / "-".join(words[:2])).exists():
+            Namespace(path.name).remove()
 
 
 def stop(who):
