@@ -143,7 +143,7 @@ class Plan:
 
     def copy(self, **changes: "Any") -> "Plan":
         """The same plan but for these fields."""
-        fields = dict(zip(self.__slots__, self.__reduce__()[1]))
+        fields = dict(zip(self.__slots__, self.__reduce__()[1]))  # type: Dict[str, Any]
         fields.update(changes)
         return Plan(**fields)
 
