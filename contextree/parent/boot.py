@@ -110,6 +110,7 @@ class Branch:
         self.started = self.broker.clock()
         self.took = None  # type: float | None
         self.on_dead = []  # type: list[Callable[[], object]]
+        self.token = None  # type: Any  # what the ancestor calls it who asked for it
 
     # -- start; the loop thread from here on
 
