@@ -178,7 +178,14 @@ class Grower(Generic[C]):
             number = await self._start_here(engine, plan, options)
         else:
             engine.share_package(parent)
-            number = await calling.ask(self.loop, parent, control.grow, (plan, options), {}, {}, SERVICE)
+            options["token"] = token = parent.token()
+            try:
+                number = await calling.ask(self.loop, parent, control.grow, (plan, options), {}, {}, SERVICE)
+            except ContextreeError:
+                raise
+            except BaseException:
+                parent.forget_child(token)
+                raise
         context = engine.context(number)
         return self._wrap(context.with_options(threads=threads) if threads else context)
 

@@ -101,7 +101,7 @@ class Branch:
         self.link = self.process = self.timer = self.command = None  # type: ignore[assignment]
         self.terminal = self.slave = self.errors = None  # descriptors
         self.noise = b""
-        self.seen_alive = self.detached = False
+        self.seen_alive = self.detached = self.silent = False
         self.awaited = False  # is there a process of which we have not been told yet?
         self.output = deque(maxlen=20)  # type: Deque[str]
         self.lines = Bucket(2000, 20000)
@@ -113,6 +113,7 @@ class Branch:
         self.took = None  # type: float | None
         self.on_dead = []  # type: list[Callable[[], object]]
         self.after = None  # type: Any  # what is to be done then: see steps
+        self.token = None  # type: Any  # what the ancestor calls it who asked for it
 
     # -- start; the loop thread from here on
 
@@ -216,6 +217,8 @@ class Branch:
         self.engine.announce(info)
         if self.plan.dialogue is not None:
             self.plan.dialogue.finish()
+        if self.plan.heartbeat:
+            self.engine.heart.watch(self, self.plan.heartbeat)
         self.result.put(None)
         return None
 
@@ -320,6 +323,14 @@ class Branch:
         if self.process is not None:
             self.process.hint()
         self.settle()
+
+    def lifeless(self, seconds: float) -> None:
+        """Nothing came from it for so long, though it was asked: it is dead to us, and its process is ended."""
+        self.silent = True
+        self.link.close("no sign of life for %.1f s (heartbeat=%g): its host is down, the network to it cut, or a "
+                        "process there or on the way hangs" % (seconds, self.plan.heartbeat or 0))
+        if self.process is not None:
+            self.process.end(grace=0, patience=0.5)
 
     def orphaned(self, state: "ChildState") -> None:
         """Who would reap it has ended: it goes on for as long as its link does, and nobody will know its status."""

@@ -3,7 +3,7 @@
 from contextree.core import calls as core_calls
 from contextree.core import process
 from contextree.core.wire import values
-from contextree.core.wire.errors import CallTimeout, Closed, ContextDied, UsageError
+from contextree.core.wire.errors import CallTimeout, Closed, ContextDied, ContextreeError, UsageError
 from contextree.core.wire.frames import CALL, CONTROL, MAIN, PICKLE, PICKLE5, PING, SERVICE, STREAM, frame
 from contextree.core.wire.routes import FULL_NAME, valid_name
 from contextree.parent import calls, waits
@@ -210,6 +210,10 @@ class Context(Grower, Runner, Mover):
                              % (self.name, plan.name, FULL_NAME))
         options = dict(options)
         threads = options.pop("threads", 0)
+        if "heartbeat" in options:
+            from contextree.parent import heartbeat
+
+            heartbeat.checked(options["heartbeat"])
         return options, threads
 
     def _grow(self, plan: "Plan", options: "dict[str, Any]") -> "Context":
@@ -222,9 +226,31 @@ class Context(Grower, Runner, Mover):
             number = control.grow_here(self.engine, plan, options).id
         else:
             self.engine.share_package(self)
-            number = self.service(control.grow, plan, options)
+            options["token"] = token = self.token()
+            try:
+                number = self.service(control.grow, plan, options)
+            except ContextreeError:
+                raise
+            except BaseException:
+                self.forget_child(token)
+                raise
         context = self.engine.context(number)
         return context.with_options(threads=threads) if threads else context
+
+    def token(self) -> "tuple[int, int]":
+        """What to call a child that is asked for there; nobody else says it."""
+        return self.engine.core.id, next(self.engine.core.numbers)
+
+    def forget_child(self, token: "tuple[int, int]") -> None:
+        """Have a child ended that was asked for there: its id, if it has one by now, will be known to nobody. Never
+        waits."""
+        from contextree.parent import control
+
+        try:
+            self.open_call(CALL, control.forget, (token,), {}, {}, lambda *message: None, lambda *end: None,
+                           service=SERVICE)
+        except ContextreeError:
+            pass  # it is gone with its parent
 
     def shutdown(self, timeout: float = 3.0, force: bool = False) -> None:
         """End this context and its subtree; returns when it is gone and reaped. Siblings are untouched.

@@ -39,8 +39,10 @@ def explain(branch: "Branch") -> str:
             text += "; " + branch.reason
     elif branch.process is not None:
         text = "the connection was lost (%s), its process has not ended yet" % text
+    if branch.silent:
+        text = "%s; its process (%s) was ended" % (branch.reason, branch.plan.method)
     # it says something each second
-    if branch.plan.silence and branch.quiet and branch.quiet > branch.plan.silence * 0.6:
+    elif branch.plan.silence and branch.quiet and branch.quiet > branch.plan.silence * 0.6:
         text += ("; nothing had come from there for %.0f s: the host or the network to it does not answer"
                  % branch.quiet)
     if branch.output and (branch.status is None or not branch.status.clean() or branch.early):

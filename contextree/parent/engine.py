@@ -51,6 +51,7 @@ def engine_of(core: "Core") -> "Engine":
             child = life.child
             core.engine = Engine(core, child.config["ids"], child.bundle, trusted=child.config["trusted"])
             core.engine.above = frozenset(child.config["above"])
+            core.engine.heartbeat = child.config.get("heartbeat", Engine.heartbeat)
         return core.engine  # type: ignore[no-any-return]
 
 
@@ -68,6 +69,7 @@ class Engine(Routing):
 
     allow_blocking = False  # may its synchronous API wait on the thread of an event loop?
     future_class = None  # type: Any  # of ``submit``, where it is not CallFuture
+    heartbeat = 60.0  # type: float | None  # of children on other hosts whose grower does not say
 
     def __init__(self, core: "Core", ids: "Iterable[Any]", bundle: bytes, decode: "Callable[..., Any]" = decode,
                  trusted: bool = True) -> None:
@@ -81,6 +83,7 @@ class Engine(Routing):
         self._later = None  # type: Any
         self.lock = process.allocate_lock()
         self.template_lock = process.allocate_lock()
+        self.heart = None  # type: Any  # parent.heartbeat.Heart, once a child has a heartbeat
         self.preload = ()  # type: tuple[Any, ...]
         self.services = None  # type: Any  # parent.serving.Services, once one is served
         self.modules = ModuleService(self)
@@ -170,6 +173,8 @@ class Engine(Routing):
             self.allow(modules)
         config = {"level": options.pop("log_level", self.log_level()), "hooks": [hook[0] for hook in hooks],
                   "above": sorted(self.above | {self.core.id})}
+        if self.heartbeat != Engine.heartbeat:
+            config["heartbeat"] = self.heartbeat
         if plan.method == "fork" or (plan.method == "local" and not plan.python):
             config["path"] = search_path()
         return config
