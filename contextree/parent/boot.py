@@ -202,6 +202,8 @@ class Branch:
         except ContextreeError as error:
             return link.close("a bad hello: %s" % error)
         self.move("up")
+        if self.process is not None:
+            self.process.sweep = False  # from now on what it starts may outlive it
         link.receive = self.engine.receive
         self.took = self.broker.clock() - self.started
         facts["started"] = self.took
@@ -393,7 +395,9 @@ class Branch:
             handle.release()
 
     def hang_up(self) -> None:
-        """Close what keeps it alive."""
+        """Close what keeps it alive. It did not end in time: what is in its group goes with it."""
+        if self.process is not None:
+            self.process.sweep = True
         self.close_terminal()
         if self.link.rfd is not None:
             self.link.close("it did not end in time")

@@ -59,7 +59,7 @@ def launch(engine: "Engine", plan: "Plan", options: "dict[str, Any]", wait: bool
                            command=" ".join(argv)[:300]) from error
     process.close(fds[1])
     process.close(fds[3])
-    handle = reaper.monitor(child.pid, argv[0], spawned=True)
+    handle = reaper.monitor(child.pid, argv[0], spawned=True, sweep=True)
     child.returncode = 0  # the handle reaps it; Popen must not try
     bundle = engine.bundle
     if same:
