@@ -93,6 +93,7 @@ class Plan:
     warnings  tuple of str: what to log when the plan is carried out (a check that the user switched off).
     silence   seconds without a word from the other end after which the link counts as dead there too, where its kernel
               says that what it sends is not acknowledged; None: no such watch. For methods that cross a network.
+    address   how the context is reached, for people and ``tree()``, such as ``ssh://web1``; "": the method.
     classify  None, or a module-level function (method, status, output) -> (error class name, message, phase); it is
               pickled by its name, so its module is imported where the plan is unpickled.
 
@@ -106,7 +107,7 @@ class Plan:
     """
 
     __slots__ = ("argv", "name", "method", "tty", "dialogue", "env", "python", "remote", "trusted", "phases",
-                 "probe", "warnings", "classify", "silence", "handover", "before", "after")
+                 "probe", "warnings", "classify", "silence", "handover", "before", "after", "address")
 
     def __init__(self, argv: "Sequence[str]", name: str, method: str, tty: bool = False,
                  dialogue: "Optional[Dialogue] | None" = None, env: "Optional[Dict[str, Optional[str]]] | None" = None,
@@ -115,7 +116,8 @@ class Plan:
                  warnings: "Iterable[str]" = (),
                  classify: "Optional[Callable[[str, Optional[int], str], Tuple[str, str, str]]] | None" = None,
                  silence: "Optional[float] | None" = None, handover: bool = False,
-                 before: "Iterable[Sequence[str]]" = (), after: "Iterable[Sequence[str]]" = ()) -> None:
+                 before: "Iterable[Sequence[str]]" = (), after: "Iterable[Sequence[str]]" = (),
+                 address: str = "") -> None:
         self.argv = argv
         self.name = name
         self.method = method
@@ -133,6 +135,7 @@ class Plan:
         self.handover = handover
         self.before = tuple(before)
         self.after = tuple(after)
+        self.address = address
 
     def __reduce__(self) -> "Tuple[Any, ...]":
         return Plan, tuple(getattr(self, field) for field in self.__slots__)

@@ -124,7 +124,7 @@ class Branch:
         link.pending = [first] if first else []
         engine.children[self.id] = self
         engine.add(link, self.id, engine.core.id, self.name, self.trusted, {
-            "method": self.plan.method,
+            "method": self.plan.method, "via": (self.plan.address or self.plan.method + ":")[:256],
             "same": self.plan.method == "fork" or (self.plan.method == "local" and not self.plan.python)})
         self.move("connect")
         link.start()
@@ -361,8 +361,7 @@ class Branch:
 
     def timed_out(self, phase: str, limit: float) -> None:
         """A phase took too long."""
-        self.fail(ConnectTimeout("%s: phase %s took more than %s s" % (self.name, phase, limit), phase=phase,
-                                 output=ends.last_lines(self), command=" ".join(self.command or ())[:300]))
+        self.fail(ends.make_error(self, "ConnectTimeout", "it took more than %s s" % limit, phase))
 
     def fail(self, error: "ContextreeError") -> None:
         """Give up on a child that is not up."""

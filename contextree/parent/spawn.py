@@ -8,7 +8,7 @@ import sys
 from contextree.connect.plan import command
 from contextree.core import first_stage, process
 from contextree.core.wire.errors import ConnectError
-from contextree.parent import boot
+from contextree.parent import boot, ends
 from contextree.parent.pickling import pack_call
 from contextree.parent.popen import popen
 
@@ -50,13 +50,15 @@ def launch(engine: "Engine", plan: "Plan", options: "dict[str, Any]", wait: bool
             argv = tty.wrap(argv, pty.path)
         child = popen()(argv, stdin=fds[1], stdout=fds[1], stderr=fds[3], start_new_session=True,
                         env=environment(plan.env))
-    except OSError as error:
+    except (OSError, ConnectError) as error:
         for fd in fds:
             process.close(fd)
         if pty is not None:
             pty.close()
-        raise ConnectError("%s: cannot start %s: %s" % (branch.name, argv[0], error.strerror or error), phase="start",
-                           command=" ".join(argv)[:300]) from error
+        if isinstance(error, ConnectError):  # there is no terminal to be had
+            raise ends.make_error(branch, "ConnectError", str(error), "start") from error
+        raise ends.make_error(branch, "ConnectError", "cannot start %s: %s" % (argv[0], error.strerror or error),
+                              "start") from error
     process.close(fds[1])
     process.close(fds[3])
     handle = reaper.monitor(child.pid, argv[0], spawned=True, sweep=True)
