@@ -95,6 +95,7 @@ class Plan:
               says that what it sends is not acknowledged; None: no such watch. For methods that cross a network.
     heartbeat seconds within which the parent notices that nothing answers at the other end; None: never. ``grow`` fills
               in what its caller says, or, where ``remote``, the default of the router.
+    address   how the context is reached, for people and ``tree()``, such as ``ssh://web1``; "": the method.
     classify  None, or a module-level function (method, status, output) -> (error class name, message, phase); it is
               pickled by its name, so its module is imported where the plan is unpickled.
 
@@ -108,7 +109,7 @@ class Plan:
     """
 
     __slots__ = ("argv", "name", "method", "tty", "dialogue", "env", "python", "remote", "trusted", "phases",
-                 "probe", "warnings", "classify", "silence", "handover", "before", "after", "heartbeat")
+                 "probe", "warnings", "classify", "silence", "handover", "before", "after", "heartbeat", "address")
 
     def __init__(self, argv: "Sequence[str]", name: str, method: str, tty: bool = False,
                  dialogue: "Optional[Dialogue] | None" = None, env: "Optional[Dict[str, Optional[str]]] | None" = None,
@@ -118,7 +119,7 @@ class Plan:
                  classify: "Optional[Callable[[str, Optional[int], str], Tuple[str, str, str]]] | None" = None,
                  silence: "Optional[float] | None" = None, handover: bool = False,
                  before: "Iterable[Sequence[str]]" = (), after: "Iterable[Sequence[str]]" = (),
-                 heartbeat: "Optional[float] | None" = None) -> None:
+                 heartbeat: "Optional[float] | None" = None, address: str = "") -> None:
         self.argv = argv
         self.name = name
         self.method = method
@@ -137,6 +138,7 @@ class Plan:
         self.before = tuple(before)
         self.after = tuple(after)
         self.heartbeat = heartbeat
+        self.address = address
 
     def __reduce__(self) -> "Tuple[Any, ...]":
         return Plan, tuple(getattr(self, field) for field in self.__slots__)

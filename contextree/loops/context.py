@@ -137,6 +137,11 @@ class Context(Grower[C]):
         return self.sync.pid
 
     @property
+    def address(self) -> str:
+        """How it was reached from here, as ``open`` takes it."""
+        return self.sync.address
+
+    @property
     def parent(self) -> C | None:
         """The context that it is a child of, as far as it is below this one."""
         parent = self.sync.parent

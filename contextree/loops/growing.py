@@ -1,14 +1,15 @@
 """Starting contexts, awaited."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from contextree.core.wire.errors import CallCancelled, ContextreeError
+from contextree.core.wire.errors import CallCancelled, Closed, ContextreeError
 from contextree.core.wire.frames import SERVICE
 from contextree.loops import calling
 from contextree.loops.channels import Channel
 from contextree.loops.threads import in_thread
 from contextree.loops.waiting import EventLoop, take
-from contextree.parent import control
+from contextree.parent import control, opening
 from contextree.parent.channel import Channel as SyncChannel
 from contextree.parent.context import Context as SyncContext
 from contextree.parent.grower import Grower as SyncGrower
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
         sudo,
     )
     from contextree.loops.context import Context
+    from contextree.parent.opening import Address, Options
 
 
 C = TypeVar("C", bound="Context[Any]")  # what this loop's contexts are
@@ -81,6 +83,31 @@ class Grower(Generic[C]):
             return self.wrapped(await in_thread(self.loop, self.sync.engine, bound, *args, **kwargs))
 
         return call
+
+    async def open(self, address: "Address", options: "Options" = None, reuse: bool = True, **last: Any) -> C:
+        """The context at ``address``, reached hop by hop from here: ``contextree.Context.open``, awaited."""
+        steps = opening.Way(self.sync, address, options, reuse, last).steps()
+        go: Any = steps.send
+        value: Any = None
+        while True:
+            try:
+                request = go(value)
+            except StopIteration as stop:
+                return self._wrap(stop.value)
+            try:
+                value = await self._perform(*request)
+                go = steps.send
+            except BaseException as error:
+                value, go = error, steps.throw
+
+    async def _perform(self, what: str, subject: Any, *growth: Any) -> Any:
+        """Do what a step of ``opening`` asks for."""
+        if what == "wait":
+            with suppress(Closed):
+                await take(self.loop, subject)
+            return None
+        method, args, options = growth
+        return (await self._start(method, *args, via=subject, **options)).sync
 
     async def fork(self, direct: bool = False, name: str | None = None, via: Any = None, **options: Any) -> C:
         """A forked child: from a clean template process, or (``direct``) of this very process with its memory."""

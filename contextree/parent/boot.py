@@ -128,7 +128,7 @@ class Branch:
         link.pending = [first] if first else []
         engine.children[self.id] = self
         engine.add(link, self.id, engine.core.id, self.name, self.trusted, {
-            "method": self.plan.method,
+            "method": self.plan.method, "via": (self.plan.address or self.plan.method + ":")[:256],
             "same": self.plan.method == "fork" or (self.plan.method == "local" and not self.plan.python)})
         self.move("connect")
         link.start()
@@ -208,6 +208,8 @@ class Branch:
         except ContextreeError as error:
             return link.close("a bad hello: %s" % error)
         self.move("up")
+        if self.process is not None:
+            self.process.sweep = False  # from now on what it starts may outlive it
         link.receive = self.engine.receive
         self.took = self.broker.clock() - self.started
         facts["started"] = self.took
@@ -388,8 +390,7 @@ class Branch:
 
     def timed_out(self, phase: str, limit: float) -> None:
         """A phase took too long."""
-        self.fail(ConnectTimeout("%s: phase %s took more than %s s" % (self.name, phase, limit), phase=phase,
-                                 output=ends.last_lines(self), command=" ".join(self.command or ())[:300]))
+        self.fail(ends.make_error(self, "ConnectTimeout", "it took more than %s s" % limit, phase))
 
     def fail(self, error: "ContextreeError") -> None:
         """Give up on a child that is not up."""
@@ -427,7 +428,9 @@ class Branch:
             handle.release()
 
     def hang_up(self) -> None:
-        """Close what keeps it alive."""
+        """Close what keeps it alive. It did not end in time: what is in its group goes with it."""
+        if self.process is not None:
+            self.process.sweep = True
         self.close_terminal()
         if self.link.rfd is not None:
             self.link.close("it did not end in time")

@@ -329,6 +329,17 @@ class Context(Grower, Runner, Mover):
         return self.facts.get("pid")
 
     @property
+    def address(self) -> str:
+        """How it was reached from here, as ``open`` takes it: ``ssh://web1/sudo:root``. Options that do not say which
+        target it is are not in it, nor is anything secret."""
+        hops = []  # type: list[str]
+        info = self.engine.infos.get(self.id)
+        while info is not None:
+            hops.insert(0, info.facts.get("via", "?"))
+            info = self.engine.infos.get(info.parent)
+        return "/".join(hops)
+
+    @property
     def parent(self) -> "Context | None":
         """The context that it is a child of, as far as it is below this one."""
         info = self.engine.infos.get(self.id)

@@ -2,7 +2,8 @@
 
 from contextree.core import calls as core_calls
 from contextree.core import process
-from contextree.core.wire.errors import CallCancelled, CallTimeout, Closed, ContextDied, UsageError
+from contextree.core.wire.errors import CallCancelled, CallTimeout, Closed, ContextDied, ContextreeError, UsageError
+from contextree.core.wire.frames import CALL, SERVICE
 from contextree.parent import boot, spawn, template, waits
 from contextree.parent.engine import engine_of
 
@@ -115,6 +116,30 @@ def shutdown_here(engine: "Engine", number: int, grace: float, patience: float) 
 def shutdown(number: int, grace: float, patience: float) -> None:
     """``shutdown_here`` for an ancestor."""
     shutdown_here(engine_of(core_calls.here.router), number, grace, patience)
+
+
+def end_soon(engine: "Engine", number: int, grace: float = 3.0) -> None:
+    """Have a context below this one ended, and wait for nothing. Any thread."""
+    info = engine.infos.get(number)
+    if info is None:
+        return
+
+    def begin() -> None:
+        branch = engine.children.get(number)
+        if branch is not None:
+            branch.shutdown(grace)
+
+    def ignore(*args: object) -> None:
+        """It has ended, or its parent has, and it with that."""
+
+    try:
+        if info.parent == engine.core.id:
+            engine.broker.defer_nowait(begin)
+        else:
+            engine.context(info.parent).open_call(CALL, shutdown, (number, grace, 2.0), {}, {}, ignore, ignore,
+                                                  service=SERVICE)
+    except ContextreeError:
+        pass
 
 
 def detach_here(engine: "Engine", number: int) -> None:

@@ -67,11 +67,13 @@ def early_error(branch: "Branch", text: str) -> ContextreeError:
 
 
 def make_error(branch: "Branch", name: str, message: str, phase: str, status: "int | None" = None) -> "ContextreeError":
-    """An error of a class of the tree, by name, with the fields of a ConnectError."""
+    """An error of a class of the tree, by name, with the fields of a ConnectError. Its text says what was being started,
+    from where and in which phase."""
     kind = getattr(errors, name, ConnectError)
     command = " ".join(word if len(word) < 200 else word[:60] + "..." for word in branch.command or ())
-    return kind("%s: %s" % (branch.name, message), phase=phase, command=command, status=status,
-                output=last_lines(branch))
+    via = branch.engine.core.name
+    return kind("%s, from %s, phase %s: %s" % (branch.name, via, phase, message), context=branch.name, via=via, phase=phase,
+                command=command, status=status, output=last_lines(branch))
 
 
 def end_all(engine: "Engine", grace: float, then: "Callable[[], object]", patience: float = 2.0) -> None:

@@ -85,6 +85,7 @@ class Engine(Routing):
         self.template_lock = process.allocate_lock()
         self.heart = None  # type: Any  # parent.heartbeat.Heart, once a child has a heartbeat
         self.preload = ()  # type: tuple[Any, ...]
+        self.opened = {}  # type: dict[Any, Any]  # hops of addresses on the way to others: see ``parent.opening``
         self.services = None  # type: Any  # parent.serving.Services, once one is served
         self.modules = ModuleService(self)
         self.broker.on_end(self._release)

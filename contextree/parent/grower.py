@@ -2,6 +2,7 @@
 
 from importlib import import_module
 
+from contextree.connect import address as addresses
 from contextree.connect import local as local_method
 from contextree.connect.options import GROW
 from contextree.core.wire.errors import UsageError
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from contextree.connect.plan import Plan
     from contextree.parent.context import Context
     from contextree.parent.engine import Engine
+    from contextree.parent.opening import Address, Options
 
 
 class Grower:
@@ -66,6 +68,24 @@ class Grower:
     def _grow(self, plan: "Plan", options: "dict[str, Any]") -> "Context":
         raise NotImplementedError
 
+    def open(self, address: "Address", options: "Options" = None, reuse: bool = True, **last: "Any") -> "Context":
+        """The context at ``address``, reached hop by hop from here: ``"ssh://web1/sudo:root/docker:app"``, or a list with
+        a hop in each element. See docs/methods/addresses.md for what can be written.
+
+        options  what is not for an address, passwords above all: a dict of a method (``"sudo"``) or a hop
+                 (``"sudo:root"``) to a dict of keyword arguments, or to a function of the hop that returns one and is
+                 called when that hop is really opened; or one such function for all hops.
+        reuse    hops before the last are shared by all ``open``s of this tree, and stay until it ends or somebody
+                 shuts them down. False: they are opened for this context alone, and end with it.
+        last     keyword arguments for the last hop, which is always a new context: ``name=``, ``threads=`` ...
+
+        Raises UsageError for an address that means nothing. An error of a hop says which one it was, and has ``hop``,
+        ``hops`` and ``address`` (of that hop) as fields; what this call had opened, and nobody else uses, is ended
+        then. From any thread: two that want the same hop at once share one connect."""
+        from contextree.parent import opening
+
+        return opening.run(self, address, options, reuse, last)
+
     def fork(self, direct: bool = False, name: "str | None" = None, via: "Grower | None" = None,
              **options: "Unpack[GrowOptions]") -> "Context":
         """A forked child: from a clean template process, or (``direct``) of this very process with its memory.
@@ -77,7 +97,9 @@ class Grower:
               connect_timeout: "float | dict[str, float]" = 30, name: "str | None" = None,
               via: "Grower | None" = None, **options: "Unpack[GrowOptions]") -> "Context":
         """A new interpreter on the machine of this context: ``python`` is its command, this interpreter by default."""
-        return self.grow(local_method.plan(python, env, connect_timeout, name), via, **options)
+        plan = local_method.plan(python, env, connect_timeout, name)
+        plan.address = addresses.written("local", plan.python[0] if len(plan.python) == 1 else "", {})
+        return self.grow(plan, via, **options)
 
     def _by(self, method: str, via: "Grower | None", options: "Any", *target: object) -> "Context":
         """A child by ``contextree.connect.<method>.plan``, which takes what is not for ``grow``."""
@@ -88,7 +110,9 @@ class Grower:
         for name in options:
             if name not in taken:
                 raise TypeError("%s() got an unexpected keyword argument %r" % (method, name))
-        return self.grow(plan(*target, **options), via, **grow)
+        made = plan(*target, **options)
+        made.address = addresses.written(method, target[0], options)
+        return self.grow(made, via, **grow)
 
     def ssh(self, host: str, via: "Grower | None" = None, **options: "Unpack[ssh_method.Options]") -> "Context":
         """An interpreter on ``host``, by the system's ssh. Options: see ``contextree.connect.ssh.plan``."""

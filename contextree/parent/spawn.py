@@ -8,7 +8,7 @@ import sys
 from contextree.connect.plan import command, fill
 from contextree.core import first_stage, process
 from contextree.core.wire.errors import ConnectError
-from contextree.parent import boot
+from contextree.parent import boot, ends
 from contextree.parent.pickling import pack_call
 from contextree.parent.popen import popen
 
@@ -45,7 +45,7 @@ def launch(engine: "Engine", plan: "Plan", options: "dict[str, Any]", wait: bool
     child, fds, pty = start(branch, argv, python, token)
     process.close(fds[1])
     process.close(fds[3])
-    handle = reaper.monitor(child.pid, argv[0], spawned=True)
+    handle = reaper.monitor(child.pid, argv[0], spawned=True, sweep=True)
     child.returncode = 0  # the handle reaps it; Popen must not try
     bundle = engine.bundle
     if same:
@@ -99,11 +99,12 @@ def start(branch: "Branch", argv: "list[str]", python: "tuple[str, ...]",
             pty.close()
         if branch.after is not None:
             branch.broker.defer(branch.after.run)
+        if isinstance(error, ConnectError):  # there is no terminal to be had
+            raise ends.make_error(branch, "ConnectError", str(error), "start") from error
         if not isinstance(error, OSError):
             raise
-        raise ConnectError("%s: cannot start %s: %s" % (branch.name, error.filename or argv[0],
-                                                        error.strerror or error), phase="start",
-                           command=" ".join(argv)[:300]) from error
+        raise ends.make_error(branch, "ConnectError", "cannot start %s: %s" % (
+            error.filename or argv[0], error.strerror or error), "start") from error
     return child, fds, pty
 
 
