@@ -102,6 +102,7 @@ class Branch:
         self.terminal = self.slave = self.errors = None  # descriptors
         self.noise = b""
         self.seen_alive = self.detached = self.silent = False
+        self.echoes = False  # the nonce came, and no Python before it
         self.awaited = False  # is there a process of which we have not been told yet?
         self.output = deque(maxlen=20)  # type: Deque[str]
         self.lines = Bucket(2000, 20000)
@@ -176,6 +177,7 @@ class Branch:
         at = data.find(self.nonce)
         if not self.seen_alive and (at >= 0 or ALIVE in data):
             self.seen_alive = True
+            self.echoes = at >= 0 and ALIVE not in data[:at]
             if at < 0:
                 self.move("boot")
         elif self.plan.handover and self.plan.dialogue is not None and not self.seen_alive:
@@ -267,15 +269,41 @@ class Branch:
 
     def converse(self, dialogue: "Dialogue", data: bytes) -> None:
         """Have the dialogue see what the command says, and do what it answers."""
-        action = None  # type: Any  # Reply, Failed or Ready
-        for action in dialogue.feed(data):
+        self.act(dialogue.feed(data))
+
+    def act(self, actions: "list[Any]") -> None:
+        """Do what the dialogue says."""
+        for action in actions:
             kind = type(action).__name__
+            if kind in ("Reply", "Ask") and self.state == "connect":
+                self.move("login")
             if kind == "Reply":
-                if self.state == "connect":
-                    self.move("login")
                 os.write(self.terminal, action.data)
+            elif kind == "Ask":
+                self.ask(action.secret)
             elif kind == "Failed":
                 self.fail(ends.make_error(self, action.error, action.message, "login"))
+
+    def ask(self, secret: str) -> None:
+        """Have the source of a secret called, which may take as long as a person does, on a thread of its own."""
+        source = self.plan.dialogue.sources[secret]  # type: ignore[union-attr]
+
+        def call() -> None:
+            try:
+                answer = source()  # type: object
+            except BaseException as error:
+                answer = error
+            try:
+                self.broker.defer(self.answered, secret, answer)
+            except ContextreeError:
+                pass  # all has ended meanwhile
+
+        process.start_thread(call, ())
+
+    def answered(self, secret: str, answer: object) -> None:
+        """The source of a secret has returned; or it is too late."""
+        if self.terminal is not None and self.state in ("connect", "login", "boot"):
+            self.act(self.plan.dialogue.answer(secret, answer))  # type: ignore[union-attr]
 
     def close_terminal(self) -> None:
         """Hang up."""
@@ -440,6 +468,12 @@ def name_for(engine: "Engine", plan: "Plan", number: int) -> str:
     """The full name of a new child: its parent's, and its own last part."""
     last = plan.name if "{id}" not in plan.name else plan.name.replace("{id}", str(number))
     return last if engine.core.upstream is None else "%s.%s" % (engine.core.name, last)
+
+
+def title(number: int) -> str:
+    """The word by which ``ps`` shows a child: its id, and the pid here of who started it. Nothing else: everybody on
+    the machine can read it."""
+    return "contextree:%d@%d" % (number, os.getpid())
 
 
 def window(plan: "Plan") -> int:

@@ -3,7 +3,7 @@
 The functions take a ``Branch`` (see ``boot``), read it, and change nothing but the list of its last lines. Loop thread.
 """
 
-from contextree.core.first_stage import ALIVE
+from contextree.core.first_stage import ALIVE, WINDOWS
 from contextree.core.wire import errors
 from contextree.core.wire.errors import ConnectError, ContextreeError
 
@@ -60,6 +60,11 @@ def early_error(branch: "Branch", text: str) -> ContextreeError:
     if "contextree: Python 3.6 or newer is needed" in output:
         return make_error(branch, "VersionError", output[output.rindex("Python 3.6 or"):].split("\n")[0], "boot",
                           returncode)
+    if WINDOWS in output:
+        return make_error(branch, "VersionError", "Windows cannot be a target", "boot", returncode)
+    if branch.echoes and branch.plan.remote:
+        return make_error(branch, "ConnectError", "what is sent there comes back: it runs something like cat or a "
+                          "terminal that echoes, not the command that it was given", "boot", returncode)
     if branch.seen_alive:
         return make_error(branch, "ConnectError", "%s started, but: %s" % (branch.name, text), "boot", returncode)
     name, message, phase = branch.plan.explain(returncode, output)

@@ -170,7 +170,7 @@ def become(config: "dict[str, Any]", fd: int, error_fd: int, bundle: bytes) -> N
             error_fd = process.high(error_fd)
             os.dup2(error_fd, 2)
             process.close_fd(error_fd)
-        entitle("contextree:%d" % config["id"])
+        entitle(config["title"])
         forget_loops()
         life.here.call = None  # the call that forked runs in the parent
         life.Child(config, fd, fd, bundle, True).run()

@@ -14,7 +14,7 @@ from contextree.parent.popen import popen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Sequence
 
     from contextree.connect.plan import Plan
     from contextree.parent.boot import Branch
@@ -30,7 +30,7 @@ def launch(engine: "Engine", plan: "Plan", options: "dict[str, Any]", wait: bool
     number = engine.allocate()
     branch = boot.Branch(engine, number, boot.name_for(engine, plan, number), plan, plan.trusted)
     same = plan.method == "local" and not plan.python
-    words = ["-c", first_stage.text(), "contextree:%d" % number]
+    words = ["-c", first_stage.text(), boot.title(number)]
     token = os.urandom(8).hex()
     if plan.handover:
         from contextree.parent import tty
@@ -144,19 +144,32 @@ def environment(extra: "dict[str, str | None] | None") -> "dict[str, str]":
 
 
 def prepare(plan: "Plan", token: str) -> None:
-    """Tell the dialogue its token, and what the plan's probe says; the probe's failure is no error."""
-    if plan.dialogue is None:
-        return
-    plan.dialogue.arm(token.encode())
-    if plan.probe:
-        try:
-            with popen()(plan.probe, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                         stderr=subprocess.DEVNULL) as probe:
-                try:
-                    output = probe.communicate(timeout=10)[0]
-                except BaseException:
-                    probe.kill()
-                    raise
-        except Exception:  # OSError, or that module's own TimeoutExpired
-            return
+    """Run the plan's probe, and tell the dialogue its token and what the probe says; the probe's failure is no error.
+    Raises ConnectError where a control socket is not safe to use, or cannot be found out."""
+    if plan.dialogue is not None:
+        plan.dialogue.arm(token.encode())
+    output = probe(plan.probe) if plan.probe else None
+    if plan.dialogue is not None and output is not None:
         plan.dialogue.learn(output)
+    if plan.sockets is not None:
+        from contextree.parent import private
+
+        if not output:
+            raise ConnectError("%s: %s says nothing of its control socket, so nobody can tell whether it is safe"
+                               % (plan.name, " ".join(plan.probe or ())[:300]), phase="start")
+        for path in plan.sockets(output):
+            private.check(path)
+
+
+def probe(command: "Sequence[str]") -> "bytes | None":
+    """What a command writes, or None where it failed."""
+    try:
+        with popen()(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+            try:
+                output = child.communicate(timeout=10)[0]
+            except BaseException:
+                child.kill()
+                raise
+    except Exception:  # OSError, or that module's own TimeoutExpired
+        return None
+    return output  # type: ignore[no-any-return]
