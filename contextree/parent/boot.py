@@ -374,7 +374,9 @@ class Branch:
 
     def timed_out(self, phase: str, limit: float) -> None:
         """A phase took too long."""
-        self.fail(ConnectTimeout("%s: phase %s took more than %s s" % (self.name, phase, limit), phase=phase,
+        asked = self.plan.dialogue.pending if self.plan.dialogue is not None else ""
+        self.fail(ConnectTimeout("%s: phase %s took more than %s s%s" % (
+            self.name, phase, limit, "; its terminal asks: " + asked if asked else ""), phase=phase,
                                  output=ends.last_lines(self), command=" ".join(self.command or ())[:300]))
 
     def fail(self, error: "ContextreeError") -> None:
