@@ -155,6 +155,11 @@ class Dialogue:
         """True when nothing will be matched any more."""
         return self.state in ("done", "failed")
 
+    @property
+    def pending(self) -> str:
+        """The last line of the terminal while it has no end: perhaps a question that nobody answers."""
+        return _CONTROL.sub("?", bytes(self._line[:KEPT_WIDTH]).decode("utf-8", "replace").strip())
+
     def learn(self, data: bytes) -> None:
         """Take the output of the plan's probe; here there is nothing to learn."""
 

@@ -135,9 +135,10 @@ _MARK = TOKEN.encode()
 _OURS = rb"(?!\[sudo)[^\n]{0,99}contextree " + _MARK + rb": |\[sudo: [^\n]{0,99}contextree " + _MARK + rb": \][^\n]{0,99}: ?"
 _RULES = (
     prompt(_OURS, "reply", secret="password", text="sudo " + WRONG, then="answered"),
-    prompt(b"[^\n]{0,99}" + WORD + b"[^\n]{0,99}: ?", "fail", state="login",
-           text="sudo does not ask by our prompt but by its own, '{prompt}', so it gets no password; say 'Defaults "
-                "passprompt_override' in its sudoers"),
+    # Not just any: a line of a banner may come in pieces, and looks like a prompt for a moment.
+    prompt(rb"(?:\[sudo\] [^\n]{0,99}" + WORD + rb"[^\n]{0,99}|LDAP Password|Password for [^\s:]+@[^\s:]+): ?", "fail",
+           state="login", text="sudo does not ask by our prompt but by another one, '{prompt}', so it gets no password; "
+                               "say 'Defaults passprompt_override' in its sudoers"),
 ) + OTHER_PROMPTS
 
 _EXPIRED = ("the password of the account that runs sudo has expired and must be changed first, or the account has "

@@ -418,7 +418,9 @@ class Branch:
 
     def timed_out(self, phase: str, limit: float) -> None:
         """A phase took too long."""
-        self.fail(ends.make_error(self, "ConnectTimeout", "it took more than %s s" % limit, phase))
+        asked = self.plan.dialogue.pending if self.plan.dialogue is not None else ""
+        self.fail(ends.make_error(self, "ConnectTimeout", "it took more than %s s%s" % (
+            limit, "; its terminal asks: " + asked if asked else ""), phase))
 
     def fail(self, error: "ContextreeError") -> None:
         """Give up on a child that is not up."""

@@ -129,6 +129,8 @@ def test_a_secret_is_in_no_word_and_no_repr():
     ("[sudo] contextree %s: ", False),
     ("contextree 0000000000000000: ", False),
     ("contextree %s:", False),
+    ("Password: ", False),
+    ("Passwort:", False),
     ("[sudo: contextree %s: ", False),
 ])
 def test_s_19_sudo_answers_the_prompt_with_our_token_alone(said, replies):
@@ -137,7 +139,8 @@ def test_s_19_sudo_answers_the_prompt_with_our_token_alone(said, replies):
         assert feed_in(asks(sudo.plan(password="open sesame")), pieces) == ([REPLY] if replies else [])
 
 
-@pytest.mark.parametrize("said", ["[sudo] password for ann: ", "Password: ", "Passwort:", "LDAP Password: "])
+@pytest.mark.parametrize("said", ["[sudo] password for ann: ", "[sudo] Passwort für ann: ", "LDAP Password: ",
+                                  "Password for ann@EXAMPLE.ORG: "])
 def test_s_19_another_prompt_of_sudo_is_an_error(said):
     action, = asks(sudo.plan(password="open sesame")).feed(said.encode())
     assert action.error == "AuthenticationError" and "passprompt_override" in action.message

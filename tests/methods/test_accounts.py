@@ -11,31 +11,9 @@ import pytest
 
 import contextree
 from tests.lab.poll import until
+from tests.methods.there import who
 
 METHODS = ("sudo", "su", "doas")
-
-
-@pytest.fixture
-def become(router, accounts):
-    """become("ann") -> a context that is this account; the environment is small, ``variables`` are added."""
-    def go(short, name=None, **variables):
-        user = getattr(accounts, short)
-        context = router.runuser(user, name=name or short)
-        context.call(start_anew, {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": pwd.getpwnam(user).pw_dir,
-                                  "LC_ALL": "C.UTF-8", "USER": user, **variables})
-        return context
-    return go
-
-
-def start_anew(environment):
-    os.environ.clear()
-    os.environ.update(environment)
-    os.chdir("/")
-
-
-def who():
-    """The account that we are, by its number."""
-    return pwd.getpwuid(os.getuid()).pw_name
 
 
 def secret(accounts, method):

@@ -1,12 +1,14 @@
 """sudo, su, doas and runuser, for real. The suite's contexts are root's, who is asked for no password: so the program is
 run by ``setpriv`` as an account that is."""
 
+import pwd
 import shutil
 
 import pytest
 
 from tests.lab.accounts import Accounts
 from tests.lab.sshd import CannotStart
+from tests.methods.there import start_anew
 from tests.methods.way import Way
 
 NAMES = ["sudo", "su", "doas", "runuser"]
@@ -21,6 +23,18 @@ def accounts():
         pytest.skip("private accounts: %s" % error)
     yield lab
     lab.down()
+
+
+@pytest.fixture
+def become(router, accounts):
+    """become("ann") -> a context that is this account; the environment is small, ``variables`` are added."""
+    def go(short, **variables):
+        user = getattr(accounts, short)
+        context = router.runuser(user, name=short)
+        context.call(start_anew, {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": pwd.getpwnam(user).pw_dir,
+                                  "LC_ALL": "C.UTF-8", "USER": user, **variables})
+        return context
+    return go
 
 
 class Account(Way):
