@@ -30,8 +30,8 @@ if TYPE_CHECKING:
         connect_timeout: Union[float, Dict[str, float]]
         name: Optional[str]
 
-_RMDIR = 'c=$1 d=$2\nshift 2\nm=$("$@" mount "$c") || exit\ns=0\n[ ! -d "$m$d" ] || rmdir "$m$d" || s=$?\n' \
-         '"$@" umount "$c" >/dev/null\nexit $s'
+_RMDIR = ('c=$1 d=$2\nshift 2\nm=$("$@" mount "$c") || exit\ns=0\n[ ! -d "$m$d" ] || rmdir "$m$d" || s=$?\n'
+          '"$@" umount "$c" >/dev/null\nexit $s')
 
 
 def plan(container: str, user: "Union[None, int, str]" = None, workdir: "Optional[str]" = None,

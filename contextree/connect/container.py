@@ -38,8 +38,8 @@ _THEIRS = re.compile("(?i)(?:PATH|HOME|USER|TMPDIR|SHELL|TERM|GO.*|LD_.*|GLIBC_.
 #: Where a lent Python lies in a container: in the root directory, which no mount hides.
 LENT = "/.contextree-" + TOKEN
 
-_RUNNING = 's=$("$@") || exit\ncase $s in "true false") ;; *true) echo "Container is paused" >&2; exit 1 ;; ' \
-           '*) echo "Container is not running" >&2; exit 1 ;; esac'
+_RUNNING = ('s=$("$@") || exit\ncase $s in "true false") ;; *true) echo "Container is paused" >&2; exit 1 ;; '
+            '*) echo "Container is not running" >&2; exit 1 ;; esac')
 # Bytecode that the last interpreter is just writing may come in between.
 _REMOVE = ("import os,shutil,sys,time\nd=sys.argv[1]\nfor w in 0,.1,.4,2:\n time.sleep(w)\n shutil.rmtree(d,1)\n"
            " os.path.exists(d) or sys.exit()\nsys.exit('cannot remove '+d)")
@@ -112,11 +112,12 @@ def variables(env: "Optional[Dict[str, str]]", tool: str) -> "Tuple[List[str], O
 def interpreter(python: "Union[None, Words]", lend_python: "Optional[StrPath]") -> "List[str]":
     """The interpreter's words: the one that is lent, the one that was asked for, or the first one that is found.
 
-    With ``lend_python``, ``python`` is its program, from its directory on. Raises UsageError."""
+    With ``lend_python``, ``python`` is its program, from its directory on, and ``{lent}`` in it is that directory.
+    Raises UsageError."""
     words = python_words(python)
     if lend_python is None:
         return words or list(WORDS)
-    words = words or ["bin/python3"]
+    words = [word.replace("{lent}", LENT) for word in words or ["bin/python3"]]
     return words if words[0].startswith("/") else [LENT + "/" + words[0]] + words[1:]
 
 
@@ -185,8 +186,10 @@ def not_run(output: str, where: str, lends: bool = True) -> "Optional[Tuple[str,
 def ended(status: "Optional[int]", output: str, where: str, lends: bool = True) -> "Tuple[str, str, str]":
     """What is left to say: how the command ended there."""
     if status == 137:
-        text = "the interpreter in %s was killed before it said hello (status 137): there is not enough memory for " \
-               "it, or the container was stopped" % where
+        text = ("the interpreter in %s was killed before it said hello (status 137): there is not enough memory for it,"
+                " or the container was stopped" % where)
+    elif "OCI runtime" in output:
+        text = "the runtime of %s does not start the interpreter%s" % (where, last_line(output))
     elif status == 127:
         text = "%s has no such Python%s; say which by python=%s" % (
             where, last_line(output), ", or lend one by lend_python=" if lends else "")

@@ -8,7 +8,15 @@ becomes itself anew (10 ms). So neither ``env`` nor a shell is needed in the con
 
 from contextree.connect import container as common
 from contextree.connect.discover import WORDS
-from contextree.connect.plan import PYTHON, PYTHON_SAFE, Plan, checked_name, checked_phases, python_words
+from contextree.connect.plan import (
+    PYTHON,
+    PYTHON_SAFE,
+    Plan,
+    checked_name,
+    checked_phases,
+    last_line,
+    python_words,
+)
 from contextree.core.first_stage import SAFE
 
 TYPE_CHECKING = False
@@ -118,5 +126,5 @@ def classify(method: str, status: "Optional[int]", output: str) -> "Tuple[str, s
     if status != 137:
         found = common.not_run(output, "the container", lends=False) or common.explained(_RULES, output)
     if found is None and status == 1 and "command terminated with" not in output:
-        return "ConnectError", "kubectl ended with status 1%s" % common.last_line(output), "connect"
+        return "ConnectError", "kubectl ended with status 1%s" % last_line(output), "connect"
     return found or common.ended(status, output, "the container", lends=False)

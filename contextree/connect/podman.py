@@ -75,7 +75,7 @@ _RULES = common.rules(
      "no Python can be lent to a container whose file system is read-only"),
     (r"Error: \"([^\"\n]*)\" could not be found on the host", "ConnectError", "start",
      "there is nothing at {1} that could be lent (lend_python=)"),
-    (r"Error: .*(?:creating runtime static files directory|creating tmpdir|mkdir /|opening|open /).*: permission denied",
+    (r"Error: .*(?:creating runtime static files directory|creating tmpdir|mkdir /|open(?:ing)? ).*: permission denied",
      "AuthenticationError", "login", "this account may not use podman's store: {0}"),
     (r"Error: unknown (?:shorthand )?flag.*", "ConnectError", "start", "podman does not take its options: {0}"),
 )
@@ -86,4 +86,7 @@ def classify(method: str, status: "Optional[int]", output: str) -> "Tuple[str, s
     found = None
     if status != 137:
         found = common.explained(_RULES, output) or common.not_run(output, "the container")
+    if status == 1 and not output.strip():  # where it dies before it has read anything, podman 4 drops its stderr
+        return "ConnectError", ("the interpreter cannot be run in the container, or ended at once with status 1; its "
+                                "loader or a library may be missing there"), "boot"
     return found or common.ended(status, output, "the container")

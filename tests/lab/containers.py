@@ -10,7 +10,8 @@ A run that was killed leaves its folder, its daemon and its containers; the next
 dead.
 
 What machines lack (seen on some): CAP_SYS_RESOURCE, so podman is told limits that it can have; a pure cgroup v2, on
-which crun insists and runc does not.
+which crun insists and runc does not. An empty file ``oom`` that podman's conmon leaves behind where a container ran out
+of memory lies in the lab's folder, as that is where all commands run.
 """
 
 import json
@@ -110,10 +111,8 @@ class Lab:
 
     def run(self, *words, check=True, **options):
         """Run a command; what it writes to stdout, without the last line end. CannotStart if it fails."""
-        done = subprocess.run(
-            self.command(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=self.directory, timeout=60,
-            env={**ENVIRON, **self.env}, check=False, **({"stdin": subprocess.DEVNULL} if not options else options),
-        )  # fmt: skip
+        done = subprocess.run(self.command(*words), capture_output=True, cwd=self.directory, timeout=60,
+                              env={**ENVIRON, **self.env}, check=False, **(options or {"stdin": subprocess.DEVNULL}))
         if check and done.returncode:
             raise CannotStart("%s: %s" % (" ".join(words), done.stderr.decode("utf-8", "replace").strip()[-300:]))
         return done.stdout.decode("utf-8", "replace").rstrip("\n")
@@ -137,7 +136,7 @@ class Lab:
         return name
 
     def run_options(self):
-        return ["--cgroup-parent", "/" + self.tag]
+        return ["--cgroup-parent", "/" + self.tag, "--stop-timeout", "0"]
 
     def processes(self, container=None):
         """The identities, as this machine numbers them, of the processes in a container but its first one."""
@@ -251,13 +250,14 @@ class Podman(Lab):
                    and self.directory in processes.command_line(pid)]
         processes.end([who for who in map(processes.identity, conmons) if who])
 
-    def working_container(self, image="plain"):
+    def working_container(self, image="plain", mounts=True):
         """A working container of buildah's; its name."""
         if not shutil.which("buildah"):
             raise CannotStart("buildah is not installed")
         name = "%s-%s" % (self.tag, secrets.token_hex(3))
         words = ["from", "--name", name, "--pull=never"]
-        words += ["--volume=%s:%s:ro" % pair for pair in rootfs.mounts()]
+        if mounts:
+            words += ["--volume=%s:%s:ro" % pair for pair in rootfs.mounts()]
         done = subprocess.run([*self.buildah, *words, self.images[image]], capture_output=True, text=True, env=ENVIRON,
                               check=False, timeout=60)
         if done.returncode:

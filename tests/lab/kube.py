@@ -126,7 +126,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.pod(parts[3], parts[5], len(parts) == 7, parse_qs(url.query))
         return self.refuse(404, "NotFound", "the server could not find the requested resource")
 
-    do_POST = do_GET
+    do_POST = do_GET  # noqa: N815  http.server wants these names
 
     def pod(self, space, name, run, query):
         """What concerns one pod: it is looked at, and something is run in it."""
@@ -176,8 +176,8 @@ class Exec:
         except OSError:
             return self.over({"status": "Failure", "reason": "InternalError", "code": 500, "message":
                               "Internal error occurred: error executing command in container: OCI runtime exec failed:"
-                              ' exec failed: unable to start container process: exec: "%s": executable file not found in'
-                              " $PATH: unknown" % self.command[0]})
+                              " exec failed: unable to start container process: exec: \"%s\": executable file not found"
+                              " in $PATH: unknown" % self.command[0]})
         threads = [threading.Thread(target=self.pump, args=(1, child.stdout), daemon=True),
                    threading.Thread(target=self.pump, args=(2, child.stderr), daemon=True)]
         threading.Thread(target=self.listen, args=(child,), daemon=True).start()
