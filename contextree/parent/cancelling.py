@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from contextree.core.router import Channel
     from contextree.parent.context import Context
 
-# Until 3.12 an exception that is taken back leaves a note in the interpreter that one may be pending. Until the next one
-# is raised every thread is the slower for it, and 3.11 never gets on where it is traced opcode by opcode.
+# Before 3.13 an exception that is taken back leaves a note in the interpreter that one may be pending. Until the next
+# one is raised every thread is the slower for it, and 3.11 never gets on where it is traced opcode by opcode.
 NOTED = sys.version_info < (3, 13)
 AGAIN = 0.002  # seconds until the loop looks again whether the function may be interrupted now
 FUNCTION, LOOP = "the function's thread", "the loop"  # who owns the end of a region
