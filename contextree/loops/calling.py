@@ -38,7 +38,8 @@ async def ask(loop: EventLoop, context: Any, function: Any, args: tuple[Any, ...
     packed = await prepare(loop, context, CALL, function, args, kwargs, options)
     answer = Answer(loop.waiter())
     more: Any = {"service": service} if service else {}  # which a Context knows
-    channel = context.open_call(CALL, function, args, kwargs, options, answer.message, answer.end, packed=packed, **more)
+    channel = context.open_call(CALL, function, args, kwargs, options, answer.message, answer.end, packed=packed,
+                                **more)
     timeout = options.get("timeout")
     try:
         await answer.waiter.wait(timeout)
