@@ -158,6 +158,11 @@ class Context(Grower[C]):
         Functions that are given as ``stdout`` and ``stderr`` are called in this task."""
         return await programs.run(self.loop, self.sync, args, options)
 
+    async def popen(self, args: Any, **options: Any) -> programs.Process:
+        """``contextree.Context.popen``: a ``Process`` whose streams and end are awaited; no thread waits for it.
+        Cancelled: the program is ended."""
+        return await programs.popen(self.loop, self.sync, args, options)
+
     # -- what is done by a thread
 
     async def _slow(self, method: str, *args: Any, **kwargs: Any) -> Any:

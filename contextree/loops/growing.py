@@ -7,12 +7,14 @@ from contextree.core.wire.errors import CallCancelled, Closed, ContextreeError
 from contextree.core.wire.frames import SERVICE
 from contextree.loops import calling
 from contextree.loops.channels import Channel
+from contextree.loops.services import Service
 from contextree.loops.threads import in_thread
 from contextree.loops.waiting import EventLoop, take
 from contextree.parent import control, opening
 from contextree.parent.channel import Channel as SyncChannel
 from contextree.parent.context import Context as SyncContext
 from contextree.parent.grower import Grower as SyncGrower
+from contextree.parent.service import Service as SyncService
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -66,9 +68,12 @@ class Grower(Generic[C]):
         raise NotImplementedError
 
     def wrapped(self, value: Any) -> Any:
-        """A result as this loop's programs want it: a Context or a Channel to be awaited; all else is itself."""
+        """A result as this loop's programs want it: a Context, a Channel or a Service to be awaited; all else is
+        itself."""
         if isinstance(value, SyncContext):
             return self._wrap(value)
+        if isinstance(value, SyncService):
+            return Service(self, value)
         return Channel(self, value) if isinstance(value, SyncChannel) else value
 
     def __getattr__(self, name: str) -> Any:
@@ -78,7 +83,7 @@ class Grower(Generic[C]):
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
         async def call(*args: Any, **kwargs: Any) -> Any:
-            args = tuple(getattr(value, "sync", value) if isinstance(value, Grower) else value for value in args)
+            args = tuple(value.sync if isinstance(value, (Grower, Service)) else value for value in args)
             bound = getattr(self.sync, name)
             return self.wrapped(await in_thread(self.loop, self.sync.engine, bound, *args, **kwargs))
 
@@ -205,13 +210,13 @@ class Grower(Generic[C]):
             number = await self._start_here(engine, plan, options)
         else:
             engine.share_package(parent)
-            options["token"] = token = parent.token()
+            options["token"] = token = parent._token()
             try:
                 number = await calling.ask(self.loop, parent, control.grow, (plan, options), {}, {}, SERVICE)
             except ContextreeError:
                 raise
             except BaseException:
-                parent.forget_child(token)
+                parent._forget_child(token)
                 raise
         context = engine.context(number)
         return self._wrap(context.with_options(threads=threads) if threads else context)

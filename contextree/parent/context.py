@@ -226,22 +226,22 @@ class Context(Grower, Runner, Mover):
             number = control.grow_here(self.engine, plan, options).id
         else:
             self.engine.share_package(self)
-            options["token"] = token = self.token()
+            options["token"] = token = self._token()
             try:
                 number = self.service(control.grow, plan, options)
             except ContextreeError:
                 raise
             except BaseException:
-                self.forget_child(token)
+                self._forget_child(token)
                 raise
         context = self.engine.context(number)
         return context.with_options(threads=threads) if threads else context
 
-    def token(self) -> "tuple[int, int]":
+    def _token(self) -> "tuple[int, int]":
         """What to call a child that is asked for there; nobody else says it."""
         return self.engine.core.id, next(self.engine.core.numbers)
 
-    def forget_child(self, token: "tuple[int, int]") -> None:
+    def _forget_child(self, token: "tuple[int, int]") -> None:
         """Have a child ended that was asked for there: its id, if it has one by now, will be known to nobody. Never
         waits."""
         from contextree.parent import control
