@@ -1,4 +1,4 @@
-"""The search for an interpreter: which one is taken, in every shell that may be ``sh`` there, and what it says if none is."""
+"""The search for an interpreter: which one is taken, in every shell that may be ``sh``, and what it says if none is."""
 
 import os
 import re
@@ -148,9 +148,10 @@ def test_the_error_says_what_was_looked_for_what_was_too_old_and_what_did_not_ru
     out, err, status = host.run()
     folder = host.folder
     assert (out, status) == ("", 127)
-    assert err == ("contextree: no Python 3.6 or newer; too old: {0}/python3.11 {0}/python; does not run: {0}/python3; "
-                   "looked for python3, python3.16 to python3.6, /usr/libexec/platform-python, /usr/local/bin/python3, "
-                   "/usr/bin/python3, /opt/homebrew/bin/python3, python; PATH={0}\n").format(folder)
+    assert err == (f"contextree: no Python 3.6 or newer; too old: {folder}/python3.11 {folder}/python; does not run: "
+                   f"{folder}/python3; looked for python3, python3.16 to python3.6, /usr/libexec/platform-python, "
+                   "/usr/local/bin/python3, /usr/bin/python3, /opt/homebrew/bin/python3, python; "
+                   f"PATH={folder}\n")
     assert discover.not_found("noise\n" + err + "more") == err[len("contextree: "):-1] + "; say which by python="
     error, message, phase = ssh.plan("web1").explain(127, err)
     assert (error, phase) == ("ConnectError", "boot")

@@ -70,6 +70,9 @@ def test_options_that_are_refused(options):
 STRICT = ["-o", "StrictHostKeyChecking=yes", "-o", "NoHostAuthenticationForLocalhost=no", "-o", "BatchMode=yes"]
 
 
+FILLED = {"%h": "HOST", "%p": "PORT", "%%": "%"}
+
+
 def hops(plan):
     """The ssh commands of a plan's ProxyCommand, as ssh and /bin/sh read them, the last hop first."""
     out, argv = [], plan.argv
@@ -77,8 +80,7 @@ def hops(plan):
         proxy = [word for word in argv if word.startswith("ProxyCommand=")]
         if not proxy:
             return out
-        values = {"%h": "HOST", "%p": "PORT", "%%": "%"}
-        argv = shlex.split(re.sub("%[hp%]", lambda match: values[match.group()], proxy[0].partition("=")[2]))
+        argv = shlex.split(re.sub("%[hp%]", lambda match: FILLED[match.group()], proxy[0].partition("=")[2]))
         out.append(argv)
 
 

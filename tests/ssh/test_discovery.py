@@ -81,8 +81,8 @@ def test_through_every_login_shell_of_the_lab(reach, sshd):
 
 
 def test_it_costs_no_round_trip(router, tmp_path, caplog):
-    """The program that stands for ssh runs nothing until all has come that the master sends unasked, first call and all;
-    what the search says, if it said anything, would come too late for it."""
+    """The program that stands for ssh runs nothing until all has come that the master sends unasked, the first call
+    too; what the search says, if it said anything, would come too late for it."""
     caplog.set_level("DEBUG")
     program = tmp_path / "ssh.py"
     program.write_text(FAKE_SSH)
