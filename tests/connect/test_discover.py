@@ -148,14 +148,14 @@ def test_the_error_says_what_was_looked_for_what_was_too_old_and_what_did_not_ru
     out, err, status = host.run()
     folder = host.folder
     assert (out, status) == ("", 127)
-    assert err == (f"contextree: no Python 3.6 or newer; too old: {folder}/python3.11 {folder}/python; does not run: "
-                   f"{folder}/python3; looked for python3, python3.16 to python3.6, /usr/libexec/platform-python, "
-                   "/usr/local/bin/python3, /usr/bin/python3, /opt/homebrew/bin/python3, python; "
-                   f"PATH={folder}\n")
+    assert err == ("contextree: no Python 3.6 or newer: looked for python3, python3.16 to python3.6, "
+                   "/usr/libexec/platform-python, /usr/local/bin/python3, /usr/bin/python3, "
+                   f"/opt/homebrew/bin/python3, python; too old: {folder}/python3.11 {folder}/python; "
+                   f"does not run: {folder}/python3; PATH={folder}\n")
     assert discover.not_found("noise\n" + err + "more") == err[len("contextree: "):-1] + "; say which by python="
     error, message, phase = ssh.plan("web1").explain(127, err)
     assert (error, phase) == ("ConnectError", "boot")
-    assert message.startswith("the host has no Python 3.6 or newer; too old: ")
+    assert message.startswith("the host has no Python 3.6 or newer: looked for python3, ")
 
 
 @pytest.mark.parametrize("minor", ["3.6", "3.8", "3.13"])

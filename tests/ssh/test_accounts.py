@@ -1,4 +1,4 @@
-"""Odd accounts and servers: login shells, forced commands, chroots, limits, dropbear, banners, addresses, configuration."""
+"""Odd accounts: login shells, forced commands, chroots, limits, dropbear, banners, addresses, configuration."""
 
 import os
 import pathlib

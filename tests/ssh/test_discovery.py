@@ -67,7 +67,7 @@ def test_a_path_with_sh_alone(far, path_of):
 def test_none_is_found_and_none_is_right(far, odd):
     if "ash" not in odd.accounts:
         pytest.skip("busybox is not installed")
-    with pytest.raises(contextree.ConnectError, match=r"no Python 3\.6 or newer; looked for") as caught:
+    with pytest.raises(contextree.ConnectError, match=r"no Python 3\.6 or newer: looked for") as caught:
         far("chroot")
     assert caught.value.output.count("contextree: no Python") == 1
     with pytest.raises(contextree.ConnectError, match=r"has no such Python.*/usr/bin/python3.*say which by python="):
