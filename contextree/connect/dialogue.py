@@ -54,8 +54,8 @@ class Rule(collections.namedtuple("Rule", "state where pattern do secret error t
 
     state    the state it counts in; None for all.
     where    PROMPT or LINE.
-    pattern  bytes of a regular expression. A group ``what`` tells prompts apart that want the same secret. ``plan.TOKEN`` in it is
-             what nobody else can write: see ``Dialogue.arm``.
+    pattern  bytes of a regular expression. A group ``what`` tells prompts apart that want the same secret.
+             ``plan.TOKEN`` in it is what nobody else can write: see ``Dialogue.arm``.
     do       "reply" with the secret; "empty" replies an empty line; "fail"; "ready".
     secret   the secret's name, for "reply"; "a+b" are two of them in a row.
     error    the error's class name, for "fail".
@@ -197,7 +197,7 @@ class Dialogue:
         try:
             if isinstance(text, BaseException):
                 raise UsageError("%s= raised %s: %s" % (secret, type(text).__name__, text))
-            value = checked_secret(text, secret)
+            value = checked_secret(text, secret)  # type: ignore[arg-type]  # it checks
             if value is None:
                 raise UsageError("%s= returned None" % secret)
         except UsageError as error:

@@ -36,8 +36,8 @@ _SCRIPT = (
     "l=; { read -r l <\"$q\"; } 2>/dev/null; "
     "case $l in \"#\"*) \"$q\" -c \"%s\" </dev/null >/dev/null 2>&1 || { bad=\"$bad $q\"; continue; };; esac; "
     "exec \"$q\" \"$@\"; done; "
-    "echo \"contextree: no Python 3.6 or newer${old:+; too old:$old}${bad:+; does not run:$bad}; "
-    "looked for %s; PATH=$PATH\" >&2; exit 127"
+    "echo \"contextree: no Python 3.6 or newer: looked for %s${old:+; too old:$old}${bad:+; does not run:$bad}; "
+    "PATH=$PATH\" >&2; exit 127"
 ) % ("=".join(SAFE), " ".join(NAMES), _TRIAL, LOOKED_FOR)
 
 WORDS = ("sh", "-c", _SCRIPT, "contextree")

@@ -115,9 +115,9 @@ def plan(host: str, user: "Optional[str]" = None, port: "Union[None, int, str]" 
     keepalive        seconds without a word from the other end until ssh asks; after keepalive_count questions
                      without an answer it gives up. So a link that is silent for 4 s is dead, at both ends: raise these
                      for links that are worse. A host that is merely busy or stopped still answers.
-    control_path     share a connection: path of a control socket, which is made if there is none; or "config": go through
-                     the master at the ControlPath of ssh_config if one runs, and never become one. The folder must be
-                     the user's alone, and the socket the user's own; anything else is refused.
+    control_path     share a connection: path of a control socket, which is made if there is none; or "config": go
+                     through the master at the ControlPath of ssh_config if one runs, and never become one. The folder
+                     must be the user's alone, and the socket the user's own; anything else is refused.
     plain_prompts    let ``Password:`` without a host's name have the password. OpenSSH before 8.5 asks so for
                      keyboard-interactive; it cannot be told from a jump host that asks.
     name             the context's name, ``ssh.HOST`` if not given.
@@ -318,7 +318,7 @@ def _extra(words: "Sequence[str]") -> "List[str]":
     rest = iter(out)
     for word in rest:
         if not re.fullmatch("-[^-].*", word):
-            raise UsageError("extra_args=: %r is no option of ssh; each is a word of its own, such as '-o', 'X=Y'" % word)
+            raise UsageError("extra_args=: %r is no option of ssh; give words such as '-o', 'X=Y'" % word)
         for place, letter in enumerate(word[1:], 2):
             if letter in _REFUSED:
                 raise UsageError("extra_args=: %r cannot be given: %s" % (word, _REFUSED[letter]))

@@ -31,22 +31,25 @@ if TYPE_CHECKING:
 
 
 def _any(words: str) -> bytes:
-    """A pattern for one of these words, in UTF-8; other letters than ours have no (?i) in bytes."""
-    return "(?:{})".format("|".join(words.split())).encode("utf-8")
+    """A pattern for one of these words, in UTF-8. (?i) in bytes knows ASCII alone: others are there with a capital
+    too."""
+    found = words.split()
+    found += [word.capitalize() for word in found if max(word) > "\x7f" and word.capitalize() != word]
+    return "(?:{})".format("|".join(found)).encode("utf-8")
 
 
 # "password" as login programs say it; .{1,2} is a letter with an accent
-PASSWORD = _any("passwor[dt] passwd kennwort mot.de.passe contrase.{1,2}a senha palavra-passe parola lozinka wachtwoord "
-                "l.{1,2}senord adgangskode salasana parool has.{1,2}o heslo jelsz.{1,2} geslo sifre şifre Пароль пароль "
-                "парола гасло κωδικός סיסמה รหัสผ่าน mật.khẩu 密码 密碼 口令 パスワード 암호 비밀번호")
+PASSWORD = _any("passwor[dt] passwd kennwort mot.de.passe contrase.{1,2}a senha palavra-passe parola lozinka "
+                "wachtwoord l.{1,2}senord adgangskode salasana parool has.{1,2}o heslo jelsz.{1,2} geslo sifre şifre "
+                "пароль парола гасло κωδικός סיסמה รหัสผ่าน mật.khẩu 密码 密碼 口令 パスワード 암호 비밀번호")
 NEW = _any(r"\bcurrent \bold\b \bnew re-?type re-?enter \bagain \brepeat \bconfirm \baktuell \baltes \bneu \berneut "
            r"\bnouveau \bactuel \bancien \bnuev \bantigua \bnov[aoé]\b \bnuov \battuale \bvecchia \bnieuw \bhuidig "
-           r"\bnytt \bnuvarande \buusi \bnykyinen \bnowe \bobecne новый текущий старый повторите 新 現在 目前 当前 새 현재")
-CODE = _any(r"\b(?:pass|[a-zäöü]*ungs)?code\b \btoken \botp\b \bone[-.]?time \boath\b \bauthenticator \byubikey \bpin\b "
+           r"\bnytt \bnuvarande \buusi \bnykyinen \bnowe \bobecne новый текущий старый повторите "
+           "新 現在 目前 当前 새 현재")
+CODE = _any(r"(?:\b|pass|ungs)code\b \btoken \botp\b \bone[-.]?time \boath\b \bauthenticator \byubikey \bpin\b "
             r"\bc.{1,2}digo\b \bcodice\b \bkod\b код 代码 验证码 驗證碼 確認コード コード 코드")
-
-
-_END = "[^\n]*?(?::|：|\\?|>|\\]) ?".encode()
+# how a question ends
+_END = "[^\n]*?(?::|\uff1a|\\?|>|\\]) ?".encode()
 
 
 class SshDialogue(Dialogue):
@@ -76,7 +79,7 @@ class SshDialogue(Dialogue):
     def _rules(self) -> "Tuple[Rule, ...]":
         names = (re.escape(self.user) if self.user else "[^@ ]+") + "@" + re.escape(self.host)
         who = names.encode("utf-8", "surrogateescape")
-        named = rb"\(" + who + rb"\) "
+        named = b"(?![^\n]{200})" + rb"\(" + who + rb"\) "       # a longer one is no question, and would cost time
         any_named = named if not self.plain_prompts else b"(?:" + named + b")?"
 
         def question(*words: bytes) -> bytes:
@@ -86,9 +89,11 @@ class SshDialogue(Dialogue):
         plain = rb"(?i:(?:enter )?(?:your )?" + PASSWORD + rb"(?: for [\w.@\\:-]+)? ?: ?)"
         refused = "the password%s was refused" % (" or the one-time code" if self.has("otp") else "")
         no_password, code_refused = "the host asks for a password, and password= was not given", "the code was refused"
+        own = b"(?:" + who + rb"'s password: ?|" + any_named + plain + b")"
         rules = [
-            self._secret("password", b"(?:" + who + rb"'s password: ?|" + any_named + plain + b")", refused, no_password),
-            prompt(question(PASSWORD, NEW), "fail", text="the password has expired and must be changed first: {prompt}"),
+            self._secret("password", own, refused, no_password),
+            prompt(question(PASSWORD, NEW), "fail",
+                   text="the password has expired and must be changed first: {prompt}"),
             self._secret("password+otp", question(PASSWORD, CODE, rb"(?:&|\+|\band\b|\bund\b)"), refused,
                          "the host asks for password and one-time code at once, and not both were given: {prompt}"),
             self._secret("otp", question(CODE), code_refused,
@@ -141,7 +146,7 @@ _COMMON_RULES = (
     prompt(rb"(?i)(?:enter |retype )?(?:\S+@\S+'s )?(?:\(current\) |current |old |new |retype new )"
            rb"(?:unix )?password: ?", "fail",
            text="the password has expired and must be changed first: {prompt}"),
-    prompt(rb"\S+@\S+'s [Pp]assword: ?|\([^)\s]*@[^)\s]*\) [^\n]*[:?>\]] ?", "fail",
+    prompt(rb"\S+@\S+'s [Pp]assword: ?|\([^)\s]*@[^)\s]*\) " + _END, "fail",
            text="it asks what cannot be answered here, or somebody asks whom no secret was meant for: {prompt}"),
     prompt(rb"[Pp]assword: ?", "fail",
            text="'Password:' does not say which host asks (ssh before OpenSSH 8.5); if it is no jump host, say "

@@ -1,8 +1,8 @@
 """Is a socket in the file system ours alone? Asked before a program is sent there that does not ask itself.
 
-Whoever listens at ssh's control socket sees all that is sent, and answers as the host would. ssh takes what it finds at
-the path. So the folder has to be the user's with no right for anybody else, no folder above it may be one in which others
-can put something in its place, and what stands at the path has to be the user's socket.
+Whoever listens at ssh's control socket sees all that is sent, and answers as the host would. ssh takes what it finds
+at the path. So the folder has to be the user's with no right for anybody else, no folder above it may be one in which
+others can put something in its place, and what stands at the path has to be the user's socket.
 """
 
 import os

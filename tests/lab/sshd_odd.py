@@ -79,8 +79,8 @@ SHELLS = {"mksh": "mksh", "csh": "bsd-csh", "rbash": "rbash", "ash": "busybox", 
 
 
 class OddSshd(Sshd):
-    """Fields beside those of ``Sshd``: ``ports`` {daemon: port}, ``code_secret`` (of the one-time codes, or None where PAM
-    has no module for them), ``ca`` (private key that signs users and hosts), ``accounts`` {what: account}."""
+    """Fields beside those of ``Sshd``: ``ports`` {daemon: port}, ``code_secret`` (of the one-time codes, or None where
+    PAM has no module for them), ``ca`` (private key that signs users and hosts), ``accounts`` {what: account}."""
 
     @classmethod
     def up(cls):
@@ -110,7 +110,7 @@ class OddSshd(Sshd):
     def authorize(self, options="", key=None):
         """Let the account ``free`` log in by the key, with these options of authorized_keys."""
         public = Path((key or self.key) + ".pub").read_text()
-        Path(self.directory, "keys", self.accounts["free"]).write_text("%s %s" % (options, public) if options else public)
+        Path(self.directory, "keys", self.accounts["free"]).write_text(("%s %s" % (options, public)).lstrip())
 
     def code(self):
         """The one-time code of this moment."""

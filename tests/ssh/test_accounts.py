@@ -1,4 +1,4 @@
-"""Odd accounts and servers: login shells, forced commands, chroots, limits, dropbear, banners; addresses and configuration."""
+"""Odd accounts: login shells, forced commands, chroots, limits, dropbear, banners, addresses, configuration."""
 
 import os
 import pathlib
@@ -47,7 +47,7 @@ def test_login_shells(far, odd, shell, name, python):
 
 def test_nologin(far, shell):
     shell("nologin")
-    with pytest.raises(contextree.ConnectError, match="the account may not log in: .*not available") as caught:
+    with pytest.raises(contextree.ConnectError, match="the account may not log in: This account") as caught:
         far("nologin")
     assert (caught.value.phase, caught.value.status) == ("boot", 1)
 
@@ -130,9 +130,8 @@ def test_p_70_a_banner_with_prompts_in_it_is_no_prompt(far, odd):
 
 
 def test_p_70_noise_of_every_start_file(far, odd):
-    """.profile of a login shell, /etc/motd in imitation, prompts included: on stdout, stderr and before the handshake."""
-    home = pathlib.Path("~" + odd.accounts["mksh"]).expanduser() if "mksh" in odd.accounts else None
-    if home is None:
+    """A message of the day in imitation, prompts included, on stdout and stderr, before the handshake."""
+    if "mksh" not in odd.accounts:
         pytest.skip("mksh is not installed")
     odd_rc = pathlib.Path(odd.directory, "keys", odd.accounts["mksh"])
     saved = odd_rc.read_text()
@@ -304,8 +303,8 @@ def test_windows_is_refused_politely():
 
 
 CMD = "'sh' is not recognized as an internal or external command,\r\noperable program or batch file.\r\n"
-POWERSHELL = ("sh : The term 'sh' is not recognized as the name of a cmdlet, function, script file, or operable program."
-              "\r\nAt line:1 char:1\r\n")
+POWERSHELL = ("sh : The term 'sh' is not recognized as the name of a cmdlet, function, script file, or operable "
+              "program.\r\nAt line:1 char:1\r\n")
 
 
 @pytest.mark.parametrize("said", [CMD, POWERSHELL], ids=["cmd", "powershell"])

@@ -1,4 +1,4 @@
-"""Connections that are shared: through a master that the user has, never against him, and never through somebody else's."""
+"""Connections that are shared: through a master that the user has, and never through somebody else's."""
 
 import os
 import pathlib
