@@ -55,10 +55,7 @@ def launch(engine: "Engine", plan: "Plan", options: "dict[str, Any]", wait: bool
             process.close(fd)
         if pty is not None:
             pty.close()
-        if isinstance(error, ConnectError):  # there is no terminal to be had
-            raise ends.make_error(branch, "ConnectError", str(error), "start") from error
-        raise ends.make_error(branch, "ConnectError", "cannot start %s: %s" % (argv[0], error.strerror or error),
-                              "start") from error
+        raise ends.not_started(branch, argv[0], error) from error
     process.close(fds[1])
     process.close(fds[3])
     handle = reaper.monitor(child.pid, argv[0], spawned=True, sweep=True)
