@@ -204,7 +204,7 @@ class Grower(Generic[C]):
         if parent.id == engine.core.id:
             number = await self._start_here(engine, plan, options)
         else:
-            engine.share_package(parent)
+            options = await in_thread(self.loop, engine, engine.ahead, parent, plan, options)
             number = await calling.ask(self.loop, parent, control.grow, (plan, options), {}, {}, SERVICE)
         context = engine.context(number)
         return self._wrap(context.with_options(threads=threads) if threads else context)

@@ -371,7 +371,7 @@ class Branch:
         self.link.close(str(error))
 
     def shutdown(self, grace: float, patience: float = 2.0) -> None:
-        """End it: GOAWAY, then hang up, TERM, KILL."""
+        """End it: GOAWAY, then hang up, TERM, KILL; what is left of its group goes with it."""
         self.reason = self.reason or "it was shut down"
         link = self.link
         if self.state == "up":
@@ -380,6 +380,7 @@ class Branch:
             self.error = self.error or errors.CallCancelled("starting %s was cancelled: it was shut down" % self.name)
             link.close("it was shut down")
         if self.process is not None:
+            self.process.take_along()
             self.process.end((lambda: None,), self.hang_up, grace, patience)
         else:
             self.broker.timer(grace + patience, link.close, "it was shut down")
@@ -394,9 +395,7 @@ class Branch:
             handle.release()
 
     def hang_up(self) -> None:
-        """Close what keeps it alive. It did not end in time: what is in its group goes with it."""
-        if self.process is not None:
-            self.process.sweep = True
+        """Close what keeps it alive."""
         self.close_terminal()
         if self.link.rfd is not None:
             self.link.close("it did not end in time")

@@ -221,8 +221,7 @@ class Context(Grower, Runner, Mover):
         if self.id == self.engine.core.id:
             number = control.grow_here(self.engine, plan, options).id
         else:
-            self.engine.share_package(self)
-            number = self.service(control.grow, plan, options)
+            number = self.service(control.grow, plan, self.engine.ahead(self, plan, options))
         context = self.engine.context(number)
         return context.with_options(threads=threads) if threads else context
 

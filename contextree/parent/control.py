@@ -40,7 +40,11 @@ def grow(plan: "Plan", options: "dict[str, Any]") -> int:
         raise UsageError("fork(direct=True) forks the process that calls it; %s forks from its template"
                          % core_calls.here.router.name)
     wait = options.pop("wait", True)
-    branch = grow_here(engine_of(core_calls.here.router), plan, dict(options, wait=False))
+    engine = engine_of(core_calls.here.router)
+    ids = options.pop("ids", None)
+    if ids:
+        engine.broker.call(engine.ids_came, *ids)
+    branch = grow_here(engine, plan, dict(options, wait=False))
     if wait:
         end_if_cancelled(branch)
         boot.wait_up(branch)
