@@ -6,11 +6,12 @@
     option   =  name "=" value            the keyword argument ``name`` of the method, of the type that it has there
              |  name "." key "=" value    one entry of an argument that is a dict: ``env.LANG=C``
 
-A slash ends a hop. It is part of it in a *path* alone: the target of ``local``, ``chroot`` and ``nspawn``, and the value
-of an option, where they begin with ``/``, ``~/``, ``./`` or ``../``. A path goes on to the next ``?`` or ``&``, or to a
-slash with a method's name and a colon behind it: ``chroot:/srv/local/sudo:root`` is two hops, ``chroot:/srv/sudo`` is
-one. What would be taken for something else is written ``%2F`` and so on, as in URLs; ``%`` itself is ``%25``. An
-IPv6 address stands in brackets. In a list of addresses each element is one hop, and no slash in it ends it.
+A slash ends a hop. It is part of it in a *path* alone: the target of ``local``, ``chroot`` and ``nspawn``, and the
+value of an option, where they begin with ``/``, ``~/``, ``./`` or ``../``. A path goes on to the next ``?`` or ``&``,
+or to a slash with a method's name and a colon behind it: ``chroot:/srv/local/sudo:root`` is two hops,
+``chroot:/srv/sudo`` is one. What would be taken for something else is written ``%2F`` and so on, as in URLs; ``%``
+itself is ``%25``. An IPv6 address stands in brackets. In a list of addresses each element is one hop, and no slash in
+it ends it.
 
 Nothing secret belongs in an address: it would be seen in lists of processes, in histories and logs. So a password in
 one is refused, and no message shows what looks like one.
@@ -58,8 +59,8 @@ _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0"
 
 
 class Hop(_Hop):
-    """One step of an address: ``method``, ``target``, ``options``, pairs of name and text. For ``ssh`` user and port are
-    options. Immutable, hashable; ``str()`` is its address, in one form for all ways to write it."""
+    """One step of an address: ``method``, ``target``, ``options``, pairs of name and text. For ``ssh`` user and port
+    are options. Immutable, hashable; ``str()`` is its address, in one form for all ways to write it."""
 
     __slots__ = ()
 
@@ -82,8 +83,8 @@ class Hop(_Hop):
         return self[:2] == other[:2] and set(self.options) <= set(other.options)
 
     def arguments(self) -> "Tuple[Tuple[Any, ...], Dict[str, Any]]":
-        """What to call the method with: (positional, keyword arguments). Raises UsageError for an option that the method
-        does not have, and for a value that is not of its type."""
+        """What to call the method with: (positional, keyword arguments). Raises UsageError for an option that the
+        method does not have, and for a value that is not of its type."""
         plan, known = signature(self.method)
         options = {}  # type: Dict[str, Any]
         for name, text in self.options:
@@ -203,7 +204,7 @@ class _Reader:
         match = re.match(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::(.*))?$", host, re.DOTALL)
         if match is None:
             self.fail("found %r, wanted a host, or [an IPv6 address], and maybe :port" % host, start)
-        name, port = match.groups()  # type: ignore[union-attr]  # ``fail`` does not return
+        name, port = match.groups()
         if port is not None:
             if not (port.isdigit() and 0 < int(port) < 65536):
                 if "@" in self.text[self.at:]:
@@ -255,8 +256,8 @@ class _Reader:
         return found
 
     def secret(self, method: str, at: int) -> "NoReturn":
-        self.fail("an address holds no password: it would be seen in lists of processes, in histories and logs. Give it "
-                  "by options={%r: {'password': ...}}, or as a function there that asks for it" % method, at)
+        self.fail("an address holds no password: it would be seen in lists of processes, in histories and logs. Give "
+                  "it by options={%r: {'password': ...}}, or as a function there that asks for it" % method, at)
 
 
 def shown(text: str) -> str:

@@ -209,7 +209,7 @@ class Grower(Generic[C]):
         if parent.id == engine.core.id:
             number = await self._start_here(engine, plan, options)
         else:
-            engine.share_package(parent)
+            options = await in_thread(self.loop, engine, engine.ahead, parent, plan, options)
             options["token"] = token = parent._token()
             try:
                 number = await calling.ask(self.loop, parent, control.grow, (plan, options), {}, {}, SERVICE)

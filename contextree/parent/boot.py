@@ -431,7 +431,7 @@ class Branch:
         self.link.close(str(error))
 
     def shutdown(self, grace: float, patience: float = 2.0) -> None:
-        """End it: GOAWAY, then hang up, TERM, KILL."""
+        """End it: GOAWAY, then hang up, TERM, KILL; what is left of its group goes with it."""
         self.reason = self.reason or "it was shut down"
         link = self.link
         if self.state == "up":
@@ -441,6 +441,7 @@ class Branch:
             link.close("it was shut down")
             grace = 0.0  # nothing there has to be finished, and what runs ahead of it does not hear the link
         if self.process is not None:
+            self.process.take_along()
             self.process.end((lambda: None,), self.hang_up, grace, patience)
         else:
             self.broker.timer(grace + patience, link.close, "it was shut down")
@@ -458,9 +459,7 @@ class Branch:
             handle.release()
 
     def hang_up(self) -> None:
-        """Close what keeps it alive. It did not end in time: what is in its group goes with it."""
-        if self.process is not None:
-            self.process.sweep = True
+        """Close what keeps it alive."""
         self.close_terminal()
         if self.link.rfd is not None:
             self.link.close("it did not end in time")

@@ -47,7 +47,11 @@ def grow(plan: "Plan", options: "dict[str, Any]") -> int:
                          % core_calls.here.router.name)
     wait = options.pop("wait", True)
     token = options.pop("token", None)
-    branch = grow_here(engine_of(core_calls.here.router), plan, dict(options, wait=False))
+    ids = options.pop("ids", None)
+    engine = engine_of(core_calls.here.router)
+    if ids:
+        engine.broker.call(engine.ids_came, *ids)
+    branch = grow_here(engine, plan, dict(options, wait=False))
     branch.token = token
     end_if_cancelled(branch)
     if wait:

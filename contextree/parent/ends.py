@@ -72,13 +72,19 @@ def early_error(branch: "Branch", text: str) -> ContextreeError:
 
 
 def make_error(branch: "Branch", name: str, message: str, phase: str, status: "int | None" = None) -> "ContextreeError":
-    """An error of a class of the tree, by name, with the fields of a ConnectError. Its text says what was being started,
-    from where and in which phase."""
+    """An error of a class of the tree, by name, with the fields of a ConnectError. Its text says what was being
+    started, from where and in which phase."""
     kind = getattr(errors, name, ConnectError)
     command = " ".join(word if len(word) < 200 else word[:60] + "..." for word in branch.command or ())
     via = branch.engine.core.name
-    return kind("%s, from %s, phase %s: %s" % (branch.name, via, phase, message), context=branch.name, via=via, phase=phase,
-                command=command, status=status, output=last_lines(branch))
+    return kind("%s, from %s, phase %s: %s" % (branch.name, via, phase, message), context=branch.name, via=via,
+                phase=phase, command=command, status=status, output=last_lines(branch))
+
+
+def not_started(branch: "Branch", program: str, error: Exception) -> ContextreeError:
+    """The error of a command that could not be started, or not be given a terminal."""
+    text = "cannot start %s: %s" % (program, error.strerror or error) if isinstance(error, OSError) else str(error)
+    return make_error(branch, "ConnectError", text, "start")
 
 
 def end_all(engine: "Engine", grace: float, then: "Callable[[], object]", patience: float = 2.0) -> None:

@@ -211,7 +211,7 @@ class Server:
         self.control = control
         self.bundle = bundle
         self.pids = set()  # type: set[int]
-        self.doomed = set()  # type: set[int]  # those that did not end in time: their groups go with them
+        self.doomed = set()  # type: set[int]  # those that are being ended: what is left of their groups goes with them
         self.fds = []  # type: list[int]
         self.data = b""
         self.wake_r, self.wake_w = os.pipe()
@@ -280,8 +280,8 @@ class Server:
             self.tell(forked=config["id"], pid=pid)
 
     def kill(self, pid: int, number: int) -> None:
-        """Signal a child that has not been reaped, and its group: it leads one. After TERM the group is killed once the
-        child has died."""
+        """Signal a child that has not been reaped, for KILL its group, too: it leads one. Once the child has died of
+        that, or (signal 0) otherwise, what is left of the group is killed."""
         self.doomed.add(pid)
         for send in (os.kill, os.killpg) if number == signal.SIGKILL else (os.kill,):
             try:

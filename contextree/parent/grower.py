@@ -69,8 +69,8 @@ class Grower:
         raise NotImplementedError
 
     def open(self, address: "Address", options: "Options" = None, reuse: bool = True, **last: "Any") -> "Context":
-        """The context at ``address``, reached hop by hop from here: ``"ssh://web1/sudo:root/docker:app"``, or a list with
-        a hop in each element. See docs/methods/addresses.md for what can be written.
+        """The context at ``address``, reached hop by hop from here: ``"ssh://web1/sudo:root/docker:app"``, or a list
+        with a hop in each element. See docs/methods/addresses.md for what can be written.
 
         options  what is not for an address, passwords above all: a dict of a method (``"sudo"``) or a hop
                  (``"sudo:root"``) to a dict of keyword arguments, or to a function of the hop that returns one and is

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from contextree.parent.engine import Engine
     from contextree.parent.grower import Grower
 
-    Address = Union[str, Sequence[str]]
+    Address = Union[str, Sequence[Union[str, Hop]]]
     Ask = Callable[[Any], Optional[Mapping[str, Any]]]
     Layer = Union[Mapping[str, Any], Ask]
     Options = Union[None, Ask, Mapping[str, Layer]]
@@ -93,9 +93,10 @@ class Way:
     def walk(self) -> "Steps":
         """From the start to the last hop."""
         self.place = self.start
-        for self.at, hop in enumerate(self.hops[:-1]):
+        self.at = 0
+        for hop in self.hops[:-1]:
             self.place = yield from self.through(hop)
-        self.at = len(self.hops) - 1
+            self.at += 1
         hop = self.hops[-1]
         twice = set(self.last) & set(hop.arguments()[1])
         if twice:
@@ -124,7 +125,7 @@ class Way:
                 raise
             finally:
                 entry.ready.close()
-            return entry.context  # type: ignore[return-value]  # there is one by now
+            return entry.context
 
     def request(self, hop: "Hop", last: "Dict[str, Any]") -> "Tuple[Any, ...]":
         """What to yield for a new ``hop`` below ``place``. Functions in ``options`` are asked now."""
@@ -147,7 +148,7 @@ class Way:
         key = (self.place.id, hop, tuple(known)) if self.reuse else None
         table = self.engine.opened
         with self.engine.lock:
-            entry = table.get(key)
+            entry = table.get(key)  # type: Any
             mine = entry is None or (entry.context is not None and entry.context.state == "died")
             if mine:
                 entry = Opened(key)
@@ -218,7 +219,8 @@ def layers(hop: "Hop", options: "Options") -> "List[Layer]":
     if options is None or callable(options):
         return [options] if options is not None else []
     found = [options[hop.method]] if hop.method in options else []
-    return found + [value for key, value in options.items() if key not in text.METHODS and text.parse([key])[0].covers(hop)]
+    return found + [value for key, value in options.items()
+                    if key not in text.METHODS and text.parse([key])[0].covers(hop)]
 
 
 def check_keys(hops: "Sequence[Hop]", options: "Options") -> None:

@@ -99,12 +99,9 @@ def start(branch: "Branch", argv: "list[str]", python: "tuple[str, ...]",
             pty.close()
         if branch.after is not None:
             branch.broker.defer(branch.after.run)
-        if isinstance(error, ConnectError):  # there is no terminal to be had
-            raise ends.make_error(branch, "ConnectError", str(error), "start") from error
-        if not isinstance(error, OSError):
+        if not isinstance(error, (OSError, ConnectError)):
             raise
-        raise ends.make_error(branch, "ConnectError", "cannot start %s: %s" % (
-            error.filename or argv[0], error.strerror or error), "start") from error
+        raise ends.not_started(branch, argv[0], error) from error
     return child, fds, pty
 
 

@@ -134,7 +134,8 @@ class Template:
         elif "failed" in message:
             branch = self.branches.pop(message["failed"])
             branch.awaited = False
-            branch.fail(ends.make_error(branch, "ConnectError", "the template cannot fork: %s" % message["error"], "start"))
+            text = "the template cannot fork: %s" % message["error"]
+            branch.fail(ends.make_error(branch, "ConnectError", text, "start"))
 
     def line(self, line: bytes) -> None:
         """A line that it wrote to stderr."""

@@ -152,7 +152,7 @@ def test_p_08_everything_after_the_end_raises(router):
 def test_p_51_a_start_that_takes_too_long_is_killed_and_reaped(router):
     silent = [sys.executable, "-c", "import signal; signal.pause()"]
     plan = contextree.Plan(silent, "slow", "test", phases={"connect": 0.3})
-    with pytest.raises(contextree.ConnectTimeout, match=r"slow: phase connect took more than 0\.3 s"):
+    with pytest.raises(contextree.ConnectTimeout, match=r"slow, from master, phase connect: it took more than 0\.3 s"):
         router.grow(plan)
     until(lambda: not processes.descendants(os.getpid()), "the process to be reaped")
     assert router.contexts == []
@@ -189,20 +189,22 @@ def test_p_51_what_a_failed_start_has_started_ends_with_it(router, tmp_path, dee
 
 
 @pytest.mark.parametrize("method", ["fork", "local"])
-def test_s_35_what_a_context_started_outlives_its_orderly_end_alone(router, method):
-    """As it is with processes; but who has to be terminated is terminated with its group."""
-    for busy in (False, True):
-        context = getattr(router, method)()
-        left = processes.identity(context.call(far.start_sleeper))
-        if busy:
-            context.submit(select.select, [], [], [])
-            context.ping(5)
-        context.shutdown(0.2)
-        if busy:
-            until(lambda: not processes.alive(left), "what it had started to be gone")  # noqa: B023
-        else:
-            assert processes.alive(left)
-            os.kill(left[0], signal.SIGKILL)
+@pytest.mark.parametrize("how", ["idle", "busy", "by itself"])
+def test_s_35_what_a_context_has_started_ends_when_it_is_ended(router, method, how):
+    """What is in its group, at least. A context that ends by itself leaves it, as processes do."""
+    context = getattr(router, method)()
+    left = processes.identity(context.call(far.start_sleeper))
+    if how == "by itself":
+        context.submit(os._exit, 0)
+        context.wait(10)
+        assert processes.alive(left)
+        os.kill(left[0], signal.SIGKILL)
+        return
+    if how == "busy":
+        context.submit(select.select, [], [], [])
+        context.ping(5)
+    context.shutdown(0.2)
+    until(lambda: not processes.alive(left), "what it had started to be gone")
 
 
 def test_p_52_the_error_has_the_last_lines(router):
