@@ -27,6 +27,7 @@ PYTHON = "\0python"  # the interpreter's command line, as several words
 PYTHON_SAFE = "\0python safe"  # the same behind ``env`` with ``first_stage.SAFE``: for what clears the environment
 PYTHON_QUOTED = "\0python quoted"  # the same as one word, for a shell
 HERE = "\0here"  # the interpreter of the context that carries the plan out: for a launcher written in Python
+LAUNCHER = "\0launcher "  # and a module of contextree.parent: the text of ``-c`` that runs it as a program (see spawn)
 TOKEN = "\0token"  # part of a word, and of a rule's pattern: some letters and digits that nobody can guess
 
 #: What a name of a context looks like, and how long it may be.

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 
-from contextree.connect.plan import command
+from contextree.connect.plan import LAUNCHER, command
 from contextree.core import first_stage, process
 from contextree.core.wire.errors import ConnectError
 from contextree.parent import boot
@@ -31,7 +31,8 @@ def launch(engine: "Engine", plan: "Plan", options: "dict[str, Any]", wait: bool
     same = plan.method == "local" and not plan.python
     words = ["-c", first_stage.text(), "contextree:%d" % number]
     token = os.urandom(8).hex()
-    branch.command = argv = command(plan, words, (sys.executable,) if sys.executable else ("python3",), token)
+    argv = command(plan, words, (sys.executable,) if sys.executable else ("python3",), token)
+    branch.command = argv = [launcher(word) if word.startswith(LAUNCHER) else word for word in argv]
     if plan.silence:
         watch_link(engine, plan, options)
     prepare(plan, token)
@@ -91,6 +92,20 @@ def watch_link(engine: "Engine", plan: "Plan", options: "dict[str, Any]") -> Non
 
     options["records"] = engine.records(("contextree.parent", linkwatch.__name__))
     options["hooks"] = [pack_call(linkwatch.start, (plan.silence,), {}, None, False)[0]] + options["hooks"]
+
+
+def launcher(word: str) -> str:
+    """The text of ``-c`` that runs a module of contextree.parent as a program, in an interpreter like this one: there
+    need be no file of it, so the code itself is in it."""
+    from binascii import b2a_base64
+    from importlib.util import find_spec
+    from marshal import dumps
+    from zlib import compress
+
+    name = "contextree.parent." + word[len(LAUNCHER):]
+    spec = find_spec(name)  # type: Any
+    text = b2a_base64(compress(dumps(spec.loader.get_code(name)), 9)).decode().strip()
+    return "import zlib,binascii,marshal;exec(marshal.loads(zlib.decompress(binascii.a2b_base64(%r))))" % text
 
 
 def environment(extra: "dict[str, str | None] | None") -> "dict[str, str]":
