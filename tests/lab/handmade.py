@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from tests.lab import processes, rootfs
+from tests.lab import processes, trees
 from tests.lab.boxes import Box, CannotStart
 from tests.lab.poll import until
 
@@ -38,7 +38,7 @@ class Handmade(Box):
         name = "ctxt-%s-%d" % (self.tag, len(self.processes))
         top = self.directory / name
         top.mkdir(mode=0o755)
-        script = SCRIPT.format(name=name, top=top, lower=rootfs.make(minor))
+        script = SCRIPT.format(name=name, top=top, lower=trees.make(minor))
         flags = [*FLAGS, "--propagation", "private"]
         if users:
             flags += ["--user", "--map-users=100000,0,65536", "--map-groups=100000,0,65536",
@@ -70,5 +70,5 @@ class Handmade(Box):
         top.chmod(0o755)
         Path(top, "upper").chmod(0o755)
         self.run("mount", "-t", "overlay", "overlay", "-o", "lowerdir=%s,upperdir=%s/upper,workdir=%s/work" % (
-            rootfs.make(minor), top, top), top / "root")
+            trees.make(minor), top, top), top / "root")
         return top / "root"

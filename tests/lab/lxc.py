@@ -1,6 +1,6 @@
-"""Containers of classic LXC in a private lxcpath, without network, on an overlay over ``tests.lab.rootfs``."""
+"""Containers of classic LXC in a private lxcpath, without network, on an overlay over ``tests.lab.trees``."""
 
-from tests.lab import rootfs
+from tests.lab import trees
 from tests.lab.boxes import Box
 
 CONFIG = """\
@@ -30,12 +30,12 @@ class Lxc(Box):
         self.path.mkdir()
 
     def container(self, minor=None):
-        """The name of a new one that runs, with this Python (see ``rootfs.make``)."""
+        """The name of a new one that runs, with this Python (see ``trees.make``)."""
         name = "ctxt-%s-%d" % (self.tag, len(list(self.path.iterdir())))
         upper = self.directory / ("upper-" + name)
         for folder in (self.path / name, upper):
             folder.mkdir()
-        (self.path / name / "config").write_text(CONFIG.format(lower=rootfs.make(minor), upper=upper, name=name))
+        (self.path / name / "config").write_text(CONFIG.format(lower=trees.make(minor), upper=upper, name=name))
         self.run("lxc-start", "-P", self.path, "-n", name, "-d", "-l", "INFO", "-o", self.directory / (name + ".log"))
         self.run("lxc-wait", "-P", self.path, "-n", name, "-s", "RUNNING", "-t", "10")
         return name

@@ -2,7 +2,7 @@
 
 import time
 
-from tests.lab import rootfs
+from tests.lab import trees
 from tests.lab.boxes import Box, CannotStart
 
 PRESEED = """\
@@ -52,7 +52,7 @@ class Lxd(Box):
         folder = self.directory / "image"
         (folder / "metadata.yaml").write_text(METADATA % platform.machine())
         self.run("tar", "-C", folder, "-cf", folder / "meta.tar", "metadata.yaml")
-        self.run(self.programs[1], "image", "import", folder / "meta.tar", rootfs.tar(rootfs.make(minor)), "--alias",
+        self.run(self.programs[1], "image", "import", folder / "meta.tar", trees.tar(trees.make(minor)), "--alias",
                  alias)
 
     def container(self, name="", alias="lab"):

@@ -8,7 +8,7 @@ its /; that container is a host with systemd, to which ``.host`` means itself.
 import subprocess
 from pathlib import Path
 
-from tests.lab import rootfs
+from tests.lab import trees
 from tests.lab.boxes import CGROUPS, Box, CannotStart, cgroups
 from tests.lab.poll import until
 
@@ -49,7 +49,7 @@ class Nspawn(Box):
         top = self.top / name
         for folder in ("upper", "work", "root"):
             (top / folder).mkdir(parents=True)
-        overlay(rootfs.make(minor), top)
+        overlay(trees.make(minor), top)
         return top / "root"
 
     def stop(self):

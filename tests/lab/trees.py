@@ -59,9 +59,9 @@ def make(minor=None):
         if python is None or python.origin == "chroot":
             raise CannotMake("no Python %s on this machine" % minor)
     words = None if minor == "" else list(python.argv) if python else _own()
-    name = "rootfs-%d-%s" % (FORMAT, "bare" if words is None else re.sub(r"\W", "_", words[0].strip("/")))
+    name = "tree-%d-%s" % (FORMAT, "bare" if words is None else re.sub(r"\W", "_", words[0].strip("/")))
     home = pythons.cache_directory()
-    with open(home / "rootfs.lock", "w") as lock:
+    with open(home / "trees.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (home / name).exists():
             unfinished = home / ("unfinished-" + secrets.token_hex(4))
@@ -76,7 +76,7 @@ def make(minor=None):
 def tar(tree):
     """The tree as an archive beside it; made if absent."""
     path = tree.with_name(tree.name + ".tar")
-    with open(tree.with_name("rootfs.lock"), "w") as lock:
+    with open(tree.with_name("trees.lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
             part = path.with_suffix(".part")
