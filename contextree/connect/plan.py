@@ -163,7 +163,7 @@ def command(plan: "Plan", stage_words: "Sequence[str]", default: "Sequence[str]"
 
     Raises UsageError where words cannot be quoted for the shell at the other end. Any thread.
     """
-    python = list(plan.python or default)
+    python = fill(plan.python or default, default, token)
     argv = []  # type: List[str]
     for word in plan.argv:
         if word == PYTHON:
@@ -172,11 +172,18 @@ def command(plan: "Plan", stage_words: "Sequence[str]", default: "Sequence[str]"
             argv += ["env", "=".join(SAFE)] + python + list(stage_words)
         elif word == PYTHON_QUOTED:
             argv.append("env %s " % quote(["=".join(SAFE)]) + quote(python + list(stage_words), tilde=True))
-        elif word == HERE:
-            argv += default
         else:
-            argv.append(word.replace(TOKEN, token))
+            argv += fill([word], default, token)
     return argv
+
+
+def fill(words: "Sequence[str]", default: "Sequence[str]", token: str) -> "List[str]":
+    """The words of a command in ``before`` and ``after``, and those of an interpreter: with HERE and TOKEN filled
+    in."""
+    out = []  # type: List[str]
+    for word in words:
+        out += default if word == HERE else [word.replace(TOKEN, token)]
+    return out
 
 
 def generic(method: str, status: "Optional[int]", output: str) -> "Tuple[str, str, str]":

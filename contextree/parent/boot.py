@@ -110,6 +110,7 @@ class Branch:
         self.started = self.broker.clock()
         self.took = None  # type: float | None
         self.on_dead = []  # type: list[Callable[[], object]]
+        self.after = None  # type: Any  # what is to be done then: see steps
 
     # -- start; the loop thread from here on
 
@@ -345,6 +346,8 @@ class Branch:
         if numbers:
             engine.remove(numbers, text, self.error, self.status, error.output)
         self.result.close(self.error or error)
+        if self.after is not None:
+            self.after.run()
         for function in self.on_dead:
             function()
 
@@ -378,6 +381,7 @@ class Branch:
         else:
             self.error = self.error or errors.CallCancelled("starting %s was cancelled: it was shut down" % self.name)
             link.close("it was shut down")
+            grace = 0.0  # nothing there has to be finished, and what runs ahead of it does not hear the link
         if self.process is not None:
             self.process.end((lambda: None,), self.hang_up, grace, patience)
         else:
@@ -386,6 +390,9 @@ class Branch:
     def release(self) -> None:
         """Let go of a detached child: its link is closed and it runs on. Loop thread."""
         handle, self.process = self.process, None
+        after, self.after = self.after, None
+        if after is not None:
+            after.leave()
         self.reason = self.reason or "it was detached"
         self.close_stderr()
         self.link.close(self.reason)

@@ -67,8 +67,9 @@ def end_if_cancelled(branch: "Branch") -> None:
 
 
 def shutdown_here(engine: "Engine", number: int, grace: float, patience: float) -> None:
-    """End a direct child and wait until it is gone."""
+    """End a direct child and wait until it is gone, and what was to be done after it has been done."""
     waiter = waits.waiter(engine)
+    afters = []  # type: list[Any]
 
     def begin() -> None:
         branch = engine.children.get(number)
@@ -77,12 +78,15 @@ def shutdown_here(engine: "Engine", number: int, grace: float, patience: float) 
         else:
             branch.on_dead.append(waiter.wake)
             engine.watchers.setdefault(number, []).append(waiter)  # for the end of the loop
+            afters.append(branch.after)
             branch.shutdown(grace, patience)
 
     engine.broker.call(begin)
     if not waiter.wait(grace + patience + 10):
         raise CallTimeout("context %d has not ended, even by KILL" % number)
     engine.check_end(number)
+    if any(afters):
+        afters[0].wait()
 
 
 def shutdown(number: int, grace: float, patience: float) -> None:

@@ -79,7 +79,7 @@ def end_all(engine: "Engine", grace: float, then: "Callable[[], object]", patien
     state = {"done": False}
 
     def finish(late: bool = False) -> None:
-        if state["done"] or ((engine.children or engine.jobs) and not late):
+        if state["done"] or ((engine.children or engine.jobs or engine.afters) and not late):
             return
         state["done"] = True
         if engine.template is not None:
@@ -95,5 +95,7 @@ def end_all(engine: "Engine", grace: float, then: "Callable[[], object]", patien
             branch.shutdown(grace, patience)
     for job in list(engine.jobs):
         job.end_with_context(grace, finish)
+    for after in list(engine.afters):
+        after.on_over.append(finish)
     engine.broker.timer(grace + patience + 3.0, finish, True)
     finish()
