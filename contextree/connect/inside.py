@@ -144,6 +144,6 @@ def verdict(method: str, status: "Optional[int]", output: str, rows: "Sequence[R
                 text = text.replace("{%d}" % number, part or "")
             return "AuthenticationError" if phase == "login" else "ConnectError", text, phase
     if status in (126, 127):
-        return "ConnectError", "there is no such Python there%s; say which by python=, or lend one" % (
+        return "ConnectError", "there is no {python} there%s; say which Python by python=, or lend one" % (
             last_line(output)), "boot"
     return "ConnectError", "%s %s%s" % (method, how_it_ended(status), last_line(output)), "boot"

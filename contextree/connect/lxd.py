@@ -75,7 +75,7 @@ _ROWS = (
     (r"Error: (?:Get|Post|Put) \"?\S+:? .*|Error: .*(?:connect: |unix.socket|no such host).*", "connect",
      "the server does not answer: {0}"),
     (r"Error: (?:Command not found|Command not executable)", "boot",
-     "there is no such Python in the instance; say which by python=, or lend one"),
+     "there is no {python} in the instance; say which Python by python=, or lend one"),
     (r"Error: (?:unknown (?:shorthand )?flag|unknown command).*", "start", "the client does not take its options: {0}"),
 )
 

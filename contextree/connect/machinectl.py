@@ -87,7 +87,7 @@ _ROWS = (
 )
 # what systemd says with its exit status: systemd.exec(5), "Process exit codes"
 _STATUS = {200: ("connect", "its working directory cannot be entered"),
-           203: ("boot", "there is no such Python there; say which by python="),
+           203: ("boot", "there is no {python} there; say which Python by python="),
            216: ("login", "there is no such group there"), 217: ("login", "there is no such user there"),
            224: ("login", "PAM refuses to open a session; see the journal there")}
 

@@ -95,7 +95,8 @@ class Plan:
     silence   seconds without a word from the other end after which the link counts as dead there too, where its kernel
               says that what it sends is not acknowledged; None: no such watch. For methods that cross a network.
     classify  None, or a module-level function (method, status, output) -> (error class name, message, phase); it is
-              pickled by its name, so its module is imported where the plan is unpickled.
+              pickled by its name, so its module is imported where the plan is unpickled. ``{python}`` in a message is the
+              interpreter's first word.
 
     >>> import os
     >>> from contextree.connect.plan import PYTHON
@@ -153,7 +154,8 @@ class Plan:
         status: as in ``subprocess.Popen.returncode``, or None if unknown. output: the last lines it wrote.
         """
         if self.classify is not None:
-            return self.classify(self.method, status, output)
+            error, text, phase = self.classify(self.method, status, output)
+            return error, text.replace("{python}", self.python[0] if self.python else "the interpreter"), phase
         return generic(self.method, status, output)
 
 

@@ -212,23 +212,31 @@ def be_root() -> None:
 
 
 def fork() -> None:
-    """Go on in a child; the parent ends as it does."""
+    """Go on in a child; the parent passes signals on to it, and ends as it does."""
+    from _signal import SIG_BLOCK, SIG_DFL, SIG_SETMASK, pthread_sigmask, signal  # type: ignore[import-not-found]
+
+    asked = (1, 2, 15)  # signal.py, which has the names, imports enum
+    old = pthread_sigmask(SIG_BLOCK, asked)
     try:
         child = os.fork()
     except OSError as error:
         fail("connect", "the pid namespace takes no process any more, its first one has ended: %s" % error.strerror)
+    if child:
+        for number in asked:
+            signal(number, lambda number, frame: os.kill(child, number))  # until it is waited for, it is no other's
+    pthread_sigmask(SIG_SETMASK, old)
     if not child:
         return
     for fd in range(3):
         os.close(fd)
     status = os.waitpid(child, 0)[1]
+    pthread_sigmask(SIG_BLOCK, asked)
     if os.WIFSIGNALED(status):
-        from _signal import SIG_DFL, signal  # type: ignore[import-not-found]  # signal.py imports enum
-
         number = os.WTERMSIG(status)
         if number != 9:
             signal(number, SIG_DFL)
         os.kill(os.getpid(), number)
+        pthread_sigmask(SIG_SETMASK, ())
     os._exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 1)
 
 

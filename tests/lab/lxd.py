@@ -73,3 +73,17 @@ class Lxd(Box):
         for line in self.run(self.programs[1], "list", "-f", "csv", "-c", "n", timeout=10).split():
             self.run(self.programs[1], "delete", "-f", line, timeout=20)
         self.run(*self.commands[2], "--timeout", "5", timeout=10)
+
+
+class Incus(Lxd):
+    """The same of Incus, whose server and client have other names."""
+
+    kind = "incus"
+    PATH = "/usr/libexec/incus:/usr/lib/incus"
+    programs = ("incus", "incus")
+    server, commands = "incusd", (["incusd", "waitready"], ["incus", "admin", "init"], ["incus", "admin", "shutdown"])
+    variables = ("INCUS_DIR", "INCUS_CONF")
+
+    def __init__(self, *args, **fields):
+        super().__init__(*args, **fields)
+        self.env["PATH"] += ":" + self.PATH

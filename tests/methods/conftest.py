@@ -4,8 +4,29 @@ import pytest
 
 import contextree
 from tests.methods.way import Way
+from tests.methods.way_namespaces import (  # noqa: F401  fixtures
+    NAMES,
+    handmade_box,
+    incus_box,
+    lxc_box,
+    lxd_box,
+    machines_box,
+    nspawn_box,
+    setns_target,
+    way_chroot,
+    way_incus,
+    way_jail,
+    way_lxc,
+    way_lxd,
+    way_machinectl,
+    way_nspawn,
+    way_setns,
+    way_setns_lxc,
+    way_setns_nsenter,
+)
 
 WAYS = ["fork", "local", "ssh"]
+WAYS += NAMES
 
 
 @pytest.fixture
