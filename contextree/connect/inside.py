@@ -134,7 +134,7 @@ _OURS = (
 def verdict(method: str, status: "Optional[int]", output: str, rows: "Sequence[Row]") -> "Tuple[str, str, str]":
     """Why it ended before HELLO: the first row (pattern at the start of a line, phase, text) that the output matches.
 
-    Phase "login" makes an AuthenticationError, all others a ConnectError. In a text {0} is the line, {1} ... are groups.
+    Phase "login" makes an AuthenticationError, others a ConnectError. In a text {0} is the line, {1} ... are groups.
     """
     for pattern, phase, text in tuple(rows) + _OURS:
         match = re.search("(?m)^(?:%s)" % pattern, output)

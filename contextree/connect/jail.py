@@ -55,7 +55,7 @@ def plan(jail: "Union[int, str]", user: "Union[None, int, str]" = None, host_use
 
 
 _ROWS = (
-    (r"jexec: jail \"?([^\" ]*)\"? not found|jexec: .*: (?:Invalid argument|No such process|No such file or directory)$",
+    (r"jexec: jail \"?([^\" ]*)\"? not found|jexec: .*: (?:Invalid argument|No such process|No such file.*)$",
      "connect", "there is no such jail that runs; look at jls: {0}"),
     (r"jexec: (?:jail_attach.*|.*)Operation not permitted", "connect", "jexec needs root: {0}"),
     (r"jexec: (?:(?:getpwnam|.*no such user).*)", "login", "there is no such user: {0}"),

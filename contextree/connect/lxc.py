@@ -65,7 +65,8 @@ _ROWS = (
      "lxc-attach may not enter it: {0}"),
     (r"lxc-attach: .*Failed to exec \"([^\"]*)\"", "boot",
      "there is no {1} in the container; say which Python by python=, or lend one"),
-    (r"lxc-attach: (?:unrecognized|invalid) option.*|Usage: lxc-attach", "start", "lxc-attach does not take its options: {0}"),
+    (r"lxc-attach: (?:unrecognized|invalid) option.*|Usage: lxc-attach", "start",
+     "lxc-attach does not take its options: {0}"),
 )
 
 

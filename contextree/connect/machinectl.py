@@ -75,8 +75,9 @@ def plan(machine: str = HOST, user: "Union[None, int, str]" = None, group: "Unio
 
 
 _ROWS = (
-    (r"Failed to (?:connect to bus|create bus connection): Host is down|Failed to connect to bus: (?:No route|Protocol).*|"
-     r".*No machine '.*' known", "connect", "there is no such machine that runs systemd; look at machinectl list"),
+    (r"Failed to (?:connect to bus|create bus connection): Host is down|"
+     r"Failed to connect to bus: (?:No route|Protocol).*|.*No machine '.*' known", "connect",
+     "there is no such machine that runs systemd; look at machinectl list"),
     (r"Failed to connect to bus: (?:No such file|Connection refused).*|.*systemd1 was not provided.*|"
      r"System has not been booted with systemd.*", "connect", "systemd does not run here: {0}"),
     (r"Failed to (?:connect to bus|start transient service unit|create bus connection): "

@@ -85,7 +85,7 @@ _ROWS = (
     (r"Failed to open system bus.*|Failed to connect to (?:system )?bus.*", "connect",
      "systemd does not run on this machine: {0}; say register=False"),
     (r".*--keep-unit may not be used.*", "start", "{0}; say register=True"),
-    (r"Directory \S+ (?:doesn't|does not) look like (?:it has )?an OS tree.*|.*doesn't look like an OS root directory.*|"
+    (r"Directory \S+ (?:doesn't|does not) look like (?:it has )?an OS tree.*|.*doesn't look like an OS root .*|"
      r".*(?:Refusing|refusing) to (?:start|run) container.*", "connect", "{0}"),
     (r"execv\((.*)\) failed: (.*)", "boot", "{1} cannot be run in the container ({2}); say which Python by python=, "
                                             "or lend one"),

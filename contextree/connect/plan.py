@@ -95,8 +95,8 @@ class Plan:
     silence   seconds without a word from the other end after which the link counts as dead there too, where its kernel
               says that what it sends is not acknowledged; None: no such watch. For methods that cross a network.
     classify  None, or a module-level function (method, status, output) -> (error class name, message, phase); it is
-              pickled by its name, so its module is imported where the plan is unpickled. ``{python}`` in a message is the
-              interpreter's first word.
+              pickled by its name, so its module is imported where the plan is unpickled. ``{python}`` in a message is
+              the interpreter's first word.
 
     >>> import os
     >>> from contextree.connect.plan import PYTHON

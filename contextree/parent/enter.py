@@ -26,7 +26,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable, Dict, List, NoReturn, Optional
+    from typing import Any, Callable, Dict, List, NoReturn, Optional
 
 # in /proc/PID/ns -> the flag of setns(2)
 FLAGS = {"cgroup": 0x02000000, "ipc": 0x08000000, "uts": 0x04000000, "net": 0x40000000, "time": 0x80,
@@ -38,7 +38,8 @@ FAILED = 121
 def main(words: "List[str]") -> "NoReturn":
     """Do as the words say; does not return."""
     cut = words.index("--")
-    command, options = words[cut + 1:], {}  # type: Dict[str, List[str]]
+    command = words[cut + 1:]
+    options = {}  # type: Dict[str, List[str]]
     for word in words[:cut]:
         key, _, value = word.partition("=")
         options.setdefault(key, []).append(value)
@@ -110,7 +111,7 @@ def below(folder: int, name: str, pid: int) -> int:
     try:
         return os.open(name, os.O_RDONLY, dir_fd=folder)
     except PermissionError:
-        fail("connect", "this user may not enter process %d: it is another's, and that takes root (CAP_SYS_PTRACE)" % pid)
+        fail("connect", "this user may not enter process %d: it is another's; that takes root (CAP_SYS_PTRACE)" % pid)
     except OSError as error:
         fail("connect", "process %d has ended, or has no %s: %s" % (pid, name, error.strerror))
 
@@ -154,8 +155,9 @@ def environment(folder: int) -> "Dict[str, str]":
 
 def setns() -> "Optional[Callable[[int, int], object]]":
     """A function (descriptor, flag) that raises OSError; None where there is neither os.setns (3.12) nor ctypes."""
-    if hasattr(os, "setns"):
-        return os.setns  # type: ignore[no-any-return]  # novm
+    found = getattr(os, "setns", None)  # type: Optional[Callable[[int, int], object]]
+    if found is not None:
+        return found
     try:
         import ctypes
 
@@ -181,8 +183,8 @@ def enter(call: "Callable[[int, int], object]", found: "Dict[str, int]", pid: in
                 call(found[name], FLAGS[name])
             except OSError as error:
                 if last or "user" not in found:
-                    fail("connect", "cannot enter the %s namespace of process %d: %s; that takes root (CAP_SYS_ADMIN)" % (
-                        name, pid, error.strerror))
+                    fail("connect", "cannot enter the %s namespace of process %d: %s; that takes root "
+                                    "(CAP_SYS_ADMIN)" % (name, pid, error.strerror))
                 refused.append(name)
         if not last and "user" in found:
             try:
@@ -204,9 +206,10 @@ def go(root: int, pid: int) -> None:
 
 def be_root() -> None:
     """The user 0 of the user namespace, if it has one: ours need not have a number there."""
-    for change in (lambda: os.setgroups([]), lambda: os.setgid(0), lambda: os.setuid(0)):
+    steps = [(os.setgroups, []), (os.setgid, 0), (os.setuid, 0)]  # type: List[Any]
+    for change, value in steps:
         try:
-            change()
+            change(value)
         except OSError:
             pass  # groups are denied to users without privileges; 0 may not be mapped
 

@@ -1,9 +1,9 @@
 """What every container lab has: a private folder below /run, a tag in all names, and an end that leaves nothing.
 
-A box is a folder ``/run/ctxt-TAG`` with ``box.json``: kind, keeper and processes. All daemons and containers of it carry
-TAG in the names of their cgroups, or are among ``processes``. ``down`` ends these, takes away mounts, cgroups and files;
-a box whose keeper was killed is swept by the next one that starts. Daemons put themselves in the background, without the
-mark of this run in their environment, so they are nobody's child here.
+A box is a folder ``/run/ctxt-TAG`` with ``box.json``: kind, keeper and processes. All daemons and containers of it
+carry TAG in the names of their cgroups, or are among ``processes``. ``down`` ends these, takes away mounts, cgroups and
+files; a box whose keeper was killed is swept by the next one that starts. Daemons put themselves in the background,
+without the mark of this run in their environment, so they are nobody's child here.
 """
 
 import contextlib

@@ -9,6 +9,7 @@ PRESEED = """\
 storage_pools: [{name: default, driver: dir}]
 profiles: [{name: default, devices: {root: {path: /, pool: default, type: disk}}}]
 """
+PARTS = ("d", "conf", "cache")
 METADATA = "architecture: %s\ncreation_date: 1700000000\nproperties: {os: lab, description: lab}\n"
 
 
@@ -22,14 +23,14 @@ class Lxd(Box):
 
     def __init__(self, *args, **fields):
         super().__init__(*args, **fields)
-        self.own_env = dict(zip(self.variables, (str(self.directory / "d"), str(self.directory / "conf"))),
-                            XDG_CACHE_HOME=str(self.directory / "cache"))
+        names = (*self.variables, "XDG_CACHE_HOME")
+        self.own_env = {name: "%s/%s" % (self.directory, part) for name, part in zip(names, PARTS, strict=True)}
         self.env.update(self.own_env)
         self.client = ["env", *("%s=%s" % pair for pair in self.own_env.items()), self.programs[1]]
 
     def start(self):
         """Start the daemon and give it an image."""
-        for name in ("d", "conf", "cache", "image"):
+        for name in (*PARTS, "image"):
             (self.directory / name).mkdir(mode=0o711)
         wait, init, _ = self.commands
         who = self.daemon("server", self.server, "--group", "root", "--logfile", self.directory / "log")

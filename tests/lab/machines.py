@@ -9,19 +9,17 @@ import subprocess
 from pathlib import Path
 
 from tests.lab import trees
-from tests.lab.boxes import CGROUPS, Box, CannotStart, cgroups
-from tests.lab.poll import until
+from tests.lab.boxes import CGROUPS, Box, CannotStart
 
 BUS = """\
 <!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
 <busconfig><type>system</type><listen>unix:path={path}</listen><auth>EXTERNAL</auth>
-<policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/></policy>
-</busconfig>
+<policy context="default"><allow send_destination="*"/><allow eavesdrop="true"/><allow own="*"/></policy></busconfig>
 """
 # a unit that fails or waits for hardware would only cost time
-MASKED = ("systemd-udevd.service", "systemd-udev-trigger.service", "systemd-journald.service", "systemd-journald.socket",
-          "systemd-journald-dev-log.socket", "systemd-logind.service", "systemd-timesyncd.service",
+MASKED = ("systemd-udevd.service", "systemd-udev-trigger.service", "systemd-journald.service",
+          "systemd-journald.socket", "systemd-journald-dev-log.socket", "systemd-logind.service", "systemd-timesyncd.service",
           "systemd-networkd.service", "systemd-resolved.service", "systemd-journal-flush.service",
           "systemd-random-seed.service", "systemd-update-utmp.service", "systemd-binfmt.service",
           "systemd-sysctl.service", "apparmor.service", "getty.target")  # fmt: skip
@@ -107,9 +105,9 @@ class Machines(Box):
         top = self.directory / "top" / name
         masks = "".join("ln -s /dev/null %s/root/etc/systemd/system/%s; " % (top, unit) for unit in MASKED)
         self.run(*self.inside, "sh", "-ec", (
-            "mkdir -p {top}/upper {top}/work {top}/root; "
-            "mount -t overlay overlay -o lowerdir=/,upperdir={top}/upper,workdir={top}/work {top}/root; "
-            "rm -rf {top}/root/etc/systemd/system/*; : >{top}/root/etc/fstab; ".format(top=top) + masks))
+            f"mkdir -p {top}/upper {top}/work {top}/root; "
+            f"mount -t overlay overlay -o lowerdir=/,upperdir={top}/upper,workdir={top}/work {top}/root; "
+            f"rm -rf {top}/root/etc/systemd/system/*; : >{top}/root/etc/fstab; " + masks))
         # machined takes the unit from the leader's control group; without systemd outside nobody made one
         groups = []
         for root in [CGROUPS / "systemd", CGROUPS / "unified"]:

@@ -19,8 +19,8 @@ from pathlib import Path
 from tests.lab import pythons
 
 FORMAT = 1  # raise it when what is made here changes
-LEFT_OUT = ("test", "tests", "idlelib", "tkinter", "turtledemo", "lib2to3", "ensurepip", "site-packages", "dist-packages",
-            "config-*", "*.a", "pydoc_data", "distutils", "__phello__")  # fmt: skip
+LEFT_OUT = ("test", "tests", "idlelib", "tkinter", "turtledemo", "lib2to3", "ensurepip", "site-packages",
+            "dist-packages", "config-*", "*.a", "pydoc_data", "distutils", "__phello__")  # fmt: skip
 FILES = {
     "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nann:x:1234:1234:Ann:/home/ann:/bin/sh\n"
                   "nobody:x:65534:65534::/:/bin/false\n",

@@ -1,4 +1,4 @@
-"""What the tests call at the other end. It imports little: each child gets this file, and what it imports, from here."""
+"""What the tests call at the other end. It imports little: each child gets it from here, and what it imports too."""
 
 import os
 import signal

@@ -208,7 +208,7 @@ user=root tree=%(tree)s
 [ "$1" = -l ] && shift
 case $1 in
     -u|-U) user=$2; shift 2 ;;
-    -*) echo "jexec: illegal option -- ${1#-}" >&2; echo "usage: jexec [-l] [-u username | -U username] jail [command ...]" >&2; exit 1 ;;
+    -*) echo "usage: jexec [-l] [-u username | -U username] jail [command ...]" >&2; exit 1 ;;
 esac
 case $1 in
     ctxt-jail) ;;
