@@ -19,7 +19,8 @@ BUS = """\
 """
 # a unit that fails or waits for hardware would only cost time
 MASKED = ("systemd-udevd.service", "systemd-udev-trigger.service", "systemd-journald.service",
-          "systemd-journald.socket", "systemd-journald-dev-log.socket", "systemd-logind.service", "systemd-timesyncd.service",
+          "systemd-journald.socket", "systemd-journald-dev-log.socket", "systemd-logind.service",
+          "systemd-timesyncd.service",
           "systemd-networkd.service", "systemd-resolved.service", "systemd-journal-flush.service",
           "systemd-random-seed.service", "systemd-update-utmp.service", "systemd-binfmt.service",
           "systemd-sysctl.service", "apparmor.service", "getty.target")  # fmt: skip
