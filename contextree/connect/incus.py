@@ -7,6 +7,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Dict, Optional, Sequence, Union
 
+    from _typeshed import StrPath
+
     from contextree.connect.options import GrowOptions
     from contextree.connect.plan import Plan
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
         user: Union[None, int, str]
         group: Union[None, int, str]
         python: Union[None, str, Sequence[str]]
+        lend_python: Optional[StrPath]
         incus: Union[str, Sequence[str]]
         extra_args: Sequence[str]
         connect_timeout: Union[float, Dict[str, float]]
@@ -26,9 +29,9 @@ if TYPE_CHECKING:
 
 def plan(instance: str, remote: "Optional[str]" = None, project: "Optional[str]" = None,
          user: "Union[None, int, str]" = None, group: "Union[None, int, str]" = None,
-         python: "Union[None, str, Sequence[str]]" = None, incus: "Union[str, Sequence[str]]" = "incus",
-         extra_args: "Sequence[str]" = (), connect_timeout: "Union[float, Dict[str, float]]" = 30,
-         name: "Optional[str]" = None) -> "Plan":
+         python: "Union[None, str, Sequence[str]]" = None, lend_python: "Optional[StrPath]" = None,
+         incus: "Union[str, Sequence[str]]" = "incus", extra_args: "Sequence[str]" = (),
+         connect_timeout: "Union[float, Dict[str, float]]" = 30, name: "Optional[str]" = None) -> "Plan":
     """A Plan for an interpreter in `instance`, a container or a virtual machine that runs.
 
     instance         its name, or ``remote:name``.
@@ -36,6 +39,7 @@ def plan(instance: str, remote: "Optional[str]" = None, project: "Optional[str]"
     project          the project; None: the current one.
     user, group      whom to become there: a name of the account files there, or a number. None: root.
     python           the interpreter there: str, split as a shell would, or list of words. None: the first one found.
+    lend_python      path of a Python here, to copy there for as long as the context lives: see docs/methods.
     incus            the program: a path, or several words.
     extra_args       further words for ``incus exec``, before the instance: ``["--cwd", "/srv"]``.
     connect_timeout  seconds for each phase, or a dict with some of "connect", "login", "boot".
@@ -43,5 +47,5 @@ def plan(instance: str, remote: "Optional[str]" = None, project: "Optional[str]"
 
     Raises UsageError. Any thread.
     """
-    return exec_plan("incus", checked_words(incus, "incus"), instance, remote, project, user, group, python, extra_args,
-                     connect_timeout, name)
+    return exec_plan("incus", checked_words(incus, "incus"), instance, remote, project, user, group, python,
+                     lend_python, extra_args, connect_timeout, name)

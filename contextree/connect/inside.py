@@ -8,17 +8,24 @@ tools' own options would each mean something else: ``lxc exec --user`` takes num
 
 import re
 
-from contextree.connect.plan import how_it_ended, last_line
+from contextree.connect.discover import WORDS
+from contextree.connect.plan import HERE, LAUNCHER, TOKEN, how_it_ended, last_line, python_words
 from contextree.core.first_stage import SAFE
 from contextree.core.wire.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import List, Optional, Sequence, Tuple, Union
+    from typing import Any, List, Optional, Sequence, Tuple, Union
+
+    from _typeshed import StrPath
 
     Row = Tuple[str, str, str]
+    Commands = List[List[str]]
 
 SAFE_PAIR = "=".join(SAFE)
+
+#: Where a lent Python lies there: in the root directory, which no mount hides, and under a name that nobody can guess.
+LENT = "/.contextree-" + TOKEN
 
 # Where setgroups is denied (a user namespace made without privileges), groups stay as they are.
 _BECOME = """\
@@ -74,6 +81,29 @@ except OSError as error:
 """
 
 
+def interpreter(python: "Union[None, str, Sequence[str]]", user: "Union[None, int, str]",
+                group: "Union[None, int, str]", lend_python: "Optional[StrPath]" = None,
+                place: str = LENT) -> "List[str]":
+    """The interpreter's words: the one that is lent, that was asked for, or the first one that is found; and the user.
+
+    With ``lend_python``, ``python`` is its program, from its directory on. Raises UsageError."""
+    words = python_words(python)
+    if lend_python is not None:
+        words = words or ["bin/python3"]
+        words = words if words[0].startswith("/") else [place + "/" + words[0]] + words[1:]
+    return as_user(words or WORDS, user, group)
+
+
+def lending(lend_python: "Optional[StrPath]", where: "Sequence[str]") -> "Tuple[Commands, Commands]":
+    """(before, after) of a plan that lends a Python: copied and removed by ``parent.enter``, which ``where`` tells the
+    place. Two empty lists where none is lent. Raises UsageError."""
+    if lend_python is None:
+        return [], []
+    path = checked_path(lend_python, "lend_python")
+    start = [HERE, "-ISc", LAUNCHER + "enter"] + list(where) + ["namespaces=mnt,user"]
+    return [start + ["lend=" + path, "place=" + LENT, "--"]], [start + ["remove=" + LENT, "--"]]
+
+
 def as_user(python: "Sequence[str]", user: "Union[None, int, str]", group: "Union[None, int, str]") -> "List[str]":
     """The interpreter's words, which become the user before anything else; those given where user is None.
 
@@ -106,7 +136,7 @@ def checked_word(value: "object", what: str) -> str:
     return value
 
 
-def checked_path(value: "object", what: str) -> str:
+def checked_path(value: "Any", what: str) -> str:
     """A path, of any type that is one, that no tool takes for an option. Raises UsageError."""
     if hasattr(value, "__fspath__"):
         value = value.__fspath__()
@@ -125,9 +155,13 @@ def checked_words(value: "Union[str, Sequence[str]]", what: str) -> "List[str]":
     return words
 
 
+_LEND = "; say which Python by python=, or lend one by lend_python="
 _OURS = (
     (r"contextree: login: (.*)", "login", "{1}"),
-    (r"contextree: (no Python 3\.6 or newer: looked for .*)", "boot", "{1}; say which by python=, or lend one"),
+    (r"contextree: start: (.*)", "start", "{1}"),
+    (r"contextree: connect: (.*)", "connect", "{1}"),
+    (r"contextree: boot: (.*)", "boot", "{1}" + _LEND),
+    (r"contextree: (no Python 3\.6 or newer: looked for .*)", "boot", "{1}" + _LEND),
 )
 
 
@@ -144,6 +178,5 @@ def verdict(method: str, status: "Optional[int]", output: str, rows: "Sequence[R
                 text = text.replace("{%d}" % number, part or "")
             return "AuthenticationError" if phase == "login" else "ConnectError", text, phase
     if status in (126, 127):
-        return "ConnectError", "there is no {python} there%s; say which Python by python=, or lend one" % (
-            last_line(output)), "boot"
+        return "ConnectError", "there is no {python} there%s%s" % (last_line(output), _LEND), "boot"
     return "ConnectError", "%s %s%s" % (method, how_it_ended(status), last_line(output)), "boot"

@@ -1,8 +1,15 @@
 """In a directory tree or image, by ``systemd-nspawn``: a container for this context alone, which ends with it."""
 
-from contextree.connect.discover import WORDS
-from contextree.connect.inside import SAFE_PAIR, as_user, checked_path, checked_word, checked_words, verdict
-from contextree.connect.plan import PYTHON, Plan, checked_name, checked_phases, python_words
+from contextree.connect.inside import (
+    SAFE_PAIR,
+    checked_path,
+    checked_word,
+    checked_words,
+    interpreter,
+    lending,
+    verdict,
+)
+from contextree.connect.plan import PYTHON, TOKEN, Plan, checked_name, checked_phases
 from contextree.core.wire.errors import UsageError
 
 TYPE_CHECKING = False
@@ -25,16 +32,20 @@ if TYPE_CHECKING:
         register: bool
         init: bool
         python: Union[None, str, Sequence[str]]
+        lend_python: Optional[StrPath]
         systemd_nspawn: Union[str, Sequence[str]]
         extra_args: Sequence[str]
         connect_timeout: Union[float, Dict[str, float]]
         name: Optional[str]
 
+# Where a lent Python is mounted: in a file system of nspawn's own, so that nothing of it stays in the tree.
+PLACE = "/run/contextree-" + TOKEN
+
 
 def plan(directory: "StrPath", image: "Optional[bool]" = None, machine: "Optional[str]" = None,
          user: "Union[None, int, str]" = None, group: "Union[None, int, str]" = None, bind: "Sequence[str]" = (),
          bind_ro: "Sequence[str]" = (), register: bool = True, init: bool = True,
-         python: "Union[None, str, Sequence[str]]" = None,
+         python: "Union[None, str, Sequence[str]]" = None, lend_python: "Optional[StrPath]" = None,
          systemd_nspawn: "Union[str, Sequence[str]]" = "systemd-nspawn", extra_args: "Sequence[str]" = (),
          connect_timeout: "Union[float, Dict[str, float]]" = 30, name: "Optional[str]" = None) -> Plan:
     """A Plan for an interpreter in a container of its own, whose root is `directory`.
@@ -48,6 +59,7 @@ def plan(directory: "StrPath", image: "Optional[bool]" = None, machine: "Optiona
                      run, and for a program that is a service (``--register=no --keep-unit``).
     init             have a small init as process 1, which reaps. False: the interpreter is process 1.
     python           the interpreter there: str, split as a shell would, or list of words. None: the first one found.
+    lend_python      path of a Python here, to mount there: see docs/methods.
     systemd_nspawn   the program: a path, or several words.
     extra_args       further words for it: ``["--private-network", "--ephemeral", "--read-only"]``.
     connect_timeout  seconds for each phase, or a dict with some of "connect", "login", "boot".
@@ -64,9 +76,11 @@ def plan(directory: "StrPath", image: "Optional[bool]" = None, machine: "Optiona
     if machine is not None:
         argv.append("--machine=" + checked_word(machine, "a machine"))
     argv += _binds("--bind=", bind) + _binds("--bind-ro=", bind_ro)
+    if lend_python is not None:
+        argv.append("--bind-ro=%s:%s" % (checked_path(lend_python, "lend_python").replace(":", "\\:"), PLACE))
     argv += ["--setenv=" + SAFE_PAIR] + checked_words(extra_args, "extra_args") + ["--", PYTHON]
     return Plan(argv, checked_name(name, "nspawn." + last), "nspawn", classify=classify,
-                python=as_user(python_words(python) or WORDS, user, group), phases=checked_phases(connect_timeout))
+                python=interpreter(python, user, group, lend_python, PLACE), phases=checked_phases(connect_timeout))
 
 
 def _binds(option: str, values: "Sequence[str]") -> "List[str]":
@@ -88,7 +102,7 @@ _ROWS = (
     (r"Directory \S+ (?:doesn't|does not) look like (?:it has )?an OS tree.*|.*doesn't look like an OS root .*|"
      r".*(?:Refusing|refusing) to (?:start|run) container.*", "connect", "{0}"),
     (r"execv\((.*)\) failed: (.*)", "boot", "{1} cannot be run in the container ({2}); say which Python by python=, "
-                                            "or lend one"),
+                                            "or lend one by lend_python="),
     (r"systemd-nspawn: (?:unrecognized|invalid|ambiguous) option.*|Failed to parse .*", "start",
      "systemd-nspawn does not take its options: {0}"),
 )

@@ -4,9 +4,8 @@ It needs nothing in the container but a Python, and no daemon's consent. The lau
 finds the process, holds on to it, enters, and becomes the interpreter there.
 """
 
-from contextree.connect.discover import WORDS
-from contextree.connect.inside import as_user, checked_path, checked_word, checked_words, verdict
-from contextree.connect.plan import HERE, LAUNCHER, PYTHON, Plan, checked_name, checked_phases, python_words
+from contextree.connect.inside import checked_path, checked_word, checked_words, interpreter, lending, verdict
+from contextree.connect.plan import HERE, LAUNCHER, PYTHON, Plan, checked_name, checked_phases
 from contextree.core.wire.errors import UsageError
 
 TYPE_CHECKING = False
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
         group: Union[None, int, str]
         clear_env: bool
         python: Union[None, str, Sequence[str]]
+        lend_python: Optional[StrPath]
         tool: Optional[str]
         nsenter: Union[str, Sequence[str]]
         program: Union[None, str, Sequence[str]]
@@ -52,8 +52,9 @@ KINDS["nspawn"] = KINDS["machinectl"]
 
 def plan(target: "Union[int, str]", kind: "Optional[str]" = None, namespaces: "Optional[Sequence[str]]" = None,
          user: "Union[None, int, str]" = None, group: "Union[None, int, str]" = None, clear_env: bool = True,
-         python: "Union[None, str, Sequence[str]]" = None, tool: "Optional[str]" = None,
-         nsenter: "Union[str, Sequence[str]]" = "nsenter", program: "Union[None, str, Sequence[str]]" = None,
+         python: "Union[None, str, Sequence[str]]" = None, lend_python: "Optional[StrPath]" = None,
+         tool: "Optional[str]" = None, nsenter: "Union[str, Sequence[str]]" = "nsenter",
+         program: "Union[None, str, Sequence[str]]" = None,
          lxcpath: "Optional[StrPath]" = None, project: "Optional[str]" = None,
          connect_timeout: "Union[float, Dict[str, float]]" = 30, name: "Optional[str]" = None) -> Plan:
     """A Plan for an interpreter in the namespaces of `target`.
@@ -66,6 +67,7 @@ def plan(target: "Union[int, str]", kind: "Optional[str]" = None, namespaces: "O
                      namespace was entered, else who we are.
     clear_env        give it the environment of the target process. False: that of the context that starts it.
     python           the interpreter there: str, split as a shell would, or list of words. None: the first one found.
+    lend_python      path of a Python here, to copy there for as long as the context lives: see docs/methods.
     tool             "python": by a launcher of ours. "nsenter": by that program. None: the former, or the latter where
                      the Python that starts it can do neither ``os.setns`` (3.12) nor ctypes.
     nsenter          the program for it: a path, or several words.
@@ -76,7 +78,9 @@ def plan(target: "Union[int, str]", kind: "Optional[str]" = None, namespaces: "O
 
     Raises UsageError. Any thread.
     """
-    argv = [HERE, "-ISc", LAUNCHER + "enter"] + _process(target, kind, program, lxcpath, project)
+    where = process_words(target, kind, program, lxcpath, project)
+    before, after = lending(lend_python, where)
+    argv = [HERE, "-ISc", LAUNCHER + "enter"] + where
     if namespaces is not None:
         for one in [namespaces] if isinstance(namespaces, str) else namespaces:
             if one not in NAMESPACES:
@@ -88,11 +92,12 @@ def plan(target: "Union[int, str]", kind: "Optional[str]" = None, namespaces: "O
         argv += ["tool=" + word for word in checked_words(nsenter, "nsenter")]
     argv += (["env=target"] if clear_env else []) + ["--", PYTHON]
     return Plan(argv, checked_name(name, "setns.%s" % target), "setns", classify=classify,
-                python=as_user(python_words(python) or WORDS, user, group), phases=checked_phases(connect_timeout))
+                python=interpreter(python, user, group, lend_python), phases=checked_phases(connect_timeout),
+                before=before, after=after)
 
 
-def _process(target: "Union[int, str]", kind: "Optional[str]", program: "Union[None, str, Sequence[str]]",
-             lxcpath: "Optional[StrPath]", project: "Optional[str]") -> "List[str]":
+def process_words(target: "Union[int, str]", kind: "Optional[str]", program: "Union[None, str, Sequence[str]]",
+                  lxcpath: "Optional[StrPath]", project: "Optional[str]") -> "List[str]":
     """The words that tell the launcher which process it is."""
     if kind is None:
         if isinstance(target, str) and target.isdigit():
@@ -114,9 +119,7 @@ def _process(target: "Union[int, str]", kind: "Optional[str]", program: "Union[N
 
 
 _ROWS = (
-    (r"contextree: (start|connect): (.*)", "connect", "{2}"),
-    (r"contextree: boot: (.*)", "boot", "{1}; say which Python by python=, or lend one"),
-    (r"\S*nsenter: failed to execute (.*)", "boot", "{1}; say which Python by python=, or lend one"),
+    (r"\S*nsenter: failed to execute (.*)", "boot", "{1}; say which Python by python=, or lend one by lend_python="),
     (r"\S*nsenter: (?:unrecognized|invalid) option.*", "start", "nsenter does not take its options: {0}"),
     (r"\S*nsenter: .*", "connect", "{0}"),
 )
@@ -124,5 +127,4 @@ _ROWS = (
 
 def classify(method: str, status: "Optional[int]", output: str) -> "Tuple[str, str, str]":
     """Why the launcher ended before HELLO: (error class name, message, phase)."""
-    error, text, phase = verdict("setns", status, output, _ROWS)
-    return error, text, "start" if "contextree: start: " in output else phase
+    return verdict("setns", status, output, _ROWS)

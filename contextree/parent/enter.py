@@ -4,6 +4,11 @@
 
     python -ISc PROGRAM pid=123 | ask=WORD ... answer=REGEX  [namespaces=a,b] [tool=WORD ...] [env=target] -- COMMAND
 
+and ``contextree.connect.inside`` where a Python is lent, for a root directory too (``root=DIRECTORY``). It is copied by
+this program, once it is inside, so that nothing in there can make it write anywhere else:
+
+    python -ISc PROGRAM pid=123 | ask=... | root=DIRECTORY  lend=DIRECTORY place=DIRECTORY | remove=DIRECTORY --
+
 How it works.
 
 * Which process. ``/proc/PID`` is opened once, and all else is opened below that descriptor: should the process end and
@@ -33,16 +38,34 @@ FLAGS = {"cgroup": 0x02000000, "ipc": 0x08000000, "uts": 0x04000000, "net": 0x40
          "pid": 0x20000000, "mnt": 0x00020000, "user": 0x10000000}
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 FAILED = 121
+quiet = False
 
 
 def main(words: "List[str]") -> "NoReturn":
     """Do as the words say; does not return."""
+    global quiet
     cut = words.index("--")
     command = words[cut + 1:]
     options = {}  # type: Dict[str, List[str]]
     for word in words[:cut]:
         key, _, value = word.partition("=")
         options.setdefault(key, []).append(value)
+    quiet = "remove" in options
+    if "lend" in options:
+        source = directory(options["lend"][0], "lend")
+    if "root" in options:
+        go(directory(options["root"][0], "enter"), options["root"][0])
+    else:
+        inside(options, command)
+    if "lend" in options:
+        lend(source, options["place"][0])
+    elif "remove" in options:
+        remove(options["remove"][0])
+    os._exit(0)
+
+
+def inside(options: "Dict[str, List[str]]", command: "List[str]") -> None:
+    """Enter a process, and become the command; where there is none return."""
     begun = uptime()
     pid = int(options["pid"][0]) if "pid" in options else ask(options["ask"], options["answer"][0])
     folder = open_process(pid)
@@ -54,20 +77,25 @@ def main(words: "List[str]") -> "NoReturn":
     env = environment(folder) if "env" in options else dict(os.environ)
     call = setns()
     os.close(folder)
-    if "tool" in options or call is None:
+    if command and ("tool" in options or call is None):
         by_nsenter(options.get("tool", ["nsenter"]), found, root, command, env)
+    if call is None:
+        fail("start", "lending takes os.setns (Python 3.12) or ctypes, and this Python has neither")
     enter(call, found, pid)
     if root is not None:
-        go(root, pid)
+        go(root, "/proc/%d/root" % pid)
     if "user" in found:
         be_root()
-    if "pid" in found or "time" in found:
+    if command and ("pid" in found or "time" in found):
         fork()
-    become(command, env)
+    if command:
+        become(command, env)
 
 
 def fail(phase: str, text: str, status: int = FAILED) -> "NoReturn":
     """Say why, and end."""
+    if quiet:
+        os._exit(0)  # what is to be cleared up is gone with its container
     sys.stderr.write("contextree: %s: %s\n" % (phase, text))
     sys.stderr.flush()
     os._exit(status)
@@ -194,14 +222,22 @@ def enter(call: "Callable[[int, int], object]", found: "Dict[str, int]", pid: in
         left = refused
 
 
-def go(root: int, pid: int) -> None:
-    """Take the root directory of the process."""
+def directory(path: str, verb: str) -> int:
+    """Open a directory, to do what the verb says."""
+    try:
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        fail("connect", "cannot %s the directory %s: %s" % (verb, path, error.strerror))
+
+
+def go(root: int, path: str) -> None:
+    """Take a directory as the root directory."""
     try:
         os.fchdir(root)
         os.chroot(".")
         os.chdir("/")
     except OSError as error:
-        fail("connect", "cannot enter the root directory of process %d: %s" % (pid, error.strerror))
+        fail("connect", "cannot enter the root directory %s: %s" % (path, error.strerror))
 
 
 def be_root() -> None:
@@ -273,6 +309,71 @@ def by_nsenter(tool: "List[str]", found: "Dict[str, int]", root: "Optional[int]"
         tool[0] = shutil.which(tool[0]) or tool[0]
     words[0] = tool[0]
     become(words + ["--"] + command, env)
+
+
+# -- lending
+
+def lend(source: int, place: str) -> None:
+    """Copy a directory, from its descriptor, to a place that is not there yet."""
+    try:
+        os.mkdir(place, 0o755)
+        copy(source, os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW))
+    except OSError as error:
+        clear(place)
+        fail("connect", "no Python can be lent there: %s: %s" % (error.filename or place, error.strerror))
+
+
+def copy(source: int, target: int) -> None:
+    """Copy what is in a directory: files, links and directories."""
+    import stat
+
+    for name in os.listdir(source):
+        facts = os.stat(name, dir_fd=source, follow_symlinks=False)
+        if stat.S_ISLNK(facts.st_mode):
+            os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
+        elif stat.S_ISDIR(facts.st_mode):
+            os.mkdir(name, 0o755, dir_fd=target)
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+            copy(os.open(name, flags, dir_fd=source), os.open(name, flags, dir_fd=target))
+        elif stat.S_ISREG(facts.st_mode):
+            with os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=source), "rb", 0) as reader, os.fdopen(
+                    os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=target), "wb", 0) as writer:
+                data = reader.read(1 << 20)
+                while data:
+                    writer.write(data)
+                    data = reader.read(1 << 20)
+                os.fchmod(writer.fileno(), facts.st_mode & 0o755)
+                os.utime(writer.fileno(), ns=(facts.st_atime_ns, facts.st_mtime_ns))  # bytecode has it too
+    os.close(source)
+    os.close(target)
+
+
+def remove(place: str) -> None:
+    """Remove a directory with all that is in it; whoever ran it may just be writing bytecode there, hence the tries."""
+    from time import monotonic
+
+    end = monotonic() + 3
+    while clear(place) and monotonic() < end:
+        pass
+    if os.path.lexists(place):
+        sys.stderr.write("contextree: %s cannot be removed\n" % place)
+        os._exit(FAILED)
+
+
+def clear(place: str) -> bool:
+    """Remove what can be removed; whether it is still there."""
+    for folder, names, files in os.walk(place, topdown=False):
+        for name in names + files:
+            path = os.path.join(folder, name)
+            try:
+                os.unlink(path) if name in files or os.path.islink(path) else os.rmdir(path)
+            except OSError:
+                pass
+    try:
+        os.rmdir(place)
+    except OSError:
+        pass
+    return os.path.lexists(place)
 
 
 if __name__ == "__main__":
