@@ -28,6 +28,7 @@ PYTHON = "\0python"  # the interpreter's command line, as several words
 PYTHON_SAFE = "\0python safe"  # the same with ``first_stage.SAFE`` set, by ``env``: for what clears the environment
 PYTHON_QUOTED = "\0python quoted"  # the same as one word, or the end of one, for a shell
 HERE = "\0here"  # the interpreter of the context that carries the plan out: for a launcher written in Python
+LAUNCHER = "\0launcher "  # and a module of contextree.parent: the text of ``-c`` that runs it as a program (see spawn)
 TOKEN = "\0token"  # part of a word, and of a rule's pattern: some letters and digits that nobody can guess
 
 #: What a name of a context looks like, and how long it may be.
@@ -100,7 +101,8 @@ class Plan:
     sockets   None, or a module-level function: what the probe wrote -> list of paths of control sockets, which must
               be the user's alone, they and the folder that they are in.
     classify  None, or a module-level function (method, status, output) -> (error class name, message, phase); it is
-              pickled by its name, so its module is imported where the plan is unpickled.
+              pickled by its name, so its module is imported where the plan is unpickled. ``{python}`` in a message is
+              the interpreter's first word.
 
     >>> import os
     >>> from contextree.connect.plan import PYTHON
@@ -164,7 +166,8 @@ class Plan:
         status: as in ``subprocess.Popen.returncode``, or None if unknown. output: the last lines it wrote.
         """
         if self.classify is not None:
-            return self.classify(self.method, status, output)
+            error, text, phase = self.classify(self.method, status, output)
+            return error, text.replace("{python}", self.python[0] if self.python else "the interpreter"), phase
         return generic(self.method, status, output)
 
 

@@ -320,7 +320,7 @@ def main(config: "dict[str, Any]", rfd: int, wfd: int, bundle: bytes) -> None:
     control.setblocking(True)
     os.close(wfd)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # that of the thread which started it
-    null = os.open("/dev/null", os.O_RDWR)
+    null = process.null()
     os.dup2(null, 0)
     os.dup2(null, 1)
     os.close(null)

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 
-from contextree.connect.plan import command, fill
+from contextree.connect.plan import LAUNCHER, command, fill
 from contextree.core import first_stage, process
 from contextree.core.wire.errors import ConnectError
 from contextree.parent import boot, ends
@@ -28,6 +28,7 @@ def launch(engine: "Engine", plan: "Plan", options: "dict[str, Any]", wait: bool
     Raises ConnectError (or a kind of it) with phase, command, status and last output. ``wait=False`` returns at once:
     frames sent to the child wait in its link."""
     number = engine.allocate()
+    plan = with_launchers(plan)
     branch = boot.Branch(engine, number, boot.name_for(engine, plan, number), plan, plan.trusted)
     same = plan.method == "local" and not plan.python
     words = ["-c", first_stage.text(), boot.title(number)]
@@ -126,6 +127,30 @@ def watch_link(engine: "Engine", plan: "Plan", options: "dict[str, Any]") -> Non
 
     options["records"] = engine.records(("contextree.parent", linkwatch.__name__))
     options["hooks"] = [pack_call(linkwatch.start, (plan.silence,), {}, None, False)[0]] + options["hooks"]
+
+
+def with_launchers(plan: "Plan") -> "Plan":
+    """The plan with the text of each launcher in the place of its name."""
+    commands = (plan.argv,) + plan.before + plan.after
+    if not any(word.startswith(LAUNCHER) for words in commands for word in words):
+        return plan
+    argv, *others = ([launcher(word) if word.startswith(LAUNCHER) else word for word in words] for words in commands)
+    cut = len(plan.before)
+    return plan.copy(argv=argv, before=others[:cut], after=others[cut:])
+
+
+def launcher(word: str) -> str:
+    """The text of ``-c`` that runs a module of contextree.parent as a program, in an interpreter like this one: there
+    need be no file of it, so the code itself is in it."""
+    from binascii import b2a_base64
+    from importlib.util import find_spec
+    from marshal import dumps
+    from zlib import compress
+
+    name = "contextree.parent." + word[len(LAUNCHER):]
+    spec = find_spec(name)  # type: Any
+    text = b2a_base64(compress(dumps(spec.loader.get_code(name)), 9)).decode().strip()
+    return "import zlib,binascii,marshal;exec(marshal.loads(zlib.decompress(binascii.a2b_base64(%r))))" % text
 
 
 def environment(extra: "dict[str, str | None] | None") -> "dict[str, str]":

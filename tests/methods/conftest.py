@@ -14,10 +14,31 @@ from tests.methods.way_containers import (  # noqa: F401  fixtures
     way_kubectl,
     way_podman,
 )
+from tests.methods.way_namespaces import (  # noqa: F401  fixtures
+    NAMES,
+    handmade_box,
+    incus_box,
+    lxc_box,
+    lxd_box,
+    machines_box,
+    nspawn_box,
+    setns_target,
+    way_chroot,
+    way_incus,
+    way_jail,
+    way_lxc,
+    way_lxd,
+    way_machinectl,
+    way_nspawn,
+    way_setns,
+    way_setns_lxc,
+    way_setns_nsenter,
+)
 
 WAYS = ["fork", "local", "ssh"]
 WAYS += ["docker", "podman", "buildah", "kubectl"]
 WAYS += ["sudo", "su", "doas", "runuser"]
+WAYS += NAMES
 
 
 @pytest.fixture
