@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         sudo,
     )
     from contextree.loops.context import Context
+    from contextree.loops.jobs import Job
     from contextree.parent.opening import Address, Options
 
 
@@ -196,6 +197,19 @@ class Grower(Generic[C]):
     async def grow(self, plan: Any, via: Any = None, **options: Any) -> C:
         """A child by any Plan: for connection methods of your own."""
         return await self._start("grow", plan, via=via, **options)
+
+    async def attach(self, token: str, force: bool = False, name: str | None = None, timeout: float = 10.0,
+                     via: Any = None, **options: Any) -> C:
+        """Take up a job of this machine and account by its token: ``contextree.Context.attach``."""
+        parent = self.sync if via is None else getattr(via, "sync", via)
+        return self._wrap(await in_thread(self.loop, self.sync.engine, self.sync.attach, token, force, name, timeout,
+                                          parent, **options))
+
+    async def jobs(self, directory: Any = None) -> "list[Job]":
+        """The jobs that this account has on this machine, living and dead."""
+        from contextree.loops.jobs import Job
+
+        return [Job(self, job) for job in await in_thread(self.loop, self.sync.engine, self.sync.jobs, directory)]
 
     async def _start(self, method: str, *args: Any, via: Any = None, **options: Any) -> C:
         plans = Plans(self.sync)

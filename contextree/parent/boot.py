@@ -103,6 +103,7 @@ class Branch:
         self.noise = b""
         self.seen_alive = self.detached = self.silent = False
         self.echoes = False  # the nonce came, and no Python before it
+        self.kept = False  # it is a job: it needs nothing on this machine
         self.awaited = False  # is there a process of which we have not been told yet?
         self.output = deque(maxlen=20)  # type: Deque[str]
         self.lines = Bucket(2000, 20000)
@@ -448,12 +449,17 @@ class Branch:
 
     def release(self) -> None:
         """Let go of a detached child: its link is closed and it runs on. Loop thread."""
-        handle, self.process = self.process, None
+        handle = self.process
         after, self.after = self.after, None
         if after is not None:
             after.leave()
         self.reason = self.reason or "it was detached"
         self.close_stderr()
+        if self.kept and self.plan.remote and handle is not None:
+            self.link.close(self.reason)
+            handle.end(grace=0)  # ssh would wait here for as long as the job lives
+            return
+        self.process = None
         self.link.close(self.reason)
         if handle is not None:
             handle.release()

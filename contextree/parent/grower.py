@@ -10,6 +10,7 @@ from contextree.parent.template import fork_plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
     from typing import Any, Sequence, Union
 
     from typing_extensions import Unpack
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from contextree.connect.plan import Plan
     from contextree.parent.context import Context
     from contextree.parent.engine import Engine
+    from contextree.parent.jobs import Job
     from contextree.parent.opening import Address, Options
 
 
@@ -100,6 +102,31 @@ class Grower:
         plan = local_method.plan(python, env, connect_timeout, name)
         plan.address = addresses.written("local", plan.python[0] if len(plan.python) == 1 else "", {})
         return self.grow(plan, via, **options)
+
+    def attach(self, token: str, force: bool = False, name: "str | None" = None, timeout: float = 10.0,
+               via: "Grower | None" = None, **options: "Unpack[GrowOptions]") -> "Context":
+        """Take up a job again that runs on the machine and under the account of this context, by the token that
+        ``Context.detach(keep=True)`` gave: it becomes a child of this context, with all that a context has, and
+        ``Context.job`` shows what it has kept. When this tree goes, it lives on as before; ``shutdown()`` ends it.
+
+        ``force``: take it from a master that still has it; without that AuthenticationError. ``timeout``: seconds for
+        each step. Raises AuthenticationError where the token is not its, ConnectError (ConnectTimeout) where it is not
+        there or does not answer, VersionError where another version of contextree started it, UsageError for what is no
+        token."""
+        from contextree.parent import jobs
+
+        return jobs.attach(self._parent(via)._context(), token, force, name, timeout, dict(options))
+
+    def jobs(self, directory: "str | os.PathLike[str] | None" = None) -> "list[Job]":
+        """The jobs that this account has on the machine of this context, living and dead, oldest first; ``directory``:
+        those that were made in that one. The dead ones that nobody has looked after for longer than their
+        ``time_to_live`` are removed."""
+        from contextree.parent import jobs
+
+        return jobs.find(self._context(), directory)
+
+    def _context(self) -> "Context":
+        raise NotImplementedError
 
     def _by(self, method: str, via: "Grower | None", options: "Any", *target: object) -> "Context":
         """A child by ``contextree.connect.<method>.plan``, which takes what is not for ``grow``."""
