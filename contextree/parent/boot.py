@@ -172,7 +172,7 @@ class Branch:
         at = data.find(self.nonce)
         if not self.seen_alive and (at >= 0 or ALIVE in data):
             self.seen_alive = True
-            if at < 0:
+            if at < 0 and self.state != "boot":  # who has a connection of its own knew before
                 self.move("boot")
         noise = data if at < 0 else data[:at]
         keep = b"" if at >= 0 else noise[-NOISE_KEPT:]
