@@ -213,13 +213,16 @@ class Answers:
         return kind
 
     def take(self, kind: str) -> str:
-        """The secret, once. A callable is asked now; what it raises is raised."""
+        """The secret, once. A callable is asked now; Refused where it fails."""
         self.used.add(kind)
         secret = self.secrets[kind]
         if callable(secret):
-            secret = checked_secret(secret(), "otp")
+            try:
+                secret = checked_secret(secret(), "otp")
+            except Exception as error:
+                raise Refused("otp= was called and raised %s: %s" % (type(error).__name__, error))
         if not isinstance(secret, Secret):
-            raise UsageError("otp= was called and gave %s; a str was wanted" % type(secret).__name__)
+            raise Refused("otp= was called and gave %s; a str was wanted" % type(secret).__name__)
         return secret.reveal()
 
 
@@ -229,16 +232,12 @@ class Refused(Exception):
 
 # -- why it failed
 
-_LOST = re.compile(r"(?m)^contextree: (the connection .*)")
-
-
 def classify(method: str, status: "Optional[int]", output: str) -> "Tuple[str, str, str]":
     """Why the command there ended before HELLO, or the connection did: (error class name, message, phase)."""
     if status is not None and status < 0:
         return "ConnectError", "the command on the host %s before it said hello" % how_it_ended(status), "boot"
-    lost = _LOST.search(output)
-    if status is None and lost:
-        return "ConnectError", lost.group(1), "boot"
+    if status is None:
+        return "ConnectError", "the connection was lost before the interpreter said hello%s" % last_line(output), "boot"
     if status == 255:  # of the command itself; in ssh's words it would be a failure of ssh
         return "ConnectError", "the command on the host ended with status 255 before it said hello%s" % (
             last_line(output)), "boot"

@@ -159,8 +159,8 @@ class Connection:
             self._fail(str(failure), failure.error, failure.phase)
         except ConfigError as error:
             self._fail("ssh_config: %s" % error, "ConnectError", "start")
-        except ContextreeError as error:
-            self._refuse(error)
+        except Closed as error:
+            self._fail("the connection ended: %s" % error, "ConnectError", "connect")
         except Exception as error:
             self._fail("ssh: %s: %s" % (type(error).__name__, error), "", "connect")
         finally:
@@ -178,16 +178,34 @@ class Connection:
                 onward = way[way.index(hop) + 1]
                 fd = self._jump(line, hop, onward)
         self._phase("boot")
-        self.channel = channel = line.open_session(timeout=self.access.patience)
-        channel.exit_signal = None
-        for name, value in target.environment():
-            channel.set_environment_variable(name, value)
-        self.wires[-1].keepalive_count = self.access.keepalive_count
-        self.wires[-1].keepalive = self.access.keepalive
-        with self.lock:
-            fd, self.fd = self.fd, -1
-        line.execute(channel, self.command, fd, self._stderr)
+        self._session(line, target)
 
+    def _session(self, line: Any, target: "Hop") -> None:
+        """Have the interpreter started, and its link carried."""
+        import paramiko
+
+        from contextree.master import paramiko_login as login
+
+        what = "opened no session"
+        try:
+            self.channel = channel = line.open_session(timeout=self.access.patience)
+            channel.exit_signal = None
+            for name, value in target.environment():
+                channel.set_environment_variable(name, value)
+            self._watch(line)
+            what = "does not run the command"
+            with self.lock:
+                fd, self.fd = self.fd, -1
+            line.execute(channel, self.command, fd, self._stderr)
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            if line.is_active():
+                raise login.Failure("the host %s: %s" % (what, error), "ConnectError", "boot") from None
+            raise login.Failure(login.ended(line, target, error), "", "boot") from None
+
+    def _watch(self, line: Any) -> None:
+        """Notice from now on where the other end does not answer any more."""
+        line.wire.keepalive_count = self.access.keepalive_count
+        line.wire.keepalive = self.access.keepalive
     def _dial(self, hop: "Hop") -> int:
         """A TCP connection to the first host."""
         from contextree.master.paramiko_login import Failure
@@ -291,8 +309,7 @@ class Connection:
             raise self._at(hop, Failure("ssh: %s" % error)) from None
         ours, theirs = _socket.socketpair()
         fds = [process.own(ours.detach()), process.own(theirs.detach())]
-        line.wire.keepalive_count = self.access.keepalive_count
-        line.wire.keepalive = self.access.keepalive
+        self._watch(line)
         line.carry(channel, fds[1])
         return fds[0]
 
@@ -344,12 +361,6 @@ class Connection:
         self._later(fail)
         self.end(text)
 
-    def _refuse(self, error: ContextreeError) -> None:
-        """An error as it is: of the caller's own function, or the end that came from outside."""
-        if self.ended is None:
-            self._later(self.branch.fail, error)
-            self.end(str(error))
-
     def _stderr(self, data: bytes) -> bool:
         """Lines for the loop; False while it has enough of them. On the wire's thread."""
         if data:
@@ -373,7 +384,8 @@ class Connection:
 
     def _line_left(self, wire: Any) -> None:
         """A connection has ended; those before and behind it are of no use."""
-        self.end(wire.reason or "the connection was closed")
+        goodbye = wire.line.goodbye
+        self.end(wire.reason or (goodbye and "the host ended the connection: " + goodbye) or "the connection was closed")
         self._left()
 
     def _report(self) -> None:
@@ -388,7 +400,10 @@ class Connection:
         if self in process.keep:
             process.keep.remove(self)
         self.branch.partial.end()
-        self.handle.report(self._state())
+        state = self._state()
+        if state.code == child_state.LOST and self.branch.state not in ("up", "dying", "dead"):
+            self._fail(state.reason, "", self.branch.state)
+        self.handle.report(state)
 
     def _state(self) -> "child_state.ChildState":
         channel = self.channel
@@ -403,8 +418,7 @@ class Connection:
         elif self.killed:
             fields[2:4] = child_state.KILLED, self.killed
         else:
-            wire = self.line.wire if self.line is not None else None
-            fields[5] = (wire and wire.reason) or self.ended or "the connection was closed"
+            fields[5] = self.ended or "the connection was closed"
         return child_state.ChildState(*fields)
 
 

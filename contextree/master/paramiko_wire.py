@@ -171,7 +171,7 @@ class Wire:
         self.carried: list[Carried] = []
         self.buffer: bytes = b""
         self.at = 0
-        self._closed = False  # paramiko's Transport asks
+        self._closed = self.finished = False  # paramiko's Transport asks for the first
         self.over = False
         self.heard = monotonic()
         self.asked = 0
@@ -224,13 +224,22 @@ class Wire:
 
     def finish(self) -> None:
         """Close everything. On the line's thread, at its end, or where there has never been one."""
-        self._closed = True
+        with self.gate:
+            self._closed = self.finished = True
         for carried in self.carried:
             carried.flush()
             process.close(carried.fd)
         process.close(self.fd)
         self.fd = -1
         self.buffer = b""
+
+    def carry(self, carried: Carried) -> None:
+        """Take it on; EOFError where the connection has ended already, and its descriptor is closed then. Holding the
+        gate."""
+        if self.finished:
+            process.close(carried.fd)
+            raise EOFError
+        self.carried = [carried]
 
     # -- inside
 
@@ -366,7 +375,8 @@ class Line(paramiko.Transport):  # type: ignore[misc]  # paramiko has no types
     def carry(self, channel: Any, fd: int) -> None:
         """Move bytes between ``channel`` and ``fd``, which is closed at the end, from now on. Any thread, once."""
         os.set_blocking(fd, False)
-        self.wire.carried = [Carried(self, channel, fd)]
+        with self.wire.gate:
+            self.wire.carry(Carried(self, channel, fd))
         self.ask()  # the answer wakes our thread
 
     def execute(self, channel: Any, command: str, fd: int, on_stderr: "Callable[[bytes], bool]") -> None:
@@ -383,10 +393,10 @@ class Line(paramiko.Transport):  # type: ignore[misc]  # paramiko has no types
         message.add_string(command)
         channel._event_pending()
         with self.wire.gate:
-            self._send_user_message(message)
             carried = Carried(self, channel, fd, on_stderr)
+            self.wire.carry(carried)
+            self._send_user_message(message)
             carried.move()
-            self.wire.carried = [carried]
         channel._wait_for_event()
 
     def _parse_disconnect(self, message: Any) -> None:

@@ -4,8 +4,9 @@ import pytest
 
 import contextree
 from tests.methods.way import Way
+from tests.methods.way_paramiko import way_paramiko  # noqa: F401  a fixture
 
-WAYS = ["fork", "local", "ssh"]
+WAYS = ["fork", "local", "ssh", "paramiko"]
 
 
 @pytest.fixture
