@@ -91,6 +91,8 @@ class Plan:
     probe     None, or a command whose output ``dialogue.learn`` wants before the first byte; its failure is no error.
     before    commands (lists of words) to run first, one after the other; where one fails, ``classify`` says what it
               means.
+    transport None, or data of a way that needs no command, carried out by the context itself: an object with a ``name``
+              (``contextree.connect.ssh_paramiko.Access``). ``argv`` is then what runs at the other end.
     after     commands to run when the child is gone, or could not be started; their failure is logged, no more.
     warnings  tuple of str: what to log when the plan is carried out (a check that the user switched off).
     silence   seconds without a word from the other end after which the link counts as dead there too, where its kernel
@@ -115,7 +117,7 @@ class Plan:
 
     __slots__ = ("argv", "name", "method", "tty", "dialogue", "env", "python", "remote", "trusted", "phases",
                  "probe", "warnings", "classify", "silence", "handover", "before", "after", "heartbeat", "address",
-                 "sockets")
+                 "sockets", "transport")
 
     def __init__(self, argv: "Sequence[str]", name: str, method: str, tty: bool = False,
                  dialogue: "Optional[Dialogue] | None" = None, env: "Optional[Dict[str, Optional[str]]] | None" = None,
@@ -126,7 +128,7 @@ class Plan:
                  silence: "Optional[float] | None" = None, handover: bool = False,
                  before: "Iterable[Sequence[str]]" = (), after: "Iterable[Sequence[str]]" = (),
                  heartbeat: "Optional[float] | None" = None, address: str = "",
-                 sockets: "Optional[Callable[[bytes], List[str]]] | None" = None) -> None:
+                 sockets: "Optional[Callable[[bytes], List[str]]] | None" = None, transport: "Any" = None) -> None:
         self.argv = argv
         self.name = name
         self.method = method
@@ -147,6 +149,7 @@ class Plan:
         self.heartbeat = heartbeat
         self.address = address
         self.sockets = sockets
+        self.transport = transport
 
     def __reduce__(self) -> "Tuple[Any, ...]":
         return Plan, tuple(getattr(self, field) for field in self.__slots__)

@@ -179,7 +179,7 @@ class Branch:
         if not self.seen_alive and (at >= 0 or ALIVE in data):
             self.seen_alive = True
             self.echoes = at >= 0 and ALIVE not in data[:at]
-            if at < 0:
+            if at < 0 and self.state != "boot":  # who has a connection of its own knew before
                 self.move("boot")
         elif self.plan.handover and self.plan.dialogue is not None and not self.seen_alive:
             self.converse(self.plan.dialogue, bytes(view))  # busybox's su asks on stdout

@@ -37,6 +37,8 @@ def grow_here(engine: "Engine", plan: "Plan", options: "dict[str, Any]") -> "Bra
         raise UsageError("unknown options: %s" % ", ".join(sorted(options)))
     if plan.method == "fork":
         return template.launch(engine, plan, config, direct, wait)
+    if plan.transport is not None:
+        return engine.launch_by_transport(plan, config, wait)
     return spawn.launch(engine, plan, config, wait)
 
 

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from contextree.connect.plan import Plan
     from contextree.core.router import Router as Core
+    from contextree.core.wire.errors import ContextreeError
+    from contextree.parent.boot import Branch
     from contextree.parent.reports import Info
 
 making = process.allocate_lock()
@@ -180,6 +182,11 @@ class Engine(Routing):
         if plan.method == "fork" or (plan.method == "local" and not plan.python):
             config["path"] = search_path()
         return config
+
+    def launch_by_transport(self, plan: "Plan", options: "dict[str, Any]", wait: bool) -> "Branch":
+        """Start a child by ``plan.transport``, which needs no command. UsageError where that is not known here."""
+        raise UsageError("transport=%r is carried out by the master alone, %s is another context: say jump=, or leave "
+                         "transport= out" % (plan.transport.name, self.core.name))
 
     def log_level(self) -> int:
         """The level below which children need not send log records."""

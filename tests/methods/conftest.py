@@ -34,8 +34,9 @@ from tests.methods.way_namespaces import (  # noqa: F401  fixtures
     way_setns_lxc,
     way_setns_nsenter,
 )
+from tests.methods.way_paramiko import way_paramiko  # noqa: F401  a fixture
 
-WAYS = ["fork", "local", "ssh"]
+WAYS = ["fork", "local", "ssh", "paramiko"]
 WAYS += ["docker", "podman", "buildah", "kubectl"]
 WAYS += ["sudo", "su", "doas", "runuser"]
 WAYS += NAMES
