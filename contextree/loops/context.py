@@ -140,6 +140,11 @@ class Context(Grower[C]):
         return self.sync.pid
 
     @property
+    def address(self) -> str:
+        """How it was reached from here, as ``open`` takes it."""
+        return self.sync.address
+
+    @property
     def parent(self) -> C | None:
         """The context that it is a child of, as far as it is below this one."""
         parent = self.sync.parent
@@ -155,6 +160,11 @@ class Context(Grower[C]):
 
         Functions that are given as ``stdout`` and ``stderr`` are called in this task."""
         return await programs.run(self.loop, self.sync, args, options)
+
+    async def popen(self, args: Any, **options: Any) -> programs.Process:
+        """``contextree.Context.popen``: a ``Process`` whose streams and end are awaited; no thread waits for it.
+        Cancelled: the program is ended."""
+        return await programs.popen(self.loop, self.sync, args, options)
 
     # -- what is done by a thread
 

@@ -3,7 +3,7 @@
 from contextree.core import calls as core_calls
 from contextree.core import process
 from contextree.core.wire import values
-from contextree.core.wire.errors import CallTimeout, Closed, ContextDied, UsageError
+from contextree.core.wire.errors import CallTimeout, Closed, ContextDied, ContextreeError, UsageError
 from contextree.core.wire.frames import CALL, CONTROL, MAIN, PICKLE, PICKLE5, PING, SERVICE, STREAM, frame
 from contextree.core.wire.routes import FULL_NAME, valid_name
 from contextree.parent import calls, waits
@@ -211,6 +211,10 @@ class Context(Grower, Runner, Mover, Lasting):
                              % (self.name, plan.name, FULL_NAME))
         options = dict(options)
         threads = options.pop("threads", 0)
+        if "heartbeat" in options:
+            from contextree.parent import heartbeat
+
+            heartbeat.checked(options["heartbeat"])
         return options, threads
 
     def _grow(self, plan: "Plan", options: "dict[str, Any]") -> "Context":
@@ -222,10 +226,32 @@ class Context(Grower, Runner, Mover, Lasting):
         if self.id == self.engine.core.id:
             number = control.grow_here(self.engine, plan, options).id
         else:
-            self.engine.share_package(self)
-            number = self.service(control.grow, plan, options)
+            options = self.engine.ahead(self, plan, options)
+            options["token"] = token = self._token()
+            try:
+                number = self.service(control.grow, plan, options)
+            except ContextreeError:
+                raise
+            except BaseException:
+                self._forget_child(token)
+                raise
         context = self.engine.context(number)
         return context.with_options(threads=threads) if threads else context
+
+    def _token(self) -> "tuple[int, int]":
+        """What to call a child that is asked for there; nobody else says it."""
+        return self.engine.core.id, next(self.engine.core.numbers)
+
+    def _forget_child(self, token: "tuple[int, int]") -> None:
+        """Have a child ended that was asked for there: its id, if it has one by now, will be known to nobody. Never
+        waits."""
+        from contextree.parent import control
+
+        try:
+            self.open_call(CALL, control.forget, (token,), {}, {}, lambda *message: None, lambda *end: None,
+                           service=SERVICE)
+        except ContextreeError:
+            pass  # it is gone with its parent
 
     def _context(self) -> "Context":
         return self
@@ -286,6 +312,17 @@ class Context(Grower, Runner, Mover, Lasting):
     def pid(self) -> "int | None":
         """Its process id, on its machine."""
         return self.facts.get("pid")
+
+    @property
+    def address(self) -> str:
+        """How it was reached from here, as ``open`` takes it: ``ssh://web1/sudo:root``. Options that do not say which
+        target it is are not in it, nor is anything secret."""
+        hops = []  # type: list[str]
+        info = self.engine.infos.get(self.id)
+        while info is not None:
+            hops.insert(0, info.facts.get("via", "?"))
+            info = self.engine.infos.get(info.parent)
+        return "/".join(hops)
 
     @property
     def parent(self) -> "Context | None":

@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Iterator
 
+    from contextree.parent.boot import ChildLink
     from contextree.parent.context import Context
     from contextree.parent.engine import Engine
 
@@ -41,6 +42,11 @@ class JobBranch(Branch):
             self.broker.timer(grace + patience + 2.0, self.link.close, "it was shut down")
         else:
             Branch.shutdown(self, grace, patience)
+
+    def lost(self, link: "ChildLink", reason: str) -> None:
+        """The link has closed."""
+        Branch.lost(self, link, "its process has ended, or another master has taken it" if reason == "end of file"
+                    else reason)
 
     def signal(self, number: int) -> None:
         """Send a signal, if it still lives. Loop thread."""

@@ -85,7 +85,7 @@ class Guest:
     """A client that has joined; stands among the children of ``engine`` where others have a Branch. Loop thread."""
 
     detached = False
-    process = None
+    process = after = None
 
     def __init__(self, listener: "Listener", fd: int, number: int, rights: Rights) -> None:
         self.engine = listener.engine

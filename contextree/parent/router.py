@@ -153,8 +153,9 @@ class Router(Grower):
             facts = info.facts
             link = info.link if info.id == info.link.peer else None
             rows.append((
-                "  " * depth + info.name, str(info.id), str(facts.get("pid", "?")), str(facts.get("method", "?")),
-                info.state, ".".join(str(part) for part in facts.get("version", ("?",))),
+                "  " * depth + info.name, str(info.id), str(facts.get("pid", "?")),
+                str(facts.get("via", "?")).rstrip(":"), info.state,
+                ".".join(str(part) for part in facts.get("version", ("?",))),
                 "%.1f ms" % (1000 * facts["started"]) if "started" in facts else "?",
                 "%.2f ms" % (1000 * link.rtt) if link and link.rtt is not None else "",
                 size(link.bytes_in) if link else "", size(link.bytes_out) if link else ""))
