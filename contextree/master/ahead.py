@@ -39,6 +39,8 @@ def roots(plan: "Plan | None") -> Iterator[str]:
             yield thing.__module__
     if plan.method == "fork":
         yield "contextree.parent.fork"
+    if plan.method == "job":
+        yield "contextree.parent.jobs"
     if plan.tty:
         yield "contextree.parent.tty"
     if plan.silence:

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 AHEAD = ("connect.local", "connect.options", "connect.plan", "connect.quote", "core.first_stage") + tuple(
     "parent." + name for name in (
         "calls", "cancelling", "census", "channel", "channel_end", "child", "child_state", "command", "control",
-        "coroutines", "current", "door", "fork", "future", "grower", "lasting", "lines", "linkwatch", "main_thread",
-        "mover", "popen", "program", "pumps", "reaper", "resources", "router", "runner", "running", "service",
-        "serving", "session", "spawn", "tasks", "template", "tty", "waits", "watched", "watchman"))
+        "coroutines", "current", "door", "fork", "future", "grower", "heartbeat", "lasting", "lines", "linkwatch",
+        "main_thread", "mover", "popen", "program", "pumps", "reaper", "resources", "router", "runner", "running",
+        "service", "serving", "session", "spawn", "steps", "tasks", "template", "tty", "waits", "watched", "watchman"))
 making = process.allocate_lock()
 CHUNK = 1 << 18  # bytes of output in one answer
 
