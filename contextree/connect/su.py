@@ -60,8 +60,8 @@ def plan(user: str = "root", password: "Optional[str]" = None, login: bool = Fal
     password         that of this account. str or Secret. None: where su asks, that is an error.
     login            as after a login (-l): the account's shell reads its profile, in its home directory.
     shell            run this instead of the account's login shell (-s); su may refuse that to all but root.
-    prompt           what su asks for the password, as a regular expression for all of the line; None: what Linux and the
-                     BSDs have in fifty languages.
+    prompt           what su asks for the password, as a regular expression for all of the line; None: what Linux and
+                     the BSDs have in fifty languages.
     extra_args       further words for su: a list, or str that is split at blanks.
     su               the program: a path, or several words.
     python           its interpreter: str, split as a shell would, or list of words. None: the first one found, see
@@ -102,7 +102,7 @@ def rules(has_password: bool, pattern: "Optional[str]") -> "Tuple[Rule, ...]":
 _ROWS = (
     row(r"su: (?:user |Unknown id: |unknown user:? |unknown login:? |No passwd entry for user )'?([^\s']+)'?"
         r"(?: does not exist.*|: no such user)?$", "ConnectError", "connect", "there is no account {1}"),
-    row(r"(?:su: )?(?:must be suid|.*must be (?:setuid|suid) root|cannot set groups|can't set groups|cannot set user id)",
+    row(r"(?:su: )?(?:must be suid|.*must be (?:setuid|suid) root|can(?:not|'t) set (?:groups|user id))",
         "ConnectError", "start", "su cannot work here: {0}"),
     row(r"su: (?:unrecognized option|invalid option|illegal option|unknown option|must be run from a terminal)",
         "ConnectError", "start", "su does not take this: {0}"),

@@ -132,13 +132,14 @@ def dollarless(words: "Sequence[str]") -> "Sequence[str]":
 
 
 _MARK = TOKEN.encode()
-_OURS = rb"(?!\[sudo)[^\n]{0,99}contextree " + _MARK + rb": |\[sudo: [^\n]{0,99}contextree " + _MARK + rb": \][^\n]{0,99}: ?"
+_OURS = (rb"(?!\[sudo)[^\n]{0,99}contextree " + _MARK + rb": "
+         rb"|\[sudo: [^\n]{0,99}contextree " + _MARK + rb": \][^\n]{0,99}: ?")
 _RULES = (
     prompt(_OURS, "reply", secret="password", text="sudo " + WRONG, then="answered"),
     # Not just any: a line of a banner may come in pieces, and looks like a prompt for a moment.
-    prompt(rb"(?:\[sudo\] [^\n]{0,99}" + WORD + rb"[^\n]{0,99}|LDAP Password|Password for [^\s:]+@[^\s:]+): ?", "fail",
-           state="login", text="sudo does not ask by our prompt but by another one, '{prompt}', so it gets no password; "
-                               "say 'Defaults passprompt_override' in its sudoers"),
+    prompt(rb"(?:\[sudo\] [^\n]{0,99}" + WORD + rb"[^\n]{0,99}|LDAP Password|Password for [^\s:]+@[^\s:]+): ?",
+           "fail", state="login", text="sudo does not ask by our prompt but by another one, '{prompt}', so it gets no "
+                                       "password; say 'Defaults passprompt_override' in its sudoers"),
 ) + OTHER_PROMPTS
 
 _EXPIRED = ("the password of the account that runs sudo has expired and must be changed first, or the account has "
@@ -148,8 +149,8 @@ _ROWS = (
         "there is no account {1}"),
     row(r"(?:sudo: )?(?:unknown group:? |group ')(\S*?)'?(?: not found)?$", "ConnectError", "connect",
         "there is no group {1}"),
-    row(r"(?:sudo: )?(?:.*must be owned by uid 0|.*effective uid is not 0|.*no new privileges)", "ConnectError", "start",
-        "sudo cannot work here: {0}"),
+    row(r"(?:sudo: )?(?:.*must be owned by uid 0|.*effective uid is not 0|.*no new privileges)", "ConnectError",
+        "start", "sudo cannot work here: {0}"),
     row(r"(?:sudo: )?(?:unrecognized option|invalid option|unknown option|usage: sudo)", "ConnectError", "start",
         "sudo does not take its options: {0}"),
     row(r"(?:sudo: )?(?:Account (?:or password )?(?:is )?expired|[Pp]assword (?:has )?expired|your account has expired|"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from contextree.connect.plan import Plan
     from contextree.parent.boot import Branch
     from contextree.parent.engine import Engine
+    from contextree.parent.tty import Pty
 
 
 def launch(engine: "Engine", plan: "Plan", options: "dict[str, Any]", wait: bool = True) -> "Branch":
@@ -29,12 +30,8 @@ def launch(engine: "Engine", plan: "Plan", options: "dict[str, Any]", wait: bool
     number = engine.allocate()
     branch = boot.Branch(engine, number, boot.name_for(engine, plan, number), plan, plan.trusted)
     same = plan.method == "local" and not plan.python
-    words = ["-c", first_stage.text(), "contextree:%d" % number]
     token = os.urandom(8).hex()
-    if plan.handover:
-        from contextree.parent import tty
-
-        words[1] = tty.HANDED + words[1]
+    words = stage(plan, number)
     branch.command = argv = command(plan, words, (sys.executable,) if sys.executable else ("python3",), token)
     if plan.silence:
         watch_link(engine, plan, options)
@@ -55,10 +52,7 @@ def launch(engine: "Engine", plan: "Plan", options: "dict[str, Any]", wait: bool
         child = popen()(argv, stdin=fds[1], stdout=fds[1], stderr=fds[3], start_new_session=True,
                         env=environment(plan.env))
     except (OSError, ConnectError) as error:
-        for fd in fds:
-            process.close(fd)
-        if pty is not None:
-            pty.close()
+        discard(fds, pty)
         if isinstance(error, ConnectError):  # no terminal
             raise
         raise ConnectError("%s: cannot start %s: %s" % (branch.name, argv[0], error.strerror or error), phase="start",
@@ -88,6 +82,24 @@ def launch(engine: "Engine", plan: "Plan", options: "dict[str, Any]", wait: bool
     if wait:
         boot.wait_up(branch)
     return branch
+
+
+def stage(plan: "Plan", number: int) -> "list[str]":
+    """What the interpreter is given: the first stage, behind what a handed over terminal needs, and who it is."""
+    text = first_stage.text()
+    if plan.handover:
+        from contextree.parent import tty
+
+        text = tty.HANDED + text
+    return ["-c", text, "contextree:%d" % number]
+
+
+def discard(fds: "list[int]", pty: "Pty | None") -> None:
+    """Close what the command was to have."""
+    for fd in fds:
+        process.close(fd)
+    if pty is not None:
+        pty.close()
 
 
 def watch_link(engine: "Engine", plan: "Plan", options: "dict[str, Any]") -> None:

@@ -68,7 +68,7 @@ NO = [
     ("ann", "su", "nob", {"password": "target"}, "boot", "login shell runs nothing .*not available"),
     ("ann", "sudo", "root", {"password": "own", "sudo": "no-such-sudo"}, "start", "no-such-sudo"),
     ("bob", "sudo", "root", {"sudo": "no-such-sudo"}, "start", "no-such-sudo"),
-    ("ann", "su", "dan", {"password": "target", "python": "/no-such-python"}, "boot", "no such Python.*/no-such-python"),
+    ("ann", "su", "dan", {"password": "target", "python": "/no-such-python"}, "boot", "no such Python.*/no-such-py"),
     ("bob", "doas", "dan", {"python": "/etc"}, "boot", "cannot run this Python.*/etc"),
 ]
 
@@ -191,7 +191,7 @@ def test_any_login_shell(become, accounts, router):
 def test_another_shell_and_group(become, accounts, router):
     with router.runuser(accounts.nob, group="games") as nob:
         assert (nob.call(who), nob.call(os.getgid)) == (accounts.nob, pwd.getpwnam("games").pw_gid)
-    with become("ann").su(accounts.dan, password=accounts.target_password, shell="/bin/dash") as dan:
+    with become("ann").su(accounts.dan, password=accounts.target_password, shell="/bin/dash") as dan:  # noqa: S604
         assert dan.call(os.getenv, "SHELL") == "/bin/dash"
     with become("bob").sudo(accounts.dan, group="games") as dan:
         assert dan.call(os.getgid) == pwd.getpwnam("games").pw_gid
@@ -274,7 +274,7 @@ def test_below_ssh_and_runuser_below_sudo(router, accounts, sshd):
         again = router.su(accounts.dan, via=nob, password=accounts.target_password)
         assert [context.call(who) for context in (web, dan, root, nob, again)] == [
             sshd.key_user, accounts.dan, "root", accounts.nob, accounts.dan]
-        assert again.name == "ssh.key.su.{0}.sudo.root.runuser.{1}.su.{0}".format(accounts.dan, accounts.nob)
+        assert again.name == f"ssh.key.su.{accounts.dan}.sudo.root.runuser.{accounts.nob}.su.{accounts.dan}"
         pids = [context.pid for context in (dan, root, nob, again)]
     until(lambda: not any(os.path.exists("/proc/%d" % pid) for pid in pids), "all of them to end")
 
