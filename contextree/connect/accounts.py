@@ -52,13 +52,14 @@ PLAIN_PROMPT = (rb"(?:\[[^\]\n]{1,64}\] ?)?(?:[^\s:]{1,64}'s )?" + WORD
                 + rb"(?: (?:for|of) [^\s:]{1,128}| \([^\n():]{1,128}\))?" + _SPACE + COLON + _SPACE)
 
 WRONG = "refused: the password is wrong, or the account is locked"
+EXPIRED = "the password has expired and must be changed first, or another one is wanted: {prompt}"
 MORE = "it asks for more than the password, which cannot be answered here: {prompt}"
 #: What is asked beside or after the password: a code, or a new password for one that has expired.
 OTHER_PROMPTS = (
     prompt(rb"(?i)[^\n]{0,99}(?:verification code|one[- ]time|\botp\b|passcode|token ?code|\bpin\b)[^\n]{0,99}[:?] ?",
            "fail", text=MORE),
     prompt(b"[^\n]{0,99}" + WORD + b"[^\n]{0,99}" + COLON + _SPACE, "fail", state="answered",
-           text="the password has expired and must be changed first, or another one is wanted: {prompt}"),
+           text=EXPIRED),
 )  # type: Tuple[Rule, ...]
 
 
@@ -132,7 +133,8 @@ def why(method: str, rows: "Iterable[Row]", own: "Sequence[int]", status: "Optio
         return "ConnectError", "the account cannot run this Python%s; say which by python=" % last_line(output), "boot"
     if status in own and not _PYTHON.search(output):
         sent = answered(output)
-        words = "; ".join(line.strip() for line in output[sent:].splitlines() if line.strip())[-300:]
+        lines = [line.strip() for line in output[sent:].splitlines() if line.strip()]
+        words = "; ".join([line for line in lines if line.startswith(method)] or lines)[-300:]
         return "AuthenticationError", "%s %srefused%s" % (
             method, "was given the password and " if sent else "", words and ": " + words), "login"
     return "ConnectError", "the interpreter %s before it said hello%s" % (

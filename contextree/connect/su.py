@@ -101,7 +101,7 @@ def rules(has_password: bool, pattern: "Optional[str]") -> "Tuple[Rule, ...]":
 
 _ROWS = (
     row(r"su: (?:user |Unknown id: |unknown user:? |unknown login:? |No passwd entry for user )'?([^\s']+)'?"
-        r"(?: does not exist.*|: no such user)?$", "ConnectError", "connect", "there is no account {1}"),
+        r"(?: does not exist.*|: no such user| not found)?$", "ConnectError", "connect", "there is no account {1}"),
     row(r"(?:su: )?(?:must be suid|.*must be (?:setuid|suid) root|can(?:not|'t) set (?:groups|user id))",
         "ConnectError", "start", "su cannot work here: {0}"),
     row(r"su: (?:unrecognized option|invalid option|illegal option|unknown option|must be run from a terminal)",
@@ -113,7 +113,8 @@ _ROWS = (
     row(r".*[Yy]ou are required to change your password|su: Authentication token is no longer valid|"
         r"su: .*[Aa]uthentication token (?:manipulation|lock)|.*[Pp]assword (?:has )?expired", "AuthenticationError",
         "login", "the password has expired and must be changed first: {0}"),
-    row(r".*account is locked due to", "AuthenticationError", "login", "the account is locked: {0}"),
+    row(r"su: Account validation failure|.*account is locked due to", "AuthenticationError", "login",
+        "the account is locked or has expired: {0}"),
     row(r"su: (?:Permission denied|Sorry|[Aa]uthentication fail(?:ure|ed)|incorrect password)", "AuthenticationError",
         "login", "su " + WRONG),
 )

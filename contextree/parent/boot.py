@@ -255,15 +255,17 @@ class Branch:
             self.close_terminal()
             return self.settle()
         dialogue = self.plan.dialogue
-        if dialogue is None or dialogue.over or self.state in ("up", "dying", "dead"):
+        if dialogue is None or dialogue.over or self.state == "up":
             return self.partial.feed(data)
         return self.converse(dialogue, data)
 
     def converse(self, dialogue: "Dialogue", data: bytes) -> None:
-        """Have the dialogue see what the command says, and do what it answers."""
+        """Have the dialogue see what the command says, and do what it answers, unless the command has ended."""
         action = None  # type: Any  # Reply, Failed or Ready
         for action in dialogue.feed(data):
             kind = type(action).__name__
+            if self.state == "dying":
+                continue
             if kind == "Reply":
                 if self.state == "connect":
                     self.move("login")

@@ -126,6 +126,8 @@ def test_a_secret_is_in_no_word_and_no_repr():
     ("[sudo: contextree %s: ] Password: ", True),
     ("[sudo: contextree %s: ] Passwort: ", True),
     ("[sudo: contextree %s: ] LDAP Password:", True),
+    ("[sudo: contextree %s: ] Verification code: ", False),
+    ("[sudo: contextree %s: ] PIN:", False),
     ("[sudo] contextree %s: ", False),
     ("contextree 0000000000000000: ", False),
     ("contextree %s:", False),
@@ -136,7 +138,8 @@ def test_a_secret_is_in_no_word_and_no_repr():
 def test_s_19_sudo_answers_the_prompt_with_our_token_alone(said, replies):
     data = b"Lecture: we trust you\r\n" + (said.replace("%s", TOKEN)).encode()
     for pieces in each_split(data):
-        assert feed_in(asks(sudo.plan(password="open sesame")), pieces) == ([REPLY] if replies else [])
+        actions = feed_in(asks(sudo.plan(password="open sesame")), pieces)
+        assert actions == [REPLY] if replies else REPLY not in actions
 
 
 @pytest.mark.parametrize("said", ["[sudo] password for ann: ", "[sudo] Passwort für ann: ", "LDAP Password: ",
@@ -213,6 +216,16 @@ def test_su_is_not_told_a_new_password(said):
     assert action.error == "AuthenticationError" and "expired" in action.message and talk.over
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_sudo_rs_is_not_told_a_new_password(first):
+    talk = asks(sudo.plan(password="open sesame"))
+    prompt = "[sudo: contextree %s: ] " % TOKEN
+    if first:
+        assert talk.feed((prompt + "Password: ").encode()) == [REPLY]
+    action, = talk.feed(("\r\n" + prompt + "Current password: ").encode())
+    assert action.error == "AuthenticationError" and "expired" in action.message
+
+
 def test_a_prompt_of_su_by_ones_own_pattern():
     talk = asks(su.plan("dan", password="open sesame", prompt="(?i)sesam[, ]+öffne dich> "))
     assert talk.feed(b"Password: ") == [] and talk.feed("\nSesam, öffne dich> ".encode()) == [REPLY]
@@ -244,6 +257,10 @@ ENDS = [
     ("sudo", 1, "sudo: unknown user: nosuch", "ConnectError", "connect", "no account nosuch"),
     ("sudo", 1, "sudo: user 'nosuch' not found", "ConnectError", "connect", "no account nosuch"),
     ("sudo", 1, "sudo: interactive authentication is required", "AuthenticationError", "login", "password= was not"),
+    ("sudo", 1, "/etc/sudoers:2:3: unknown setting: 'x'\nsudo-rs: who knows", "AuthenticationError", "login",
+     "sudo refused: sudo-rs: who knows"),
+    ("sudo", 1, "sudo-rs: user 'nosuch' not found", "ConnectError", "connect", "no account nosuch"),
+    ("su", 1, "su: user 'nosuch' not found", "ConnectError", "connect", "no account nosuch"),
     ("sudo", 1, "sudo: I'm sorry ann. I'm afraid I can't do that", "AuthenticationError", "login", "may not use sudo"),
     ("sudo", 1, "sudo: Maximum 3 incorrect authentication attempts", "AuthenticationError", "login", "is wrong"),
     ("sudo", 1, "sudo: effective uid is not 0, is sudo installed setuid root?", "ConnectError", "start", "cannot work"),

@@ -93,6 +93,10 @@ def test_everything_that_can_be_refused_is_one_clear_error(become, accounts):
     assert wrong == []
 
 
+GERMAN = all(os.path.exists("/usr/share/locale/de/LC_MESSAGES/%s.mo" % name) for name in ("Linux-PAM", "sudo"))
+
+
+@pytest.mark.skipif(not GERMAN, reason="sudo and PAM speak no German here: their translations are not installed")
 @pytest.mark.parametrize("language, method, password, text", [
     ("de", "sudo", "right", None),
     ("de", "su", "right", None),
@@ -117,6 +121,7 @@ def test_in_other_languages(become, accounts, language, method, password, text):
         assert caught.value.phase == "login"
 
 
+@pytest.mark.skipif(not GERMAN, reason="sudo and PAM speak no German here: their translations are not installed")
 def test_it_was_not_english_that_was_spoken(become, accounts):
     with pytest.raises(contextree.AuthenticationError) as caught:
         become("ann", LANGUAGE="de").su(accounts.dan)
@@ -215,6 +220,18 @@ def test_su_of_busybox(become, accounts, tmp_path):
             ann.su(accounts.dan, su=busybox)
     finally:
         os.unlink(busybox)
+
+
+@pytest.mark.skipif(not shutil.which("sudo-rs"), reason="sudo-rs is not installed")
+def test_sudo_rs_and_su_rs(become, accounts):
+    ann = become("ann")
+    with ann.sudo(accounts.dan, password=accounts.password, sudo="sudo-rs") as dan:
+        assert dan.call(who) == accounts.dan
+    with ann.su(accounts.dan, password=accounts.target_password, su="su-rs") as dan:
+        assert dan.call(who) == accounts.dan
+    for options, text in (({"password": "wrong"}, "sudo refused"), ({}, "password= was not given")):
+        with pytest.raises(contextree.AuthenticationError, match=text):
+            ann.sudo(accounts.dan, sudo="sudo-rs", **options)
 
 
 def test_any_python_of_the_account(become, accounts, pythons):
