@@ -60,7 +60,8 @@ PROMPTS = {
     "strange": lambda words: [("Colour of the day: ", False)],
     "code": lambda words: [(given(words), False), ("Verification code: ", False)],
     "doas": lambda words: [("\rdoas (ann@web1) password: ", False)],
-    "su": lambda words: [(BANNER + "Password: ", False)],
+    # a line that is, for a moment, just what su asks cannot be told from it
+    "su": lambda words: [(BANNER.replace("Password:", "Your Password:") + "Password: ", False)],
     "su-rs": lambda words: [("[su: authenticate] Password: ", True)],
     "busybox": lambda words: [("Password: ", False)],
     "silent": lambda words: [],
