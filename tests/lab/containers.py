@@ -263,11 +263,11 @@ class Podman(Lab):
         theirs = [pid for pid in processes.every() if self.directory in processes.command_line(pid)]
         processes.end([who for who in map(processes.identity, theirs) if who and who[0] != os.getpid()])
 
-    def working_container(self, image="plain", mounts=True):
+    def working_container(self, image="plain", mounts=True, name=None):
         """A working container of buildah's; its name."""
         if not shutil.which("buildah"):
             raise CannotStart("buildah is not installed")
-        name = "%s-%s" % (self.tag, secrets.token_hex(3))
+        name = name or "%s-%s" % (self.tag, secrets.token_hex(3))
         words = ["from", "--name", name, "--pull=never"]
         if mounts:
             words += ["--volume=%s:%s:ro" % pair for pair in rootfs.mounts()]

@@ -5,9 +5,6 @@ import pytest
 import contextree
 from tests.methods.way import Way
 from tests.methods.way_containers import (  # noqa: F401  fixtures
-    docker_lab,
-    kube_lab,
-    podman_lab,
     way_buildah,
     way_docker,
     way_kubectl,
