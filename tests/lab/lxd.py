@@ -23,6 +23,7 @@ class Lxd(Box):
 
     def __init__(self, *args, **fields):
         super().__init__(*args, **fields)
+        self.common = ""
         names = (*self.variables, "XDG_CACHE_HOME")
         self.own_env = {name: "%s/%s" % (self.directory, part) for name, part in zip(names, PARTS, strict=True)}
         self.env.update(self.own_env)
@@ -62,6 +63,12 @@ class Lxd(Box):
         self.run(self.programs[1], "init", "-q", alias, name)
         self.run(self.programs[1], "start", name)
         return name
+
+    def shared(self):
+        """The name of one that tests share, which do it no harm."""
+        if not self.common:
+            self.common = self.container()
+        return self.common
 
     def init(self, name):
         """The pid of its first process."""

@@ -25,3 +25,48 @@ def kill_self():
 def own_name():
     """What this context is called."""
     return contextree.current_router().name
+
+
+def environ():
+    """The environment."""
+    return dict(os.environ)
+
+
+def owners(fds):
+    """(mode, uid, gid) of descriptors."""
+    return [(facts.st_mode, facts.st_uid, facts.st_gid) for facts in map(os.fstat, fds)]
+
+
+def who():
+    """(uid, gid, groups, HOME, working directory)."""
+    return os.getuid(), os.getgid(), sorted(os.getgroups()), os.environ.get("HOME"), os.getcwd()
+
+
+def orphan():
+    """Have a process whose parent ends at once; returns its pid, once it has been handed on and has ended."""
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        pid = os.fork()
+        if pid:
+            os.write(writer, b"%d" % pid)
+            os._exit(0)
+        while os.getppid() != 1:
+            pass
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as file:
+        pid = int(file.read())  # until both have ended
+    os.wait()  # the parent of the orphan; what is left is the orphan's
+    return pid
+
+
+def children():
+    """(pid, state letter) of all children of this process."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with open("/proc/%s/stat" % name) as file:
+                fields = file.read().rpartition(")")[2].split()
+            if int(fields[1]) == os.getpid():
+                found.append((int(name), fields[0]))
+    return sorted(found)

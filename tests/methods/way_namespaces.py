@@ -94,7 +94,7 @@ def way_lxc(lxc_box):
 @pytest.fixture(scope="session")
 def way_lxd(lxd_box):
     """An unprivileged container of LXD."""
-    return Box("lxd", lxd_box.container(), lxc=lxd_box.client)
+    return Box("lxd", lxd_box.shared(), lxc=lxd_box.client)
 
 
 @pytest.fixture(scope="session")
@@ -102,12 +102,12 @@ def way_incus(request, tmp_path_factory):
     """An unprivileged container of Incus; where that is not installed, LXD behind a stand-in that checks the words."""
     if shutil.which("incus") and shutil.which("incusd", path=Incus.PATH):
         box = request.getfixturevalue("incus_box")
-        return Box("incus", box.container(), incus=box.client)
+        return Box("incus", box.shared(), incus=box.client)
     box = request.getfixturevalue("lxd_box")
     script = tmp_path_factory.mktemp("incus") / "incus"
     script.write_text(INCUS % shlex.join(box.client))
     script.chmod(0o755)
-    return Box("incus", box.container(), incus=str(script))
+    return Box("incus", box.shared(), incus=str(script))
 
 
 @pytest.fixture(scope="session")
