@@ -170,7 +170,7 @@ def verdict(method: str, status: "Optional[int]", output: str, rows: "Sequence[R
 
     Phase "login" makes an AuthenticationError, others a ConnectError. In a text {0} is the line, {1} ... are groups.
     """
-    for pattern, phase, text in tuple(rows) + _OURS:
+    for pattern, phase, text in _OURS + tuple(rows):   # a tool may add to our words: "Error: Command not found"
         match = re.search("(?m)^(?:%s)" % pattern, output)
         if match:
             line = output[output.rfind("\n", 0, match.start()) + 1:].split("\n", 1)[0].strip()

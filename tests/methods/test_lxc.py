@@ -102,7 +102,7 @@ def test_rm_28_the_container_is_killed(router, lxc_box, lxd_box):
             error = future.exception(10)
             assert type(error) is contextree.ContextDied
         assert "status 137" in str(waiting[0].exception())  # as a shell has it: by signal 9
-        until(lambda: context.state == "died", "it to be gone", 2)
+        until(lambda context=context: context.state == "died", "it to be gone", 2)
 
 
 def test_a_python_of_36(router, lxc_box):
@@ -113,7 +113,7 @@ def test_a_python_of_36(router, lxc_box):
 
 def test_no_python_there(router, lxc_box):
     name = lxc_box.container("")
-    with pytest.raises(contextree.ConnectError, match="looked for python3 .*say which Python by python=") as caught:
+    with pytest.raises(contextree.ConnectError, match=r"looked for python3 .*say which Python by python=") as caught:
         router.lxc(name, lxcpath=lxc_box.path)
     assert caught.value.phase == "boot"
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 
 import contextree
 
@@ -22,9 +23,41 @@ def kill_self():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def leave_at_term(status):
+    """Wait for a SIGTERM, and end this process then."""
+    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(status))
+    signal.pause()
+
+
+def waits_for_term():
+    """Does something here wait for a SIGTERM?"""
+    return callable(signal.getsignal(signal.SIGTERM))
+
+
+def read_stdin():
+    """All that is on stdin."""
+    return sys.stdin.read()
+
+
 def own_name():
     """What this context is called."""
     return contextree.current_router().name
+
+
+def read(path):
+    """The text of a file."""
+    with open(path) as file:
+        return file.read()
+
+
+def hostname():
+    """The name of the machine."""
+    return os.uname()[1]
+
+
+def executable():
+    """The interpreter."""
+    return sys.executable
 
 
 def environ():
