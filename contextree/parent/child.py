@@ -195,6 +195,10 @@ class Child(Watched):
         self._check_generation()
         self._broker.defer(self._begin_end, list(gentle), hang_up, grace, patience)
 
+    def take_along(self) -> None:
+        """When it dies, kill what is left of the group that it leads. Any thread."""
+        self.sweep = True
+
     def release(self) -> None:
         """Let go of it: it runs on, is no longer watched nor reaped by us; waiters get ``Closed``. Idempotent."""
         self._check_generation()
@@ -334,6 +338,10 @@ class RemoteChild(Child):
         """Its parent says: this became of it. Any thread; after a death nothing more is heard."""
         self._check_generation()
         self._broker.defer(self._reported, state)
+
+    def take_along(self) -> None:
+        """Have its parent do it."""
+        self._kill(0)
 
     def _reported(self, state: "ChildState") -> None:
         if self.phase in FINAL:

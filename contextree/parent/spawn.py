@@ -8,13 +8,13 @@ import sys
 from contextree.connect.plan import LAUNCHER, command, fill
 from contextree.core import first_stage, process
 from contextree.core.wire.errors import ConnectError
-from contextree.parent import boot
+from contextree.parent import boot, ends
 from contextree.parent.pickling import pack_call
 from contextree.parent.popen import popen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Sequence
 
     from contextree.connect.plan import Plan
     from contextree.parent.boot import Branch
@@ -31,8 +31,12 @@ def launch(engine: "Engine", plan: "Plan", options: "dict[str, Any]", wait: bool
     plan = with_launchers(plan)
     branch = boot.Branch(engine, number, boot.name_for(engine, plan, number), plan, plan.trusted)
     same = plan.method == "local" and not plan.python
-    words = ["-c", first_stage.text(), "contextree:%d" % number]
+    words = ["-c", first_stage.text(), boot.title(number)]
     token = os.urandom(8).hex()
+    if plan.handover:
+        from contextree.parent import tty
+
+        words[1] = tty.HANDED + words[1]
     python = (sys.executable,) if sys.executable else ("python3",)
     branch.command = argv = command(plan, words, python, token)
     if plan.silence:
@@ -42,7 +46,7 @@ def launch(engine: "Engine", plan: "Plan", options: "dict[str, Any]", wait: bool
     child, fds, pty = start(branch, argv, python, token)
     process.close(fds[1])
     process.close(fds[3])
-    handle = reaper.monitor(child.pid, argv[0], spawned=True)
+    handle = reaper.monitor(child.pid, argv[0], spawned=True, sweep=True)
     child.returncode = 0  # the handle reaps it; Popen must not try
     bundle = engine.bundle
     if same:
@@ -86,7 +90,7 @@ def start(branch: "Branch", argv: "list[str]", python: "tuple[str, ...]",
             from contextree.parent import tty
 
             pty = tty.open_pty()
-            argv = tty.wrap(argv, pty.path)
+            argv = tty.wrap(argv, pty.path, plan.handover)
         child = popen()(argv, stdin=fds[1], stdout=fds[1], stderr=fds[3], start_new_session=True, env=env,
                         pass_fds=(branch.after.wake,) if branch.after else ())
     except BaseException as error:
@@ -96,11 +100,9 @@ def start(branch: "Branch", argv: "list[str]", python: "tuple[str, ...]",
             pty.close()
         if branch.after is not None:
             branch.broker.defer(branch.after.run)
-        if not isinstance(error, OSError):
+        if not isinstance(error, (OSError, ConnectError)):
             raise
-        raise ConnectError("%s: cannot start %s: %s" % (branch.name, error.filename or argv[0],
-                                                        error.strerror or error), phase="start",
-                           command=" ".join(argv)[:300]) from error
+        raise ends.not_started(branch, argv[0], error) from error
     return child, fds, pty
 
 
@@ -164,19 +166,32 @@ def environment(extra: "dict[str, str | None] | None") -> "dict[str, str]":
 
 
 def prepare(plan: "Plan", token: str) -> None:
-    """Tell the dialogue its token, and what the plan's probe says; the probe's failure is no error."""
-    if plan.dialogue is None:
-        return
-    plan.dialogue.arm(token.encode())
-    if plan.probe:
-        try:
-            with popen()(plan.probe, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                         stderr=subprocess.DEVNULL) as probe:
-                try:
-                    output = probe.communicate(timeout=10)[0]
-                except BaseException:
-                    probe.kill()
-                    raise
-        except Exception:  # OSError, or that module's own TimeoutExpired
-            return
+    """Run the plan's probe, and tell the dialogue its token and what the probe says; the probe's failure is no error.
+    Raises ConnectError where a control socket is not safe to use, or cannot be found out."""
+    if plan.dialogue is not None:
+        plan.dialogue.arm(token.encode())
+    output = probe(plan.probe) if plan.probe else None
+    if plan.dialogue is not None and output is not None:
         plan.dialogue.learn(output)
+    if plan.sockets is not None:
+        from contextree.parent import private
+
+        if not output:
+            raise ConnectError("%s: %s says nothing of its control socket, so nobody can tell whether it is safe"
+                               % (plan.name, " ".join(plan.probe or ())[:300]), phase="start")
+        for path in plan.sockets(output):
+            private.check(path)
+
+
+def probe(command: "Sequence[str]") -> "bytes | None":
+    """What a command writes, or None where it failed."""
+    try:
+        with popen()(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+            try:
+                output = child.communicate(timeout=10)[0]
+            except BaseException:
+                child.kill()
+                raise
+    except Exception:  # OSError, or that module's own TimeoutExpired
+        return None
+    return output  # type: ignore[no-any-return]

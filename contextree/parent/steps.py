@@ -14,6 +14,7 @@ as well. It is in a session of its own, and what ends the child does not end it.
 import os
 import subprocess
 
+from contextree.connect.quote import quote_sh
 from contextree.core import process
 from contextree.core.wire.errors import CallTimeout, Closed
 from contextree.parent import boot
@@ -33,11 +34,6 @@ _BEFORE = 'trap \'trap "" TERM; kill -s KILL 0\' TERM HUP INT\n%strap - TERM HUP
 _AFTER = "read -r line\nstatus=0\n%sexit $status"
 
 
-def quoted(words: "Sequence[str]") -> str:
-    """A line of /bin/sh that is just these words."""
-    return " ".join("'%s'" % word.replace("'", "'\\''") for word in words)
-
-
 def wrap(before: "Sequence[Sequence[str]]", argv: "Sequence[str]", env: "dict[str, str]") -> "list[str]":
     """A command that runs those of ``before``, one after the other, and becomes ``argv`` where none has failed.
 
@@ -46,7 +42,7 @@ def wrap(before: "Sequence[Sequence[str]]", argv: "Sequence[str]", env: "dict[st
 
     for words in list(before) + [argv]:
         tty.find(words[0], env, None)
-    lines = "".join("%s >&2 </dev/null & wait $! || exit\n" % quoted(words) for words in before)
+    lines = "".join("%s >&2 </dev/null & wait $! || exit\n" % quote_sh(words) for words in before)
     return ["/bin/sh", "-c", _BEFORE % lines, "contextree-before"] + list(argv)
 
 
@@ -67,7 +63,7 @@ class After:
             fds += [process.own(fd) for fd in os.pipe()]
             fds += [process.own(fd) for fd in os.pipe()]
             os.set_blocking(fds[2], False)
-            lines = "".join("%s </dev/null || status=$?\n" % quoted(words) for words in commands)
+            lines = "".join("%s </dev/null || status=$?\n" % quote_sh(words) for words in commands)
             child = popen()(["/bin/sh", "-c", _AFTER % lines, "contextree-after"], stdin=fds[0], stdout=fds[3],
                             stderr=fds[3], start_new_session=True, env=env)  # type: Any
         except BaseException:

@@ -9,7 +9,7 @@ import pytest
 import contextree
 from tests.lab import processes
 from tests.lab.poll import until
-from tests.methods.there import kill_self, leave, own_name, squares
+from tests.methods.there import kill_self, leave, router_name, squares
 
 
 def test_call_stream_name_and_tree(router, way):
@@ -23,7 +23,7 @@ def test_call_stream_name_and_tree(router, way):
             context.call(divmod, 1, 0)
         assert context.name == way.tail.format(id=context.id)
         assert context.facts["method"] == way.method
-        assert context.call(own_name) == context.name
+        assert context.call(router_name) == context.name
         assert context.name in str(router.tree())
     assert context.state == "died"
 

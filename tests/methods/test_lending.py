@@ -9,7 +9,7 @@ import pytest
 import contextree
 from tests.lab import trees
 from tests.lab.poll import until
-from tests.methods import there
+from tests.methods import indoors
 
 
 @pytest.fixture(scope="module")
@@ -63,11 +63,11 @@ def test_it_runs_and_leaves_nothing(router, bare, standalone):
         bare.open(router)
     with bare.open(router, lend_python=standalone, name="lent") as box:
         assert box.call(abs, -1) == 1
-        assert "contextree-" in box.call(there.executable)
+        assert "contextree-" in box.call(indoors.executable)
         if bare.method != "nspawn":  # there it is mounted, where nobody sees it from outside
             assert len(bare.left()) == 1
         with box.fork() as forked, box.local() as below:
-            assert forked.call(there.executable) == below.call(there.executable) == box.call(there.executable)
+            assert forked.call(indoors.executable) == below.call(indoors.executable) == box.call(indoors.executable)
     until(lambda: not bare.left(), "it to be removed")
     with pytest.raises(contextree.ConnectError, match="looked for python3"):
         bare.open(router)
@@ -78,8 +78,8 @@ def test_as_a_user_and_by_another_name(router, bare, standalone):
     (standalone / "bin/other").chmod(0o755)
     options = {} if bare.method in ("lxc", "chroot", "lxd", "nspawn") else {"user": "ann"}
     with bare.open(router, lend_python=standalone, python=["bin/other", "-X", "utf8"], **options) as box:
-        assert box.call(there.executable).endswith("/bin/other")
-        assert box.call(there.who)[0] == (1234 if options else 0)
+        assert box.call(indoors.executable).endswith("/bin/other")
+        assert box.call(indoors.who)[0] == (1234 if options else 0)
     until(lambda: not bare.left(), "it to be removed")
 
 
@@ -108,7 +108,7 @@ def test_links_and_modes_are_copied(router, handmade_box, standalone):
     (standalone / "bin/link").unlink(missing_ok=True)
     (standalone / "bin/link").symlink_to("python3")
     with router.chroot(handmade_box.tree(""), lend_python=standalone, python="bin/link", user="ann") as box:
-        place = box.call(there.executable).rpartition("/bin/")[0]
+        place = box.call(indoors.executable).rpartition("/bin/")[0]
         assert box.call(os.readlink, place + "/bin/link") == "python3"
         assert box.call(os.access, place + "/bin/python3", os.X_OK)
         assert not box.call(os.access, place + "/bin", os.W_OK)

@@ -15,17 +15,17 @@ import pytest
 import contextree
 from contextree.connect import incus, lxc, lxd
 from tests.lab.poll import until
-from tests.methods import there
+from tests.methods import indoors, there
 
 ROOT = str(Path(__file__).resolve().parents[2])
 PROGRAM = """
 import json, os, sys
 sys.path.insert(0, {root!r})
 import contextree
-from tests.methods import there
+from tests.methods import indoors, there
 with contextree.Router() as router:
     context = router.lxc({name!r}, lxcpath={path!r}, user="ann")
-    print(json.dumps(context.call(there.owners, [0, 1, 2])))
+    print(json.dumps(context.call(indoors.owners, [0, 1, 2])))
 """
 
 
@@ -60,7 +60,7 @@ def test_the_environment_is_clean(router, lxc_box, monkeypatch):
     monkeypatch.setenv("CANARY", "sings")
     name = lxc_box.container()
     with router.lxc(name, lxcpath=lxc_box.path) as box:
-        names = set(box.call(there.environ))
+        names = set(box.call(indoors.environ))
         assert "CANARY" not in names
         assert "PYTHONSAFEPATH" not in names
         assert "PATH" in names
@@ -72,17 +72,17 @@ def test_the_environment_is_clean(router, lxc_box, monkeypatch):
 def test_a_user_of_the_container(router, lxc_box, lxd_box, user):
     expected = (1234, 1234, [1234, 4321], "/home/ann")
     with router.lxc(lxc_box.container(), lxcpath=lxc_box.path, user=user) as box:
-        assert box.call(there.who)[:4] == expected
+        assert box.call(indoors.who)[:4] == expected
     with router.lxd(lxd_box.shared(), lxc=lxd_box.client, user=user) as box:
-        assert box.call(there.who)[:4] == expected
+        assert box.call(indoors.who)[:4] == expected
 
 
 def test_a_group_of_the_container(router, lxc_box):
     name = lxc_box.container()
     with router.lxc(name, lxcpath=lxc_box.path, user="ann", group="extra") as box:
-        assert box.call(there.who)[:3] == (1234, 4321, [4321])
+        assert box.call(indoors.who)[:3] == (1234, 4321, [4321])
     with router.lxc(name, lxcpath=lxc_box.path, user=77, group=88) as box:
-        assert box.call(there.who)[:3] == (77, 88, [88])
+        assert box.call(indoors.who)[:3] == (77, 88, [88])
     for options, text in (({"user": 77}, "give group= too"), ({"user": "nobody-there"}, "no user nobody-there"),
                           ({"user": "ann", "group": "none"}, "no group none")):
         with pytest.raises(contextree.AuthenticationError, match=text):
@@ -149,7 +149,7 @@ def test_lxd_errors(router, lxd_box, tmp_path):
 def test_lxd_where_it_runs(router, lxd_box):
     with router.lxd("local:" + lxd_box.shared(), project="default", lxc=lxd_box.client,
                     extra_args=["--cwd", "/usr"], name="there") as box:
-        assert box.call(there.who) == (0, 0, [], "/root", "/usr")
+        assert box.call(indoors.who) == (0, 0, [], "/root", "/usr")
 
 
 def test_argv():

@@ -17,7 +17,7 @@ from contextree.parent import enter
 from contextree.parent.spawn import launcher
 from tests.lab import processes
 from tests.lab.poll import until
-from tests.methods import there
+from tests.methods import indoors, there
 
 TOOLS = ["python", "nsenter"]
 
@@ -37,11 +37,11 @@ def test_it_is_there(router, setns_target, tool):
         assert box.call(platform.node).startswith("ctxt-")
         assert box.call(os.path.exists, "/etc/os-release")
         assert box.call(os.readlink, "/proc/1/exe") == "/bin/busybox"
-        assert box.call(there.who)[4] == "/"
+        assert box.call(indoors.who)[4] == "/"
         for name in ("mnt", "pid", "net", "uts", "ipc", "cgroup"):
             assert box.call(os.readlink, "/proc/self/ns/" + name) == os.readlink(
                 "/proc/%d/ns/%s" % (setns_target, name))
-        names = box.call(there.environ)
+        names = box.call(indoors.environ)
         assert "CONTEXTREE_TEST_RUN" not in names
         assert "PYTHONSAFEPATH" not in names
 
@@ -58,13 +58,13 @@ def test_some_namespaces(router, setns_target, tool):
 def test_a_user_namespace(router, mapped, tool):
     """Its root, who is nobody outside."""
     with router.setns(mapped, tool=tool) as box:
-        assert box.call(there.who)[:3] == (0, 0, [])
+        assert box.call(indoors.who)[:3] == (0, 0, [])
         assert os.readlink("/proc/%d/ns/user" % mapped) == box.call(os.readlink, "/proc/self/ns/user")
         outside = [pid for pid, _ in processes.descendants(os.getpid()) if "contextree:" in processes.command_line(pid)]
         status = Path("/proc/%d/status" % outside[-1]).read_text()
         assert "\nUid:\t100000\t100000\t100000\t100000\n" in status
     with router.setns(mapped, tool=tool, user="ann") as box:
-        assert box.call(there.who)[:2] == (1234, 1234)
+        assert box.call(indoors.who)[:2] == (1234, 1234)
 
 
 @pytest.mark.parametrize("minor", ["3.6", "3.13"])
@@ -74,7 +74,7 @@ def test_launched_by_any_python(router, setns_target, pythons, minor):
         pytest.skip("no Python %s here" % minor)
     with router.local(python=pythons[minor].argv) as between, between.setns(setns_target, user="ann") as box:
         assert tuple(between.facts["version"])[:2] != tuple(box.facts["version"])[:2]
-        assert box.call(there.who)[:4] == (1234, 1234, [1234, 4321], "/home/ann")
+        assert box.call(indoors.who)[:4] == (1234, 1234, [1234, 4321], "/home/ann")
 
 
 def test_from_inside(router, setns_target):
@@ -110,9 +110,9 @@ def test_its_signal_is_told(router, setns_target):
 
 def test_a_signal_to_the_launcher_is_passed_on(router, setns_target):
     context = router.setns(setns_target)
-    busy = context.submit(there.leave_at_term, 7)
+    busy = context.submit(indoors.leave_at_term, 7)
     outer = [who[0] for who in processes.descendants(os.getpid()) if "-ISc" in processes.command_line(who[0])]
-    until(lambda: context.with_options(threads=1).call(there.waits_for_term), "the handler to be there")
+    until(lambda: context.with_options(threads=1).call(indoors.waits_for_term), "the handler to be there")
     os.kill(outer[0], signal.SIGTERM)
     assert "exited with status 7" in str(busy.exception(10))
 
@@ -214,7 +214,7 @@ def test_a_root_directory_without_devices(router, handmade_box):
     tree = handmade_box.tree(devices=False)
     for user in (None, "ann"):
         with router.chroot(tree, user=user) as box, box.fork() as forked, box.local() as below:
-            assert [one.call(there.read_stdin) for one in (box, forked, below)] == ["", "", ""]
+            assert [one.call(indoors.read_stdin) for one in (box, forked, below)] == ["", "", ""]
             assert box.call(os.listdir, "/dev") == []
 
 
@@ -222,7 +222,7 @@ def test_a_root_directory_without_devices(router, handmade_box):
                                      {"userspec": "1234:4321"}])
 def test_chroot_as_a_user(router, way_chroot, options):
     with way_chroot.open(router, **options) as box:
-        assert box.call(there.who)[:4] == (1234, 4321, [4321], "/home/ann")
+        assert box.call(indoors.who)[:4] == (1234, 4321, [4321], "/home/ann")
 
 
 def test_chroot_refused(router, way_chroot):

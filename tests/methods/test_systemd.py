@@ -9,7 +9,7 @@ import pytest
 import contextree
 from contextree.connect import machinectl, nspawn
 from tests.lab.poll import until
-from tests.methods import there
+from tests.methods import indoors, there
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +31,13 @@ def test_a_container_of_its_own(router, tree, tmp_path):
     (tmp_path / "text").write_text("here")
     with router.nspawn(root, machine="ctxt-own", bind=["%s:/mnt" % tmp_path], bind_ro=[str(tmp_path)],
                        **options) as box:
-        assert box.call(there.hostname) == "ctxt-own"
+        assert box.call(indoors.hostname) == "ctxt-own"
         assert box.pid == 2  # 1 is an init that reaps
-        assert box.call(there.read, "/mnt/text") == box.call(there.read, str(tmp_path / "text")) == "here"
+        assert box.call(indoors.read, "/mnt/text") == box.call(indoors.read, str(tmp_path / "text")) == "here"
         with pytest.raises(OSError, match="Read-only"):
             box.call(os.mkdir, str(tmp_path / "new"))
     with router.nspawn(root, user="ann", **options) as box:
-        assert box.call(there.who)[:4] == (1234, 1234, [1234, 4321], "/home/ann")
+        assert box.call(indoors.who)[:4] == (1234, 1234, [1234, 4321], "/home/ann")
 
 
 def test_only_one_at_a_time(router, tree):
@@ -52,7 +52,7 @@ def test_rm_22_as_pid_1(router, tree):
     root, options = tree
     with router.nspawn(root, init=False, **options) as box:
         assert box.pid == 1
-        stray = box.call(there.orphan)
+        stray = box.call(indoors.orphan)
         grown = [box.local() if number % 5 == 0 else box.fork() for number in range(10)]
         assert [child.call(abs, -number) for number, child in enumerate(grown)] == list(range(10))
         for child in grown[:5]:
@@ -61,7 +61,7 @@ def test_rm_22_as_pid_1(router, tree):
             with pytest.raises(contextree.ContextDied):
                 child.call(there.leave, 3)
         until(lambda: all(child.state == "died" for child in grown), "all to be reaped")
-        left = dict(box.call(there.children))
+        left = dict(box.call(indoors.children))
         assert left.pop(stray) == "Z"
         assert "Z" not in left.values()  # the template is alive
 
@@ -117,30 +117,30 @@ def test_nspawn_words():
 def test_in_a_machine(router, machine):
     name, options = machine
     with router.machinectl(name, **options) as box:
-        assert box.call(there.who)[:2] == (0, 0)
-        assert box.call(there.read, "/proc/1/comm") == "systemd\n"
-        assert re.search(r"/run-\w+\.service", box.call(there.read, "/proc/self/cgroup"))
-        assert "PYTHONSAFEPATH" not in box.call(there.environ)
+        assert box.call(indoors.who)[:2] == (0, 0)
+        assert box.call(indoors.read, "/proc/1/comm") == "systemd\n"
+        assert re.search(r"/run-\w+\.service", box.call(indoors.read, "/proc/self/cgroup"))
+        assert "PYTHONSAFEPATH" not in box.call(indoors.environ)
 
 
 def test_as_a_user(router, machine):
     name, options = machine
     for target, user in ((name, "nobody"), ("nobody@" + name, None), (name, 65534)):
         with router.machinectl(target, user=user, **options) as box:
-            assert box.call(there.who)[0] == 65534
+            assert box.call(indoors.who)[0] == 65534
     with router.machinectl(name, user="nobody", group="daemon", **options) as box:
-        assert box.call(there.who)[:2] == (65534, 1)
+        assert box.call(indoors.who)[:2] == (65534, 1)
 
 
 def test_a_login(router, machine):
     """A session as login opens it: limits and environment of PAM, at home."""
     name, options = machine
     with router.machinectl(name, login=True, **options) as box:
-        uid, _gid, _groups, home, folder = box.call(there.who)
+        uid, _gid, _groups, home, folder = box.call(indoors.who)
         assert (uid, home) == (0, folder)
-        assert box.call(there.environ)["LOGNAME"] == "root"
+        assert box.call(indoors.environ)["LOGNAME"] == "root"
     with router.machinectl("nobody@" + name, login=True, **options) as box:  # who has no home
-        assert box.call(there.who)[0] == 65534
+        assert box.call(indoors.who)[0] == 65534
 
 
 def test_the_host_itself(router, machine):
@@ -149,7 +149,7 @@ def test_the_host_itself(router, machine):
     with router.machinectl(name, **options) as host:
         with host.machinectl(user="nobody") as box, box.local() as below:
             assert box.name == host.name + ".machinectl.nobody"
-            assert below.call(there.who)[0] == 65534
+            assert below.call(indoors.who)[0] == 65534
         with router.machinectl(".host", via=host) as box:
             assert box.name == host.name + ".machinectl.root"
 
@@ -190,7 +190,7 @@ def test_rm_28_the_machine_is_killed(router, machines_box):
 
 def test_setns_into_a_machine(router, machines_box, machine):
     with router.setns(machine[0], kind="machinectl", program=[*machines_box.inside, "machinectl"]) as box:
-        assert box.call(there.read, "/proc/1/comm") == "systemd\n"
+        assert box.call(indoors.read, "/proc/1/comm") == "systemd\n"
         assert box.facts["method"] == "setns"
 
 

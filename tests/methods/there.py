@@ -1,105 +1,82 @@
-"""What the tests call at the other end. It imports little: each child gets it from here, and what it imports too."""
+"""Functions that the tests call in other contexts. No import here but of small modules: each goes there with it."""
 
 import os
+import pwd
+import select
 import signal
-import sys
 
 import contextree
 
 
+def start_anew(environment):
+    """Have this environment and no other, and stand in the root directory."""
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir("/")
+
+
+def who():
+    """The account that we are, by its number."""
+    return pwd.getpwuid(os.getuid()).pw_name
+
+
 def squares(count):
-    """The first square numbers."""
+    """A stream."""
     for number in range(count):
         yield number * number
 
 
 def leave(status):
-    """End this process on the spot."""
+    """End this process at once."""
     os._exit(status)
 
 
 def kill_self():
-    """The same by a signal that nobody hears."""
+    """End it by a signal."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def leave_at_term(status):
-    """Wait for a SIGTERM, and end this process then."""
-    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(status))
-    signal.pause()
-
-
-def waits_for_term():
-    """Does something here wait for a SIGTERM?"""
-    return callable(signal.getsignal(signal.SIGTERM))
-
-
-def read_stdin():
-    """All that is on stdin."""
-    return sys.stdin.read()
-
-
-def own_name():
-    """What this context is called."""
+def router_name():
+    """What we are called."""
     return contextree.current_router().name
 
 
-def read(path):
-    """The text of a file."""
-    with open(path) as file:
-        return file.read()
+def kind_of(fd):
+    """What a descriptor is: "pipe", "socket", "terminal" or another number."""
+    if os.isatty(fd):
+        return "terminal"
+    return {1: "pipe", 12: "socket"}.get(os.fstat(fd).st_mode >> 12, "other")
 
 
-def hostname():
-    """The name of the machine."""
-    return os.uname()[1]
+def write_to(path, data):
+    """Write to a file that is there; all of it."""
+    with open(path, "wb", 0) as file:
+        while data:
+            data = data[file.write(data):]
 
 
-def executable():
-    """The interpreter."""
-    return sys.executable
+def ask_on_terminal(prompt, seconds):
+    """Write a prompt to our terminal, and return what is answered in this time."""
+    fd = os.open("/dev/tty", os.O_RDWR)
+    try:
+        os.write(fd, prompt)
+        return os.read(fd, 1000) if select.select([fd], [], [], seconds)[0] else b""
+    finally:
+        os.close(fd)
 
 
-def environ():
-    """The environment."""
-    return dict(os.environ)
+def ignore_everything():
+    """No TERM, no HUP."""
+    for sig in signal.SIGTERM, signal.SIGHUP, signal.SIGINT:
+        signal.signal(sig, signal.SIG_IGN)
 
 
-def owners(fds):
-    """(mode, uid, gid) of descriptors."""
-    return [(facts.st_mode, facts.st_uid, facts.st_gid) for facts in map(os.fstat, fds)]
+def stop_self():
+    """Stop, all threads."""
+    os.kill(os.getpid(), signal.SIGSTOP)
 
 
-def who():
-    """(uid, gid, groups, HOME, working directory)."""
-    return os.getuid(), os.getgid(), sorted(os.getgroups()), os.environ.get("HOME"), os.getcwd()
-
-
-def orphan():
-    """Have a process whose parent ends at once; returns its pid, once it has been handed on and has ended."""
-    reader, writer = os.pipe()
-    if os.fork() == 0:
-        pid = os.fork()
-        if pid:
-            os.write(writer, b"%d" % pid)
-            os._exit(0)
-        while os.getppid() != 1:
-            pass
-        os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as file:
-        pid = int(file.read())  # until both have ended
-    os.wait()  # the parent of the orphan; what is left is the orphan's
-    return pid
-
-
-def children():
-    """(pid, state letter) of all children of this process."""
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            with open("/proc/%s/stat" % name) as file:
-                fields = file.read().rpartition(")")[2].split()
-            if int(fields[1]) == os.getpid():
-                found.append((int(name), fields[0]))
-    return sorted(found)
+def write_and_leave(path, data):
+    """Write, and end at once."""
+    write_to(path, data)
+    os._exit(0)
