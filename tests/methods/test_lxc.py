@@ -15,14 +15,14 @@ import pytest
 import contextree
 from contextree.connect import incus, lxc, lxd
 from tests.lab.poll import until
-from tests.methods import indoors, there
+from tests.methods import indoors
 
 ROOT = str(Path(__file__).resolve().parents[2])
 PROGRAM = """
 import json, os, sys
 sys.path.insert(0, {root!r})
 import contextree
-from tests.methods import indoors, there
+from tests.methods import indoors
 with contextree.Router() as router:
     context = router.lxc({name!r}, lxcpath={path!r}, user="ann")
     print(json.dumps(context.call(indoors.owners, [0, 1, 2])))
