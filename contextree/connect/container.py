@@ -159,6 +159,10 @@ def filled(text: str, match: "Match[str]") -> str:
 
 
 _NOT_RUN = re.compile(r'(?m)exec: "([^"\n]+)": (executable file not found|stat [^\n]*|permission denied|[^\n]*)')
+_NOT_RUN_BY_CRUN = re.compile(r"executable file `([^`\n]+)` (not found)")
+# What the tools add to what was said there.
+_ADDED = re.compile(r"(?m)^(?:command terminated with .*|subprocess exited .*|Error: (?:while running runtime: )?exit "
+                    r"status \d+)$")
 _GONE = re.compile(r"(?m)^.*exec (/\S+): no such file or directory")
 
 
@@ -166,7 +170,7 @@ def not_run(output: str, where: str, lends: bool = True) -> "Optional[Tuple[str,
     """The error of a container whose runtime says that the interpreter cannot be run; None where it says no such
     thing."""
     text = output.replace('\\"', '"')
-    match = _NOT_RUN.search(text)
+    match = _NOT_RUN.search(text) or _NOT_RUN_BY_CRUN.search(text)
     if match is None:
         gone = _GONE.search(text)
         if gone is None:
@@ -185,6 +189,7 @@ def not_run(output: str, where: str, lends: bool = True) -> "Optional[Tuple[str,
 
 def ended(status: "Optional[int]", output: str, where: str, lends: bool = True) -> "Tuple[str, str, str]":
     """What is left to say: how the command ended there."""
+    output = _ADDED.sub("", output)
     if status == 137:
         text = ("the interpreter in %s was killed before it said hello (status 137): there is not enough memory for it,"
                 " or the container was stopped" % where)

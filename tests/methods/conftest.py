@@ -6,9 +6,6 @@ import contextree
 from tests.methods.way import Way
 from tests.methods.way_accounts import accounts, become, way_doas, way_runuser, way_su, way_sudo  # noqa: F401  fixtures
 from tests.methods.way_containers import (  # noqa: F401  fixtures
-    docker_lab,
-    kube_lab,
-    podman_lab,
     way_buildah,
     way_docker,
     way_kubectl,

@@ -290,7 +290,7 @@ def test_not_enough_memory(router, lab, box):
     context = open_in(router, lab, name)
     error = context.submit(far.fill).exception(30)
     assert isinstance(error, contextree.ContextDied)
-    assert "137" in str(error)
+    assert "status 137 (it was killed there, perhaps for want of memory)" in str(error)
     hungry = [rootfs.system_python(), "-c", "x = bytearray(300 << 20)"]
     error = refused(router, lab, name, python=hungry)
     assert "status 137" in str(error)
