@@ -94,7 +94,7 @@ apt_install() {   # installs what is missing; 1 if that did not work
 
 SHELLS="dash zsh mksh tcsh csh fish busybox-static"   # login shells that a target may have
 SERVERS="dropbear-bin libpam-google-authenticator"   # another sshd, and one-time codes
-CONTAINERS="docker.io podman buildah runc"   # for private daemons and stores; images are made of this machine
+CONTAINERS="docker.io podman buildah runc lxc lxd systemd-container dbus"   # for private daemons and stores; images are made of this machine
 
 packages() {   # shellcheck disable=SC2086
   local name

@@ -5,56 +5,10 @@ import shutil
 
 import pytest
 
-from tests.lab import boxes, trees
-from tests.lab.handmade import Handmade
-from tests.lab.lxc import Lxc
-from tests.lab.lxd import Incus, Lxd
-from tests.lab.machines import Machines, Nspawn
+from tests.lab.lxd import Incus
 from tests.methods.way import Way
 
 NAMES = ("lxc", "lxd", "incus", "nspawn", "machinectl", "setns", "setns_nsenter", "setns_lxc", "chroot", "jail")
-
-
-def started(kind):
-    """A box of this kind, for as long as the session lasts; skips where it cannot be had."""
-    try:
-        box = kind.up()
-    except (boxes.CannotStart, trees.CannotMake) as error:
-        pytest.skip("%s: %s" % (kind.kind, error))
-    try:
-        yield box
-    finally:
-        box.down()
-
-
-@pytest.fixture(scope="session")
-def lxc_box():
-    """LXC in a private lxcpath (tests.lab.lxc.Lxc)."""
-    yield from started(Lxc)
-
-
-@pytest.fixture(scope="session")
-def lxd_box():
-    """A private LXD (tests.lab.lxd.Lxd)."""
-    yield from started(Lxd)
-
-
-@pytest.fixture(scope="session")
-def nspawn_box():
-    """Trees for systemd-nspawn (tests.lab.machines.Nspawn)."""
-    yield from started(Nspawn)
-
-
-@pytest.fixture(scope="session")
-def machines_box():
-    """A private systemd-machined (tests.lab.machines.Machines)."""
-    yield from started(Machines)
-
-
-@pytest.fixture(scope="session")
-def handmade_box():
-    """Containers made by hand (tests.lab.handmade.Handmade)."""
-    yield from started(Handmade)
 
 
 class Box(Way):
@@ -108,12 +62,6 @@ def way_incus(request, tmp_path_factory):
     script.write_text(INCUS % shlex.join(box.client))
     script.chmod(0o755)
     return Box("incus", box.shared(), incus=str(script))
-
-
-@pytest.fixture(scope="session")
-def incus_box():
-    """A private Incus (tests.lab.lxd.Incus)."""
-    yield from started(Incus)
 
 
 INCUS = """#!/bin/sh
