@@ -18,6 +18,7 @@ from tests.lab.sshd import CannotStart
 
 CONFIG = """\
 ListenAddress 10.77.2.2
+ListenAddress ::
 Port 22
 HostKey {server.directory}/plain_host_key
 PidFile {folder}/pid
