@@ -104,8 +104,9 @@ def plan(host: str, user: "Optional[str]" = None, port: "Union[None, int, str]" 
     python           the interpreter there: str, split as a shell would, or list of words. A leading ``~/`` is home.
                      None: the first one found, see ``contextree.connect.discover``.
     ssh_config       path of the configuration to use instead of the user's and the system's (ssh -F).
-    jump             ``[user@]host[:port]``, a list of them, or "none" to ignore ssh_config's ProxyJump. They log in by
-                     what ssh_config and the agent have: no secret, key or user given here is for them.
+    jump             ``[user@]host[:port]``, a list of them, or "none" to ignore ssh_config's ProxyJump and
+                     ProxyCommand. They log in by what ssh_config and the agent have: no secret, key or user given here
+                     is for them.
     host_keys        "strict": it must be known. "accept-new": a new one is stored, a changed one refused; that of
                      ``jump`` too. "off": not checked, that of ``jump`` is; the plan says so in ``warnings``.
     known_hosts      path of the file to use instead of the user's and the system's, for ``jump`` too.
@@ -143,12 +144,12 @@ def plan(host: str, user: "Optional[str]" = None, port: "Union[None, int, str]" 
         "Compression=%s" % ("yes" if compression else "no")]
     env = {"SSH_ASKPASS_REQUIRE": "never"}  # type: Dict[str, Optional[str]]
     if jump is not None and (jump == "none" or list(jump) == ["none"]):
-        options.append("ProxyJump=none")
+        options.append("ProxyCommand=none")                  # ProxyJump too
     elif jump is not None:
         env["SHELL"] = "/bin/sh"                             # it reads the ProxyCommand
         strict = host_keys if host_keys != "off" else "strict"
-        options.append("ProxyCommand=" + _proxy(_hops(jump), program + _words(
-            _security(False, strict, known_hosts, False) + _sharing(None) + alive)))
+        options += ["ProxyUseFdpass=no", "ProxyCommand=" + _proxy(_hops(jump), program + _words(
+            _security(False, strict, known_hosts, False) + _sharing(None) + alive))]
     argv = program + ["-T", "-A" if forward_agent else "-a", "-x"] + _words(options)
     if user is not None:
         argv += ["-l", user]
