@@ -10,6 +10,9 @@ we are in are tried from the top, the first that matches decides:
   banner line "your password: expires soon" is no prompt, nor is "Enter password: " after other text on its line.
 * a LINE rule has to match from the start of a line that has ended.
 
+A prompt that had a secret is kept with ``ANSWERED`` behind it: the error text shows that it was answered, and
+``classify`` can tell a refusal by it whatever language the command speaks.
+
 After a reply, what a program echoes for it (asterisks, blanks, backspaces) is dropped, then lines are lines again.
 
 A secret is used at most once, or once for each thing that a rule's group ``what`` names (a key's path). The same prompt
@@ -40,6 +43,7 @@ KEPT_WIDTH = 400
 REPLIES_MAX = 20        # a program that asks and asks is not logging us in
 
 PROMPT, LINE = "prompt", "line"
+ANSWERED = "********"
 _ECHO = b"*\b\x07 "
 _ENDS = re.compile(b"[\r\n]")
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -151,6 +155,11 @@ class Dialogue:
         """True when nothing will be matched any more."""
         return self.state in ("done", "failed")
 
+    @property
+    def pending(self) -> str:
+        """The last line of the terminal while it has no end: perhaps a question that nobody answers."""
+        return _CONTROL.sub("?", bytes(self._line[:KEPT_WIDTH]).decode("utf-8", "replace").strip())
+
     def learn(self, data: bytes) -> None:
         """Take the output of the plan's probe; here there is nothing to learn."""
 
@@ -220,7 +229,7 @@ class Dialogue:
         lines += [bytes(part[:KEPT_WIDTH]) for part in (self._line, self._err) if part.strip()]
         text = b"\n".join(lines).decode("utf-8", "replace")
         for secret in sorted(self.secrets.values(), key=len, reverse=True):
-            text = text.replace(secret.reveal(), "********")
+            text = text.replace(secret.reveal(), ANSWERED)
         return _CONTROL.sub("?", text)
 
     # -- inside
@@ -267,6 +276,8 @@ class Dialogue:
             if keys & self._used or self._waiting:
                 return self._fail(rule.error, text, actions)
             self._used |= keys
+            self._line[KEPT_WIDTH - len(ANSWERED):] = b""
+            self._line += ANSWERED.encode()
         self._replies += 1
         if self._replies > REPLIES_MAX:
             return self._fail("AuthenticationError", "it asked %d times: %s" % (self._replies, text), actions)

@@ -2,7 +2,9 @@
 
 ``WORDS`` stand where the interpreter's command would: a line of POSIX shell that looks for one and becomes it, with the
 words that follow. Without single quote, backslash, exclamation mark or line end, as it goes through login shells of any
-kind (see ``contextree.connect.quote``). It sets ``first_stage.SAFE`` itself, so nobody needs ``env`` before it.
+kind (see ``contextree.connect.quote``). It sets ``first_stage.SAFE`` itself, so nobody needs ``env`` before it. What
+complains is given no stderr rather than /dev/null: in a root directory without devices root's shell would make a file
+of that name.
 
 Nothing is started to ask what it is, which would cost 15 ms and more for each:
 
@@ -30,11 +32,11 @@ LOOKED_FOR = "python3, python3.16 to python3.6, %s" % ", ".join(NAMES[12:])
 _TRIAL = "import sys; sys.exit(sys.version_info<(3,6))"
 _SCRIPT = (
     "export %s; for p in %s; do "
-    "q=$(command -v $p 2>/dev/null) || continue; "
-    "case $(readlink -f \"$q\" 2>/dev/null || echo \"$q\") in "
+    "q=$(command -v $p 2>&-) || continue; "
+    "case $(readlink -f \"$q\" 2>&- || echo \"$q\") in "
     "*python2*|*python3.[0-5]|*python3.[0-5]m) old=\"$old $q\"; continue;; esac; "
-    "l=; { read -r l <\"$q\"; } 2>/dev/null; "
-    "case $l in \"#\"*) \"$q\" -c \"%s\" </dev/null >/dev/null 2>&1 || { bad=\"$bad $q\"; continue; };; esac; "
+    "l=; { read -r l <\"$q\"; } 2>&-; "
+    "case $l in \"#\"*) \"$q\" -c \"%s\" <&- >&- 2>&- || { bad=\"$bad $q\"; continue; };; esac; "
     "exec \"$q\" \"$@\"; done; "
     "echo \"contextree: no Python 3.6 or newer: looked for %s${old:+; too old:$old}${bad:+; does not run:$bad}; "
     "PATH=$PATH\" >&2; exit 127"

@@ -71,6 +71,9 @@ if TYPE_CHECKING:
         control_path: Optional[StrPath]
         plain_prompts: bool
         name: Optional[str]
+        transport: Optional[str]  # see ssh_paramiko, whose are the next ones
+        key: object
+        certificate_file: Optional[StrPath]
 
 #: ``control_path``: the control socket that ssh_config names.
 CONFIG = "config"
