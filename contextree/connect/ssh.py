@@ -25,6 +25,7 @@ Why it failed is told by ``contextree.connect.ssh_errors``.
 
 import re
 
+from contextree.connect import ssh_errors
 from contextree.connect.discover import WORDS
 from contextree.connect.plan import (
     PYTHON_QUOTED,
@@ -36,7 +37,6 @@ from contextree.connect.plan import (
 )
 from contextree.connect.quote import quote
 from contextree.connect.ssh_dialogue import SshDialogue, control_sockets
-from contextree.connect.ssh_errors import classify
 from contextree.core.wire.errors import UsageError
 
 TYPE_CHECKING = False
@@ -77,6 +77,7 @@ if TYPE_CHECKING:
 
 #: ``control_path``: the control socket that ssh_config names.
 CONFIG = "config"
+classify = ssh_errors.classify
 HOST_KEYS = {"strict": "yes", "accept-new": "accept-new", "off": "no"}
 
 # What may stand in ssh_config's ProxyCommand as %h and %r, which a shell reads, must mean nothing there.

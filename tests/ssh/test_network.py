@@ -77,8 +77,8 @@ def test_s_28_link_local_address_with_its_scope(router, network, sshd, tmp_path)
     address = until(ready, "the link-local address", 20) + "%" + device
     known = tmp_path / "known"
     known.write_text("%s %s" % (address, pathlib.Path(sshd.daemons["plain"]["key"] + ".pub").read_text()))
-    options = {"ssh": ["ip", "netns", "exec", far.wire.namespace.name, "ssh"], "ssh_config": "/dev/null", "known_hosts": known,
-               "identity_file": sshd.key, "extra_args": ["-o", "IdentityAgent=none"]}
+    options = {"ssh": ["ip", "netns", "exec", far.wire.namespace.name, "ssh"], "ssh_config": "/dev/null",
+               "known_hosts": known, "identity_file": sshd.key, "extra_args": ["-o", "IdentityAgent=none"]}
     for host in (address, "[%s]" % address, "%s@[%s]" % (sshd.key_user, address)):
         with router.ssh(host, user=sshd.key_user, **options) as web:
             assert "%" in web.call(os.getenv, "SSH_CONNECTION")
