@@ -9,9 +9,9 @@
 A slash ends a hop. It is part of it in a *path* alone: the target of ``local``, ``chroot`` and ``nspawn``, and the
 value of an option, where they begin with ``/``, ``~/``, ``./`` or ``../``. A path goes on to the next ``?`` or ``&``,
 or to a slash with a method's name and a colon behind it: ``chroot:/srv/local/sudo:root`` is two hops,
-``chroot:/srv/sudo`` is one (and ``local:/sudo`` is refused, as it may mean either). What would be taken for something else is written ``%2F`` and so on, as in URLs; ``%``
-itself is ``%25``. An IPv6 address stands in brackets. In a list of addresses each element is one hop, and no slash in
-it ends it.
+``chroot:/srv/sudo`` is one (and ``local:/sudo`` is refused, as it may mean either). What would be taken for something
+else is written ``%2F`` and so on, as in URLs; ``%`` itself is ``%25``. An IPv6 address stands in brackets. In a list of
+addresses each element is one hop, and no slash in it ends it.
 
 Nothing secret belongs in an address: it would be seen in lists of processes, in histories and logs. So a password in
 one is refused, and no message shows what looks like one.

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 STDERR = 2  # kind of a log payload; 0 and 1 are in core.logs
 NEWS = 1.0  # seconds to wait for exit status and last lines once the link is gone
+SOON = 0.5  # seconds from TERM to KILL for what is not up: before NEWS is over, for then nobody may be left to do it
 LEFT = 0.5  # seconds for the link to end once the process has
 NOISE_KEPT = 4096
 MOVES = {
@@ -367,7 +368,7 @@ class Branch:
         """Give up on a child that is not up."""
         self.error = self.error or error
         if self.process is not None:
-            self.process.end(grace=0)
+            self.process.end(grace=0, patience=SOON)
         self.link.close(str(error))
 
     def shutdown(self, grace: float, patience: float = 2.0) -> None:
@@ -379,6 +380,7 @@ class Branch:
         else:
             self.error = self.error or errors.CallCancelled("starting %s was cancelled: it was shut down" % self.name)
             link.close("it was shut down")
+            grace, patience = 0.0, min(patience, SOON)  # it has nothing to finish
         if self.process is not None:
             self.process.take_along()
             self.process.end((lambda: None,), self.hang_up, grace, patience)

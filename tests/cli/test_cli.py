@@ -158,7 +158,7 @@ def test_passwords_are_asked_for_once_and_shown_nowhere(sshd):
     assert sshd.password not in said
     status, said = on_terminal({prompt: "no, not this"}, *words)
     assert status == 1
-    assert "ssh.password, from master, phase login: the password was refused" in said
+    assert "ssh.password, from master, phase login: " in said and "refused" in said
     assert "no, not this" not in said
 
 
