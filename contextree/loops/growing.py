@@ -182,7 +182,7 @@ class Grower(Generic[C]):
         if parent.id == engine.core.id:
             number = await self._start_here(engine, plan, options)
         else:
-            engine.share_package(parent)
+            engine.share_package(parent, control.__name__)
             options["token"] = token = parent._token()
             try:
                 number = await calling.ask(self.loop, parent, control.grow, (plan, options), {}, {}, SERVICE)

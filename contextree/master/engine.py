@@ -1,7 +1,9 @@
 """The root's engine: it answers for modules, decodes what strangers send, and gives the tree's words to ``logging``."""
 
+import contextlib
 import sys
 import threading
+import types
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from typing import Any
@@ -15,14 +17,33 @@ from contextree.master import bundle
 from contextree.master.finder import Finder
 from contextree.master.logs import Logs
 from contextree.master.values import decode
-from contextree.parent import ends
+from contextree.parent import control, ends
 from contextree.parent.context import Context
 from contextree.parent.engine import Engine
 
+PARENT_HALF = "contextree.parent", "contextree.connect"  # packages of ours that are not in the bundle
+UNSEEN = "contextree.core.first_stage", "contextree.connect.options", "contextree.parent.fork"  # of control
 NAMES = 100  # of modules in one message
 PUSH = 1 << 19  # bytes of modules that are sent ahead of a call
 
 Row = tuple[str, int, str, bytes | str, bool | str]
+
+
+def own_closure(start: str) -> list[str]:
+    """Modules of the parent half that module ``start`` imports, however deep, as far as their names in it show; what is
+    not found so is asked for when it is needed."""
+    found = dict.fromkeys(PARENT_HALF, True)
+    todo = [start]
+    while todo:
+        name = todo.pop()
+        if name in found or name not in sys.modules or not name.startswith(PARENT_HALF):
+            continue
+        found[name] = True
+        for value in vars(sys.modules[name]).values():
+            other = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None)
+            if isinstance(other, str):
+                todo.append(other)
+    return [*found, *(UNSEEN if start == control.__name__ else ())]
 
 
 class RootEngine(Engine):
@@ -128,6 +149,18 @@ class RootEngine(Engine):
                 return True
             info = self.infos.get(info.parent)
         return False
+
+    def share_package(self, context: Context, start: str = "") -> None:
+        """Tell ``context``, unless it has our disk, which modules come with ``start``, so that it asks for all of them
+        at once: on a far host each request costs as much as the call that it is for."""
+        info = self.infos.get(context.id)
+        if not start or start in context.shared or (info is not None and self.same_disk(info)):
+            return
+        with self._sharing:
+            names = own_closure(start)
+            context.shared.update(names)
+        with contextlib.suppress(ContextreeError):  # the call that this is for will say it
+            self.core.open(context.id, SHARE, dumps((names, [], []), 4), fin=True, on_message=lambda *args: None)
 
     def push(self, context: Context, names: list[str]) -> None:
         """Tell ``context`` what it may import; a direct child gets the modules too.

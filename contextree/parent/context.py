@@ -225,7 +225,7 @@ class Context(Grower, Runner, Mover):
         if self.id == self.engine.core.id:
             number = control.grow_here(self.engine, plan, options).id
         else:
-            self.engine.share_package(self)
+            self.engine.share_package(self, control.__name__)
             options["token"] = token = self._token()
             try:
                 number = self.service(control.grow, plan, options)

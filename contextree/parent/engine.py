@@ -202,8 +202,9 @@ class Engine(Routing):
     def allow(self, modules: "Any") -> None:
         """Let children have ``modules``: the root decides."""
 
-    def share_package(self, context: "Context") -> None:
-        """See that ``context`` may import contextree's own parent half: it may always."""
+    def share_package(self, context: "Context", start: str = "") -> None:
+        """See that ``context`` may import contextree's own parent half: it may always. ``start``: the module of it that
+        it is about to need."""
 
     def main_by_name(self, value: "Any" = None) -> bool:
         """May functions of ``__main__`` such as ``value`` go by name? Here only where it is the root's script,

@@ -287,7 +287,11 @@ def test_a_slow_line_is_a_live_one(router, sshd, tmp_path):
     config.write_text("ProxyCommand %s %s 0.05 %s %s --to %%h %%p\nInclude %s\n" % (
         sys.executable, DELAY, sys.executable, relay.__file__, sshd.ssh_config))
     with router.ssh("key", ssh_config=config, heartbeat=1) as web:
+        asked = router.stats()["modules"]["requests"]
         below = web.fork()
+        assert router.stats()["modules"]["requests"] <= asked + 1  # of 35 modules; it would be seconds
+        assert web.run(["true"]).returncode == 0
+        assert router.stats()["modules"]["requests"] <= asked + 2
         assert web.ping() >= 0.1 and below.ping() >= 0.1
         assert web.call(len, bytes(1 << 19)) == 1 << 19
         assert below.call(abs, -1) == 1
