@@ -55,7 +55,7 @@ class Router(Grower[C]):
     def _wrap(self, context: SyncContext) -> C:
         return self.context(context)
 
-    async def open(self) -> "Self":
+    async def _begin(self) -> "Self":
         """Start it, if that has not been done: what ``async with`` and ``await`` do."""
         if self._sync is None:
             args, options = self._arguments
@@ -71,10 +71,10 @@ class Router(Grower[C]):
         return self
 
     def __await__(self) -> "Generator[Any, Any, Self]":
-        return self.open().__await__()
+        return self._begin().__await__()
 
     async def __aenter__(self) -> "Self":
-        return await self.open()
+        return await self._begin()
 
     async def __aexit__(self, *exc_info: object) -> None:
         if self._sync is not None and self._sync.engine.core.generation == process.generation:

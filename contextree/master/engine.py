@@ -1,49 +1,29 @@
 """The root's engine: it answers for modules, decodes what strangers send, and gives the tree's words to ``logging``."""
 
-import contextlib
 import sys
 import threading
-import types
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from contextree.core.importer import ABSENT, CODE, NAMESPACE, SOURCE
-from contextree.core.process import dumps
-from contextree.core.wire.errors import ContextreeError
-from contextree.core.wire.frames import SHARE
 from contextree.core.wire.routes import MAX_ID
 from contextree.master import bundle
 from contextree.master.finder import Finder
 from contextree.master.logs import Logs
 from contextree.master.values import decode
-from contextree.parent import control, ends
+from contextree.parent import ends
 from contextree.parent.context import Context
 from contextree.parent.engine import Engine
 
-PARENT_HALF = "contextree.parent", "contextree.connect"  # packages of ours that are not in the bundle
-UNSEEN = "contextree.core.first_stage", "contextree.connect.options", "contextree.parent.fork"  # of control
+if TYPE_CHECKING:
+    from contextree.connect.plan import Plan
+    from contextree.parent.boot import Branch
+
 NAMES = 100  # of modules in one message
 PUSH = 1 << 19  # bytes of modules that are sent ahead of a call
 
 Row = tuple[str, int, str, bytes | str, bool | str]
-
-
-def own_closure(start: str) -> list[str]:
-    """Modules of the parent half that module ``start`` imports, however deep, as far as their names in it show; what is
-    not found so is asked for when it is needed."""
-    found = dict.fromkeys(PARENT_HALF, True)
-    todo = [start]
-    while todo:
-        name = todo.pop()
-        if name in found or name not in sys.modules or not name.startswith(PARENT_HALF):
-            continue
-        found[name] = True
-        for value in vars(sys.modules[name]).values():
-            other = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None)
-            if isinstance(other, str):
-                todo.append(other)
-    return [*found, *(UNSEEN if start == control.__name__ else ())]
 
 
 class RootEngine(Engine):
@@ -56,6 +36,7 @@ class RootEngine(Engine):
         self._main: bool | None = None
         self._plain: set[str] = set()  # modules of the standard library
         self._sharing = threading.Lock()
+        self.connections: Any = None  # of paramiko_link
 
     # -- modules
 
@@ -150,18 +131,6 @@ class RootEngine(Engine):
             info = self.infos.get(info.parent)
         return False
 
-    def share_package(self, context: Context, start: str = "") -> None:
-        """Tell ``context``, unless it has our disk, which modules come with ``start``, so that it asks for all of them
-        at once: on a far host each request costs as much as the call that it is for."""
-        info = self.infos.get(context.id)
-        if not start or start in context.shared or (info is not None and self.same_disk(info)):
-            return
-        with self._sharing:
-            names = own_closure(start)
-            context.shared.update(names)
-        with contextlib.suppress(ContextreeError):  # the call that this is for will say it
-            self.core.open(context.id, SHARE, dumps((names, [], []), 4), fin=True, on_message=lambda *args: None)
-
     def push(self, context: Context, names: list[str]) -> None:
         """Tell ``context`` what it may import; a direct child gets the modules too.
 
@@ -182,11 +151,24 @@ class RootEngine(Engine):
         parts = [names[at:at + NAMES] for at in range(0, len(names), NAMES)]
         messages: list[tuple[list[str], list[str], list[Row]]] = [
             (part, [name for name in part if name in coming], []) for part in parts]
-        try:
-            for message in [*messages, ([], [], rows)] if rows else messages:
-                self.core.open(context.id, SHARE, dumps(message, 4), fin=True, on_message=lambda *args: None)
-        except ContextreeError:
-            pass  # the call that this is for will say it
+        for message in [*messages, ([], [], rows)] if rows else messages:
+            self.tell_shared(context, message)
+
+    def share_package(self, context: Context, plan: Any = None) -> None:
+        """Send ahead what ``context`` needs of contextree itself, to start a child by ``plan`` or to do something else
+        for us. Idempotent."""
+        from contextree.master import ahead
+
+        needed = ahead.names(plan)
+        info = self.infos.get(context.id)
+        with self._sharing:
+            # who is further down asks its parent, for all of it at once: so that has to have it
+            for each in [context] if info is None or info.link.peer == context.id else [
+                    self.context(info.link.peer), context]:
+                new = needed - each.shared
+                if new:
+                    self.push(each, sorted(new))
+                    each.shared |= new
 
     def main_by_name(self, value: Any = None) -> bool:
         """May functions of ``__main__`` go by name? Where it is a script that children can import. Any thread."""
@@ -196,6 +178,12 @@ class RootEngine(Engine):
             if self._main:  # children call it so, and their pickles do
                 sys.modules.setdefault("__mp_main__", sys.modules["__main__"])
         return self._main
+
+    def launch_by_transport(self, plan: "Plan", options: dict[str, Any], wait: bool) -> "Branch":
+        """Start a child by ``plan.transport``: paramiko is the only one."""
+        from contextree.master import paramiko_link
+
+        return paramiko_link.launch(self, plan, options, wait)
 
     def log_level(self) -> int:
         """The level below which children need not send log records."""

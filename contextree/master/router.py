@@ -160,6 +160,8 @@ class Router(ParentRouter):
             self._left = [(child.pid, child.command) for child in engine.reaper if child.is_ours()]
         for branch in list(engine.children.values()):
             branch.abandon(Closed(str(self.broker.closed)))
+        for after in list(engine.afters):
+            after.abandon()
         if engine.template is not None:
             engine.template.abandon()
 

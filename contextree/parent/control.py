@@ -2,7 +2,8 @@
 
 from contextree.core import calls as core_calls
 from contextree.core import process
-from contextree.core.wire.errors import CallCancelled, CallTimeout, Closed, ContextDied, UsageError
+from contextree.core.wire.errors import CallCancelled, CallTimeout, Closed, ContextDied, ContextreeError, UsageError
+from contextree.core.wire.frames import CALL, SERVICE
 from contextree.parent import boot, spawn, template, waits
 from contextree.parent.engine import engine_of
 
@@ -36,6 +37,8 @@ def grow_here(engine: "Engine", plan: "Plan", options: "dict[str, Any]") -> "Bra
         raise UsageError("unknown options: %s" % ", ".join(sorted(options)))
     if plan.method == "fork":
         return template.launch(engine, plan, config, direct, wait)
+    if plan.transport is not None:
+        return engine.launch_by_transport(plan, config, wait)
     return spawn.launch(engine, plan, config, wait)
 
 
@@ -46,7 +49,11 @@ def grow(plan: "Plan", options: "dict[str, Any]") -> int:
                          % core_calls.here.router.name)
     wait = options.pop("wait", True)
     token = options.pop("token", None)
-    branch = grow_here(engine_of(core_calls.here.router), plan, dict(options, wait=False))
+    ids = options.pop("ids", None)
+    engine = engine_of(core_calls.here.router)
+    if ids:
+        engine.broker.call(engine.ids_came, *ids)
+    branch = grow_here(engine, plan, dict(options, wait=False))
     branch.token = token
     end_if_cancelled(branch)
     if wait:
@@ -90,8 +97,9 @@ def end_if_cancelled(branch: "Branch") -> None:
 
 
 def shutdown_here(engine: "Engine", number: int, grace: float, patience: float) -> None:
-    """End a direct child and wait until it is gone."""
+    """End a direct child and wait until it is gone, and what was to be done after it has been done."""
     waiter = waits.waiter(engine)
+    afters = []  # type: list[Any]
 
     def begin() -> None:
         branch = engine.children.get(number)
@@ -100,17 +108,44 @@ def shutdown_here(engine: "Engine", number: int, grace: float, patience: float) 
         else:
             branch.on_dead.append(waiter.wake)
             engine.watchers.setdefault(number, []).append(waiter)  # for the end of the loop
+            afters.append(branch.after)
             branch.shutdown(grace, patience)
 
     engine.broker.call(begin)
     if not waiter.wait(grace + patience + 10):
         raise CallTimeout("context %d has not ended, even by KILL" % number)
     engine.check_end(number)
+    if any(afters):
+        afters[0].wait()
 
 
 def shutdown(number: int, grace: float, patience: float) -> None:
     """``shutdown_here`` for an ancestor."""
     shutdown_here(engine_of(core_calls.here.router), number, grace, patience)
+
+
+def end_soon(engine: "Engine", number: int, grace: float = 3.0) -> None:
+    """Have a context below this one ended, and wait for nothing. Any thread."""
+    info = engine.infos.get(number)
+    if info is None:
+        return
+
+    def begin() -> None:
+        branch = engine.children.get(number)
+        if branch is not None:
+            branch.shutdown(grace)
+
+    def ignore(*args: object) -> None:
+        """It has ended, or its parent has, and it with that."""
+
+    try:
+        if info.parent == engine.core.id:
+            engine.broker.defer_nowait(begin)
+        else:
+            engine.context(info.parent).open_call(CALL, shutdown, (number, grace, 2.0), {}, {}, ignore, ignore,
+                                                  service=SERVICE)
+    except ContextreeError:
+        pass
 
 
 def detach_here(engine: "Engine", number: int) -> None:
