@@ -302,9 +302,8 @@ class Connection:
             channel = line.open_channel("direct-tcpip", (onward.name, onward.port), ("127.0.0.1", 65535),
                                         timeout=self.access.patience)
         except paramiko.ChannelException as error:
-            raise self._at(hop, Failure("ssh: connect to host %s port %d: %s (the jump host says: %s)" % (
-                onward.name, onward.port, "Connection refused" if "refused" in error.text.lower() else "No way there",
-                error.text))) from None
+            raise Failure("the jump host %s cannot connect to %s port %d: %s" % (
+                hop.alias, onward.name, onward.port, error.text), "ConnectError") from None
         except paramiko.SSHException as error:
             raise self._at(hop, Failure("ssh: %s" % error)) from None
         ours, theirs = _socket.socketpair()
@@ -355,7 +354,7 @@ class Connection:
         self._note(text)
 
         def fail() -> None:
-            if self.branch.state not in ("up", "dying", "dead"):
+            if self.branch.took is None and self.branch.state != "dead":
                 self.branch.fail(ends.make_error(self.branch, name, message, phase))
 
         self._later(fail)
@@ -379,7 +378,10 @@ class Connection:
         with self.lock:
             self.threads -= 1
             last = not self.threads
+            fd = self.fd if last else -1
         if last:
+            if fd >= 0:
+                process.close(fd)  # nobody carries it
             self._later(self._report)
 
     def _line_left(self, wire: Any) -> None:
@@ -393,16 +395,13 @@ class Connection:
         if self.reported:
             return
         self.reported = True
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
-            process.close(fd)
         connections(self.engine).discard(self)
         if self in process.keep:
             process.keep.remove(self)
         self.branch.partial.end()
         state = self._state()
-        if state.code == child_state.LOST and self.branch.state not in ("up", "dying", "dead"):
-            self._fail(state.reason, "", self.branch.state)
+        if state.code == child_state.LOST and self.branch.took is None and self.branch.error is None:
+            self._fail(state.reason, "", "boot")
         self.handle.report(state)
 
     def _state(self) -> "child_state.ChildState":

@@ -292,7 +292,7 @@ class Wire:
         except BlockingIOError:
             return
         except OSError as error:
-            self.reason = self.reason or "reading failed: %s" % error.strerror
+            self.reason = self.reason or "the connection was closed: %s" % error.strerror
             data = b""
         if not data:
             self._closed = True
