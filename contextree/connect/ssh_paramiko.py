@@ -220,7 +220,7 @@ class Answers:
             try:
                 secret = checked_secret(secret(), "otp")
             except Exception as error:
-                raise Refused("otp= was called and raised %s: %s" % (type(error).__name__, error))
+                raise Refused("otp= was called and raised %s: %s" % (type(error).__name__, error)) from None
         if not isinstance(secret, Secret):
             raise Refused("otp= was called and gave %s; a str was wanted" % type(secret).__name__)
         return secret.reveal()

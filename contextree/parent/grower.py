@@ -100,7 +100,8 @@ class Grower:
         ``contextree.connect.ssh_paramiko.plan``."""
         transport = options.pop("transport", None)
         if transport not in SSH:
-            raise UsageError("transport=%r: it is one of %s" % (transport, ", ".join(repr(name) for name in SSH if name)))
+            known = ", ".join(repr(name) for name in SSH if name)
+            raise UsageError("transport=%r: it is one of %s" % (transport, known))
         return self._by(SSH[transport], via, options, host)
 
     def sudo(self, user: str = "root", via: "Grower | None" = None,

@@ -32,13 +32,14 @@ CONFIGS = {
     "equals and quotes": "Host=web1\n  User = \"ann bee\"\n  HostName=10.0.0.1  # not this\n  Port=23\n",
     "case of keywords": "HOST web1\n hostname EXAMPLE.org\n uSeR ann\n",
     "lists add up": "IdentityFile ~/.ssh/one\nHost web1\n IdentityFile ~/.ssh/two\nHost *\n IdentityFile ~/.ssh/one\n",
-    "match host": "Host web1\n HostName db.example.org\nMatch host *.example.org\n User ann\nMatch host web1\n User bob\n",
+    "match host": "Host web1\n HostName db.example.org\nMatch host *.example.org\n User ann\n"
+                  "Match host web1\n User bob\n",
     "match originalhost": "Host web1\n HostName x\nMatch originalhost web1\n User ann\n",
     "match user": "Host web1\n User ann\nMatch user ann\n Port 5\nMatch user %s\n Port 6\n" % ME,
     "match localuser": "Match localuser %s\n Port 5\nMatch all\n Port 6\n" % ME,
     "match negated": "Match !host web1\n Port 5\nMatch !originalhost db1,db2\n Port 6\n",
-    "match final": "Host web1\n HostName real.example\nMatch final host real.example\n Port 77\nMatch host real.example\n"
-                   " User ann\n",
+    "match final": "Host web1\n HostName real.example\nMatch final host real.example\n Port 77\n"
+                   "Match host real.example\n User ann\n",
     "match canonical": "Match canonical\n Port 5\nMatch !final\n Port 9\n",
     "percent h": "Host web*\n HostName %h.example.org\n",
     "include": "Host web1\n Include one\n Port 9\nHost *\n Include two\n",
@@ -78,7 +79,8 @@ def test_what_the_caller_said_comes_first(tmp_path):
 
 
 @pytest.mark.parametrize("text, why", [
-    ("Match exec true\n", "line 1: 'Match exec' cannot be answered"), ("Match localnetwork 10.0.0.0/8\n", "localnetwork"),
+    ("Match exec true\n", "line 1: 'Match exec' cannot be answered"),
+    ("Match localnetwork 10.0.0.0/8\n", "localnetwork"),
     ("Match\n", "without a criterion"), ("User \"ann\n", "line 1: a quote"), ("!\n", "no keyword"),
     ("Include loop\n", "include each other")])
 def test_what_cannot_be_read_is_an_error(text, why, tmp_path):
