@@ -21,7 +21,7 @@ from contextree.core.mailbox import Mailbox
 from contextree.core.process import dumps, loads
 from contextree.core.wire import values
 from contextree.core.wire.errors import CallCancelled, CallTimeout, ContextreeError, NotSendable
-from contextree.core.wire.frames import CALL, MAIN, NUMBER, PICKLE, PICKLE5, SERVICE, STREAM
+from contextree.core.wire.frames import CALL, MAIN, NUMBER, PICKLE, PICKLE5, REFUSED, SERVICE, STREAM
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -185,10 +185,15 @@ class Calls:
             pool = self.pool(options & SERVICE, threads or 64)
             work = pool[0]
         call = Call(self, channel, kind, options, deadline, data, work)
+        if work is not self.work and pool[1] < pool[2] and len(work) >= len(work.waiters):
+            try:
+                process.start_thread(self.run, (work,))
+                pool[1] += 1
+            except RuntimeError as error:
+                if not pool[1]:  # else those that there are will come to it
+                    return channel.cancel(REFUSED, "%s: %s" % (self.router.name, error))
         work.put(call)
-        if work is not self.work and pool[1] < pool[2] and len(work) > len(work.waiters):
-            pool[1] += 1
-            process.start_thread(self.run, (work,))
+        return None
 
     def pool(self, service: int, size: int) -> "list[Any]":
         """[mailbox, threads, most threads] of the pool for services or for threaded calls."""
@@ -202,9 +207,12 @@ class Calls:
         if work is None:  # one of a pool may be empty, and then it is false
             work = self.work
         elif "threading" not in sys.modules:
-            from contextree.parent import main_thread
+            try:
+                from contextree.parent import main_thread
 
-            main_thread.tell(self.main)
+                main_thread.tell(self.main)
+            except Exception:
+                pass  # a threading of another Python, or none: calls that want it will say so
         get = work.get
         while True:
             try:

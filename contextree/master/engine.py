@@ -7,9 +7,6 @@ from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
 from contextree.core.importer import ABSENT, CODE, NAMESPACE, SOURCE
-from contextree.core.process import dumps
-from contextree.core.wire.errors import ContextreeError
-from contextree.core.wire.frames import SHARE
 from contextree.core.wire.routes import MAX_ID
 from contextree.master import bundle
 from contextree.master.finder import Finder
@@ -154,11 +151,24 @@ class RootEngine(Engine):
         parts = [names[at:at + NAMES] for at in range(0, len(names), NAMES)]
         messages: list[tuple[list[str], list[str], list[Row]]] = [
             (part, [name for name in part if name in coming], []) for part in parts]
-        try:
-            for message in [*messages, ([], [], rows)] if rows else messages:
-                self.core.open(context.id, SHARE, dumps(message, 4), fin=True, on_message=lambda *args: None)
-        except ContextreeError:
-            pass  # the call that this is for will say it
+        for message in [*messages, ([], [], rows)] if rows else messages:
+            self.tell_shared(context, message)
+
+    def share_package(self, context: Context, plan: Any = None) -> None:
+        """Send ahead what ``context`` needs of contextree itself, to start a child by ``plan`` or to do something else
+        for us. Idempotent."""
+        from contextree.master import ahead
+
+        needed = ahead.names(plan)
+        info = self.infos.get(context.id)
+        with self._sharing:
+            # who is further down asks its parent, for all of it at once: so that has to have it
+            for each in [context] if info is None or info.link.peer == context.id else [
+                    self.context(info.link.peer), context]:
+                new = needed - each.shared
+                if new:
+                    self.push(each, sorted(new))
+                    each.shared |= new
 
     def main_by_name(self, value: Any = None) -> bool:
         """May functions of ``__main__`` go by name? Where it is a script that children can import. Any thread."""

@@ -33,7 +33,7 @@ from contextree.core.wire.errors import (
     Refused,
     UsageError,
 )
-from contextree.core.wire.frames import CALL, MORE, OPEN, STREAM
+from contextree.core.wire.frames import CALL, MORE, OPEN, REFUSED, STREAM
 from contextree.parent import waits
 from contextree.parent.lines import PARTIAL, Lines, Partial, holder
 from contextree.parent.routing import USE, USE_STREAM, use_of
@@ -208,7 +208,15 @@ class Host:
             start = self.running < self.threads and len(mailbox) > len(mailbox.waiters)
             self.running += start
         if start:
-            process.start_thread(self.work_off, ())
+            try:
+                process.start_thread(self.work_off, ())
+            except RuntimeError as error:  # else those that there are will come to it
+                with self.lock:
+                    self.running -= 1
+                    alone = not self.running
+                if alone:
+                    call.cancelled = True
+                    call.channel.cancel(REFUSED, "%s: %s" % (self.router.name, error))
 
     def unanswered(self) -> int:
         """How many calls have not been answered. Any thread."""
@@ -226,9 +234,12 @@ class Host:
 
         here.router = self.router
         if "threading" not in sys.modules and life.child:
-            from contextree.parent import main_thread
+            try:
+                from contextree.parent import main_thread
 
-            main_thread.tell(life.child.calls.main)
+                main_thread.tell(life.child.calls.main)
+            except Exception:
+                pass  # as in ``core.calls``
         while True:
             try:
                 call = self.jobs.get()

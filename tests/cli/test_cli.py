@@ -97,7 +97,7 @@ def test_doctor_examines_hosts(sshd):
     done = command("doctor", "key,nosuchuser@key", "-F", sshd.ssh_config)
     assert done.returncode == 1
     assert re.search(r"^key +ok +Python 3\.", done.stdout, re.MULTILINE)
-    assert re.search(r"^nosuchuser@key +WRONG +in phase login: ssh.key: ", done.stdout, re.MULTILINE)
+    assert re.search(r"^nosuchuser@key +WRONG +ssh.key, from master, phase login: ", done.stdout, re.MULTILINE)
 
 
 def test_ping_times_each_host(sshd):
