@@ -109,14 +109,11 @@ class Hop:
 
     def known_files(self) -> "list[str]":
         """The files of known host keys, the one that a new key would go to first."""
-        own = [self.access.known_hosts] if self.access.known_hosts is not None else []
-        if own and self.target:
-            return [os.path.expanduser(own[0])]
-        if self.access.host_keys == "off" and self.target:
-            return []
+        if self.access.known_hosts is not None:
+            return [os.path.expanduser(self.access.known_hosts)]
         user = self.config.list("userknownhostsfile") or ["~/.ssh/known_hosts", "~/.ssh/known_hosts2"]
         system = self.config.list("globalknownhostsfile") or [SYSTEM + "/ssh_known_hosts", SYSTEM + "/ssh_known_hosts2"]
-        return [self.expand(path) for path in own + user + system if path.lower() != "none"]
+        return [self.expand(path) for path in user + system if path.lower() != "none"]
 
     def key_name(self) -> "tuple[str, int]":
         """Under which name and port the host's key is looked up."""
@@ -130,9 +127,11 @@ class Hop:
 
     def check(self, key: Any) -> None:
         """Is it the right host? Failure if not."""
-        policy = self.access.host_keys if self.target else "strict"
+        policy = self.access.host_keys
         if policy == "off":
-            return
+            if self.target:
+                return
+            policy = "strict"  # that was said of the host
         name, port = self.key_name()
         kind, text = key.get_name(), key.get_base64()
         verdict, where = known_hosts.verdict(self.known(), name, port, kind, text)

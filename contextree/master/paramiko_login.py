@@ -43,7 +43,8 @@ def log_in(line: Line, hop: Hop, answers: Answers, note: Callable[[str], object]
 
     def interactive(_title: str, _instructions: str, questions: "list[tuple[str, bool]]") -> list[str]:
         try:
-            return [answers.take(kind) for kind in [answers.kind(text, echo) for text, echo in questions]]
+            wanted = [answers.wanted(text) for text, _echo in questions]
+            return ["".join(answers.take(name) for name in names) for names in wanted]
         except Refused as error:
             refusals.append(error)
             raise  # it ends the connection: an empty answer would count as a wrong one there
@@ -88,7 +89,7 @@ def _attempts(login: Login, hop: Hop, keys: Iterator[Any], answers: Answers, int
                 key = next(keys, None)
                 attempt = key and (lambda key=key: login.auth_publickey(hop.user, key))
             elif method == "keyboard-interactive" and not asked and hop.target and (
-                    answers.secrets["one-time code"] is not None
+                    answers.secrets["otp"] is not None
                     or (answers.secrets["password"] is not None and "password" not in answers.used)):
                 asked = True
                 attempt = lambda: login.auth_interactive(hop.user, interactive)  # noqa: E731

@@ -18,7 +18,7 @@ from typing import Any
 
 import paramiko
 
-from contextree.connect import ssh
+from contextree.connect import ssh_errors
 from contextree.connect.ssh_config import ConfigError
 from contextree.connect.ssh_paramiko import Access, Answers
 from contextree.core import process
@@ -337,6 +337,6 @@ def classified(text: str, error: str, phase: str) -> tuple[str, str, str]:
     """(error class name, message, phase) of a failure."""
     if error:
         return error, text, phase
-    name, message, where = ssh.classify("ssh", None, text)
+    name, message, where = ssh_errors.classify("ssh", None, text)
     known = not message.startswith("ssh ended")
     return name, message if known else text, where if known else phase

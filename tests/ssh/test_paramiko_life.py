@@ -141,9 +141,19 @@ def test_s_27_a_jump_host_is_checked_too(reach, sshd, tmp_path):
     for lines, why in ((sshd.known_line("plain"), r"at the jump host pam: .*is not known"),
                        (sshd.known_line("plain") + sshd.known_line("pam", "plain"), "at the jump host pam: .*changed")):
         known.write_text(lines)
-        for policy in ("strict", "accept-new", "off"):  # what is said of the host holds for the host alone
+        options = {"jump": "pam", "ssh_config": config}
+        for policy in ("strict", "off"):  # that is said of the host alone
             with pytest.raises(contextree.HostKeyError, match=why):
-                reach("key", jump="pam", ssh_config=config, host_keys=policy)
+                reach("key", host_keys=policy, **options)
+
+
+def test_the_key_of_a_jump_host_is_stored_too(reach, sshd, tmp_path):
+    known = tmp_path / "known"
+    with reach("key", jump="pam", known_hosts=known, host_keys="accept-new") as web:
+        assert web.call(abs, -1) == 1
+    assert len(known.read_text().splitlines()) == 2
+    with reach("key", jump="pam", known_hosts=known):
+        pass
 
 
 def test_a_jump_host_that_cannot_go_on(reach, sshd, tmp_path):
@@ -275,7 +285,7 @@ if __name__ == "__main__":
 
 def test_f_06_a_cut_network_is_noticed_at_both_ends(sshd, tmp_path):
     try:
-        network = Network(sshd, tmp_path)
+        network = Network(sshd, {"host": "client"})
     except CannotStart as error:
         pytest.skip(str(error))
     script = tmp_path / "master.py"

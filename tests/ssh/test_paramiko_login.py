@@ -185,6 +185,12 @@ def test_password_and_code(host, enter, rounds, otp):
     assert host.offered == ["the Canary", "314159"]
 
 
+def test_both_in_one_answer(host, enter):
+    host.questions = [[("Password & verification code: ", False, "the Canary314159")]]
+    with enter(password=host.password, otp="314159") as web:
+        assert web.call(abs, -1) == 1
+
+
 def test_three_things_one_after_the_other(host, enter):
     host.methods = ["publickey", "password", "keyboard-interactive"]
     host.questions = [CODE[1:]]
@@ -200,7 +206,7 @@ def test_three_things_one_after_the_other(host, enter):
     ([CODE[1:], CODE[1:]], {"otp": "314159"}, "the one-time code was refused"),
     ([[("New password: ", False, "x")]], {"password": "the Canary"}, "the password has expired"),
     ([[("What is your quest?\x1b[2J ", True, "x")]], {"password": "the Canary"}, "cannot be answered here: What is"),
-    ([[("Password: ", True, "x")]], {"password": "the Canary"}, "what cannot be answered here"),
+    ([[("Fingers: ", False, "x")]], {"password": "the Canary"}, "what cannot be answered here"),
 ])
 def test_questions_that_nobody_answers(host, enter, questions, options, why):
     host.questions = questions
