@@ -205,6 +205,8 @@ class Keeper:
 
     def note_end(self, record: "Record") -> None:
         """Keep its answer, or for a while. Loop thread."""
+        self.output.catch_up()
+        record.settled = True
         waiters, record.waiters = record.waiters, []
         for wake in waiters:
             wake()

@@ -5,6 +5,7 @@ import os
 import pwd
 import shutil
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -63,6 +64,25 @@ def test_a_job_that_is_stopped_is_killed(alone, router):
         dead.result()
     dead.remove()
     assert not os.path.exists(alone.directory)
+
+
+def test_who_follows_hears_of_a_cancel_and_of_the_last_line(router, go):
+    worker = router.local(name="worker").with_options(threads=4)
+    running = worker.submit(far.busy, str(go))
+    until((go.parent / "go.begun").exists, "the call to begin")
+    worker.detach(keep=True)
+    worker.call(print, "more")
+    lines = worker.job().follow(20)
+    assert next(lines) == "more" and not worker.job().done
+    with ThreadPoolExecutor(1) as pool:
+        rest = pool.submit(list, lines)
+        running.cancel()
+        assert rest.result(20) == []
+    for number in range(20):
+        worker.call(print, "line", number)
+        assert worker.job().output().endswith("line %d\n" % number)
+    go.touch()
+    worker.shutdown()
 
 
 def test_whose_home(monkeypatch, tmp_path):
