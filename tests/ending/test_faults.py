@@ -1,5 +1,6 @@
 """Every fault of the table happens, and everyone who waits gets what the table says."""
 
+import contextlib
 import importlib
 import os
 import select
