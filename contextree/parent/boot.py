@@ -451,11 +451,12 @@ class Branch:
         """Let go of a detached child: its link is closed and it runs on. Loop thread."""
         handle = self.process
         after, self.after = self.after, None
+        by_itself = self.kept and self.plan.remote and handle is not None
         if after is not None:
-            after.leave()
+            after.leave(forever=by_itself)
         self.reason = self.reason or "it was detached"
         self.close_stderr()
-        if self.kept and self.plan.remote and handle is not None:
+        if by_itself:
             self.link.close(self.reason)
             handle.end(grace=0)  # ssh would wait here for as long as the job lives
             return
