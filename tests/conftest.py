@@ -5,9 +5,14 @@ import os
 import pytest
 
 from tests import guard
+from tests.lab import boxes, trees
 from tests.lab import containers as lab_containers
 from tests.lab import kube as lab_kube
 from tests.lab import pythons as lab_pythons
+from tests.lab.handmade import Handmade
+from tests.lab.lxc import Lxc
+from tests.lab.lxd import Incus, Lxd
+from tests.lab.machines import Machines, Nspawn
 from tests.lab.sshd import CannotStart, Sshd
 
 
@@ -53,7 +58,7 @@ def started(kind):
     """A lab, for as long as the session lasts; skips where it cannot be had."""
     try:
         lab = kind.up()
-    except lab_containers.CannotStart as error:
+    except (lab_containers.CannotStart, boxes.CannotStart, trees.CannotMake) as error:
         pytest.skip("%s: %s" % (kind.kind, error))
     try:
         yield lab
@@ -82,3 +87,39 @@ def kube_lab():
         pytest.skip("kubectl: %s" % error)
     yield lab
     lab.down()
+
+
+@pytest.fixture(scope="session")
+def lxc_box():
+    """LXC in a private lxcpath (tests.lab.lxc.Lxc)."""
+    yield from started(Lxc)
+
+
+@pytest.fixture(scope="session")
+def lxd_box():
+    """A private LXD (tests.lab.lxd.Lxd)."""
+    yield from started(Lxd)
+
+
+@pytest.fixture(scope="session")
+def nspawn_box():
+    """Trees for systemd-nspawn (tests.lab.machines.Nspawn)."""
+    yield from started(Nspawn)
+
+
+@pytest.fixture(scope="session")
+def machines_box():
+    """A private systemd-machined (tests.lab.machines.Machines)."""
+    yield from started(Machines)
+
+
+@pytest.fixture(scope="session")
+def handmade_box():
+    """Containers made by hand (tests.lab.handmade.Handmade)."""
+    yield from started(Handmade)
+
+
+@pytest.fixture(scope="session")
+def incus_box():
+    """A private Incus (tests.lab.lxd.Incus)."""
+    yield from started(Incus)

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import pytest
 
 import contextree
-from tests.lab import rootfs
+from tests.lab import rootfs, shims
 from tests.lab.containers import CannotStart
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -130,7 +130,7 @@ def kubectl_to(fixture, folder):
     return program(folder, "kubectl", ["env", "KUBECONFIG=" + fixture("kube_lab").kubeconfig, "kubectl"])
 
 
-CONTAINERS = {"docker": docker_to, "podman": podman_to, "buildah": buildah_to, "kubectl": kubectl_to}
+CONTAINERS = {"docker": docker_to, "podman": podman_to, "buildah": buildah_to, "kubectl": kubectl_to, **shims.SHIMS}
 
 
 @pytest.fixture(scope="module")

@@ -14,12 +14,6 @@ from tests.methods.way_containers import (  # noqa: F401  fixtures
 )
 from tests.methods.way_namespaces import (  # noqa: F401  fixtures
     NAMES,
-    handmade_box,
-    incus_box,
-    lxc_box,
-    lxd_box,
-    machines_box,
-    nspawn_box,
     setns_target,
     way_chroot,
     way_incus,
