@@ -1,4 +1,4 @@
-"""The launcher of ``machinectl(by_shell=True)``: a program of its own that hands its descriptors to a command elsewhere.
+"""The launcher of ``machinectl(by_shell=True)``: a program that hands its descriptors to a command elsewhere.
 
     python -ISc PROGRAM name=NAME user=USER -- COMMAND
 
