@@ -3,8 +3,8 @@
 A ``python`` block is a whole program, run in a process of its own. One whose first line is a comment with a file name
 is that file, there for all programs of the document. A ``text`` block that follows is what the program before it
 prints; ``...`` in it stands for anything. In ``sh`` blocks the lines that begin with ``contextree`` are run. Where
-``web1`` is spoken of, it is the private sshd; where a program of the containers is, it is the private one, with containers
-of the names that the documents have.
+``web1`` is spoken of, it is the private sshd; where a program of the containers is, it is the private one, with
+containers of the names that the documents have.
 """
 
 import doctest

@@ -47,8 +47,9 @@ def nspawn(fixture, folder):
     """systemd-nspawn, with the tree ``/srv/app``."""
     box = fixture("nspawn_box")
     # where /run is no file system of its own, nspawn complains of what it cannot tidy up
-    words = ["sh", "-c", 'exec "$@" 2>/dev/null', "sh", shutil.which("systemd-nspawn"), "--register=no", "--keep-unit"]
-    return write(folder, "systemd-nspawn", [*words, *box.extra_args], "/srv/app", box.tree())
+    words = ["sh", "-c", 'exec "$@" 2>/dev/null', "sh", shutil.which("systemd-nspawn"), "--register=no", "--keep-unit",
+             *box.extra_args]
+    return write(folder, "systemd-nspawn", words, "/srv/app", box.tree())
 
 
 def machinectl(fixture, folder):

@@ -3,6 +3,7 @@
 import pytest
 
 import contextree
+from tests.methods.boxes import box, lab, lent  # noqa: F401  fixtures
 from tests.methods.way import Way
 from tests.methods.way_accounts import accounts, become, way_doas, way_runuser, way_su, way_sudo  # noqa: F401  fixtures
 from tests.methods.way_containers import (  # noqa: F401  fixtures

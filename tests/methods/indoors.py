@@ -68,7 +68,8 @@ def who():
 def orphan():
     """Have a process whose parent ends at once; returns its pid, once it has been handed on and has ended."""
     reader, writer = os.pipe()
-    if os.fork() == 0:
+    between = os.fork()
+    if between == 0:
         pid = os.fork()
         if pid:
             os.write(writer, b"%d" % pid)
@@ -79,7 +80,7 @@ def orphan():
     os.close(writer)
     with os.fdopen(reader, "rb") as file:
         pid = int(file.read())  # until both have ended
-    os.wait()  # the parent of the orphan; what is left is the orphan's
+    os.waitpid(between, 0)  # what is left is the orphan's
     return pid
 
 

@@ -1,117 +1,147 @@
-"""A Python that is lent to what has none: a tree of its own, copied there or mounted, and nothing of it left."""
+"""A Python that is lent to a container which has none, and taken back whatever happens."""
 
+import asyncio
 import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import contextree
-from tests.lab import trees
-from tests.lab.poll import until
-from tests.methods import indoors
+import contextree.aio
+from tests.lab import rootfs
+from tests.lab.containers import CannotStart
+from tests.methods import far
+from tests.methods.boxes import as_before, empty, entries, open_in, refused
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
-NONE = r"looked for python3|no sh in the instance, or no Python to be found"
+def test_lent_to_a_container_without_one(router, lab, box, lent):
+    name = box(image="bare", mounts=False)
+    before = entries(lab, name)
+    with open_in(router, lab, name, lend_python=lent, user=rootfs.USER) as context:
+        prefix = context.call(far.prefix)
+        assert prefix.startswith("/.contextree-")
+        assert context.call(far.version) == sys.version_info[:2]
+        with context.local() as below:
+            assert below.call(abs, -2) == 2
+    assert entries(lab, name) == before  # shutdown has waited for it
 
 
-@pytest.fixture(scope="module")
-def standalone(tmp_path_factory):
-    """A folder that is a whole Python: it runs wherever the folder is, and wants nothing of the system."""
-    return trees.standalone(tmp_path_factory.mktemp("lent") / "python")
+def test_lent_to_a_container_with_nothing_in_it(router, lab, box, lent):
+    """Not even a shell, or a C library."""
+    name = box(image="none", mounts=False, command=["/sleep", "1000000"],
+               options=["--volume=%s:/sleep:ro" % rootfs.busybox()])
+    before = entries(lab, name)
+    loader = next((lent / "loader").glob("ld-*")).name
+    words = ["loader/" + loader, "--library-path", "{lent}/loader", "{lent}/bin/python"]
+    with open_in(router, lab, name, lend_python=lent, python=words) as context:
+        assert context.call(far.version) == sys.version_info[:2]
+    assert entries(lab, name) == before
 
 
-class Bare:
-    """A place without a Python: ``open`` a context there, ``root`` is its root directory, seen from here."""
-
-    def __init__(self, root, method, *target, **options):
-        self.root = root
-        self.method = method
-        self.target = target
-        self.options = options
-
-    def open(self, router, **options):
-        return getattr(router, self.method)(*self.target, **self.options, **options)
-
-    def left(self):
-        """Names in its root directory that are ours."""
-        return [name for name in os.listdir(self.root) if "contextree" in name]
+def test_one_that_does_not_run_there_is_taken_back(router, lab, box, tmp_path):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python3").write_bytes(Path(rootfs.system_python()).read_bytes())
+    (tmp_path / "bin" / "python3").chmod(0o755)
+    name = box(image="bare", mounts=False)
+    before = entries(lab, name)
+    error = refused(router, lab, name, lend_python=tmp_path)
+    assert "its loader or a library" in str(error)
+    assert error.phase == "boot"
+    as_before(lab, name, before)
 
 
-@pytest.fixture(params=["chroot", "setns", "setns_users", "setns_nsenter", "lxc", "lxd", "nspawn"])
-def bare(request):
-    """Each kind of place."""
-    def box(name):
-        return request.getfixturevalue(name + "_box")
-
-    if request.param == "chroot":
-        tree = box("handmade").tree("")
-        return Bare(tree, "chroot", tree)
-    if request.param.startswith("setns"):
-        pid = box("handmade").container("", users=request.param == "setns_users")
-        more = {"tool": "nsenter"} if request.param == "setns_nsenter" else {}
-        return Bare("/proc/%d/root" % pid, "setns", pid, **more)
-    if request.param == "lxc":
-        name = box("lxc").container("")
-        return Bare("/proc/%d/root" % box("lxc").init(name), "lxc", name, lxcpath=box("lxc").path)
-    if request.param == "lxd":
-        name = box("lxd").bare()
-        return Bare("/proc/%d/root" % box("lxd").init(name), "lxd", name, lxc=box("lxd").client)
-    tree = box("nspawn").tree("")
-    return Bare(tree, "nspawn", tree, register=False, extra_args=box("nspawn").extra_args)
+@pytest.mark.parametrize("state", ["paused", "not running"])
+def test_nothing_is_lent_to_one_that_cannot_use_it(router, lab, box, lent, state):
+    name = box(image="bare", mounts=False)
+    before = entries(lab, name)
+    lab.run(*(["pause"] if state == "paused" else ["stop", "-t", "0"]), name)
+    error = refused(router, lab, name, lend_python=lent)
+    assert state in str(error)
+    assert error.phase == "connect"
+    lab.run("unpause" if state == "paused" else "start", name)
+    assert entries(lab, name) == before
 
 
-def test_it_runs_and_leaves_nothing(router, bare, standalone):
-    with pytest.raises(contextree.ConnectError, match=NONE):
-        bare.open(router)
-    with bare.open(router, lend_python=standalone, name="lent") as box:
-        assert box.call(abs, -1) == 1
-        assert "contextree-" in box.call(indoors.executable)
-        if bare.method != "nspawn":  # there it is mounted, where nobody sees it from outside
-            assert len(bare.left()) == 1
-        with box.fork() as forked, box.local() as below:
-            assert forked.call(indoors.executable) == below.call(indoors.executable) == box.call(indoors.executable)
-    until(lambda: not bare.left(), "it to be removed")
-    with pytest.raises(contextree.ConnectError, match=NONE):
-        bare.open(router)
+def test_nothing_to_lend(router, lab, box, tmp_path):
+    name = box(image="bare", mounts=False)
+    error = refused(router, lab, name, lend_python=tmp_path / "no-such-folder")
+    assert "no-such-folder" in str(error)
+    assert "lend_python=" in str(error)
+    assert error.phase == "start"
+    error = refused(router, lab, "no-such-target", lend_python=tmp_path)
+    assert "there is no container no-such-target" in str(error)
 
 
-def test_as_a_user_and_by_another_name(router, bare, standalone):
-    (standalone / "bin/other").write_text((standalone / "bin/python3").read_text())
-    (standalone / "bin/other").chmod(0o755)
-    options = {} if bare.method in ("lxc", "chroot", "lxd", "nspawn") else {"user": "ann"}
-    with bare.open(router, lend_python=standalone, python=["bin/other", "-X", "utf8"], **options) as box:
-        assert box.call(indoors.executable).endswith("/bin/other")
-        assert box.call(indoors.who)[0] == (1234 if options else 0)
-    until(lambda: not bare.left(), "it to be removed")
+def test_lent_to_a_task(docker_lab, lent):
+    name = docker_lab.run_container(image="bare", mounts=False)
+    before = entries(docker_lab, name)
+
+    async def main():
+        async with contextree.aio.Router() as router:
+            async with await router.docker(name, docker=docker_lab.program, lend_python=lent) as context:
+                assert await context.call(abs, -1) == 1
+            assert entries(docker_lab, name) == before
+            task = asyncio.ensure_future(router.docker(name, docker=docker_lab.program, lend_python=lent))
+            await asyncio.sleep(0.1)  # sleeps: it is to be cancelled somewhere in the middle
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    asyncio.run(main())
+    as_before(docker_lab, name, before)
+    empty(docker_lab, name)
+    docker_lab.remove(name)
 
 
-def test_what_cannot_be_lent(router, bare, standalone, tmp_path):
-    with pytest.raises(contextree.ConnectError, match=r"/no/such/python|No such file"):
-        bare.open(router, lend_python="/no/such/python")
-    with pytest.raises(contextree.ConnectError, match="no-such-program"):
-        bare.open(router, lend_python=standalone, python="bin/no-such-program")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(contextree.ConnectError, match=r"bin/python3"):
-        bare.open(router, lend_python=tmp_path / "empty")
-    until(lambda: not bare.left(), "it to be removed")
+def test_its_interpreter_is_killed(router, lab, box, lent):
+    name = box(image="bare", mounts=False)
+    before = entries(lab, name)
+    context = open_in(router, lab, name, lend_python=lent)
+    with pytest.raises(contextree.ContextDied):
+        context.call(os.kill, context.pid, signal.SIGKILL)
+    as_before(lab, name, before)
 
 
-def test_it_is_removed_when_the_master_is_killed(handmade_box, standalone):
-    """What is to be done afterwards is done by somebody who outlives us."""
-    tree = handmade_box.tree("")
-    program = ("import os, signal, contextree; router = contextree.Router(); "
-               "router.chroot(%r, lend_python=%r); os.kill(os.getpid(), signal.SIGKILL)" % (str(tree), str(standalone)))
-    done = subprocess.run([sys.executable, "-c", program], timeout=30, check=False)
-    assert done.returncode == -9
-    until(lambda: not [name for name in os.listdir(tree) if "contextree" in name], "it to be removed")
+MASTER = """
+import sys
+import contextree
+import contextree.aio
+router = contextree.Router()
+context = router.docker(sys.argv[1], docker=sys.argv[3:], lend_python=sys.argv[2])
+print(context.call(abs, -1), flush=True)
+input()
+"""
 
 
-def test_links_and_modes_are_copied(router, handmade_box, standalone):
-    (standalone / "bin/link").unlink(missing_ok=True)
-    (standalone / "bin/link").symlink_to("python3")
-    with router.chroot(handmade_box.tree(""), lend_python=standalone, python="bin/link", user="ann") as box:
-        place = box.call(indoors.executable).rpartition("/bin/")[0]
-        assert box.call(os.readlink, place + "/bin/link") == "python3"
-        assert box.call(os.access, place + "/bin/python3", os.X_OK)
-        assert not box.call(os.access, place + "/bin", os.W_OK)
+def test_the_master_is_killed(docker_lab, lent):
+    name = docker_lab.run_container(image="bare", mounts=False)
+    before = entries(docker_lab, name)
+    words = [sys.executable, "-c", MASTER, name, str(lent), *docker_lab.program]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          env=dict(os.environ, PYTHONPATH=str(ROOT))) as master:
+        assert master.stdout.readline() == b"1\n"
+        assert entries(docker_lab, name) != before
+        master.kill()
+    as_before(docker_lab, name, before)
+    empty(docker_lab, name)
+    docker_lab.remove(name)
+
+
+def test_lent_to_a_working_container(router, podman_lab, lent):
+    plain = rootfs.standalone(Path(podman_lab.directory, "python"))  # buildah's --volume takes no blanks or quotes
+    try:
+        name = podman_lab.working_container("bare", mounts=False)
+    except CannotStart as error:
+        pytest.skip(str(error))
+    where = Path(subprocess.run([*podman_lab.buildah, "mount", name], capture_output=True, text=True,
+                                check=True).stdout.strip())
+    before = sorted(os.listdir(where))
+    for isolation in ("chroot", "oci"):
+        with router.buildah(name, buildah=podman_lab.buildah, isolation=isolation, lend_python=plain) as context:
+            assert context.call(far.version) == sys.version_info[:2]
+        assert set(os.listdir(where)) - set(before) == set()
