@@ -87,10 +87,10 @@ def give(listener: socket.socket, terminal: int, uid: int) -> bool:
     import struct
 
     while True:
-        ready = select.select([listener, terminal], [], [])[0]
+        ready = select.select([listener.fileno(), terminal], [], [])[0]
         if terminal in ready and not copy(terminal):
             return False
-        if listener not in ready:
+        if listener.fileno() not in ready:
             continue
         peer = listener.accept()[0]
         with peer:

@@ -75,6 +75,7 @@ def test_it_runs_and_leaves_nothing(router, bare, standalone):
         bare.open(router)
 
 
+@pytest.mark.parametrize("bare", ["chroot", "setns_users", "lxd", "nspawn"], indirect=True)
 def test_as_a_user_and_by_another_name(router, bare, standalone):
     (standalone / "bin/other").write_text((standalone / "bin/python3").read_text())
     (standalone / "bin/other").chmod(0o755)
@@ -85,6 +86,7 @@ def test_as_a_user_and_by_another_name(router, bare, standalone):
     until(lambda: not bare.left(), "it to be removed")
 
 
+@pytest.mark.parametrize("bare", ["chroot", "setns", "nspawn"], indirect=True)
 def test_what_cannot_be_lent(router, bare, standalone, tmp_path):
     with pytest.raises(contextree.ConnectError, match=r"/no/such/python|No such file"):
         bare.open(router, lend_python="/no/such/python")

@@ -91,11 +91,6 @@ def test_no_python_there(router, nspawn_box, tree):
         router.nspawn(nspawn_box.tree(""), **tree[1])
 
 
-def test_a_python_of_36(router, nspawn_box, tree):
-    with router.nspawn(nspawn_box.tree("3.6"), user="ann", **tree[1]) as box:
-        assert tuple(box.facts["version"])[:2] == (3, 6)
-
-
 def test_nspawn_words():
     def words(*args, **options):
         return [word for word in nspawn.plan(*args, **options).argv if "\0python" not in word]
