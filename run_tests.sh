@@ -93,13 +93,14 @@ apt_install() {   # installs what is missing; 1 if that did not work
 }
 
 SHELLS="dash zsh mksh tcsh csh fish busybox"   # login shells that a target may have
+SERVERS="dropbear-bin libpam-google-authenticator"   # another sshd, and one-time codes
 
 packages() {   # shellcheck disable=SC2086
   local name
   is_root || left_out "not root: no private sshd, no other accounts, no chroot with the newest Pythons"
-  apt_install openssh-server openssh-client sudo strace procps iproute2 $SHELLS mmdebstrap && return
+  apt_install openssh-server openssh-client sudo strace procps iproute2 $SHELLS $SERVERS mmdebstrap && return
   if is_root; then   # one that cannot be had must not cost the others
-    for name in openssh-server openssh-client sudo strace procps iproute2 $SHELLS mmdebstrap; do
+    for name in openssh-server openssh-client sudo strace procps iproute2 $SHELLS $SERVERS mmdebstrap; do
       apt_install "$name" || left_out "$name: could not be installed with apt-get"
     done
   elif command -v dpkg-query >/dev/null; then

@@ -1,8 +1,101 @@
-"""In a machine or the host itself, by its systemd."""
+"""In a machine that systemd-machined knows, or on the host itself, as any user: what ``machinectl shell`` is for.
+
+``machinectl shell`` gives a terminal, which echoes, translates and cuts off at ``^]^]^]``: no place for a protocol. The
+same place is reached by ``systemd-run --machine=M --pipe``: a transient service there, whose stdin and stdout are our
+own descriptors; see docs/decisions/0020.
+
+systemd reads ``$NAME`` in the words of a command, so each ``$`` is doubled (systemd.service(5), "Command lines").
+"""
+
+from contextree.connect.discover import WORDS
+from contextree.connect.inside import SAFE_PAIR, checked_account, checked_word, checked_words, verdict
+from contextree.connect.plan import PYTHON, Plan, checked_name, checked_phases, python_words
+from contextree.core.wire.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Dict, Optional, Sequence, Tuple, Union
+
     from contextree.connect.options import GrowOptions
 
     class Options(GrowOptions, total=False):
         """What ``Grower.machinectl`` takes beside the target: what ``plan`` does."""
+
+        user: Union[None, int, str]
+        group: Union[None, int, str]
+        login: bool
+        python: Union[None, str, Sequence[str]]
+        systemd_run: Union[str, Sequence[str]]
+        extra_args: Sequence[str]
+        connect_timeout: Union[float, Dict[str, float]]
+        name: Optional[str]
+
+HOST = ".host"
+
+
+def plan(machine: str = HOST, user: "Union[None, int, str]" = None, group: "Union[None, int, str]" = None,
+         login: bool = False, python: "Union[None, str, Sequence[str]]" = None,
+         systemd_run: "Union[str, Sequence[str]]" = "systemd-run", extra_args: "Sequence[str]" = (),
+         connect_timeout: "Union[float, Dict[str, float]]" = 30, name: "Optional[str]" = None) -> Plan:
+    """A Plan for an interpreter in `machine`, as a service of the systemd there.
+
+    machine          its name, ``user@machine``, or ``.host``: where the context that starts it is.
+    user, group      whom to become there: a name of the accounts there, or a number. None: root.
+    login            open a session as ``login`` does, through PAM: limits, groups, XDG_RUNTIME_DIR, the user's home as
+                     the working directory.
+    python           the interpreter there: str, split as a shell would, or list of words. None: the first one found.
+    systemd_run      the program: a path, or several words.
+    extra_args       further words for it: ``["--property=MemoryMax=1G"]``.
+    connect_timeout  seconds for each phase, or a dict with some of "connect", "login", "boot".
+    name             the context's name; if not given ``machinectl.MACHINE``, for the host ``machinectl.USER``.
+
+    Raises UsageError. Any thread.
+    """
+    who, _, place = checked_word(machine, "a machine").rpartition("@")
+    if who and user is not None:
+        raise UsageError("user= says %s, and the machine %r another" % (user, machine))
+    account = checked_account(who or user, "user")
+    argv = checked_words(systemd_run, "systemd_run") + ["--quiet", "--no-ask-password", "--pipe", "--wait", "--collect"]
+    if place != HOST:
+        argv.append("--machine=" + checked_word(place, "a machine"))
+    if account is not None:
+        argv.append("--uid=" + account)
+    if group is not None:
+        argv.append("--gid=%s" % checked_account(group, "group"))
+    if login:
+        if account is None:
+            argv.append("--uid=root")    # PAM opens a session for somebody
+        argv += ["--property=PAMName=login", "--property=WorkingDirectory=-~"]
+    argv += ["--setenv=" + SAFE_PAIR] + checked_words(extra_args, "extra_args") + ["--", PYTHON]
+    # older ones want the absolute path of a program
+    words = python_words(python) or ["/bin/sh"] + list(WORDS[1:])
+    last = place if place != HOST else account or "root"
+    return Plan(argv, checked_name(name, "machinectl." + last), "machinectl", classify=classify,
+                python=[word.replace("$", "$$") for word in words], phases=checked_phases(connect_timeout))
+
+
+_ROWS = (
+    (r"Failed to (?:connect to bus|create bus connection): Host is down|"
+     r"Failed to connect to bus: (?:No route|Protocol).*|.*No machine '.*' known", "connect",
+     "there is no such machine that runs systemd; look at machinectl list"),
+    (r"Failed to connect to bus: (?:No such file|Connection refused).*|.*systemd1 was not provided.*|"
+     r"System has not been booted with systemd.*", "connect", "systemd does not run here: {0}"),
+    (r"Failed to (?:connect to bus|start transient service unit|create bus connection): "
+     r"(?:Access denied|Permission denied|Interactive authentication required|Operation not permitted).*",
+     "connect", "this user may not start services there: {0}; polkit decides, see docs/methods/machinectl.md"),
+    (r"systemd-run: (?:unrecognized|invalid|ambiguous) option.*|Unknown assignment.*|Failed to parse .*", "start",
+     "systemd-run does not take its options: {0}"),
+)
+# what systemd says with its exit status: systemd.exec(5), "Process exit codes"
+_STATUS = {200: ("connect", "its working directory cannot be entered"),
+           203: ("boot", "there is no {python} there; say which Python by python="),
+           216: ("login", "there is no such group there"), 217: ("login", "there is no such user there"),
+           224: ("login", "PAM refuses to open a session; see the journal there")}
+
+
+def classify(method: str, status: "Optional[int]", output: str) -> "Tuple[str, str, str]":
+    """Why systemd-run ended before HELLO: (error class name, message, phase)."""
+    if status in _STATUS:
+        phase, text = _STATUS[status]
+        return "AuthenticationError" if phase == "login" else "ConnectError", text, phase
+    return verdict("systemd-run", status, output, _ROWS)

@@ -4,7 +4,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from contextree.core.importer import ABSENT, CODE, NAMESPACE, SOURCE
 from contextree.core.wire.routes import MAX_ID
@@ -15,6 +15,10 @@ from contextree.master.values import decode
 from contextree.parent import ends
 from contextree.parent.context import Context
 from contextree.parent.engine import Engine
+
+if TYPE_CHECKING:
+    from contextree.connect.plan import Plan
+    from contextree.parent.boot import Branch
 
 NAMES = 100  # of modules in one message
 PUSH = 1 << 19  # bytes of modules that are sent ahead of a call
@@ -32,6 +36,7 @@ class RootEngine(Engine):
         self._main: bool | None = None
         self._plain: set[str] = set()  # modules of the standard library
         self._sharing = threading.Lock()
+        self.connections: Any = None  # of paramiko_link
 
     # -- modules
 
@@ -173,6 +178,12 @@ class RootEngine(Engine):
             if self._main:  # children call it so, and their pickles do
                 sys.modules.setdefault("__mp_main__", sys.modules["__main__"])
         return self._main
+
+    def launch_by_transport(self, plan: "Plan", options: dict[str, Any], wait: bool) -> "Branch":
+        """Start a child by ``plan.transport``: paramiko is the only one."""
+        from contextree.master import paramiko_link
+
+        return paramiko_link.launch(self, plan, options, wait)
 
     def log_level(self) -> int:
         """The level below which children need not send log records."""

@@ -3,7 +3,7 @@
 The functions take a ``Branch`` (see ``boot``), read it, and change nothing but the list of its last lines. Loop thread.
 """
 
-from contextree.core.first_stage import ALIVE
+from contextree.core.first_stage import ALIVE, WINDOWS
 from contextree.core.wire import errors
 from contextree.core.wire.errors import ConnectError, ContextreeError
 
@@ -39,8 +39,10 @@ def explain(branch: "Branch") -> str:
             text += "; " + branch.reason
     elif branch.process is not None:
         text = "the connection was lost (%s), its process has not ended yet" % text
+    if branch.silent:
+        text = "%s; its process (%s) was ended" % (branch.reason, branch.plan.method)
     # it says something each second
-    if branch.plan.silence and branch.quiet and branch.quiet > branch.plan.silence * 0.6:
+    elif branch.plan.silence and branch.quiet and branch.quiet > branch.plan.silence * 0.6:
         text += ("; nothing had come from there for %.0f s: the host or the network to it does not answer"
                  % branch.quiet)
     if branch.output and (branch.status is None or not branch.status.clean() or branch.early):
@@ -58,6 +60,11 @@ def early_error(branch: "Branch", text: str) -> ContextreeError:
     if "contextree: Python 3.6 or newer is needed" in output:
         return make_error(branch, "VersionError", output[output.rindex("Python 3.6 or"):].split("\n")[0], "boot",
                           returncode)
+    if WINDOWS in output:
+        return make_error(branch, "VersionError", "Windows cannot be a target", "boot", returncode)
+    if branch.echoes and branch.plan.remote:
+        return make_error(branch, "ConnectError", "what is sent there comes back: it runs something like cat or a "
+                          "terminal that echoes, not the command that it was given", "boot", returncode)
     if branch.seen_alive:
         return make_error(branch, "ConnectError", "%s started, but: %s" % (branch.name, text), "boot", returncode)
     name, message, phase = branch.plan.explain(returncode, output)
@@ -87,7 +94,7 @@ def end_all(engine: "Engine", grace: float, then: "Callable[[], object]", patien
     state = {"done": False}
 
     def finish(late: bool = False) -> None:
-        if state["done"] or ((engine.children or engine.jobs) and not late):
+        if state["done"] or ((engine.children or engine.jobs or engine.afters) and not late):
             return
         state["done"] = True
         if engine.template is not None:
@@ -103,5 +110,7 @@ def end_all(engine: "Engine", grace: float, then: "Callable[[], object]", patien
             branch.shutdown(grace, patience)
     for job in list(engine.jobs):
         job.end_with_context(grace, finish)
+    for after in list(engine.afters):
+        after.on_over.append(finish)
     engine.broker.timer(grace + patience + 3.0, finish, True)
     finish()

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from contextree.connect.plan import Plan
     from contextree.core.router import Router as Core
+    from contextree.core.wire.errors import ContextreeError
+    from contextree.parent.boot import Branch
     from contextree.parent.reports import Info
 
 making = process.allocate_lock()
@@ -52,6 +54,7 @@ def engine_of(core: "Core") -> "Engine":
             child = life.child
             core.engine = Engine(core, child.config["ids"], child.bundle, trusted=child.config["trusted"])
             core.engine.above = frozenset(child.config["above"])
+            core.engine.heartbeat = child.config.get("heartbeat", Engine.heartbeat)
         return core.engine  # type: ignore[no-any-return]
 
 
@@ -69,6 +72,7 @@ class Engine(Routing):
 
     allow_blocking = False  # may its synchronous API wait on the thread of an event loop?
     future_class = None  # type: Any  # of ``submit``, where it is not CallFuture
+    heartbeat = 60.0  # type: float | None  # of children on other hosts whose grower does not say
 
     def __init__(self, core: "Core", ids: "Iterable[Any]", bundle: bytes, decode: "Callable[..., Any]" = decode,
                  trusted: bool = True) -> None:
@@ -82,6 +86,7 @@ class Engine(Routing):
         self._later = None  # type: Any
         self.lock = process.allocate_lock()
         self.template_lock = process.allocate_lock()
+        self.heart = None  # type: Any  # parent.heartbeat.Heart, once a child has a heartbeat
         self.preload = ()  # type: tuple[Any, ...]
         self.opened = {}  # type: dict[Any, Any]  # hops of addresses on the way to others: see ``parent.opening``
         self.services = None  # type: Any  # parent.serving.Services, once one is served
@@ -172,9 +177,16 @@ class Engine(Routing):
             self.allow(modules)
         config = {"level": options.pop("log_level", self.log_level()), "hooks": [hook[0] for hook in hooks],
                   "above": sorted(self.above | {self.core.id})}
+        if self.heartbeat != Engine.heartbeat:
+            config["heartbeat"] = self.heartbeat
         if plan.method == "fork" or (plan.method == "local" and not plan.python):
             config["path"] = search_path()
         return config
+
+    def launch_by_transport(self, plan: "Plan", options: "dict[str, Any]", wait: bool) -> "Branch":
+        """Start a child by ``plan.transport``, which needs no command. UsageError where that is not known here."""
+        raise UsageError("transport=%r is carried out by the master alone, %s is another context: say jump=, or leave "
+                         "transport= out" % (plan.transport.name, self.core.name))
 
     def log_level(self) -> int:
         """The level below which children need not send log records."""

@@ -170,7 +170,7 @@ def become(config: "dict[str, Any]", fd: int, error_fd: int, bundle: bytes) -> N
             error_fd = process.high(error_fd)
             os.dup2(error_fd, 2)
             process.close_fd(error_fd)
-        entitle("contextree:%d" % config["id"])
+        entitle(config["title"])
         forget_loops()
         life.here.call = None  # the call that forked runs in the parent
         life.Child(config, fd, fd, bundle, True).run()
@@ -320,7 +320,7 @@ def main(config: "dict[str, Any]", rfd: int, wfd: int, bundle: bytes) -> None:
     control.setblocking(True)
     os.close(wfd)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # that of the thread which started it
-    null = os.open("/dev/null", os.O_RDWR)
+    null = process.null()
     os.dup2(null, 0)
     os.dup2(null, 1)
     os.close(null)

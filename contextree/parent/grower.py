@@ -10,6 +10,7 @@ from contextree.parent.template import fork_plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
     from typing import Any, Sequence, Union
 
     from typing_extensions import Unpack
@@ -35,7 +36,11 @@ if TYPE_CHECKING:
     from contextree.connect.plan import Plan
     from contextree.parent.context import Context
     from contextree.parent.engine import Engine
+    from contextree.parent.jobs import Job
     from contextree.parent.opening import Address, Options
+
+#: Transports of ``ssh`` -> the module of their plan.
+SSH = {None: "ssh", "openssh": "ssh", "paramiko": "ssh_paramiko"}
 
 
 class Grower:
@@ -101,6 +106,31 @@ class Grower:
         plan.address = addresses.written("local", plan.python[0] if len(plan.python) == 1 else "", {})
         return self.grow(plan, via, **options)
 
+    def attach(self, token: str, force: bool = False, name: "str | None" = None, timeout: float = 10.0,
+               via: "Grower | None" = None, **options: "Unpack[GrowOptions]") -> "Context":
+        """Take up a job again that runs on the machine and under the account of this context, by the token that
+        ``Context.detach(keep=True)`` gave: it becomes a child of this context, with all that a context has, and
+        ``Context.job`` shows what it has kept. When this tree goes, it lives on as before; ``shutdown()`` ends it.
+
+        ``force``: take it from a master that still has it; without that AuthenticationError. ``timeout``: seconds for
+        each step. Raises AuthenticationError where the token is not its, ConnectError (ConnectTimeout) where it is not
+        there or does not answer, VersionError where another version of contextree started it, UsageError for what is no
+        token."""
+        from contextree.parent import jobs
+
+        return jobs.attach(self._parent(via)._context(), token, force, name, timeout, dict(options))
+
+    def jobs(self, directory: "str | os.PathLike[str] | None" = None) -> "list[Job]":
+        """The jobs that this account has on the machine of this context, living and dead, oldest first; ``directory``:
+        those that were made in that one. The dead ones that nobody has looked after for longer than their
+        ``time_to_live`` are removed."""
+        from contextree.parent import jobs
+
+        return jobs.find(self._context(), directory)
+
+    def _context(self) -> "Context":
+        raise NotImplementedError
+
     def _by(self, method: str, via: "Grower | None", options: "Any", *target: object) -> "Context":
         """A child by ``contextree.connect.<method>.plan``, which takes what is not for ``grow``."""
         plan = import_module("contextree.connect." + method).plan
@@ -115,8 +145,14 @@ class Grower:
         return self.grow(made, via, **grow)
 
     def ssh(self, host: str, via: "Grower | None" = None, **options: "Unpack[ssh_method.Options]") -> "Context":
-        """An interpreter on ``host``, by the system's ssh. Options: see ``contextree.connect.ssh.plan``."""
-        return self._by("ssh", via, options, host)
+        """An interpreter on ``host``, by the system's ssh. Options: see ``contextree.connect.ssh.plan``.
+
+        ``transport="paramiko"``: by that library, in this process, without the ssh program; its options are told in
+        ``contextree.connect.ssh_paramiko.plan``."""
+        transport = options.pop("transport", None)
+        if transport not in SSH:
+            raise UsageError("transport=%r: it is one of %s" % (transport, ", ".join(repr(name) for name in SSH if name)))
+        return self._by(SSH[transport], via, options, host)
 
     def sudo(self, user: str = "root", via: "Grower | None" = None,
              **options: "Unpack[sudo_method.Options]") -> "Context":

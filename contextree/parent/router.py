@@ -32,7 +32,10 @@ class Router(Grower):
         return "<Router %s, %d contexts>" % (self.name, len(self.engine.infos))
 
     def _grow(self, plan: "Plan", options: "dict[str, Any]") -> "Context":
-        return Context._grow(self.engine.context(self.id, self.name), plan, options)
+        return Context._grow(self._context(), plan, options)
+
+    def _context(self) -> Context:
+        return self.engine.context(self.id, self.name)
 
     def context_by_id(self, number: int) -> Context:
         """The context ``number``, named as everywhere else; the same object each time. UsageError when there is

@@ -232,7 +232,7 @@ def launch(engine: "Engine", plan: "Plan", options: "dict[str, Any]", direct: bo
     process.own(fds[0])
     process.own(fds[2])
     os.set_blocking(fds[2], False)
-    config = boot.configuration(branch, options)
+    config = dict(boot.configuration(branch, options), title=boot.title(branch.id))
 
     def begin() -> None:
         branch.begin(fds[0], b"")

@@ -18,11 +18,10 @@ from tests.lab.sshd import CannotStart
 
 
 @pytest.fixture(scope="module")
-def network(sshd, tmp_path_factory):
+def network(sshd):
     """A host behind a network of its own."""
-    folder = tmp_path_factory.mktemp("network")
     try:
-        net = Network(sshd, folder)
+        net = Network(sshd, {"host": "client"})
     except CannotStart as error:
         pytest.skip(str(error))
     yield net

@@ -1,0 +1,411 @@
+"""docker, podman, buildah and kubectl beyond what every way has: options, Pythons, how it ends, what is said of errors,
+and a Python that is lent."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import contextree
+from tests.lab import processes, pythons, rootfs
+from tests.lab.containers import CannotStart
+from tests.lab.poll import until
+from tests.methods import far
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(params=["docker", "podman"])
+def lab(request):
+    """Each lab in turn."""
+    return request.getfixturevalue(request.param + "_lab")
+
+
+@pytest.fixture
+def box(lab):
+    """Make containers that are removed after the test: box(image=..., options=...) is the name of one."""
+    made = []
+
+    def box(**options):
+        made.append(lab.run_container(**options))
+        return made[-1]
+
+    yield box
+    if made:
+        lab.remove(*made)
+
+
+def open_in(router, lab, container=None, **options):
+    """A context in a container."""
+    options = {lab.kind: lab.program, **options}
+    return getattr(router, lab.kind)(container or lab.container, **options)
+
+
+def empty(lab, container=None):
+    """Wait until nothing runs in a container but its first process."""
+    until(lambda: not lab.processes(container), "the container to be as it was")
+
+
+def entries(lab, container):
+    """What is in the root directory of a container, also of one without any program: by a copy of it."""
+    pid = int(lab.run("inspect", "--format", "{{.State.Pid}}", container))
+    return sorted(os.listdir("/proc/%d/root" % pid))
+
+
+def as_before(lab, container, before):
+    """Wait until nothing is in the root directory of a container that was not there."""
+    until(lambda: entries(lab, container) == before, "the container's files to be as they were")
+
+
+# -- options
+
+def test_user_workdir_variables_and_privileges(router, lab):
+    secret = "canary-of-a-variable"
+    with open_in(router, lab, user=rootfs.USER, workdir="/tmp", env={"COLOUR": secret, "EMPTY": ""}) as context:
+        uid, folder, safe, first = context.call(far.look)
+        assert (uid, folder, safe) == (1000, "/tmp", None)
+        assert first != ""
+        assert context.call(far.variable, "COLOUR") == secret
+        assert context.call(far.variable, "EMPTY") == ""
+        lines = [processes.command_line(pid) for pid in processes.every()]
+        assert any("COLOUR" in line for line in lines)
+        assert not any(secret in line for line in lines)
+
+
+def test_privileges(router, lab):
+    with open_in(router, lab) as context:
+        few = context.call(far.capabilities)
+    with open("/proc/sys/kernel/cap_last_cap") as file:
+        every = (2 << int(file.read())) - 1
+    if lab.kind == "docker" and far.capabilities() != every:  # podman gives those that there are
+        assert "unable to apply caps" in str(refused(router, lab, privileged=True))
+        return
+    with open_in(router, lab, privileged=True) as context:
+        assert context.call(far.capabilities) > few
+
+
+def test_what_lies_in_the_directory_is_not_imported(router, lab, tmp_path, box):
+    for name in ("zlib", "linecache", "types"):
+        (tmp_path / (name + ".py")).write_text("raise SystemExit('it was imported')\n")
+    name = box(options=["--volume=%s:/work:ro" % tmp_path])
+    newest = rootfs.inside()[max(rootfs.inside(), key=lambda minor: int(minor[2:]))]
+    with open_in(router, lab, name, workdir="/work", python=[os.path.realpath(newest.argv[0])]) as context:
+        assert context.call(os.getcwd) == "/work"
+
+
+@pytest.mark.parametrize("minor", [minor for minor in pythons.MINORS if minor != "2.7"])
+def test_every_python(router, docker_lab, pythons, box_of_pythons, minor):
+    if minor not in pythons:
+        pytest.skip("Python %s is not on this machine" % minor)
+    python = pythons[minor]
+    words = python.argv if python.origin == "chroot" else [os.path.realpath(python.argv[0])]
+    with open_in(router, docker_lab, box_of_pythons, python=list(words)) as context:
+        version = context.call(far.version)
+        assert version == tuple(int(part) for part in minor.split("."))
+        with context.local() as below:
+            assert below.call(abs, -2) == 2
+
+
+@pytest.fixture(scope="module")
+def box_of_pythons(docker_lab):
+    """A container in which the chroot with the newest Pythons is, too."""
+    options = ["--volume=%s:%s:ro" % (path, path) for path in [pythons.chroot_directory()] if path.exists()]
+    name = docker_lab.run_container(options=options)
+    yield name
+    docker_lab.remove(name)
+
+
+def test_python_2_is_told_politely(router, docker_lab, pythons):
+    if "2.7" not in pythons:
+        pytest.skip("Python 2.7 is not on this machine")
+    with pytest.raises(contextree.VersionError, match=r"this is 2\.7"):
+        open_in(router, docker_lab, python=[os.path.realpath(pythons["2.7"].argv[0])])
+
+
+# -- how it ends
+
+@pytest.fixture(params=["docker", "podman", "buildah", "kubectl"])
+def ways(request):
+    """Those ways in turn."""
+    return request.getfixturevalue("way_" + request.param)
+
+
+def test_its_tool_is_killed(router, ways):
+    context = ways.open(router)
+    path = "/tmp/contextree-%s" % os.urandom(8).hex()
+    busy = context.submit(far.begin, path)
+    until(lambda: context.with_options(threads=1).call(os.path.exists, path), "the call to begin")
+    inside = inside_of(ways, context)
+    assert inside
+    client, = [child for child in router.engine.reaper if ways.method in child.command or child.command == "env"]
+    os.kill(client.pid, signal.SIGKILL)
+    assert isinstance(busy.exception(20), contextree.ContextDied)
+    until(lambda: not any(processes.alive(who) for who in inside), "the interpreter to end")
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def test_the_interpreter_is_killed(router, ways):
+    context = ways.open(router)
+    inside = inside_of(ways, context)
+    for who in inside:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(who[0], signal.SIGKILL)
+    context.wait(20)
+    until(lambda: not any(processes.alive(who) for who in inside), "the interpreter to end")
+    if hasattr(ways, "lab") and ways.separate:
+        empty(ways.lab)
+
+
+def inside_of(way, context):
+    """The identities of the interpreter, and of what it has started, as this machine numbers them."""
+    if way.separate:
+        return way.lab.processes()
+    return [processes.identity(context.pid), *processes.descendants(context.pid)]
+
+
+def test_the_container_is_stopped(router, lab, box):
+    name = box()
+    context = open_in(router, lab, name)
+    busy = context.submit(time.sleep, 600)
+    lab.run("kill", name)
+    error = busy.exception(20)
+    assert isinstance(error, contextree.ContextDied)
+
+
+def test_nothing_stays_in_it(router, lab):
+    context = open_in(router, lab)
+    with context.local() as below, context.fork() as forked:
+        assert below.call(abs, -1) == forked.call(abs, -1) == 1
+        assert len(lab.processes()) >= 3
+    context.submit(time.sleep, 600)
+    context.kill()
+    empty(lab)
+
+
+def test_eight_at_once(router, lab):
+    with ThreadPoolExecutor(8) as pool:
+        contexts = list(pool.map(lambda number: open_in(router, lab, name="box%d" % number), range(8)))
+    assert [context.name for context in contexts] == ["box%d" % number for number in range(8)]
+    assert len(set(contextree.gather(contexts, os.getpid).values())) == 8
+
+
+def test_on_a_host_behind_ssh(router, sshd, docker_lab):
+    """As root, since the engine's socket is root's; eight at once, all through the one host."""
+    with router.ssh("key", ssh_config=sshd.ssh_config, user="root") as web:
+        with ThreadPoolExecutor(8) as pool:
+            boxes = list(pool.map(lambda number: open_in(router, docker_lab, via=web, name="box%d" % number), range(8)))
+        assert boxes[3].name == "ssh.key.box3"
+        assert set(contextree.gather(boxes, abs, -3).values()) == {3}
+        with pytest.raises(contextree.ConnectError, match=r"ssh\.key\.docker\.no-such-target: there is no container"):
+            open_in(web, docker_lab, "no-such-target")
+    empty(docker_lab)
+
+
+def test_on_a_host_where_the_engine_may_not_be_used(router, sshd, docker_lab):
+    with router.ssh("key", ssh_config=sshd.ssh_config) as web:
+        with pytest.raises(contextree.AuthenticationError, match="may not use the socket") as caught:
+            open_in(router, docker_lab, via=web)
+        assert caught.value.phase == "login"
+
+
+# -- what is said of errors
+
+def refused(router, lab, container=None, **options):
+    """The error of a context that cannot be had."""
+    with pytest.raises(contextree.ConnectError) as caught:
+        open_in(router, lab, container, **options)
+    assert "\n" not in str(caught.value).replace("\n  ", "")
+    return caught.value
+
+
+def test_it_does_not_run(router, lab, box):
+    name = box()
+    lab.run("stop", "-t", "0", name)
+    error = refused(router, lab, name)
+    assert "not running" in str(error)
+    assert error.phase == "connect"
+
+
+def test_it_is_paused(router, lab, box):
+    name = box()
+    lab.run("pause", name)
+    error = refused(router, lab, name)
+    lab.run("unpause", name)
+    assert "paused" in str(error)
+    assert error.phase == "connect"
+
+
+def test_the_engine_does_not_answer(router, docker_lab, tmp_path):
+    error = refused(router, docker_lab, docker="docker", host="unix://%s/none.sock" % tmp_path)
+    assert "no docker engine answers at unix://%s/none.sock" % tmp_path in str(error)
+    assert error.phase == "connect"
+    error = refused(router, docker_lab, docker="docker", context="no-such-context")
+    assert "docker knows no context no-such-context" in str(error)
+
+
+def test_the_service_does_not_answer(router, podman_lab, tmp_path):
+    error = refused(router, podman_lab, podman=podman_lab.program[:4], url="unix://%s/none.sock" % tmp_path)
+    assert "no podman service answers there" in str(error)
+    assert error.phase == "connect"
+
+
+def test_no_directory(router, lab):
+    error = refused(router, lab, workdir="/no-such-directory")
+    assert "there is no directory /no-such-directory in the container" in str(error)
+
+
+def test_no_python_in_it(router, lab, box):
+    name = box(image="bare", mounts=False)
+    error = refused(router, lab, name)
+    assert "no Python 3.6 or newer: looked for python3" in str(error)
+    assert "python=" in str(error)
+    assert error.phase == "boot"
+
+
+def test_no_shell_in_it(router, lab, box):
+    name = box(image="none")
+    error = refused(router, lab, name)
+    assert "no sh to look for a Python with (for python3, python3.16" in str(error)
+    assert "python=" in str(error)
+    assert error.phase == "boot"
+    with open_in(router, lab, name, python=rootfs.system_python()) as context:
+        assert context.call(abs, -1) == 1
+
+
+def test_not_a_program(router, lab):
+    error = refused(router, lab, python="/etc/passwd")
+    assert "/etc/passwd" in str(error)
+    assert "permission denied" in str(error)
+
+
+def test_not_enough_memory(router, lab, box):
+    name = box(options=["--memory=60m"])
+    context = open_in(router, lab, name)
+    error = context.submit(far.fill).exception(30)
+    assert isinstance(error, contextree.ContextDied)
+    assert "137" in str(error)
+    hungry = [rootfs.system_python(), "-c", "x = bytearray(300 << 20)"]
+    error = refused(router, lab, name, python=hungry)
+    assert "status 137" in str(error)
+    assert "not enough memory" in str(error)
+
+
+# -- a Python that is lent
+
+@pytest.fixture(scope="module")
+def lent(tmp_path_factory):
+    """A folder that is a whole Python."""
+    return rootfs.standalone(tmp_path_factory.mktemp("lent") / "it's a python")
+
+
+def test_lent_to_a_container_without_one(router, lab, box, lent):
+    name = box(image="bare", mounts=False)
+    before = entries(lab, name)
+    with open_in(router, lab, name, lend_python=lent, user=rootfs.USER) as context:
+        prefix = context.call(far.prefix)
+        assert prefix.startswith("/.contextree-")
+        assert context.call(far.version) == sys.version_info[:2]
+        with context.local() as below:
+            assert below.call(abs, -2) == 2
+    assert entries(lab, name) == before  # shutdown has waited for it
+
+
+def test_lent_to_a_container_with_nothing_in_it(router, lab, box, lent):
+    """Not even a shell, or a C library."""
+    name = box(image="none", mounts=False, command=["/sleep", "1000000"],
+               options=["--volume=%s:/sleep:ro" % rootfs.busybox()])
+    before = entries(lab, name)
+    loader = next((lent / "loader").glob("ld-*")).name
+    words = ["loader/" + loader, "--library-path", "{lent}/loader", "{lent}/bin/python"]
+    with open_in(router, lab, name, lend_python=lent, python=words) as context:
+        assert context.call(far.version) == sys.version_info[:2]
+    assert entries(lab, name) == before
+
+
+def test_one_that_does_not_run_there_is_taken_back(router, lab, box, tmp_path):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python3").write_bytes(Path(rootfs.system_python()).read_bytes())
+    (tmp_path / "bin" / "python3").chmod(0o755)
+    name = box(image="bare", mounts=False)
+    before = entries(lab, name)
+    error = refused(router, lab, name, lend_python=tmp_path)
+    assert "its loader or a library" in str(error)
+    assert error.phase == "boot"
+    as_before(lab, name, before)
+
+
+@pytest.mark.parametrize("state", ["paused", "not running"])
+def test_nothing_is_lent_to_one_that_cannot_use_it(router, lab, box, lent, state):
+    name = box(image="bare", mounts=False)
+    before = entries(lab, name)
+    lab.run(*(["pause"] if state == "paused" else ["stop", "-t", "0"]), name)
+    error = refused(router, lab, name, lend_python=lent)
+    assert state in str(error)
+    assert error.phase == "connect"
+    lab.run("unpause" if state == "paused" else "start", name)
+    assert entries(lab, name) == before
+
+
+def test_nothing_to_lend(router, lab, box, tmp_path):
+    name = box(image="bare", mounts=False)
+    error = refused(router, lab, name, lend_python=tmp_path / "no-such-folder")
+    assert "no-such-folder" in str(error)
+    assert "lend_python=" in str(error)
+    assert error.phase == "start"
+    error = refused(router, lab, "no-such-target", lend_python=tmp_path)
+    assert "there is no container no-such-target" in str(error)
+
+
+def test_its_interpreter_is_killed(router, lab, box, lent):
+    name = box(image="bare", mounts=False)
+    before = entries(lab, name)
+    context = open_in(router, lab, name, lend_python=lent)
+    with pytest.raises(contextree.ContextDied):
+        context.call(os.kill, context.pid, signal.SIGKILL)
+    as_before(lab, name, before)
+
+
+MASTER = """
+import sys
+import contextree
+router = contextree.Router()
+context = router.docker(sys.argv[1], docker=sys.argv[3:], lend_python=sys.argv[2])
+print(context.call(abs, -1), flush=True)
+input()
+"""
+
+
+def test_the_master_is_killed(docker_lab, lent):
+    name = docker_lab.run_container(image="bare", mounts=False)
+    before = entries(docker_lab, name)
+    words = [sys.executable, "-c", MASTER, name, str(lent), *docker_lab.program]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          env=dict(os.environ, PYTHONPATH=str(ROOT))) as master:
+        assert master.stdout.readline() == b"1\n"
+        assert entries(docker_lab, name) != before
+        master.kill()
+    as_before(docker_lab, name, before)
+    empty(docker_lab, name)
+    docker_lab.remove(name)
+
+
+def test_lent_to_a_working_container(router, podman_lab, lent):
+    plain = rootfs.standalone(Path(podman_lab.directory, "python"))  # buildah's --volume takes no blanks or quotes
+    try:
+        name = podman_lab.working_container("bare", mounts=False)
+    except CannotStart as error:
+        pytest.skip(str(error))
+    where = Path(subprocess.run([*podman_lab.buildah, "mount", name], capture_output=True, text=True,
+                                check=True).stdout.strip())
+    before = sorted(os.listdir(where))
+    for isolation in ("chroot", "oci"):
+        with router.buildah(name, buildah=podman_lab.buildah, isolation=isolation, lend_python=plain) as context:
+            assert context.call(far.version) == sys.version_info[:2]
+        assert set(os.listdir(where)) - set(before) == set()
