@@ -104,7 +104,7 @@ class Branch:
         self.noise = b""
         self.seen_alive = self.detached = self.silent = False
         self.echoes = False  # the nonce came, and no Python before it
-        self.kept = False  # it is a job: it needs nothing on this machine
+        self.kept = False  # is it a job?
         self.awaited = False  # is there a process of which we have not been told yet?
         self.output = deque(maxlen=20)  # type: Deque[str]
         self.lines = Bucket(2000, 20000)
@@ -265,13 +265,15 @@ class Branch:
             self.close_terminal()
             return self.settle()
         dialogue = self.plan.dialogue
-        if dialogue is None or dialogue.over or self.state in ("up", "dying", "dead"):
+        if dialogue is None or dialogue.over or self.state == "up":
             return self.partial.feed(data)
         return self.converse(dialogue, data)
 
     def converse(self, dialogue: "Dialogue", data: bytes) -> None:
-        """Have the dialogue see what the command says, and do what it answers."""
-        self.act(dialogue.feed(data))
+        """Have the dialogue see what the command says, and do what it answers, unless the command has ended."""
+        actions = dialogue.feed(data)
+        if self.state != "dying":
+            self.act(actions)
 
     def act(self, actions: "list[Any]") -> None:
         """Do what the dialogue says."""
@@ -451,20 +453,20 @@ class Branch:
 
     def release(self) -> None:
         """Let go of a detached child: its link is closed and it runs on. Loop thread."""
-        handle = self.process
+        if self.kept and self.state == "up":
+            from contextree.parent import jobs
+
+            return jobs.part(self)
         after, self.after = self.after, None
         if after is not None:
             after.leave()
+        handle, self.process = self.process, None
         self.reason = self.reason or "it was detached"
         self.close_stderr()
-        if self.kept and self.plan.remote and handle is not None:
-            self.link.close(self.reason)
-            handle.end(grace=0)  # ssh would wait here for as long as the job lives
-            return
-        self.process = None
         self.link.close(self.reason)
         if handle is not None:
             handle.release()
+        return None
 
     def hang_up(self) -> None:
         """Close what keeps it alive."""
