@@ -25,6 +25,7 @@ Why it failed is told by ``contextree.connect.ssh_errors``.
 
 import re
 
+from contextree.connect import ssh_errors
 from contextree.connect.discover import WORDS
 from contextree.connect.plan import (
     PYTHON_QUOTED,
@@ -36,7 +37,6 @@ from contextree.connect.plan import (
 )
 from contextree.connect.quote import quote
 from contextree.connect.ssh_dialogue import SshDialogue, control_sockets
-from contextree.connect.ssh_errors import classify
 from contextree.core.wire.errors import UsageError
 
 TYPE_CHECKING = False
@@ -71,12 +71,13 @@ if TYPE_CHECKING:
         control_path: Optional[StrPath]
         plain_prompts: bool
         name: Optional[str]
-        transport: Optional[str]  # see ssh_paramiko, whose are the next ones
-        key: object
         certificate_file: Optional[StrPath]
+        transport: Optional[str]
+        key: object  # of paramiko, or a list of them
 
 #: ``control_path``: the control socket that ssh_config names.
 CONFIG = "config"
+classify = ssh_errors.classify
 HOST_KEYS = {"strict": "yes", "accept-new": "accept-new", "off": "no"}
 
 # What may stand in ssh_config's ProxyCommand as %h and %r, which a shell reads, must mean nothing there.
@@ -94,6 +95,7 @@ def plan(host: str, user: "Optional[str]" = None, port: "Union[None, int, str]" 
          connect_timeout: "Union[float, Dict[str, float]]" = 30, keepalive: int = 1, keepalive_count: int = 3,
          compression: bool = False, forward_agent: bool = False,
          control_path: "Optional[StrPath]" = None, plain_prompts: bool = False,
+         certificate_file: "Optional[StrPath]" = None, transport: "Optional[str]" = None, key: object = None,
          name: "Optional[str]" = None) -> Plan:
     """A Plan for an interpreter on `host`.
 
@@ -107,8 +109,9 @@ def plan(host: str, user: "Optional[str]" = None, port: "Union[None, int, str]" 
     python           the interpreter there: str, split as a shell would, or list of words. A leading ``~/`` is home.
                      None: the first one found, see ``contextree.connect.discover``.
     ssh_config       path of the configuration to use instead of the user's and the system's (ssh -F).
-    jump             ``[user@]host[:port]``, a list of them, or "none" to ignore ssh_config's ProxyJump. They log in by
-                     what ssh_config and the agent have: no secret, key or user given here is for them.
+    jump             ``[user@]host[:port]``, a list of them, or "none" to ignore ssh_config's ProxyJump and
+                     ProxyCommand. They log in by what ssh_config and the agent have: no secret, key or user given here
+                     is for them.
     host_keys        "strict": it must be known. "accept-new": a new one is stored, a changed one refused; that of
                      ``jump`` too. "off": not checked, that of ``jump`` is; the plan says so in ``warnings``.
     known_hosts      path of the file to use instead of the user's and the system's, for ``jump`` too.
@@ -123,10 +126,22 @@ def plan(host: str, user: "Optional[str]" = None, port: "Union[None, int, str]" 
                      must be the user's alone, and the socket the user's own; anything else is refused.
     plain_prompts    let ``Password:`` without a host's name have the password. OpenSSH before 8.5 asks so for
                      keyboard-interactive; it cannot be told from a jump host that asks.
+    certificate_file path of a certificate for the key, beside those that stand at their keys or in ssh_config.
+    transport        "paramiko": no ssh program, see ``contextree.connect.ssh_paramiko``. None: "openssh".
+    key              for paramiko: a private key as its object, or a list of them.
     name             the context's name, ``ssh.HOST`` if not given.
 
     Raises UsageError for what cannot be passed on safely. Any thread.
     """
+    given = dict(locals())
+    if given.pop("transport") == "paramiko":
+        from contextree.connect import ssh_paramiko
+
+        return ssh_paramiko.plan(**given)
+    if transport not in (None, "openssh"):
+        raise UsageError("transport=%r: it is one of 'openssh', 'paramiko'" % (transport,))
+    if key is not None:
+        raise UsageError("key= is for transport='paramiko'; the ssh program takes identity_file=")
     user, host = split_host(host, user)
     secrets = {"password": checked_secret(password, "password"), "passphrase": checked_secret(passphrase, "passphrase"),
                "otp": otp if callable(otp) else checked_secret(otp, "otp")}
@@ -146,12 +161,12 @@ def plan(host: str, user: "Optional[str]" = None, port: "Union[None, int, str]" 
         "Compression=%s" % ("yes" if compression else "no")]
     env = {"SSH_ASKPASS_REQUIRE": "never"}  # type: Dict[str, Optional[str]]
     if jump is not None and (jump == "none" or list(jump) == ["none"]):
-        options.append("ProxyJump=none")
+        options.append("ProxyCommand=none")                  # ProxyJump too
     elif jump is not None:
         env["SHELL"] = "/bin/sh"                             # it reads the ProxyCommand
         strict = host_keys if host_keys != "off" else "strict"
-        options.append("ProxyCommand=" + _proxy(_hops(jump), program + _words(
-            _security(False, strict, known_hosts, False) + _sharing(None) + alive)))
+        options += ["ProxyUseFdpass=no", "ProxyCommand=" + _proxy(_hops(jump), program + _words(
+            _security(False, strict, known_hosts, False) + _sharing(None) + alive))]
     argv = program + ["-T", "-A" if forward_agent else "-a", "-x"] + _words(options)
     if user is not None:
         argv += ["-l", user]
@@ -159,6 +174,8 @@ def plan(host: str, user: "Optional[str]" = None, port: "Union[None, int, str]" 
         argv += ["-p", str(_port(port))]
     if identity_file is not None:
         argv += ["-o", "IdentitiesOnly=yes", "-i", _percent(_path(identity_file, "identity_file"))]
+    if certificate_file is not None:
+        argv += ["-o", "CertificateFile=" + _quoted(_percent(_path(certificate_file, "certificate_file")))]
     argv += _extra(extra_args)
     dialogue = SshDialogue(user, host, identity_file, plain_prompts, secrets) if asks else None
     warnings = ["the host key of %s is not checked (host_keys='off')" % host] if host_keys == "off" else ()
