@@ -25,6 +25,7 @@ Why it failed is told by ``contextree.connect.ssh_errors``.
 
 import re
 
+from contextree.connect import ssh_errors
 from contextree.connect.discover import WORDS
 from contextree.connect.plan import (
     PYTHON_QUOTED,
@@ -36,7 +37,6 @@ from contextree.connect.plan import (
 )
 from contextree.connect.quote import quote
 from contextree.connect.ssh_dialogue import SshDialogue, control_sockets
-from contextree.connect.ssh_errors import classify
 from contextree.core.wire.errors import UsageError
 
 TYPE_CHECKING = False
@@ -77,6 +77,7 @@ if TYPE_CHECKING:
 
 #: ``control_path``: the control socket that ssh_config names.
 CONFIG = "config"
+classify = ssh_errors.classify
 HOST_KEYS = {"strict": "yes", "accept-new": "accept-new", "off": "no"}
 
 # What may stand in ssh_config's ProxyCommand as %h and %r, which a shell reads, must mean nothing there.
@@ -108,8 +109,9 @@ def plan(host: str, user: "Optional[str]" = None, port: "Union[None, int, str]" 
     python           the interpreter there: str, split as a shell would, or list of words. A leading ``~/`` is home.
                      None: the first one found, see ``contextree.connect.discover``.
     ssh_config       path of the configuration to use instead of the user's and the system's (ssh -F).
-    jump             ``[user@]host[:port]``, a list of them, or "none" to ignore ssh_config's ProxyJump. They log in by
-                     what ssh_config and the agent have: no secret, key or user given here is for them.
+    jump             ``[user@]host[:port]``, a list of them, or "none" to ignore ssh_config's ProxyJump and
+                     ProxyCommand. They log in by what ssh_config and the agent have: no secret, key or user given here
+                     is for them.
     host_keys        "strict": it must be known. "accept-new": a new one is stored, a changed one refused; that of
                      ``jump`` too. "off": not checked, that of ``jump`` is; the plan says so in ``warnings``.
     known_hosts      path of the file to use instead of the user's and the system's, for ``jump`` too.
@@ -159,12 +161,12 @@ def plan(host: str, user: "Optional[str]" = None, port: "Union[None, int, str]" 
         "Compression=%s" % ("yes" if compression else "no")]
     env = {"SSH_ASKPASS_REQUIRE": "never"}  # type: Dict[str, Optional[str]]
     if jump is not None and (jump == "none" or list(jump) == ["none"]):
-        options.append("ProxyJump=none")
+        options.append("ProxyCommand=none")                  # ProxyJump too
     elif jump is not None:
         env["SHELL"] = "/bin/sh"                             # it reads the ProxyCommand
         strict = host_keys if host_keys != "off" else "strict"
-        options.append("ProxyCommand=" + _proxy(_hops(jump), program + _words(
-            _security(False, strict, known_hosts, False) + _sharing(None) + alive)))
+        options += ["ProxyUseFdpass=no", "ProxyCommand=" + _proxy(_hops(jump), program + _words(
+            _security(False, strict, known_hosts, False) + _sharing(None) + alive))]
     argv = program + ["-T", "-A" if forward_agent else "-a", "-x"] + _words(options)
     if user is not None:
         argv += ["-l", user]

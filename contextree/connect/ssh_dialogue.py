@@ -19,6 +19,7 @@ anything else          the code, if there is one
 
 import re
 
+from contextree.connect.accounts import COLON, WORD
 from contextree.connect.dialogue import Dialogue, prompt
 
 TYPE_CHECKING = False
@@ -38,10 +39,7 @@ def _any(words: str) -> bytes:
     return "(?:{})".format("|".join(found)).encode("utf-8")
 
 
-# "password" as login programs say it; .{1,2} is a letter with an accent
-PASSWORD = _any("passwor[dt] passwd kennwort mot.de.passe contrase.{1,2}a senha palavra-passe parola lozinka "
-                "wachtwoord l.{1,2}senord adgangskode salasana parool has.{1,2}o heslo jelsz.{1,2} geslo sifre şifre "
-                "пароль парола гасло κωδικός סיסמה รหัสผ่าน mật.khẩu 密码 密碼 口令 パスワード 암호 비밀번호")
+PASSWORD = b"(?:" + WORD + b"|passwd)"
 NEW = _any(r"\bcurrent \bold\b \bnew re-?type re-?enter \bagain \brepeat \bconfirm \baktuell \baltes \bneu \berneut "
            r"\bnouveau \bactuel \bancien \bnuev \bantigua \bnov[aoé]\b \bnuov \battuale \bvecchia \bnieuw \bhuidig "
            r"\bnytt \bnuvarande \buusi \bnykyinen \bnowe \bobecne новый текущий старый повторите "
@@ -49,7 +47,7 @@ NEW = _any(r"\bcurrent \bold\b \bnew re-?type re-?enter \bagain \brepeat \bconfi
 CODE = _any(r"(?:\b|pass|ungs)code\b \btoken \botp\b \bone[-.]?time \boath\b \bauthenticator \byubikey \bpin\b "
             r"\bc.{1,2}digo\b \bcodice\b \bkod\b код 代码 验证码 驗證碼 確認コード コード 코드")
 # how a question ends
-_END = "[^\n]*?(?::|\uff1a|\\?|>|\\]) ?".encode()
+_END = b"[^\n]*?(?:" + COLON + rb"|\?|>|\]) ?"
 
 
 class SshDialogue(Dialogue):
@@ -86,7 +84,7 @@ class SshDialogue(Dialogue):
             """A question of our host with all these words in it."""
             return any_named + b"".join(b"(?=(?i:[^\n]*%s))" % word for word in words) + _END
 
-        plain = rb"(?i:(?:enter )?(?:your )?" + PASSWORD + rb"(?: for [\w.@\\:-]+)? ?: ?)"
+        plain = rb"(?i:(?:enter )?(?:your )?" + PASSWORD + rb"(?: for [\w.@\\:-]+)?[ \xa0\xc2]{0,2}" + COLON + b" ?)"
         refused = "the password%s was refused" % (" or the one-time code" if self.has("otp") else "")
         no_password, code_refused = "the host asks for a password, and password= was not given", "the code was refused"
         own = b"(?:" + who + rb"'s password: ?|" + any_named + plain + b")"

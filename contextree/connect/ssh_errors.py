@@ -63,7 +63,8 @@ _ENDS = tuple((re.compile(_FIRST % pattern), error, phase, text) for pattern, er
      "the account is for file transfer only: {0}"),
     (r".*is not recognized as (?:an internal or external command|(?:the|a) name of)", "ConnectError", "boot",
      "the host runs Windows, where nothing of this can run; go to a Linux in it (WSL) by its own sshd: {0}"),
-    (r".*(?:\S*env|\Wsh): (?:command |applet )?not found|.*(?:'env'|'sh'|: sh): No such file", "ConnectError", "boot",
+    (r"(?:.*[\s:])?(?:env|sh): (?:[Cc]ommand |applet |inaccessible or )?not found|.*command not found: (?:env|sh)$|"
+     r".*Unknown command:? '?(?:env|sh)$|(?:.*[\s:])?'?(?:env|sh)'?: No such file", "ConnectError", "boot",
      "the account's shell finds neither sh nor env; its PATH there is empty or wrong: {0}"),
 ))
 _FORCED = ("; if authorized_keys or sshd_config force a command (command=, ForceCommand), that has to run "

@@ -3,9 +3,14 @@
 The functions take a ``Branch`` (see ``boot``), read it, and change nothing but the list of its last lines. Loop thread.
 """
 
-from contextree.core.first_stage import ALIVE, WINDOWS
+import re
+
+from contextree.core.first_stage import ALIVE
 from contextree.core.wire import errors
 from contextree.core.wire.errors import ConnectError, ContextreeError
+
+REFUSED = re.compile(r"(?m)^contextree: (Python 3\.6 or newer is needed there, this is \d\S*|"
+                     r"Windows cannot be a target)")
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,6 +18,9 @@ if TYPE_CHECKING:
 
     from contextree.parent.boot import Branch
     from contextree.parent.engine import Engine
+
+
+KILLED_THERE = 137  # what shells and container runtimes make of SIGKILL
 
 
 def printable(line: bytes) -> str:
@@ -35,6 +43,8 @@ def explain(branch: "Branch") -> str:
     text = branch.reason or "it was closed"
     if branch.status is not None:
         text = "its process (%s) %s" % (branch.plan.method, branch.status)
+        if branch.status.exit_status == KILLED_THERE and branch.plan.method not in ("fork", "local"):
+            text += " (it was killed there, perhaps for want of memory)"
         if branch.reason not in (None, "end of file", "the process ended"):
             text += "; " + branch.reason
     elif branch.process is not None:
@@ -57,11 +67,9 @@ def early_error(branch: "Branch", text: str) -> ContextreeError:
         if line.strip() and line + b"\n" != ALIVE:
             branch.output.append(printable(line))
     output = last_lines(branch)
-    if "contextree: Python 3.6 or newer is needed" in output:
-        return make_error(branch, "VersionError", output[output.rindex("Python 3.6 or"):].split("\n")[0], "boot",
-                          returncode)
-    if WINDOWS in output:
-        return make_error(branch, "VersionError", "Windows cannot be a target", "boot", returncode)
+    refused = REFUSED.findall(output)  # at the start of a line: some shells show the command that they could not run
+    if refused:
+        return make_error(branch, "VersionError", refused[-1], "boot", returncode)
     if branch.echoes and branch.plan.remote:
         return make_error(branch, "ConnectError", "what is sent there comes back: it runs something like cat or a "
                           "terminal that echoes, not the command that it was given", "boot", returncode)

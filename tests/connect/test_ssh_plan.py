@@ -89,7 +89,7 @@ def hops(plan):
     (["a", "b@[::1]:22"], [["-l", "b", "-p", "22", "-W", "[HOST]:PORT", "--", "::1"],
                            ["-W", "[HOST]:PORT", "--", "a"]]),
     ("a,b,c", [["-W", "[HOST]:PORT", "--", name] for name in "cba"]),
-    ("CORP\\ann@fe80::1%eth0", [["-l", "CORP\\ann", "-W", "[HOST]:PORT", "--", "fe80::1%eth0"]]), ("none", [])])
+    ("CORP\\ann@fe80::1%eth0", [["-l", "CORP\\ann", "-W", "[HOST]:PORT", "--", "fe80::1%eth0"]])])
 def test_jumps(jump, expected):
     """Each is started with all that we insist on."""
     plan = ssh.plan("web1", jump=jump, ssh="ssh -4", ssh_config="/x y/it's", password="x", identity_file="/key",
@@ -103,8 +103,17 @@ def test_jumps(jump, expected):
         rest = iter(argv[10:])
         assert [word for word in rest if word != "-o" or not next(rest)] == end
         assert "/key" not in argv
-    assert (plan.env.get("SHELL") == "/bin/sh") == bool(expected)
-    assert ("ProxyJump=none" in plan.argv) == (not expected)
+    assert plan.env["SHELL"] == "/bin/sh" and "ProxyUseFdpass=no" in plan.argv
+
+
+@pytest.mark.parametrize("keyword", ["ProxyJump gate", "ProxyCommand nc %h %p"])
+def test_no_jump_whatever_ssh_config_says(keyword, tmp_path):
+    (tmp_path / "config").write_text("Host *\n  %s\n" % keyword)
+    for jump, there in ((None, True), ("none", False), (["none"], False)):
+        found = effective(ssh.plan("web1", ssh_config=tmp_path / "config", jump=jump))
+        assert ("proxyjump" in found or "proxycommand" in found) == there
+    found = effective(ssh.plan("web1", ssh_config=tmp_path / "config", jump="other"))
+    assert found["proxycommand"].endswith("-W '[%h]:%p' -- other") and "proxyjump" not in found
 
 
 @pytest.mark.parametrize("words", [

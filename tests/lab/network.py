@@ -23,6 +23,7 @@ NAMES = Path("/run/netns")  # where ip keeps them
 
 SERVER = """\
 ListenAddress 0.0.0.0
+ListenAddress ::
 Port 22
 HostKey {server.directory}/plain_host_key
 PidFile {folder}/{name}.pid

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import shutil
+import subprocess
 import sys
 
 import pytest
@@ -91,3 +92,21 @@ def test_it_costs_no_round_trip(router, tmp_path, caplog):
     until(lambda: "a frame of kind 2 came before anything was started" in caplog.text, "its line")
     assert "contextree:" not in caplog.text.replace("contextree: python runs", "")
     web.shutdown()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "mksh", "csh", "tcsh", "fish", "rbash", "dash"])
+def test_no_shell_finds_sh_in_an_empty_path(far, odd, path_of, shell):
+    """Each says it in words of its own; fish shows the whole command."""
+    program = shutil.which("bsd-csh" if shell == "csh" else shell)
+    if program is None:
+        pytest.skip("%s is not installed" % shell)
+    path_of("/nowhere")
+    subprocess.run(["usermod", "-s", program, odd.accounts["free"]], check=True, stdin=subprocess.DEVNULL)
+    try:
+        for python in (None, "/usr/bin/python3"):
+            with pytest.raises(contextree.ConnectError, match="finds neither sh nor env") as caught:
+                far(python=python)
+            assert type(caught.value) is contextree.ConnectError
+            assert caught.value.phase == "boot"
+    finally:
+        subprocess.run(["usermod", "-s", "/bin/sh", odd.accounts["free"]], check=True, stdin=subprocess.DEVNULL)

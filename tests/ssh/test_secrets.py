@@ -69,6 +69,17 @@ def test_the_function_runs_here_and_only_its_code_goes_to_who_starts_ssh(router,
     assert where == [os.getpid()]
 
 
+def test_from_the_oldest_python(router, odd, keyless, coded, pythons):
+    """The dialogue, the look at a control socket and the search go with what a context of Python 3.6 has."""
+    if "3.6" not in pythons or pythons["3.6"].origin == "chroot":
+        pytest.skip("no Python 3.6 on this machine")
+    with router.local(python=pythons["3.6"].argv) as old:
+        with old.ssh("code", password=odd.password, otp=odd.code, ssh_config=keyless) as web:
+            assert web.call(whoami) == odd.accounts["code"]
+        with pytest.raises(contextree.ConnectError, match="is not used"):
+            old.ssh("free", ssh_config=odd.ssh_config, control_path="/tmp/x")
+
+
 def test_a_function_that_takes_its_time_does_not_hold_up_the_loop(router, far, odd, keyless, coded):
     with router.local() as other:
 
