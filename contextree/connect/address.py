@@ -70,6 +70,7 @@ class Hop(_Hop):
         kind = METHODS[self.method][0]
         if kind == HOST:
             host = "[%s]" % _escaped(self.target, ":") if ":" in self.target else _escaped(self.target)
+            host = host.replace("@", "%40")
             text = "ssh://%s%s%s" % (_escaped(options.pop("user")) + "@" if "user" in options else "", host,
                                      ":" + options.pop("port") if "port" in options else "")
         else:
