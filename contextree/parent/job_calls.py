@@ -207,6 +207,10 @@ class JobCalls(Calls):
             call = call_of(channel)
             if type(call) is Call and not call.options & SERVICE:
                 call.__class__ = KeptCall
+                channel.on_end = call.ended  # KeptCall's
+                shown = getattr(call, "shown", None)
+                if shown is not None and shown._watched:  # somebody looks at it, maybe since a moment ago
+                    channel.on_end = shown._ended
                 if call.kind != STREAM:
                     record = call.record = Record(self.keeper, call,  # type: ignore[attr-defined]
                                                   bytes(call.data[:HEAD]) if call.data else b"")

@@ -147,3 +147,10 @@ def attach(token):
 
     with contextree.current_router().attach(token) as job:
         return job.call(os.getpid)
+
+
+def waiting():
+    """How many wait here for the end of the first call that is kept."""
+    from contextree.core import main
+
+    return len(main.child.keeper.records[1].waiters)

@@ -77,6 +77,7 @@ def test_who_follows_hears_of_a_cancel_and_of_the_last_line(router, go):
     assert next(lines) == "more" and not worker.job().done
     with ThreadPoolExecutor(1) as pool:
         rest = pool.submit(list, lines)
+        until(lambda: worker.call(far.waiting), "the follower to wait")
         running.cancel()
         assert rest.result(20) == []
     for number in range(20):
