@@ -75,6 +75,10 @@ def run(request, tmp_path):
         env = dict(os.environ, PYTHONPATH=str(ROOT), NO_COLOR="1")
         if "web1" in text:
             env["PATH"] = f"{ssh_to(request.getfixturevalue('sshd'), tmp_path)}:{env['PATH']}"
+            if 'transport="paramiko"' in text:  # which reads the configuration itself
+                env["HOME"] = str(tmp_path)
+                (tmp_path / ".ssh").mkdir()
+                (tmp_path / "ssh_config").rename(tmp_path / ".ssh" / "config")
         for name, tool in CONTAINERS.items():
             if f"router.{name}(" in text:
                 env["PATH"] = f"{tool(request.getfixturevalue, tmp_path)}:{env['PATH']}"

@@ -180,11 +180,14 @@ class Hop:
     def prepare(self, line: "Line") -> None:
         """Which algorithms to speak: those of ssh_config, host keys of known kinds first."""
         options = line.get_security_options()
+        available = {"ciphers": options.ciphers, "digests": options.digests}
+        options.ciphers = sorted((name for name in options.ciphers if "cbc" not in name), key=_no_gcm)
+        options.digests = [name for name in options.digests if "md5" not in name and "96" not in name]
         for key, field in (("ciphers", "ciphers"), ("macs", "digests"), ("kexalgorithms", "kex"),
                            ("hostkeyalgorithms", "key_types")):
             text = self.config.get(key)
             if text:
-                chosen = choose(text, getattr(options, field))
+                chosen = choose(text, tuple(available.get(field, getattr(options, field))))
                 if not chosen:
                     raise Failure("ssh and the host share no algorithm: paramiko has none of '%s %s' (%s)" % (
                         key, text, self.config.where[key]), "ConnectError")
@@ -209,6 +212,11 @@ class Hop:
         for name, value in os.environ.items():
             if ssh_config.in_list(patterns, name):
                 yield name, value
+
+
+def _no_gcm(name: str) -> bool:
+    """In the order of ciphers GCM is first: it takes a third less of the processor here than CTR with a MAC."""
+    return "gcm" not in name
 
 
 def expand_jump(text: str, hop: Hop) -> str:
