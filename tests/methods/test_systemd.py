@@ -120,7 +120,7 @@ def test_in_a_machine(router, machine):
     with router.machinectl(name, **options) as box:
         assert box.call(indoors.who)[:2] == (0, 0)
         assert box.call(indoors.read, "/proc/1/comm") == "systemd\n"
-        assert re.search(r"/run-\w+\.service", box.call(indoors.read, "/proc/self/cgroup"))
+        assert re.search(r"/contextree-\w{16}\.service", box.call(indoors.read, "/proc/self/cgroup"))
         assert "PYTHONSAFEPATH" not in box.call(indoors.environ)
 
 
@@ -243,6 +243,17 @@ def test_machinectl_errors(router, machine):
     fails("working directory", "connect", extra_args=["--working-directory=/no/such"])
 
 
+def test_what_hangs_is_ended(host):
+    """systemd-run would leave its service behind."""
+    with pytest.raises(contextree.ConnectTimeout):
+        host.machinectl(python="sh -c 'exec sleep 601'", connect_timeout=1)
+    until(lambda: not host.call(indoors.running, "sleep 601"), "the service to end")
+    context = host.machinectl()
+    context.submit(indoors.stop)
+    context.shutdown(timeout=0.1)
+    until(lambda: not host.call(indoors.running, "contextree:%d" % context.id), "the interpreter to end")
+
+
 def test_rm_28_the_machine_is_killed(router, machines_box):
     name = machines_box.boot()
     context = router.machinectl(name, systemd_run=[*machines_box.inside, "systemd-run"])
@@ -260,10 +271,11 @@ def test_setns_into_a_machine(router, machines_box, machine):
 
 def test_machinectl_words():
     def words(*args, **options):
-        return [word for word in machinectl.plan(*args, **options).argv if "\0" not in word]
+        return [word.replace("\0token", "T") for word in machinectl.plan(*args, **options).argv if "\0p" not in word]
 
     safe = "--setenv=PYTHONSAFEPATH=contextree"
-    start = ["systemd-run", "--quiet", "--no-ask-password", "--pipe", "--wait", "--collect"]
+    start = ["systemd-run", "--quiet", "--no-ask-password", "--pipe", "--wait", "--collect",
+             "--unit=contextree-T.service"]
     assert words() == [*start, safe, "--"]
     assert words("ann@.host") == [*start, "--uid=ann", safe, "--"]
     assert words("m", user="ann", group=5) == [*start, "--machine=m", "--uid=ann", "--gid=5", safe, "--"]
@@ -271,6 +283,10 @@ def test_machinectl_words():
         *start, "--machine=m", "--uid=root", "--property=PAMName=login", "--property=WorkingDirectory=-~", safe,
         "--slice=web", "--"]
     assert machinectl.plan("m").name == "machinectl.m"
+    after = [word.replace("\0token", "T") for word in machinectl.plan("m", systemd_run="/opt/systemd-run").after[0]]
+    assert after[4:] == ["/opt/systemctl", "--no-ask-password", "--machine=m", "kill", "--signal=SIGKILL",
+                         "contextree-T.service"]
+    assert machinectl.plan("m", systemd_run="run").after == ()
     assert machinectl.plan().name == "machinectl.root"
     for bad in ({"machine": ""}, {"machine": "-m"}, {"machine": "a@m", "user": "b"}, {"machine": "m", "user": "-x"}):
         with pytest.raises(contextree.UsageError):
