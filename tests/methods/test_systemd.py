@@ -20,13 +20,13 @@ from tests.methods import indoors, there
 @pytest.fixture(scope="module")
 def machine(machines_box):
     """(name, options) of a machine that runs systemd."""
-    return machines_box.boot(), {"systemd_run": [*machines_box.inside, "systemd-run"]}
+    return machines_box.common, {"systemd_run": [*machines_box.inside, "systemd-run"]}
 
 
 @pytest.fixture(scope="module")
 def tree(nspawn_box):
     """A tree that one container at a time may have, and the options for it."""
-    return nspawn_box.tree(), {"register": False, "extra_args": nspawn_box.extra_args}
+    return nspawn_box.common, {"register": False, "extra_args": nspawn_box.extra_args}
 
 
 # -- nspawn
