@@ -92,19 +92,22 @@ apt_install() {   # installs what is missing; 1 if that did not work
   return $status
 }
 
-SHELLS="dash zsh mksh tcsh csh fish busybox"   # login shells that a target may have
+SHELLS="dash zsh mksh tcsh csh fish busybox-static"   # login shells that a target may have
+ACCOUNTS="sudo opendoas"                       # besides su and runuser, which Debian always has
 SERVERS="dropbear-bin libpam-google-authenticator"   # another sshd, and one-time codes
+CONTAINERS="docker.io podman buildah runc lxc lxd systemd-container dbus"   # private daemons; images are of this machine
+WANTED="openssh-server openssh-client $ACCOUNTS strace procps iproute2 $SHELLS $SERVERS $CONTAINERS mmdebstrap"
 
 packages() {   # shellcheck disable=SC2086
   local name
   is_root || left_out "not root: no private sshd, no other accounts, no chroot with the newest Pythons"
-  apt_install openssh-server openssh-client sudo strace procps iproute2 $SHELLS $SERVERS mmdebstrap && return
+  apt_install $WANTED && return
   if is_root; then   # one that cannot be had must not cost the others
-    for name in openssh-server openssh-client sudo strace procps iproute2 $SHELLS $SERVERS mmdebstrap; do
+    for name in $WANTED; do
       apt_install "$name" || left_out "$name: could not be installed with apt-get"
     done
   elif command -v dpkg-query >/dev/null; then
-    name=$(missing_packages openssh-client sudo strace procps iproute2 $SHELLS)
+    name=$(missing_packages openssh-client $ACCOUNTS strace procps iproute2 $SHELLS)
     [ -z "$name" ] || left_out "not root: cannot install $name"
   fi
 }

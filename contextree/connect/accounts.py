@@ -18,14 +18,15 @@ if TYPE_CHECKING:
 
     Row = Tuple[Pattern[str], str, str, str]
 
-#: "Password" as Linux-PAM, sudo, util-linux and the BSDs have it.
-PASSWORD = (
+_SINGLE = (
     "password passwort kennwort passord lösenord adgangskode wachtwoord salasana parool pasahitza pasvorto contrasenya "
-    "contraseña contrasigno senha palavra-passe parola parolă parole hasło heslo jelszó lozinka geslo slaptažodis sandi "
-    "iphasiwedi şifrə şifre пароль парола лозинка პაროლი κωδικός סיסמה ססמה গুপ্তশব্দ পাসওয়ার্ড પાસવર્ડ "
+    "contraseña contrasigno senha palavra-passe parola parolă parole hasło heslo jelszó lozinka geslo slaptažodis "
+    "sandi iphasiwedi şifrə şifre пароль парола лозинка პაროლი κωδικός סיסמה ססמה গুপ্তশব্দ পাসওয়ার্ড પાસવર્ડ "
     "शब्दकूट गुप्तशब्द ಗುಪ್ತಪದ അടയാളവാക്ക് ਪਾਸਵਰਡ රහස්පදය கடவுச்சொல் సంకేతపదము ពាក្យសម្ងាត់ パスワード 암호 비밀번호 密码 密碼 口令"
-).split() + ["mot de passe", "kata laluan", "κωδικός πρόσβασης", "كلمة السر", "كلمة المرور", "focal faire",
-             "ପ୍ରବେଶ ସଙ୍କେତ", "mật khẩu", "รหัสผ่าน"]
+)
+#: "Password" as Linux-PAM, sudo, util-linux and the BSDs have it.
+PASSWORD = _SINGLE.split() + ["mot de passe", "kata laluan", "κωδικός πρόσβασης", "كلمة السر", "كلمة المرور",
+                              "focal faire", "ପ୍ରବେଶ ସଙ୍କେତ", "mật khẩu", "รหัสผ่าน"]
 
 
 def _bytes(words: "Iterable[str]") -> bytes:
@@ -47,17 +48,18 @@ COLON = b"(?:" + b"|".join(re.escape(mark.encode()) for mark in (":", "\uff1a", 
 _SPACE = b"(?: |\xc2?\xa0)?"  # French has one before the colon, that does not break
 
 #: ``Password: ``, ``root's Password:``, ``Password for root:``, ``[su: authenticate] Password: ``, in any language.
-PLAIN_PROMPT = (rb"(?:\[[^\]\n]{1,64}\] ?)?(?:[^\s:]{1,64}'s )?" + WORD + rb"(?: (?:for|of) [^\s:]{1,128}| \([^\n():]{1,128}\))?"
-                + _SPACE + COLON + _SPACE)
+PLAIN_PROMPT = (rb"(?:\[[^\]\n]{1,64}\] ?)?(?:[^\s:]{1,64}'s )?" + WORD
+                + rb"(?: (?:for|of) [^\s:]{1,128}| \([^\n():]{1,128}\))?" + _SPACE + COLON + _SPACE)
 
 WRONG = "refused: the password is wrong, or the account is locked"
+EXPIRED = "the password has expired and must be changed first, or another one is wanted: {prompt}"
 MORE = "it asks for more than the password, which cannot be answered here: {prompt}"
 #: What is asked beside or after the password: a code, or a new password for one that has expired.
 OTHER_PROMPTS = (
-    prompt(rb"(?i)[^\n]{0,99}(?:verification code|one[- ]time|\botp\b|passcode|token ?code|\bpin\b)[^\n]{0,99}[:?] ?", "fail",
-           text=MORE),
+    prompt(rb"(?i)[^\n]{0,99}(?:verification code|one[- ]time|\botp\b|passcode|token ?code|\bpin\b)[^\n]{0,99}[:?] ?",
+           "fail", text=MORE),
     prompt(b"[^\n]{0,99}" + WORD + b"[^\n]{0,99}" + COLON + _SPACE, "fail", state="answered",
-           text="the password has expired and must be changed first, or another one is wanted: {prompt}"),
+           text=EXPIRED),
 )  # type: Tuple[Rule, ...]
 
 
@@ -119,7 +121,8 @@ def why(method: str, rows: "Iterable[Row]", own: "Sequence[int]", status: "Optio
     rows: what its known messages mean; own: statuses by which the program itself says that it will not."""
     missing = _MISSING.search(output)
     if missing and status in (126, 127):
-        return "ConnectError", "%s cannot be run; is it installed? Say which by %s=" % (missing.group(1), method), "start"
+        return "ConnectError", "%s cannot be run; is it installed? Say which by %s=" % (
+            missing.group(1), method), "start"
     for pattern, error, phase, text in rows:
         match = pattern.search(output)
         if match:
@@ -130,10 +133,12 @@ def why(method: str, rows: "Iterable[Row]", own: "Sequence[int]", status: "Optio
         return "ConnectError", "the account cannot run this Python%s; say which by python=" % last_line(output), "boot"
     if status in own and not _PYTHON.search(output):
         sent = answered(output)
-        words = "; ".join(line.strip() for line in output[sent:].splitlines() if line.strip())[-300:]
+        lines = [line.strip() for line in output[sent:].splitlines() if line.strip()]
+        words = "; ".join([line for line in lines if line.startswith(method)] or lines)[-300:]
         return "AuthenticationError", "%s %srefused%s" % (
             method, "was given the password and " if sent else "", words and ": " + words), "login"
-    return "ConnectError", "the interpreter %s before it said hello%s" % (how_it_ended(status), last_line(output)), "boot"
+    return "ConnectError", "the interpreter %s before it said hello%s" % (
+        how_it_ended(status), last_line(output)), "boot"
 
 
 def answered(output: str) -> int:

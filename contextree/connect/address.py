@@ -9,9 +9,9 @@
 A slash ends a hop. It is part of it in a *path* alone: the target of ``local``, ``chroot`` and ``nspawn``, and the
 value of an option, where they begin with ``/``, ``~/``, ``./`` or ``../``. A path goes on to the next ``?`` or ``&``,
 or to a slash with a method's name and a colon behind it: ``chroot:/srv/local/sudo:root`` is two hops,
-``chroot:/srv/sudo`` is one. What would be taken for something else is written ``%2F`` and so on, as in URLs; ``%``
-itself is ``%25``. An IPv6 address stands in brackets. In a list of addresses each element is one hop, and no slash in
-it ends it.
+``chroot:/srv/sudo`` is one (and ``local:/sudo`` is refused, as it may mean either). What would be taken for something
+else is written ``%2F`` and so on, as in URLs; ``%`` itself is ``%25``. An IPv6 address stands in brackets. In a list of
+addresses each element is one hop, and no slash in it ends it.
 
 Nothing secret belongs in an address: it would be seen in lists of processes, in histories and logs. So a password in
 one is refused, and no message shows what looks like one.
@@ -72,7 +72,7 @@ class Hop(_Hop):
             text = "ssh://%s%s%s" % (_escaped(options.pop("user")) + "@" if "user" in options else "", host,
                                      ":" + options.pop("port") if "port" in options else "")
         else:
-            path = kind == PATH and _A_PATH.match(self.target)
+            path = kind == PATH and _A_PATH.match(self.target) and not _doubtful(self.method, self.target)
             text = "%s:%s" % (self.method, _escaped(self.target, "/" if path else ":"))
         rest = ["%s=%s" % (_escaped(name), _escaped(value, "/" if _A_PATH.match(value) else ""))
                 for name, value in self.options if name in options]
@@ -221,12 +221,14 @@ class _Reader:
         login, at, _ = found.partition("@")
         if at and ":" in login and kind != PATH:
             self.secret(method, start + login.index(":") + 1)
+        if _doubtful(method, found) and not self.alone:
+            self.fail("found %r, which may be meant as a path or as a hop: write %s%s: or %s%%2F%s"
+                      % (found, self.text[start - 6:start], found, self.text[start - 6:start], found[1:]), start)
         if kind == NOTHING and found:
             self.fail("%s has nothing behind it but options" % method, start)
         return self.decoded(found, start)
 
     def query(self, method: str, options: "List[Tuple[str, str]]") -> None:
-        known = signature(method)[1]
         while self.text.startswith(("?", "&"), self.at):
             self.at += 1
             start = self.at
@@ -235,6 +237,7 @@ class _Reader:
                 self.fail("found %r, wanted an option as in %s?name=value" % (name[:40], method), start)
             if SECRET.search(name):
                 self.secret(method, start)
+            known = signature(method)[1]
             if name.partition(".")[0] not in known:
                 self.fail("%s has no option %r%s" % (method, name, _near(name, known)), start)
             if name in ("user", "port") and name in dict(options):
@@ -258,6 +261,11 @@ class _Reader:
     def secret(self, method: str, at: int) -> "NoReturn":
         self.fail("an address holds no password: it would be seen in lists of processes, in histories and logs. Give "
                   "it by options={%r: {'password': ...}}, or as a function there that asks for it" % method, at)
+
+
+def _doubtful(method: str, target: str) -> bool:
+    """``local:/fork``: an interpreter in the root directory, or a fork of a new one."""
+    return method == "local" and target[:1] == "/" and target[1:] in METHODS
 
 
 def shown(text: str) -> str:

@@ -56,7 +56,8 @@ def plan(container: str, user: "Union[None, int, str]" = None, workdir: "Optiona
     """
     common.checked_target(container, "container")
     tool = common.checked_program(buildah, "buildah")
-    words = ["run", "--env", "=".join(SAFE)]
+    # or it says hundreds of times that the interpreter, which has ended, reads no more
+    words = ["--log-level", "fatal", "run", "--env", "=".join(SAFE)]
     if isolation is not None:
         words += ["--isolation", common.checked_word(isolation, "isolation")]
     if user is not None:

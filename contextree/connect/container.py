@@ -13,7 +13,7 @@ itself (a container may have no ``rm``), or by ``rm`` where it does not run ther
 
 import re
 
-from contextree.connect.discover import NAMES, WORDS
+from contextree.connect.discover import LOOKED_FOR, WORDS, not_found
 from contextree.connect.plan import TOKEN, how_it_ended, last_line, python_words
 from contextree.connect.quote import quote_sh
 from contextree.core.first_stage import SAFE
@@ -159,6 +159,10 @@ def filled(text: str, match: "Match[str]") -> str:
 
 
 _NOT_RUN = re.compile(r'(?m)exec: "([^"\n]+)": (executable file not found|stat [^\n]*|permission denied|[^\n]*)')
+_NOT_RUN_BY_CRUN = re.compile(r"executable file `([^`\n]+)` (not found)")
+# What the tools add to what was said there.
+_ADDED = re.compile(r"(?m)^(?:command terminated with .*|subprocess exited .*|Error: (?:while running runtime: )?exit "
+                    r"status \d+)$")
 _GONE = re.compile(r"(?m)^.*exec (/\S+): no such file or directory")
 
 
@@ -166,7 +170,7 @@ def not_run(output: str, where: str, lends: bool = True) -> "Optional[Tuple[str,
     """The error of a container whose runtime says that the interpreter cannot be run; None where it says no such
     thing."""
     text = output.replace('\\"', '"')
-    match = _NOT_RUN.search(text)
+    match = _NOT_RUN.search(text) or _NOT_RUN_BY_CRUN.search(text)
     if match is None:
         gone = _GONE.search(text)
         if gone is None:
@@ -177,7 +181,7 @@ def not_run(output: str, where: str, lends: bool = True) -> "Optional[Tuple[str,
     program, why = match.groups()
     if program == WORDS[0]:
         return "ConnectError", "%s has no sh to look for a Python with (for %s); %s" % (
-            where, ", ".join(NAMES), advice), "boot"
+            where, LOOKED_FOR, advice), "boot"
     if why.startswith("permission"):
         return "ConnectError", "%s in %s may not be run (permission denied); %s" % (program, where, advice), "boot"
     return "ConnectError", "%s has no %s; %s" % (where, program, advice), "boot"
@@ -185,14 +189,17 @@ def not_run(output: str, where: str, lends: bool = True) -> "Optional[Tuple[str,
 
 def ended(status: "Optional[int]", output: str, where: str, lends: bool = True) -> "Tuple[str, str, str]":
     """What is left to say: how the command ended there."""
+    output = _ADDED.sub("", output)
+    advice = ", or lend one by lend_python=" if lends else ""
+    if not_found(output):
+        return "ConnectError", "%s has %s%s" % (where, not_found(output), advice), "boot"
     if status == 137:
         text = ("the interpreter in %s was killed before it said hello (status 137): there is not enough memory for it,"
                 " or the container was stopped" % where)
     elif "OCI runtime" in output:
         text = "the runtime of %s does not start the interpreter%s" % (where, last_line(output))
     elif status == 127:
-        text = "%s has no such Python%s; say which by python=%s" % (
-            where, last_line(output), ", or lend one by lend_python=" if lends else "")
+        text = "%s has no such Python%s; say which by python=%s" % (where, last_line(output), advice)
     elif status == 126:
         text = "%s cannot run this Python%s; say which by python=" % (where, last_line(output))
     else:

@@ -1,8 +1,8 @@
 """Another account, by ``doas``: OpenBSD's, and opendoas.
 
-doas asks on its controlling terminal, which is ours: ``doas (ann@web1) password: ``. It runs the command itself, without
-a shell, so nobody else writes there before. Without a password doas must not ask (``-n``). stdin and stdout stay a
-clean pipe. doas clears the environment; the command is started by ``env``.
+doas asks on its controlling terminal, which is ours: ``doas (ann@web1) password: ``. It runs the command itself,
+without a shell, so nobody else writes there before. Without a password doas must not ask (``-n``). stdin and stdout
+stay a clean pipe. doas clears the environment; the command is started by ``env``.
 """
 
 from contextree.connect.accounts import (

@@ -86,10 +86,12 @@ def interpreter(python: "Union[None, str, Sequence[str]]", user: "Union[None, in
                 place: str = LENT) -> "List[str]":
     """The interpreter's words: the one that is lent, that was asked for, or the first one that is found; and the user.
 
-    With ``lend_python``, ``python`` is its program, from its directory on. Raises UsageError."""
+    With ``lend_python``, ``python`` is its program, from its directory on, and ``{lent}`` in its words is that
+    directory. Raises UsageError."""
     words = python_words(python)
     if lend_python is not None:
         words = words or ["bin/python3"]
+        words = [word.replace("{lent}", place) for word in words]
         words = words if words[0].startswith("/") else [place + "/" + words[0]] + words[1:]
     return as_user(words or WORDS, user, group)
 
@@ -170,7 +172,7 @@ def verdict(method: str, status: "Optional[int]", output: str, rows: "Sequence[R
 
     Phase "login" makes an AuthenticationError, others a ConnectError. In a text {0} is the line, {1} ... are groups.
     """
-    for pattern, phase, text in tuple(rows) + _OURS:
+    for pattern, phase, text in _OURS + tuple(rows):   # a tool may add to our words: "Error: Command not found"
         match = re.search("(?m)^(?:%s)" % pattern, output)
         if match:
             line = output[output.rfind("\n", 0, match.start()) + 1:].split("\n", 1)[0].strip()

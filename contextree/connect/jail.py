@@ -55,7 +55,7 @@ def plan(jail: "Union[int, str]", user: "Union[None, int, str]" = None, host_use
 
 
 _ROWS = (
-    (r"jexec: jail \"?([^\" ]*)\"? not found|jexec: .*: (?:Invalid argument|No such process|No such file.*)$",
+    (r"jexec: jail.*(?:not found|Invalid argument|No such process)$",
      "connect", "there is no such jail that runs; look at jls: {0}"),
     (r"jexec: (?:jail_attach.*|.*)Operation not permitted", "connect", "jexec needs root: {0}"),
     (r"jexec: (?:(?:getpwnam|.*no such user).*)", "login", "there is no such user: {0}"),

@@ -81,8 +81,7 @@ def _interpreter(python: "Union[None, str, Sequence[str]]") -> "Tuple[List[str],
     """(the interpreter's words, what stands for them in argv)."""
     words = python_words(python)
     if not words:
-        shell, option, script = WORDS[:3]
-        return [shell, option, "export %s=%s; %s" % (SAFE + (script,))] + list(WORDS[3:]), PYTHON
+        return list(WORDS), PYTHON
     if len(words) == 1:
         return words + ["-ISc", _ANEW], PYTHON
     return words, PYTHON_SAFE

@@ -4,6 +4,7 @@ podman ends with 125 for its own failures, 127 where the interpreter is missing,
 """
 
 from contextree.connect import container as common
+from contextree.connect.discover import LOOKED_FOR
 from contextree.connect.docker import engine
 
 TYPE_CHECKING = False
@@ -86,7 +87,11 @@ def classify(method: str, status: "Optional[int]", output: str) -> "Tuple[str, s
     found = None
     if status != 137:
         found = common.explained(_RULES, output) or common.not_run(output, "the container")
-    if status == 1 and not output.strip():  # where it dies before it has read anything, podman 4 drops its stderr
+    # Where it ends before it has read anything, podman 4 may drop what it said.
+    if status == 127 and not output.strip():
+        return "ConnectError", ("the container has no Python 3.6 or newer (looked for %s), or not the one of python=; "
+                                "say which by python=, or lend one by lend_python=" % LOOKED_FOR), "boot"
+    if status == 1 and not output.strip():
         return "ConnectError", ("the interpreter cannot be run in the container, or ended at once with status 1; its "
                                 "loader or a library may be missing there"), "boot"
     return found or common.ended(status, output, "the container")

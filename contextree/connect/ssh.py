@@ -71,9 +71,9 @@ if TYPE_CHECKING:
         control_path: Optional[StrPath]
         plain_prompts: bool
         name: Optional[str]
-        transport: Optional[str]  # see ssh_paramiko, whose are the next ones
-        key: object
         certificate_file: Optional[StrPath]
+        transport: Optional[str]
+        key: object  # of paramiko, or a list of them
 
 #: ``control_path``: the control socket that ssh_config names.
 CONFIG = "config"
@@ -95,6 +95,7 @@ def plan(host: str, user: "Optional[str]" = None, port: "Union[None, int, str]" 
          connect_timeout: "Union[float, Dict[str, float]]" = 30, keepalive: int = 1, keepalive_count: int = 3,
          compression: bool = False, forward_agent: bool = False,
          control_path: "Optional[StrPath]" = None, plain_prompts: bool = False,
+         certificate_file: "Optional[StrPath]" = None, transport: "Optional[str]" = None, key: object = None,
          name: "Optional[str]" = None) -> Plan:
     """A Plan for an interpreter on `host`.
 
@@ -125,10 +126,22 @@ def plan(host: str, user: "Optional[str]" = None, port: "Union[None, int, str]" 
                      must be the user's alone, and the socket the user's own; anything else is refused.
     plain_prompts    let ``Password:`` without a host's name have the password. OpenSSH before 8.5 asks so for
                      keyboard-interactive; it cannot be told from a jump host that asks.
+    certificate_file path of a certificate for the key, beside those that stand at their keys or in ssh_config.
+    transport        "paramiko": no ssh program, see ``contextree.connect.ssh_paramiko``. None: "openssh".
+    key              for paramiko: a private key as its object, or a list of them.
     name             the context's name, ``ssh.HOST`` if not given.
 
     Raises UsageError for what cannot be passed on safely. Any thread.
     """
+    given = dict(locals())
+    if given.pop("transport") == "paramiko":
+        from contextree.connect import ssh_paramiko
+
+        return ssh_paramiko.plan(**given)
+    if transport not in (None, "openssh"):
+        raise UsageError("transport=%r: it is one of 'openssh', 'paramiko'" % (transport,))
+    if key is not None:
+        raise UsageError("key= is for transport='paramiko'; the ssh program takes identity_file=")
     user, host = split_host(host, user)
     secrets = {"password": checked_secret(password, "password"), "passphrase": checked_secret(passphrase, "passphrase"),
                "otp": otp if callable(otp) else checked_secret(otp, "otp")}
@@ -161,6 +174,8 @@ def plan(host: str, user: "Optional[str]" = None, port: "Union[None, int, str]" 
         argv += ["-p", str(_port(port))]
     if identity_file is not None:
         argv += ["-o", "IdentitiesOnly=yes", "-i", _percent(_path(identity_file, "identity_file"))]
+    if certificate_file is not None:
+        argv += ["-o", "CertificateFile=" + _quoted(_percent(_path(certificate_file, "certificate_file")))]
     argv += _extra(extra_args)
     dialogue = SshDialogue(user, host, identity_file, plain_prompts, secrets) if asks else None
     warnings = ["the host key of %s is not checked (host_keys='off')" % host] if host_keys == "off" else ()

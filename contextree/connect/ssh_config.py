@@ -157,7 +157,8 @@ class Lookup:
         if not rest:
             raise ConfigError("%s: Match without a criterion" % where)
         names = {"host": self._hostname, "originalhost": lambda: self.original, "localuser": lambda: self.local_user,
-                 "user": lambda: self.get("user") or self.local_user, "tagged": lambda: self.get("tag") or ""}
+                 "user": lambda: self.get("user") or self.local_user,
+                 "tagged": lambda: self.get("tag") or ""}  # type: Dict[str, Callable[[], str]]
         while rest:
             word = rest.pop(0).lower()
             negated, word = word.startswith("!"), word.lstrip("!")

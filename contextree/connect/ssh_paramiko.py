@@ -7,7 +7,7 @@ the same errors, but for those that are words for the ``ssh`` program; ``key``, 
 
 import re
 
-from contextree.connect import ssh
+from contextree.connect import ssh, ssh_errors
 from contextree.connect.discover import WORDS
 from contextree.connect.plan import (
     PYTHON_QUOTED,
@@ -21,6 +21,7 @@ from contextree.connect.plan import (
     python_words,
 )
 from contextree.connect.quote import quote
+from contextree.connect.ssh_dialogue import CODE, NEW, PASSWORD
 from contextree.core.wire.errors import UsageError
 
 TYPE_CHECKING = False
@@ -179,48 +180,58 @@ def jumps(jump: "Union[str, Sequence[str]]") -> "List[Tuple[Optional[str], str, 
 
 # -- what the host asks
 
-_EXPIRED = re.compile(r"(?i).*(?:current|old|new|retype|again).*password")
-_CODE = re.compile(r"(?i).*(?:verification code|one.?time (?:password|code|pass)|\botp\b|passcode|authenticat\w+ code|"
-                   r"security code|\btoken\b|yubikey|\b2fa\b|\bmfa\b|\bcode\b)")
-_PASSWORD = re.compile(r"(?i).*(?:password|passwort|mot de passe|contraseña|hasło)")
+_PLAIN = rb"(?i:(?:enter )?(?:your )?" + PASSWORD + rb"(?: for [\w.@\\:-]+)? ?:? ?)"
+_BOTH = rb"(?:&|\+|\band\b|\bund\b)"
 
 
 class Answers:
-    """What is answered to the questions of one login. A secret is given out once: the same question again means that
-    it was refused."""
+    """What is answered to the questions of one login, which are told apart as in ``ssh_dialogue``. A secret is given
+    out once: the same question again means that it was refused."""
 
     def __init__(self, password: "Optional[Secret]", otp: "Union[None, Secret, Callable[[], str]]") -> None:
-        self.secrets = {"password": password, "one-time code": otp}  # type: Dict[str, Any]
+        self.secrets = {"password": password, "otp": otp}  # type: Dict[str, Any]
         self.used = set()  # type: Set[str]
 
-    def kind(self, question: str, echo: bool) -> str:
-        """Which of them a question wants. Refused where none fits: it is then answered by nobody."""
+    def wanted(self, question: str) -> "List[str]":
+        """Names of the secrets that a question wants, in a row. Refused where it gets none."""
         text = question.strip().splitlines()[-1].strip() if question.strip() else ""
         shown = "".join(char if char.isprintable() else "?" for char in text)[:200]
-        if _CODE.match(text):
-            kind = "one-time code"
-        elif _EXPIRED.match(text):
+        raw = text.encode("utf-8", "surrogateescape")[:2000]
+
+        def has(*words: bytes) -> bool:
+            return all(re.search(b"(?i:%s)" % word, raw) for word in words)
+
+        if re.fullmatch(_PLAIN, raw):
+            names = ["password"]
+        elif has(PASSWORD, NEW):
             raise Refused("the password has expired and must be changed first: " + shown)
-        elif _PASSWORD.match(text) and not echo:
-            kind = "password"
+        elif has(PASSWORD, CODE, _BOTH):
+            names = ["password", "otp"]
+        elif has(CODE):
+            names = ["otp"]
+        elif has(PASSWORD):
+            names = ["password"]
+        elif self.secrets["otp"] is not None:
+            names = ["otp"]
         else:
             raise Refused("it asks what cannot be answered here: " + shown)
-        if self.secrets[kind] is None:
-            raise Refused("the host asks for a %s, and %s= was not given: %s" % (
-                kind, "password" if kind == "password" else "otp", shown))
-        if kind in self.used:
-            raise Refused("the %s was refused: %s" % (kind, shown))
-        return kind
+        for name in names:
+            what = "password" if name == "password" else "one-time code"
+            if self.secrets[name] is None:
+                raise Refused("the host asks for a %s, and %s= was not given: %s" % (what, name, shown))
+            if name in self.used:
+                raise Refused("the %s was refused: %s" % (what, shown))
+        return names
 
-    def take(self, kind: str) -> str:
+    def take(self, name: str) -> str:
         """The secret, once. A callable is asked now; Refused where it fails."""
-        self.used.add(kind)
-        secret = self.secrets[kind]
+        self.used.add(name)
+        secret = self.secrets[name]
         if callable(secret):
             try:
                 secret = checked_secret(secret(), "otp")
             except Exception as error:
-                raise Refused("otp= was called and raised %s: %s" % (type(error).__name__, error))
+                raise Refused("otp= was called and raised %s: %s" % (type(error).__name__, error)) from None
         if not isinstance(secret, Secret):
             raise Refused("otp= was called and gave %s; a str was wanted" % type(secret).__name__)
         return secret.reveal()
@@ -241,4 +252,4 @@ def classify(method: str, status: "Optional[int]", output: str) -> "Tuple[str, s
     if status == 255:  # of the command itself; in ssh's words it would be a failure of ssh
         return "ConnectError", "the command on the host ended with status 255 before it said hello%s" % (
             last_line(output)), "boot"
-    return ssh.classify(method, status, output)
+    return ssh_errors.classify(method, status, output)

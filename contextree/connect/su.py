@@ -60,8 +60,8 @@ def plan(user: str = "root", password: "Optional[str]" = None, login: bool = Fal
     password         that of this account. str or Secret. None: where su asks, that is an error.
     login            as after a login (-l): the account's shell reads its profile, in its home directory.
     shell            run this instead of the account's login shell (-s); su may refuse that to all but root.
-    prompt           what su asks for the password, as a regular expression for all of the line; None: what Linux and the
-                     BSDs have in fifty languages.
+    prompt           what su asks for the password, as a regular expression for all of the line; None: what Linux and
+                     the BSDs have in fifty languages.
     extra_args       further words for su: a list, or str that is split at blanks.
     su               the program: a path, or several words.
     python           its interpreter: str, split as a shell would, or list of words. None: the first one found, see
@@ -101,8 +101,8 @@ def rules(has_password: bool, pattern: "Optional[str]") -> "Tuple[Rule, ...]":
 
 _ROWS = (
     row(r"su: (?:user |Unknown id: |unknown user:? |unknown login:? |No passwd entry for user )'?([^\s']+)'?"
-        r"(?: does not exist.*|: no such user)?$", "ConnectError", "connect", "there is no account {1}"),
-    row(r"(?:su: )?(?:must be suid|.*must be (?:setuid|suid) root|cannot set groups|can't set groups|cannot set user id)",
+        r"(?: does not exist.*|: no such user| not found)?$", "ConnectError", "connect", "there is no account {1}"),
+    row(r"(?:su: )?(?:must be suid|.*must be (?:setuid|suid) root|can(?:not|'t) set (?:groups|user id))",
         "ConnectError", "start", "su cannot work here: {0}"),
     row(r"su: (?:unrecognized option|invalid option|illegal option|unknown option|must be run from a terminal)",
         "ConnectError", "start", "su does not take this: {0}"),
@@ -113,7 +113,8 @@ _ROWS = (
     row(r".*[Yy]ou are required to change your password|su: Authentication token is no longer valid|"
         r"su: .*[Aa]uthentication token (?:manipulation|lock)|.*[Pp]assword (?:has )?expired", "AuthenticationError",
         "login", "the password has expired and must be changed first: {0}"),
-    row(r".*account is locked due to", "AuthenticationError", "login", "the account is locked: {0}"),
+    row(r"su: Account validation failure|.*account is locked due to", "AuthenticationError", "login",
+        "the account is locked or has expired: {0}"),
     row(r"su: (?:Permission denied|Sorry|[Aa]uthentication fail(?:ure|ed)|incorrect password)", "AuthenticationError",
         "login", "su " + WRONG),
 )

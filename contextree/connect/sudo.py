@@ -2,7 +2,7 @@
 
 sudo asks on its controlling terminal, which is ours, by a prompt that we choose (``-p``) and that holds some letters
 which nobody can guess: only a prompt with them gets the password. sudo-rs puts the prompt of PAM behind it: ``[sudo:
-contextree 0123: ] Password: ``. Without a password sudo must not ask (``-n``).
+contextree 0123: ] Password: ``, where it must be one for a password. Without a password sudo must not ask (``-n``).
 
 stdin and stdout stay a clean pipe. The command is started by ``env``, as sudo clears the environment.
 
@@ -13,6 +13,7 @@ With ``login`` sudo gives the words to the account's login shell, with a backsla
 import re
 
 from contextree.connect.accounts import (
+    EXPIRED,
     OTHER_PROMPTS,
     WORD,
     WRONG,
@@ -132,43 +133,48 @@ def dollarless(words: "Sequence[str]") -> "Sequence[str]":
 
 
 _MARK = TOKEN.encode()
-_OURS = rb"(?!\[sudo)[^\n]{0,99}contextree " + _MARK + rb": |\[sudo: [^\n]{0,99}contextree " + _MARK + rb": \][^\n]{0,99}: ?"
+_RS = rb"\[sudo: [^\n]{0,99}contextree " + _MARK + rb": \] "
+_OURS = (rb"(?!\[sudo)[^\n]{0,99}contextree " + _MARK + rb": "
+         rb"|" + _RS + rb"[^\n]{0,30}" + WORD + rb"[^\n]{0,99}: ?")
 _RULES = (
+    prompt(rb"(?i:" + _RS + rb"[^\n]{0,99}\b(?:current|old|new|retype|aktuelle|neue)\b[^\n]{0,99}): ?", "fail",
+           text=EXPIRED),
     prompt(_OURS, "reply", secret="password", text="sudo " + WRONG, then="answered"),
     # Not just any: a line of a banner may come in pieces, and looks like a prompt for a moment.
-    prompt(rb"(?:\[sudo\] [^\n]{0,99}" + WORD + rb"[^\n]{0,99}|LDAP Password|Password for [^\s:]+@[^\s:]+): ?", "fail",
-           state="login", text="sudo does not ask by our prompt but by another one, '{prompt}', so it gets no password; "
-                               "say 'Defaults passprompt_override' in its sudoers"),
+    prompt(rb"(?:\[sudo\] [^\n]{0,99}" + WORD + rb"[^\n]{0,99}|LDAP Password|Password for [^\s:]+@[^\s:]+): ?",
+           "fail", state="login", text="sudo does not ask by our prompt but by another one, '{prompt}', so it gets no "
+                                       "password; say 'Defaults passprompt_override' in its sudoers"),
 ) + OTHER_PROMPTS
 
 _EXPIRED = ("the password of the account that runs sudo has expired and must be changed first, or the account has "
             "expired: {0}")
+_SAYS = r"(?:sudo(?:-rs)?: )?"
 _ROWS = (
-    row(r"(?:sudo: )?(?:unknown user:? |user ')(\S*?)'?(?: not found)?$", "ConnectError", "connect",
+    row(_SAYS + r"(?:unknown user:? |user ')(\S*?)'?(?: not found)?$", "ConnectError", "connect",
         "there is no account {1}"),
-    row(r"(?:sudo: )?(?:unknown group:? |group ')(\S*?)'?(?: not found)?$", "ConnectError", "connect",
+    row(_SAYS + r"(?:unknown group:? |group ')(\S*?)'?(?: not found)?$", "ConnectError", "connect",
         "there is no group {1}"),
-    row(r"(?:sudo: )?(?:.*must be owned by uid 0|.*effective uid is not 0|.*no new privileges)", "ConnectError", "start",
-        "sudo cannot work here: {0}"),
-    row(r"(?:sudo: )?(?:unrecognized option|invalid option|unknown option|usage: sudo)", "ConnectError", "start",
+    row(_SAYS + r"(?:.*must be owned by uid 0|.*effective uid is not 0|.*no new privileges)", "ConnectError",
+        "start", "sudo cannot work here: {0}"),
+    row(_SAYS + r"(?:unrecognized option|invalid option|unknown option|usage: sudo)", "ConnectError", "start",
         "sudo does not take its options: {0}"),
-    row(r"(?:sudo: )?(?:Account (?:or password )?(?:is )?expired|[Pp]assword (?:has )?expired|your account has expired|"
+    row(_SAYS + r"(?:Account (?:or password )?(?:is )?expired|[Pp]assword (?:has )?expired|your account has expired|"
         r".*[Yy]ou are required to change your password|unable to change expired password)", "AuthenticationError",
         "login", _EXPIRED),
-    row(r"(?:sudo: )?account validation failure", "AuthenticationError", "login",
+    row(_SAYS + r"account validation failure", "AuthenticationError", "login",
         "the account that runs sudo is locked or has expired"),
-    row(r"(?:sudo: )?.*account is locked due to", "AuthenticationError", "login", "the account is locked: {0}"),
-    row(r"(?:sudo: )?(?:a password is required|interactive authentication is required|a terminal is required)",
+    row(_SAYS + r".*account is locked due to", "AuthenticationError", "login", "the account is locked: {0}"),
+    row(_SAYS + r"(?:a password is required|interactive authentication is required|a terminal is required)",
         "AuthenticationError", "login", "sudo asks for a password, and password= was not given"),
-    row(r"(?:sudo: )?sorry, you must have a tty", "AuthenticationError", "login",
+    row(_SAYS + r"sorry, you must have a tty", "AuthenticationError", "login",
         "sudo wants a terminal (requiretty in its sudoers); say tty=True"),
     row(r".* is not in the sudoers file|.*I'm sorry .*I'm afraid", "AuthenticationError", "login",
         "this account may not use sudo: {0}"),
     row(r"Sorry, user (\S+) (?:is not allowed to execute|may not run)", "AuthenticationError", "login",
         "sudo does not allow {1} to run this; its sudoers has to allow env, or ALL"),
-    row(r"(?:sudo: )?.*not allowed to (?:run|preserve|set)", "AuthenticationError", "login",
+    row(_SAYS + r".*not allowed to (?:run|preserve|set)", "AuthenticationError", "login",
         "sudo does not allow this: {0}"),
-    row(r"(?:sudo: )?(?:\d+ incorrect password|Maximum \d+ incorrect|[Aa]uthentication failed)", "AuthenticationError",
+    row(_SAYS + r"(?:\d+ incorrect password|Maximum \d+ incorrect|[Aa]uthentication failed)", "AuthenticationError",
         "login", "sudo " + WRONG),
     row(r"(?:sudo: )'?(\S+?)'?: command not found", "ConnectError", "boot",
         "the account has no command {1}; say by python= which Python to use"),

@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 _IMPORT = re.compile(r"^(?:from (contextree[\w.]*) import (\([^)]*\)|[^(\n]*)|import (contextree[\w.]*))", re.MULTILINE)
 _NAME = re.compile(r"(\w+)(?: as \w+)?(?:,|$)", re.MULTILINE)
 _COMMENT = re.compile("#.*")
+LATER = {"contextree.parent.program": ("contextree.parent.census", "contextree.parent.watchman")}  # in functions
 
 
-def names(plan: "Plan | None") -> frozenset[str]:
-    """The modules that are needed to carry ``plan`` out, without those of the bundle; for None: to serve an ancestor.
-    Any thread."""
-    return frozenset().union(*(_closure(root) for root in roots(plan)))
+def names(plan: "Plan | None", start: str = "") -> frozenset[str]:
+    """The modules that are needed to carry ``plan`` out, without those of the bundle; for None: to serve an ancestor,
+    by what is in the module ``start`` where that is given. Any thread."""
+    first = (start, "contextree.parent.main_thread", *LATER.get(start, ())) if start else roots(plan)
+    return frozenset().union(*(_closure(root) for root in first))
 
 
 def roots(plan: "Plan | None") -> Iterator[str]:
@@ -41,6 +43,8 @@ def roots(plan: "Plan | None") -> Iterator[str]:
         yield "contextree.parent.fork"
     if plan.tty:
         yield "contextree.parent.tty"
+    if plan.remote or plan.heartbeat:
+        yield "contextree.parent.heartbeat"
     if plan.silence:
         yield "contextree.parent.linkwatch"
 

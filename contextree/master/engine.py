@@ -154,12 +154,12 @@ class RootEngine(Engine):
         for message in [*messages, ([], [], rows)] if rows else messages:
             self.tell_shared(context, message)
 
-    def share_package(self, context: Context, plan: Any = None) -> None:
+    def share_package(self, context: Context, plan: Any = None, start: str = "") -> None:
         """Send ahead what ``context`` needs of contextree itself, to start a child by ``plan`` or to do something else
-        for us. Idempotent."""
+        for us, by functions of the module ``start``. Idempotent."""
         from contextree.master import ahead
 
-        needed = ahead.names(plan)
+        needed = ahead.names(plan, start)
         info = self.infos.get(context.id)
         with self._sharing:
             # who is further down asks its parent, for all of it at once: so that has to have it

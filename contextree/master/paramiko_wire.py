@@ -2,8 +2,8 @@
 
 paramiko has one thread for each connection, which reads packets and hands them out. Usually others wait for it: a
 thread of the program for each direction, with a lock and a wake-up between them for each piece. Here its socket is a
-``Wire``: where paramiko's thread would wait for the network, it waits for the descriptors of the link as well, and moves
-what is there between them and the SSH channel. So
+``Wire``: where paramiko's thread would wait for the network, it waits for the descriptors of the link as well, and
+moves what is there between them and the SSH channel. So
 
 * a connection costs one thread and one hand-over less, whatever number of them there is;
 * who does not read holds up nobody else, not even for a moment: a write that the network does not take blocks the
@@ -25,7 +25,6 @@ import _socket
 import logging
 import os
 import select
-import socket
 import threading
 from collections.abc import Callable
 from time import monotonic
@@ -97,9 +96,7 @@ class Carried:
         if not self.channel.closed:
             self._outward()
             return True
-        if self.inward or self.channel.recv_ready() or self.paused:
-            return True
-        return False
+        return bool(self.inward or self.paused or self.channel.recv_ready())
 
     def _inward(self) -> None:
         channel = self.channel
@@ -203,7 +200,7 @@ class Wire:
                 self._read()  # else both ends could wait for each other
         if mine and self.keepalive and monotonic() - self.heard > self.keepalive * (self.keepalive_count + 1):
             self._give_up()  # no question can be asked: what is written stands in its way
-        raise socket.timeout
+        raise TimeoutError
 
     def recv(self, size: int) -> bytes:
         """Read some bytes, and move what is there for the link while there are none. On the line's thread."""
@@ -253,38 +250,36 @@ class Wire:
 
     def _turn(self) -> None:
         """Move what can be moved, then wait for something to happen."""
-        line = self.line
-        wait = 60.0
         with self.gate:
-            pass
-        if self.carried:
-            free = line.may_send()
-            for carried in self.carried if free else ():
-                if not carried.move():
-                    self.over = True
-                    return
-                if carried.paused:
-                    wait = PAUSE
-            if not free and not line.in_kex:
-                wait = REKEY
-            for carried in self.carried:
-                self._watch(carried.fd, carried.wanted() if free and line.may_send() else 0)
-            if free and not line.may_send():
-                wait = REKEY
+            wait = self._move() if self.carried else 60.0
+        if self.over:
+            return
         if self.keepalive:
             wait = min(wait, self._alive())
         heard = False
         for fd, mask in self.poller.poll(max(1, int(wait * 1000) + 1)):
-            if fd == self.fd:
-                heard = True
-            else:
-                for carried in self.carried:
-                    if carried.fd == fd:
-                        carried.ready(mask)
+            heard = heard or fd == self.fd
+            for carried in self.carried:
+                if carried.fd == fd:
+                    carried.ready(mask)
         if heard:
             self._read()
         elif wait == REKEY:
-            raise socket.timeout  # paramiko looks whether keys are to be exchanged anew
+            raise TimeoutError  # paramiko looks whether keys are to be exchanged anew
+
+    def _move(self) -> float:
+        """Move, and say what to wait for: seconds, beside what is watched."""
+        line, wait = self.line, 60.0
+        if line.may_send():
+            for carried in self.carried:
+                if not carried.move():
+                    self.over = True
+                if carried.paused:
+                    wait = PAUSE
+        free = line.may_send()  # it may have sent so much that it is time for new keys
+        for carried in self.carried:
+            self._watch(carried.fd, carried.wanted() if free else 0)
+        return wait if free or line.in_kex else REKEY
 
     def _read(self) -> None:
         try:
@@ -292,7 +287,7 @@ class Wire:
         except BlockingIOError:
             return
         except OSError as error:
-            self.reason = self.reason or "reading failed: %s" % error.strerror
+            self.reason = self.reason or "the connection was closed: %s" % error.strerror
             data = b""
         if not data:
             self._closed = True

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 STDERR = 2  # kind of a log payload; 0 and 1 are in core.logs
 NEWS = 1.0  # seconds to wait for exit status and last lines once the link is gone
+SOON = 0.5  # seconds from TERM to KILL for what is not up: before NEWS is over, for then nobody may be left to do it
 LEFT = 0.5  # seconds for the link to end once the process has
 NOISE_KEPT = 4096
 MOVES = {
@@ -103,7 +104,7 @@ class Branch:
         self.noise = b""
         self.seen_alive = self.detached = self.silent = False
         self.echoes = False  # the nonce came, and no Python before it
-        self.kept = False  # it is a job: it needs nothing on this machine
+        self.kept = False  # is it a job?
         self.awaited = False  # is there a process of which we have not been told yet?
         self.output = deque(maxlen=20)  # type: Deque[str]
         self.lines = Bucket(2000, 20000)
@@ -264,13 +265,15 @@ class Branch:
             self.close_terminal()
             return self.settle()
         dialogue = self.plan.dialogue
-        if dialogue is None or dialogue.over or self.state in ("up", "dying", "dead"):
+        if dialogue is None or dialogue.over or self.state == "up":
             return self.partial.feed(data)
         return self.converse(dialogue, data)
 
     def converse(self, dialogue: "Dialogue", data: bytes) -> None:
-        """Have the dialogue see what the command says, and do what it answers."""
-        self.act(dialogue.feed(data))
+        """Have the dialogue see what the command says, and do what it answers, unless the command has ended."""
+        actions = dialogue.feed(data)
+        if self.state != "dying":
+            self.act(actions)
 
     def act(self, actions: "list[Any]") -> None:
         """Do what the dialogue says."""
@@ -428,7 +431,7 @@ class Branch:
         self.error = self.error or error
         self.close_terminal()  # a command of root's, which we may not signal, ends when its terminal hangs up
         if self.process is not None:
-            self.process.end(grace=0)
+            self.process.end(grace=0, patience=SOON)
         self.link.close(str(error))
 
     def shutdown(self, grace: float, patience: float = 2.0) -> None:
@@ -440,7 +443,8 @@ class Branch:
         else:
             self.error = self.error or errors.CallCancelled("starting %s was cancelled: it was shut down" % self.name)
             link.close("it was shut down")
-            grace = 0.0  # nothing there has to be finished, and what runs ahead of it does not hear the link
+            # it has nothing to finish, and what runs ahead of it does not hear the link
+            grace, patience = 0.0, min(patience, SOON)
         if self.process is not None:
             self.process.take_along()
             self.process.end((lambda: None,), self.hang_up, grace, patience)
@@ -449,20 +453,20 @@ class Branch:
 
     def release(self) -> None:
         """Let go of a detached child: its link is closed and it runs on. Loop thread."""
-        handle = self.process
+        if self.kept and self.state == "up":
+            from contextree.parent import jobs
+
+            return jobs.part(self)
         after, self.after = self.after, None
         if after is not None:
             after.leave()
+        handle, self.process = self.process, None
         self.reason = self.reason or "it was detached"
         self.close_stderr()
-        if self.kept and self.plan.remote and handle is not None:
-            self.link.close(self.reason)
-            handle.end(grace=0)  # ssh would wait here for as long as the job lives
-            return
-        self.process = None
         self.link.close(self.reason)
         if handle is not None:
             handle.release()
+        return None
 
     def hang_up(self) -> None:
         """Close what keeps it alive."""

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from contextree.parent.engine import Engine
 
 
+KILLED_THERE = 137  # what shells and container runtimes make of SIGKILL
+
+
 def printable(line: bytes) -> str:
     """A line of a stranger for an error text: cut, and nothing in it that could drive a terminal."""
     text = line[:500].decode("utf-8", "replace")
@@ -40,6 +43,8 @@ def explain(branch: "Branch") -> str:
     text = branch.reason or "it was closed"
     if branch.status is not None:
         text = "its process (%s) %s" % (branch.plan.method, branch.status)
+        if branch.status.exit_status == KILLED_THERE and branch.plan.method not in ("fork", "local"):
+            text += " (it was killed there, perhaps for want of memory)"
         if branch.reason not in (None, "end of file", "the process ended"):
             text += "; " + branch.reason
     elif branch.process is not None:

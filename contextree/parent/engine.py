@@ -211,9 +211,10 @@ class Engine(Routing):
     def allow(self, modules: "Any") -> None:
         """Let children have ``modules``: the root decides."""
 
-    def share_package(self, context: "Context", plan: "Plan | None" = None) -> None:
+    def share_package(self, context: "Context", plan: "Plan | None" = None, start: str = "") -> None:
         """Have ``context`` know what it needs of contextree itself, to start a child by ``plan`` or to do something
-        else for an ancestor: it may import that in any case, and now it asks for all of it at once. Idempotent."""
+        else for an ancestor (by functions of the module ``start``): it may import that in any case, and now it asks for
+        all of it at once. Idempotent."""
         own = {name for name in life.child.importer.records if name.startswith("contextree.")} - context.shared
         if own:
             context.shared |= own

@@ -337,7 +337,7 @@ def copy(source: int, target: int) -> None:
             copy(os.open(name, flags, dir_fd=source), os.open(name, flags, dir_fd=target))
         elif stat.S_ISREG(facts.st_mode):
             with os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=source), "rb", 0) as reader, os.fdopen(
-                    os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=target), "wb", 0) as writer:
+                    os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=target), "wb") as writer:
                 data = reader.read(1 << 20)
                 while data:
                     writer.write(data)

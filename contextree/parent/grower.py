@@ -39,9 +39,6 @@ if TYPE_CHECKING:
     from contextree.parent.jobs import Job
     from contextree.parent.opening import Address, Options
 
-#: Transports of ``ssh`` -> the module of their plan.
-SSH = {None: "ssh", "openssh": "ssh", "paramiko": "ssh_paramiko"}
-
 
 class Grower:
     """``fork``, ``local``, ``ssh``, ``sudo``, ``docker`` ...: children of this context. Each blocks until the child is
@@ -147,12 +144,8 @@ class Grower:
     def ssh(self, host: str, via: "Grower | None" = None, **options: "Unpack[ssh_method.Options]") -> "Context":
         """An interpreter on ``host``, by the system's ssh. Options: see ``contextree.connect.ssh.plan``.
 
-        ``transport="paramiko"``: by that library, in this process, without the ssh program; its options are told in
-        ``contextree.connect.ssh_paramiko.plan``."""
-        transport = options.pop("transport", None)
-        if transport not in SSH:
-            raise UsageError("transport=%r: it is one of %s" % (transport, ", ".join(repr(name) for name in SSH if name)))
-        return self._by(SSH[transport], via, options, host)
+        ``transport="paramiko"``: by that library, in this process, without the ssh program."""
+        return self._by("ssh", via, options, host)
 
     def sudo(self, user: str = "root", via: "Grower | None" = None,
              **options: "Unpack[sudo_method.Options]") -> "Context":

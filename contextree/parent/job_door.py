@@ -122,7 +122,7 @@ class JobKnock(Knock):
 class Door(Listener):
     """The socket of a job. Where the tree's listeners let clients in, this hands the process over."""
 
-    knocking = JobKnock
+    _knocking = JobKnock
 
     def __init__(self, keeper: "Keeper", engine: "Any", where: "place.Place", sock: "Any") -> None:
         Listener.__init__(self, engine, where, sock, 1, DEADLINE)

@@ -67,13 +67,13 @@ def make(directory: "str | None", time_to_live: "float | None", limit: int) -> "
         raise
     try:
         engine_of(life.child.router)
-        fetch_ahead()
         made = job.Keeper(where, sock, os.urandom(24), time_to_live, limit)
         process.own(sock.fileno())
         process.keep.append(sock)
         stand_alone()
         made.broker.call(made.begin)  # type: ignore[attr-defined]  # a Loop, since there is an engine
         written = waits.waiter()
+        fetch_ahead()
         made.clerk.do(written.wake)
         written.wait(10)  # so that it is found from now on
     except BaseException:

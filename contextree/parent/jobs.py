@@ -7,7 +7,7 @@ from contextree.connect.plan import Plan, Secret
 from contextree.core import calls as core_calls
 from contextree.core import process
 from contextree.core.wire.errors import CallTimeout, Closed, NotSendable, UsageError, VersionError
-from contextree.core.wire.frames import CONTROL, GOAWAY, NUMBER, frame
+from contextree.core.wire.frames import CONTROL, GOAWAY, NUMBER, PING, frame
 from contextree.parent import boot, calls, job_door, job_place, job_services, pidfd, waits
 from contextree.parent.boot import Branch
 from contextree.parent.engine import engine_of
@@ -17,11 +17,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Iterator
 
+    from contextree.parent.boot import ChildLink
     from contextree.parent.context import Context
     from contextree.parent.engine import Engine
 
 WEEK = 7 * 86400.0
 METHOD = "job"
+ARRIVE = 2.0
 
 
 class JobBranch(Branch):
@@ -40,6 +42,11 @@ class JobBranch(Branch):
             self.broker.timer(grace + patience + 2.0, self.link.close, "it was shut down")
         else:
             Branch.shutdown(self, grace, patience)
+
+    def lost(self, link: "ChildLink", reason: str) -> None:
+        """The link has closed."""
+        Branch.lost(self, link, "its process has ended, or another master has taken it" if reason == "end of file"
+                    else reason)
 
     def signal(self, number: int) -> None:
         """Send a signal, if it still lives. Loop thread."""
@@ -109,6 +116,38 @@ def detach_there(number: int, options: "Any") -> str:
     return detach_here(engine_of(core_calls.here.router), number, options)
 
 
+def part(branch: Branch) -> None:
+    """Let go of a job, once all that was sent to it has arrived, or ``ARRIVE`` seconds later. Loop thread."""
+    broker, core, link = branch.broker, branch.engine.core, branch.link
+    end = broker.clock() + ARRIVE
+    branch.reason = branch.reason or "it was detached"
+
+    def gone() -> None:
+        branch.kept = False
+        if branch.state == "up":
+            branch.close_stderr()
+            handle = branch.process
+            if branch.plan.remote and handle is not None:
+                link.close(str(branch.reason))
+                handle.end(grace=0)  # ssh would wait here for as long as the job lives
+            else:
+                branch.release()
+
+    def look() -> None:
+        if branch.state != "up":
+            return
+        if (link.out or link.pending) and broker.clock() < end:  # a PING would overtake it
+            broker.timer(0.01, look)
+            return
+        key = branch.id, next(core.numbers) & 0xffffffff
+        core.pings[key] = gone
+        link.send(CONTROL, frame(PING, 0, CONTROL, key[1], branch.id, core.id))
+        broker.timer(max(0.0, end - broker.clock()), gone)
+
+    link.flush()
+    look()
+
+
 # -- taking one up
 
 
@@ -176,7 +215,7 @@ def attach_to(engine: "Engine", plan: "Plan", secret: bytes, directory: str, for
         except OSError:
             pass  # an old kernel, or another pid namespace: GOAWAY must do
         branch.on_dead.append(branch.forget_process)
-        branch.detached = True
+        branch.detached = branch.kept = True
         engine.broker.call(branch.begin, fd, NUMBER.pack(len(data)) + data)
     except BaseException:
         branch.forget_process()

@@ -137,7 +137,7 @@ class Listener:
     '5'
     """
 
-    knocking = Knock  # type: type[Knock]  # what somebody is until it has been let in
+    _knocking = Knock  # type: type[Knock]  # what somebody is until it has been let in
 
     def __init__(self, engine: "Engine", place: Place, sock: "Any", limit: int, deadline: float) -> None:
         self.engine = engine
@@ -274,7 +274,7 @@ class Listener:
             os.set_blocking(fd, False)
             fd = process.own(fd)
             pid, uid = peer(fd)
-            knock = self.knocks[fd] = self.knocking(self, fd, pid)
+            knock = self.knocks[fd] = self._knocking(self, fd, pid)
             if uid != os.geteuid():
                 knock.refuse("user %d may not join a tree of user %d" % (uid, os.geteuid()))
             if len(self.knocks) > PENDING:

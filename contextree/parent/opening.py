@@ -186,7 +186,8 @@ class Way:
                 context = entry.context
                 if context is None or entry.users or entry.kept:
                     continue
-                below = {info.id for info in list(self.engine.infos.values()) if info.parent == context.id}
+                below = {info.id for info in list(self.engine.infos.values())
+                         if info.parent == context.id and info.state == "up"}  # else it is ours, given up a moment ago
                 if below <= ({ended.id} if ended else set()):
                     self.forget(entry)
                     ended = context

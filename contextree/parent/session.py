@@ -72,7 +72,7 @@ class Session:
         self.failure = None  # type: Any
         self.error = None  # type: Optional[ContextreeError]
         self.expired = self.over = False
-        engine.share_package(context)
+        engine.share_package(context, start=program.__name__)
         self.channel = context.open_call(CALL, program.start, (spec,), {}, {}, self.message, self.ended,
                                          service=SERVICE, fin=False)
         calls.opened(self.channel)  # the end of the call that runs here may be the end of this

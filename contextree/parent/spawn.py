@@ -102,7 +102,7 @@ def start(branch: "Branch", argv: "list[str]", python: "tuple[str, ...]",
             branch.broker.defer(branch.after.run)
         if not isinstance(error, (OSError, ConnectError)):
             raise
-        raise ends.not_started(branch, argv[0], error) from error
+        raise ends.not_started(branch, getattr(error, "filename", None) or argv[0], error) from error
     return child, fds, pty
 
 

@@ -48,8 +48,8 @@ _PYTHON = ("import fcntl, os, sys, termios; f = os.open(sys.argv[1], os.O_RDWR);
            "%sos.close(f); os.execvp(sys.argv[2], sys.argv[2:])")
 _PYTHON_HANDOVER = "os.dup2(2, 9); os.dup2(f, 0); os.dup2(f, 2); "
 
-#: What an interpreter behind a handover does first. 9 is stderr's if it is a pipe. As ``first_stage`` has it: text for any
-#: shell and any Python.
+#: What an interpreter behind a handover does first. 9 is stderr's if it is a pipe. As ``first_stage`` has it: text for
+#: any shell and any Python.
 HANDED = ("import os;os.dup2(1,0);exec(chr(10).join([\"try:\",\" if os.fstat(9).st_mode>>12==1:\",\"  os.dup2(9,2)\","
           "\"  os.close(9)\",\"except OSError:pass\"]));")
 
@@ -119,8 +119,8 @@ def wrap(argv: "Sequence[str]", slave_path: str, handover: bool = False) -> "Lis
     """A command that makes the terminal its controlling one and becomes `argv`.
 
     Start it with ``start_new_session=True``: it must be the leader of a session that has no terminal yet. Its
-    descriptors are left as they are, or handed over (see above). It ends with status 126 or 127 where argv cannot be run, and with
-    another one where the terminal cannot be opened; argv is not run then.
+    descriptors are left as they are, or handed over (see above). It ends with status 126 or 127 where argv cannot be
+    run, and with another one where the terminal cannot be opened; argv is not run then.
     """
     if sys.platform.startswith("linux"):
         return ["/bin/sh", "-c", _SHELL_HANDOVER if handover else _SHELL, slave_path] + list(argv)

@@ -25,7 +25,7 @@ class Fault(NamedTuple):
     break_it: object
     cell: str
     others: dict = {}
-    kind: str = "local"  # how ``mid.target`` was grown
+    kind: str = "local"  # how ``mid.target`` was grown; "job": taken up
     beats: str = ""  # which one of the two has ``heartbeat=1``
 
     def expected(self, wait):
@@ -76,6 +76,10 @@ FAULTS = [
           "goes on", {"ping": "returns", "shutdown": "returns"}, "fork"),
     Fault("it floods its stderr", lambda tree: tree.target.with_options(threads=9).call(far.flood_stderr, 5_000_000),
           "goes on", {"ping": "returns", "shutdown": "returns"}),
+    Fault("it is a job that was taken up, and is killed", lambda tree: kill(tree.target),
+          "ContextDied: mid.target ended: its process has ended, or another master has taken it", GONE, "job"),
+    Fault("it is a job that was taken up, and another master takes it", lambda tree: tree.take(),
+          "ContextDied: mid.target ended: its process has ended, or another master has taken it", GONE, "job"),
 ]
 
 

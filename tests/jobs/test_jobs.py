@@ -1,9 +1,9 @@
 """Jobs: what survives the master, what is kept, how it is taken up again. P-57."""
 
-import logging
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 
 import pytest
@@ -97,6 +97,43 @@ def test_p_57_over_ssh(sshd, state):
         until(lambda: not processes.alive(who), "the job to end")
     finally:
         processes.end([who])
+
+
+def reach(router, way, config):
+    """A context of another account."""
+    if way == "ssh":
+        return router.ssh("key", ssh_config=config, name="way")
+    return router.grow(contextree.Plan(SUDO, "way", "sudo", tty=way != "sudo"))
+
+
+SUDO = ["sudo", "-n", "-u", "nobody", "\0python safe"]
+
+
+@pytest.mark.parametrize("way", ["ssh", "sudo", "sudo on a terminal"])
+def test_p_57_other_accounts_and_a_master_that_is_killed(request, master, router, way):
+    """Its group is killed, its terminal hung up: who reached the account keeps nobody from coming back."""
+    config = request.getfixturevalue("sshd").ssh_config if way == "ssh" else ""
+    if way != "ssh" and (not shutil.which("sudo") or
+                         subprocess.run([*SUDO[:4], "python3", "-c", "pass"], check=False).returncode):
+        pytest.skip("needs sudo, and root")
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o777)
+        go = os.path.join(folder, "go")
+        text = SIMPLE.replace("router.local(name=\"work\")", "test_jobs.reach(router, %r, %r)" % (way, str(config)))
+        made = master(text.replace("    with", "    from tests.jobs import test_jobs\n    with", 1), go=go)
+        below = [who for who in processes.descendants(made.process.pid) if who != made.who]
+        made.kill_group()
+        again = reach(router, way, config)
+        found, = again.jobs()
+        assert found.pid == made.who[0] and found.directory == made.directory and not found.done
+        until(lambda: not found.refresh().held, "the job to notice")
+        job = again.attach(made.token)
+        open(go, "w").close()
+        assert job.job().result(10) == [1, made.who[0]] and job.job().output() == "done 1\n"
+        job.shutdown()
+        until(lambda: not processes.alive(made.who), "the job to end")
+        assert again.jobs() == [] and not os.path.exists(made.directory)
+        until(lambda: not any(processes.alive(who) for who in below), "what had reached it to end")
 
 
 def test_what_calls_gave_is_kept(master, router, go):
@@ -347,38 +384,3 @@ def test_another_version_cannot_take_it_up(alone, router, go, monkeypatch):
         router.attach(alone.token)
     monkeypatch.undo()
     router.attach(alone.token).shutdown(force=True)
-
-
-def test_logs_go_to_the_present_master_or_into_the_output(alone, router, go, caplog):
-    caplog.set_level(logging.INFO)
-    job = router.attach(alone.token).with_options(threads=2)
-    job.call(far.log, "first")
-    job.call(print, "printed")
-    until(lambda: {"first", "printed"} <= {record.getMessage() for record in caplog.records}, "the log")
-    assert {record.name for record in caplog.records if record.getMessage() == "first"} == {"contextree." + job.name}
-    soon = go.parent / "soon"
-    job.submit(far.log_soon, str(soon), "while nobody is there")
-    until(lambda: job.call(far.pid), "the call to have begun")
-    job.engine.broker.call(job.engine.children[job.id].link.close, "cut")
-    until(lambda: not looked(alone.directory)["held"], "the job to notice")
-    soon.touch()
-    until(lambda: b"logged" in job_place.read_output(alone.directory, 0, 1000)[1], "the call to log")
-    again = router.attach(alone.token).with_options(threads=2)
-    text = again.job().output()
-    assert "WARNING far: while nobody is there\n" in text and "printed\n" in text and "first" not in text
-    again.call(far.log, "second")
-    until(lambda: "second" in {record.getMessage() for record in caplog.records}, "the log of the new master")
-    again.shutdown(force=True)
-
-
-def test_a_context_that_is_no_job(router):
-    worker = router.local(name="worker")
-    with pytest.raises(contextree.UsageError, match="worker is no job"):
-        worker.job()
-    with pytest.raises(contextree.UsageError, match="master is no job"):
-        router.context_by_id(0).job()
-    with pytest.raises(contextree.UsageError, match="below this one"):
-        router.context_by_id(0).detach(keep=True)
-    for token in ("x", "", "abc@/tmp", "A" * 32 + "@relative", None):
-        with pytest.raises(contextree.UsageError, match="no token of a job"):
-            router.attach(token)

@@ -286,13 +286,20 @@ def test_a_slow_line_is_a_live_one(router, sshd, tmp_path):
     config = tmp_path / "config"
     config.write_text("ProxyCommand %s %s 0.05 %s %s --to %%h %%p\nInclude %s\n" % (
         sys.executable, DELAY, sys.executable, relay.__file__, sshd.ssh_config))
-    with router.ssh("key", ssh_config=config, heartbeat=1) as web:
-        below = web.fork()
-        assert web.ping() >= 0.1 and below.ping() >= 0.1
-        assert web.call(len, bytes(1 << 19)) == 1 << 19
-        assert below.call(abs, -1) == 1
-        beat = beat_of(router, web)
-        before = web.state, beat.link.frames_in
-        hanging = below.submit(select.select, [], [], [])
-        until(lambda: beat.link.frames_in > before[1] + 3, "several answers", 20)
-        assert not hanging.done() and web.state == "up"
+    web = router.ssh("key", ssh_config=config, heartbeat=1)
+    asked = router.stats()["modules"]["requests"]
+    source = tmp_path / "source"
+    source.write_text("x")
+    web.put(source, "copy-of-it")
+    below = web.fork()
+    assert web.run(["true"]).returncode == 0
+    assert router.stats()["modules"]["requests"] == asked  # each would cost as much as a call; all went ahead
+    assert web.ping() >= 0.1 and below.ping() >= 0.1
+    assert web.call(len, bytes(1 << 19)) == 1 << 19
+    assert below.call(abs, -1) == 1
+    beat = beat_of(router, web)
+    before = web.state, beat.link.frames_in
+    hanging = below.submit(select.select, [], [], [])
+    until(lambda: beat.link.frames_in > before[1] + 3, "several answers", 20)
+    assert not hanging.done() and web.state == "up"
+    web.kill()

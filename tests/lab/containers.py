@@ -158,6 +158,11 @@ class Lab:
     def down(self):
         """End all containers and the daemon, and remove every file. Safe to repeat."""
         self.end()
+        until(self.removed, "the files of %s to go away" % self.directory, 10, 0.1)
+
+    def removed(self):
+        """Unmount and remove everything; True once that is done. What conmon starts at the end of a container may still
+        be about to mount something."""
         for row in reversed(Path("/proc/mounts").read_text().splitlines()):
             path = row.split()[1]
             if path.startswith(self.directory + "/"):
@@ -168,7 +173,16 @@ class Lab:
                     folder.rmdir()
                 except OSError:
                     pass
-        shutil.rmtree(self.directory, ignore_errors=True)
+        left = [path for path in Path(self.directory).glob("*") if path.name != "state.json"]
+        for path in left:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        if any(path.exists() for path in left):
+            return False
+        shutil.rmtree(self.directory, ignore_errors=True)  # with it goes what ``sweep`` knows it by
+        return True
 
 
 class Docker(Lab):
@@ -246,15 +260,14 @@ class Podman(Lab):
                 subprocess.run([*self.buildah, "rm", "-a"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                env=ENVIRON, check=False, timeout=60)
             self.run("rm", "-fa", "-t", "0", check=False)
-        conmons = [pid for pid in processes.every() if "conmon" in processes.command_line(pid)
-                   and self.directory in processes.command_line(pid)]
-        processes.end([who for who in map(processes.identity, conmons) if who])
+        theirs = [pid for pid in processes.every() if self.directory in processes.command_line(pid)]
+        processes.end([who for who in map(processes.identity, theirs) if who and who[0] != os.getpid()])
 
-    def working_container(self, image="plain", mounts=True):
+    def working_container(self, image="plain", mounts=True, name=None):
         """A working container of buildah's; its name."""
         if not shutil.which("buildah"):
             raise CannotStart("buildah is not installed")
-        name = "%s-%s" % (self.tag, secrets.token_hex(3))
+        name = name or "%s-%s" % (self.tag, secrets.token_hex(3))
         words = ["from", "--name", name, "--pull=never"]
         if mounts:
             words += ["--volume=%s:%s:ro" % pair for pair in rootfs.mounts()]

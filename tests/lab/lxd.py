@@ -23,6 +23,8 @@ class Lxd(Box):
 
     def __init__(self, *args, **fields):
         super().__init__(*args, **fields)
+        self.common = ""
+        self.have_bare = False
         names = (*self.variables, "XDG_CACHE_HOME")
         self.own_env = {name: "%s/%s" % (self.directory, part) for name, part in zip(names, PARTS, strict=True)}
         self.env.update(self.own_env)
@@ -56,12 +58,25 @@ class Lxd(Box):
         self.run(self.programs[1], "image", "import", folder / "meta.tar", trees.tar(trees.make(minor)), "--alias",
                  alias)
 
-    def container(self, name="", alias="lab"):
+    def container(self, alias="lab"):
         """The name of a new one that runs."""
-        name = name or "ctxt-%s-%d" % (self.tag, time.monotonic_ns() % 10**9)
+        name = "ctxt-%s-%d" % (self.tag, time.monotonic_ns() % 10**9)
         self.run(self.programs[1], "init", "-q", alias, name)
         self.run(self.programs[1], "start", name)
         return name
+
+    def shared(self):
+        """The name of one that tests share, which do it no harm."""
+        if not self.common:
+            self.common = self.container()
+        return self.common
+
+    def bare(self):
+        """The name of a new one without a Python."""
+        if not self.have_bare:
+            self.image("", "bare")
+            self.have_bare = True
+        return self.container("bare")
 
     def init(self, name):
         """The pid of its first process."""

@@ -85,6 +85,27 @@ def tar(tree):
     return path
 
 
+def standalone(folder):
+    """Make a folder that is a whole Python, with its own loader and libraries: ``bin/python3`` in it is a line of shell
+    that starts it, wherever the folder is."""
+    executable, _prefix, parts, libraries = _parts(_own())
+    for name in ("bin", "lib", "loader"):
+        (folder / name).mkdir(parents=True)
+    for part in parts:
+        place = folder / "lib" / os.path.basename(part)
+        place.mkdir(exist_ok=True)
+        _tar(part, place, ["--exclude=" + pattern for pattern in LEFT_OUT])
+    shutil.copy2(executable, folder / "bin/python")
+    for library in libraries:
+        shutil.copy2(library, folder / "loader")
+    loader = next(name for name in os.listdir(folder / "loader") if name.startswith("ld-"))
+    start = folder / "bin/python3"
+    start.write_text('#!/bin/sh\nhere=${0%%/bin/*}\nexec "$here/loader/%s" --argv0 "$0" --library-path "$here/loader" '
+                     '"$here/bin/python" "$@"\n' % loader)
+    start.chmod(0o755)
+    return folder
+
+
 def _own():
     """The distribution's Python rather than one of a virtual environment or of pyenv: its libraries are plain ones."""
     return ["/usr/bin/python3"] if os.access("/usr/bin/python3", os.X_OK) else [sys.executable]
@@ -108,11 +129,7 @@ def _build(root, words, busybox):
 
 def _copy_python(root, words):
     """The interpreter at its own path, and as /usr/bin/python3."""
-    found = subprocess.run([*words, "-ISc", _ASK], stdout=subprocess.PIPE, check=True, timeout=20, text=True).stdout
-    executable, prefix, *libraries = json.loads(found)
-    executable = os.path.realpath(executable)
-    parts = sorted({os.path.realpath(path) for path in libraries})
-    parts = [path for path in parts if not any(path.startswith(other + "/") for other in parts)]
+    executable, prefix, parts, libraries = _parts(words)
     leave = ["--exclude=" + pattern for pattern in LEFT_OUT]
     for path in parts:
         (root / path[1:]).mkdir(parents=True, exist_ok=True)
@@ -125,12 +142,22 @@ def _copy_python(root, words):
         folder.chmod(folder.stat().st_mode | 0o055)
     if executable != "/usr/bin/python3":
         (root / "usr/bin/python3").symlink_to(executable)
-    binaries = [executable, *(str(path) for part in parts for path in Path(part, "lib-dynload").glob("*.so"))]
-    for library in _libraries(binaries):
+    for library in libraries:
         target = root / library[1:]
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists():
             shutil.copy2(library, target)
+
+
+def _parts(words):
+    """(interpreter, its prefix, the folders of its library, the shared libraries that it all wants)."""
+    found = subprocess.run([*words, "-ISc", _ASK], stdout=subprocess.PIPE, check=True, timeout=20, text=True).stdout
+    executable, prefix, *folders = json.loads(found)
+    executable = os.path.realpath(executable)
+    folders = sorted({os.path.realpath(path) for path in folders})
+    folders = [path for path in folders if not any(path.startswith(other + "/") for other in folders)]
+    binaries = [executable, *(str(path) for part in folders for path in Path(part, "lib-dynload").glob("*.so"))]
+    return executable, prefix, folders, _libraries(binaries)
 
 
 def _tar(source, target, options):

@@ -3,12 +3,10 @@
 import pytest
 
 import contextree
+from tests.methods.boxes import box, lab, lent  # noqa: F401  fixtures
 from tests.methods.way import Way
 from tests.methods.way_accounts import accounts, become, way_doas, way_runuser, way_su, way_sudo  # noqa: F401  fixtures
 from tests.methods.way_containers import (  # noqa: F401  fixtures
-    docker_lab,
-    kube_lab,
-    podman_lab,
     way_buildah,
     way_docker,
     way_kubectl,
@@ -16,12 +14,6 @@ from tests.methods.way_containers import (  # noqa: F401  fixtures
 )
 from tests.methods.way_namespaces import (  # noqa: F401  fixtures
     NAMES,
-    handmade_box,
-    incus_box,
-    lxc_box,
-    lxd_box,
-    machines_box,
-    nspawn_box,
     setns_target,
     way_chroot,
     way_incus,

@@ -1,5 +1,5 @@
-"""A stand-in for sudo, doas or su: ``python standin.py HOW [words of the real one]``. It speaks the dialogue byte by byte,
-writes what it was told to the file in $STANDIN_LOG, and becomes the command."""
+"""A stand-in for sudo, doas or su: ``python standin.py HOW [words of the real one]``. It speaks the dialogue byte by
+byte, writes what it was told to the file in $STANDIN_LOG, and becomes the command."""
 
 import os
 import sys
@@ -48,8 +48,8 @@ def given(words):
     return words[words.index("-p") + 1]
 
 
-BANNER = ("Your password expires in 3 days\r\nPassword: is what will be asked\r\n*** Authorized use only, enter password "
-          "when asked ***\r\n")
+BANNER = ("Your password expires in 3 days\r\nPassword: is what will be asked\r\n"
+          "*** Authorized use only, enter password when asked ***\r\n")
 PROMPTS = {
     "sudo": lambda words: [(BANNER + given(words), False)],
     "sudo-rs": lambda words: [("[sudo: %s] Password: " % given(words), True)],
@@ -60,7 +60,8 @@ PROMPTS = {
     "strange": lambda words: [("Colour of the day: ", False)],
     "code": lambda words: [(given(words), False), ("Verification code: ", False)],
     "doas": lambda words: [("\rdoas (ann@web1) password: ", False)],
-    "su": lambda words: [(BANNER + "Password: ", False)],
+    # a line that is, for a moment, just what su asks cannot be told from it
+    "su": lambda words: [(BANNER.replace("Password:", "Your Password:") + "Password: ", False)],
     "su-rs": lambda words: [("[su: authenticate] Password: ", True)],
     "busybox": lambda words: [("Password: ", False)],
     "silent": lambda words: [],

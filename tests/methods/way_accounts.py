@@ -1,5 +1,5 @@
-"""sudo, su, doas and runuser, for real. The suite's contexts are root's, who is asked for no password: so the program is
-run by ``setpriv`` as an account that is."""
+"""sudo, su, doas and runuser, for real. The suite's contexts are root's, who is asked for no password: so the program
+is run by ``setpriv`` as an account that is."""
 
 import pwd
 import shutil

@@ -2,32 +2,8 @@
 
 import pytest
 
-from tests.lab import containers, kube
+from tests.lab import containers
 from tests.methods.way import Way
-
-
-def started(kind):
-    """A lab, for as long as the session lasts; skips where it cannot be had."""
-    try:
-        lab = kind.up()
-    except containers.CannotStart as error:
-        pytest.skip("%s: %s" % (kind.kind, error))
-    try:
-        yield lab
-    finally:
-        lab.down()
-
-
-@pytest.fixture(scope="session")
-def docker_lab():
-    """A private docker engine (tests.lab.containers.Docker)."""
-    yield from started(containers.Docker)
-
-
-@pytest.fixture(scope="session")
-def podman_lab():
-    """A private store of podman's (tests.lab.containers.Podman)."""
-    yield from started(containers.Podman)
 
 
 @pytest.fixture(scope="session")
@@ -94,17 +70,6 @@ class Buildah(Way):
 
     def missing_target(self, router):
         return self.open(router, "no-such-target")
-
-
-@pytest.fixture(scope="session")
-def kube_lab():
-    """A server that kubectl can talk to (tests.lab.kube.Kube)."""
-    try:
-        lab = kube.Kube.up()
-    except kube.CannotStart as error:
-        pytest.skip("kubectl: %s" % error)
-    yield lab
-    lab.down()
 
 
 @pytest.fixture(scope="session")

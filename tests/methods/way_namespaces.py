@@ -5,56 +5,10 @@ import shutil
 
 import pytest
 
-from tests.lab import boxes, trees
-from tests.lab.handmade import Handmade
-from tests.lab.lxc import Lxc
-from tests.lab.lxd import Incus, Lxd
-from tests.lab.machines import Machines, Nspawn
+from tests.lab.lxd import Incus
 from tests.methods.way import Way
 
 NAMES = ("lxc", "lxd", "incus", "nspawn", "machinectl", "setns", "setns_nsenter", "setns_lxc", "chroot", "jail")
-
-
-def started(kind):
-    """A box of this kind, for as long as the session lasts; skips where it cannot be had."""
-    try:
-        box = kind.up()
-    except (boxes.CannotStart, trees.CannotMake) as error:
-        pytest.skip("%s: %s" % (kind.kind, error))
-    try:
-        yield box
-    finally:
-        box.down()
-
-
-@pytest.fixture(scope="session")
-def lxc_box():
-    """LXC in a private lxcpath (tests.lab.lxc.Lxc)."""
-    yield from started(Lxc)
-
-
-@pytest.fixture(scope="session")
-def lxd_box():
-    """A private LXD (tests.lab.lxd.Lxd)."""
-    yield from started(Lxd)
-
-
-@pytest.fixture(scope="session")
-def nspawn_box():
-    """Trees for systemd-nspawn (tests.lab.machines.Nspawn)."""
-    yield from started(Nspawn)
-
-
-@pytest.fixture(scope="session")
-def machines_box():
-    """A private systemd-machined (tests.lab.machines.Machines)."""
-    yield from started(Machines)
-
-
-@pytest.fixture(scope="session")
-def handmade_box():
-    """Containers made by hand (tests.lab.handmade.Handmade)."""
-    yield from started(Handmade)
 
 
 class Box(Way):
@@ -94,7 +48,7 @@ def way_lxc(lxc_box):
 @pytest.fixture(scope="session")
 def way_lxd(lxd_box):
     """An unprivileged container of LXD."""
-    return Box("lxd", lxd_box.container(), lxc=lxd_box.client)
+    return Box("lxd", lxd_box.shared(), lxc=lxd_box.client)
 
 
 @pytest.fixture(scope="session")
@@ -102,18 +56,12 @@ def way_incus(request, tmp_path_factory):
     """An unprivileged container of Incus; where that is not installed, LXD behind a stand-in that checks the words."""
     if shutil.which("incus") and shutil.which("incusd", path=Incus.PATH):
         box = request.getfixturevalue("incus_box")
-        return Box("incus", box.container(), incus=box.client)
+        return Box("incus", box.shared(), incus=box.client)
     box = request.getfixturevalue("lxd_box")
     script = tmp_path_factory.mktemp("incus") / "incus"
     script.write_text(INCUS % shlex.join(box.client))
     script.chmod(0o755)
-    return Box("incus", box.container(), incus=str(script))
-
-
-@pytest.fixture(scope="session")
-def incus_box():
-    """A private Incus (tests.lab.lxd.Incus)."""
-    yield from started(Incus)
+    return Box("incus", box.shared(), incus=str(script))
 
 
 INCUS = """#!/bin/sh

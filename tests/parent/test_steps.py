@@ -138,6 +138,17 @@ def test_the_end_of_the_router_waits_for_it(tmp_path):
     assert sorted(written(path)) == ["quick", "slow"]
 
 
+def test_p_54_a_leaked_descriptor_keeps_nothing_open(router, tmp_path):
+    path = tmp_path / "log"
+    leak = ["sh", "-c", "sleep 600 & echo $! >%s; exit 5" % path]  # it has our pipes, and the one of ``after``
+    for plan in (steps([leak], [log(path, "after")]), steps((), [log(path, "after")], leak + [PYTHON])):
+        with router.local() as between:
+            with pytest.raises(contextree.ConnectError, match="status 5"):
+                router.grow(plan, via=between)
+            until(lambda: written(path)[1:] == ["after"], "what comes after it")
+        processes.end([processes.identity(int(written(path)[0]))])
+
+
 def test_one_that_fails_is_logged(router, caplog):
     with router.grow(steps((), [["sh", "-c", "echo no room >&2; exit 9"]])):
         pass

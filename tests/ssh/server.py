@@ -11,7 +11,7 @@ import threading
 import paramiko
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def host_key():
     """One for all of them: to make one takes long."""
     return paramiko.ECDSAKey.generate()

@@ -1,11 +1,8 @@
-"""The same tests as of the ssh program, by ``transport="paramiko"``: what is imported here runs with the ``reach`` below."""
+"""The tests of the ssh program, by paramiko: what is imported here runs with the ``reach`` below."""
 
-import pathlib
-import threading
 
 import pytest
 
-import contextree
 from tests.ssh.test_login import (  # noqa: F401  they are collected here
     test_a_password_that_nobody_gave_is_asked_of_nobody,
     test_accept_new_stores_the_key,

@@ -149,7 +149,8 @@ def test_certificates(reach, sshd, strict_sshd, agent, tmp_path):
     key.chmod(0o600)
     with pytest.raises(contextree.AuthenticationError):
         reach(user=sshd.key_user, ssh_config=config, identity_file=key)
-    subprocess.run(["ssh-keygen", "-q", "-s", authority, "-I", "test", "-n", sshd.key_user, str(key) + ".pub"], check=True)
+    subprocess.run(["ssh-keygen", "-q", "-s", authority, "-I", "test", "-n", sshd.key_user, str(key) + ".pub"],
+                   check=True)
     certificate = str(key) + "-cert.pub"
     with reach(user=sshd.key_user, ssh_config=config, identity_file=key) as web:  # it stands beside the key
         assert web.call(abs, -1) == 1
@@ -159,9 +160,8 @@ def test_certificates(reach, sshd, strict_sshd, agent, tmp_path):
     with reach(user=sshd.key_user, ssh_config=other) as web:  # the agent has it
         assert web.call(abs, -1) == 1
     os.rename(certificate, tmp_path / "cert")
-    for options in ({"identity_file": key, "certificate_file": tmp_path / "cert"},
-                    {"key": paramiko.Ed25519Key.from_private_key_file(str(key)), "certificate_file": tmp_path / "cert"}):
-        with reach(user=sshd.key_user, ssh_config=config, **options) as web:
+    for options in ({"identity_file": key}, {"key": paramiko.Ed25519Key.from_private_key_file(str(key))}):
+        with reach(user=sshd.key_user, ssh_config=config, certificate_file=tmp_path / "cert", **options) as web:
             assert web.call(abs, -1) == 1
 
 
@@ -185,6 +185,12 @@ def test_password_and_code(host, enter, rounds, otp):
     assert host.offered == ["the Canary", "314159"]
 
 
+def test_both_in_one_answer(host, enter):
+    host.questions = [[("Password & verification code: ", False, "the Canary314159")]]
+    with enter(password=host.password, otp="314159") as web:
+        assert web.call(abs, -1) == 1
+
+
 def test_three_things_one_after_the_other(host, enter):
     host.methods = ["publickey", "password", "keyboard-interactive"]
     host.questions = [CODE[1:]]
@@ -199,8 +205,8 @@ def test_three_things_one_after_the_other(host, enter):
     ([CODE[:1], CODE[:1]], {"password": "the Canary"}, "the password was refused"),
     ([CODE[1:], CODE[1:]], {"otp": "314159"}, "the one-time code was refused"),
     ([[("New password: ", False, "x")]], {"password": "the Canary"}, "the password has expired"),
-    ([[("What is your quest?\x1b[2J ", True, "x")]], {"password": "the Canary"}, "what cannot be answered here: What is"),
-    ([[("Password: ", True, "x")]], {"password": "the Canary"}, "what cannot be answered here"),
+    ([[("What is your quest?\x1b[2J ", True, "x")]], {"password": "the Canary"}, "cannot be answered here: What is"),
+    ([[("Fingers: ", False, "x")]], {"password": "the Canary"}, "what cannot be answered here"),
 ])
 def test_questions_that_nobody_answers(host, enter, questions, options, why):
     host.questions = questions
