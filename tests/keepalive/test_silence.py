@@ -85,7 +85,10 @@ def paramiko(router, sshd):
     return context, freeze
 
 
-@pytest.mark.parametrize("kind", [local, fork, client, ssh, session, interpreter, paramiko], ids=lambda kind: kind.__name__)
+KINDS = [local, fork, client, ssh, session, interpreter, paramiko]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_whoever_hangs(router, sshd, kind):
     context, freeze_it = kind(router, sshd)
     below = context.local()
