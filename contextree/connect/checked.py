@@ -54,7 +54,6 @@ def program(words: "Union[str, Sequence[str]]", what: str) -> "List[str]":
 
 def path(place: object, what: str) -> str:
     """A path, of any type that is one; one that begins with '-' gets a './'."""
-    if hasattr(place, "__fspath__"):
-        place = place.__fspath__()
-    found = text(place, what)
+    fspath = getattr(place, "__fspath__", None)
+    found = text(place if fspath is None else fspath(), what)
     return "./" + found if found.startswith("-") else found

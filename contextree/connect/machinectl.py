@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 HOST = ".host"
 
+# systemd-run does not take its service along when it is killed. Mostly there is nothing left to be ended.
+_END = '"$@" >/dev/null 2>&1 || :'
+
 # Becomes the interpreter with the descriptors that ``parent.handed`` gives. They are put above 2 first.
 _TAKE = """\
 import sys
@@ -94,10 +97,13 @@ def plan(machine: str = HOST, user: "Union[None, int, str]" = None, group: "Unio
         argv += (["--uid=" + account] if account is not None else []) + checked.further(extra_args, "extra_args")
         return Plan(argv + ["shell", HOST, PYTHON], name, "machinectl", classify=classify, phases=phases,
                     python=_doubled(words) + ["-c", _TAKE, "contextree-" + TOKEN])
-    argv = checked.program(systemd_run, "systemd_run")
-    argv += ["--quiet", "--no-ask-password", "--pipe", "--wait", "--collect"]
-    if place != HOST:
-        argv.append("--machine=" + checked.target(place, "machine"))
+    argv, unit = checked.program(systemd_run, "systemd_run"), "contextree-" + TOKEN + ".service"
+    there = ["--machine=" + checked.target(place, "machine")] if place != HOST else []
+    after = []
+    if argv[-1].endswith("systemd-run"):
+        systemctl = argv[:-1] + [argv[-1][:-len("systemd-run")] + "systemctl", "--no-ask-password"] + there
+        after = [["/bin/sh", "-c", _END, "contextree"] + systemctl + ["kill", "--signal=SIGKILL", unit]]
+    argv += ["--quiet", "--no-ask-password", "--pipe", "--wait", "--collect", "--unit=" + unit] + there
     if account is not None:
         argv.append("--uid=" + account)
     if group is not None:
@@ -107,7 +113,8 @@ def plan(machine: str = HOST, user: "Union[None, int, str]" = None, group: "Unio
             argv.append("--uid=root")    # PAM opens a session for somebody
         argv += ["--property=PAMName=login", "--property=WorkingDirectory=-~"]
     argv += ["--setenv=" + SAFE_PAIR] + checked.further(extra_args, "extra_args") + ["--", PYTHON]
-    return Plan(argv, name, "machinectl", classify=classify, python=_doubled(words), phases=phases)
+    return Plan(argv, name, "machinectl", classify=classify, python=_doubled(words), phases=phases,
+                after=after)
 
 
 def _doubled(words: "Sequence[str]") -> "List[str]":
