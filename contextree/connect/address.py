@@ -308,6 +308,7 @@ def signature(method: str) -> "Tuple[Any, Dict[str, str]]":
     code = plan.__code__
     names = code.co_varnames[0 if method == "local" else 1:code.co_argcount + code.co_kwonlyargcount]
     known = {name: str(plan.__annotations__.get(name, "str")) for name in names}
+    known = {name: kind for name, kind in known.items() if not {"object", "Callable"} & set(_types(kind))}  # no text
     known.update(_MORE.get(method, {}))
     return plan, dict({name: kind for name, kind in known.items() if not SECRET.search(name)}, **_COMMON)
 
