@@ -12,11 +12,11 @@ from contextree.core.wire.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Iterable, List, Match, Optional, Pattern, Sequence, Tuple, Union
+    from typing import Iterable, List, Match, Optional, Sequence, Tuple, Union
 
     from contextree.connect.dialogue import Rule
 
-    Row = Tuple[Pattern[str], str, str, str]
+    Row = Tuple[str, str, str, str]
 
 _SINGLE = (
     "password passwort kennwort passord lösenord adgangskode wachtwoord salasana parool pasahitza pasvorto contrasenya "
@@ -110,8 +110,8 @@ _PYTHON = re.compile(r"(?m)^(?:Traceback |Fatal Python error|Python path configu
 
 def row(pattern: str, error: str, phase: str, text: str) -> "Row":
     """A row of a table for ``why``: lines that begin as ``pattern`` says mean this error. {0} is the line, {1} ... are
-    the pattern's groups."""
-    return re.compile("(?m)^(?:%s)" % pattern), error, phase, text
+    the pattern's groups. It is compiled when something went wrong, and not wherever a plan is carried out."""
+    return "(?m)^(?:%s)" % pattern, error, phase, text
 
 
 def why(method: str, rows: "Iterable[Row]", own: "Sequence[int]", status: "Optional[int]",
@@ -124,7 +124,7 @@ def why(method: str, rows: "Iterable[Row]", own: "Sequence[int]", status: "Optio
         return "ConnectError", "%s cannot be run; is it installed? Say which by %s=" % (
             missing.group(1), method), "start"
     for pattern, error, phase, text in rows:
-        match = pattern.search(output)
+        match = re.search(pattern, output)
         if match:
             return error, _fill(text, match), phase
     if status == 127:

@@ -45,7 +45,7 @@ METHODS = {
 }  # type: Dict[str, Tuple[str, Optional[str]]]
 
 #: Options that say which target it is, rather than how it is reached: those that ``written`` shows.
-WHICH = ("user", "port", "namespace", "context", "container", "project", "remote")
+WHICH = ("user", "port", "namespace", "context", "container", "project", "remote", "connection", "kind", "machine")
 
 #: Names of options that are secret: in no address.
 SECRET = re.compile("(?i)pass|secret|token|otp|pin$")
@@ -54,6 +54,7 @@ _NEXT = re.compile("/(?:%s):" % "|".join(sorted(METHODS, key=len, reverse=True))
 _ESCAPE = re.compile("%([0-9A-Fa-f]{2})?")
 _UNSAFE = re.compile(r"[^\w.~@+=-]")
 _FREE = {"fork": {"name": "str", "direct": "bool"}}  # methods without a plan of their own
+_MORE = {"ssh": {"transport": "str", "certificate_file": "str"}}  # options of other plans of the same method
 _COMMON = {"threads": "int", "log_level": "int"}  # of all methods
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
@@ -69,6 +70,7 @@ class Hop(_Hop):
         kind = METHODS[self.method][0]
         if kind == HOST:
             host = "[%s]" % _escaped(self.target, ":") if ":" in self.target else _escaped(self.target)
+            host = host.replace("@", "%40")
             text = "ssh://%s%s%s" % (_escaped(options.pop("user")) + "@" if "user" in options else "", host,
                                      ":" + options.pop("port") if "port" in options else "")
         else:
@@ -146,7 +148,8 @@ class _Reader:
         text, start = self.text, self.at
         method = self.method()
         kind, default = METHODS[method]
-        target, options = "", []  # type: str, List[Tuple[str, str]]
+        target = ""
+        options = []  # type: List[Tuple[str, str]]
         if text.startswith(":", self.at):
             self.at += 1
             if kind == HOST:
@@ -305,6 +308,7 @@ def signature(method: str) -> "Tuple[Any, Dict[str, str]]":
     code = plan.__code__
     names = code.co_varnames[0 if method == "local" else 1:code.co_argcount + code.co_kwonlyargcount]
     known = {name: str(plan.__annotations__.get(name, "str")) for name in names}
+    known.update(_MORE.get(method, {}))
     return plan, dict({name: kind for name, kind in known.items() if not SECRET.search(name)}, **_COMMON)
 
 
@@ -325,6 +329,8 @@ def _take(options: "Dict[str, Any]", name: str, text: str, known: "Mapping[str, 
         options.setdefault(name, {})[key] = _value(text, kinds, name + "." + key, hop)
         return
     many = {"Sequence", "List", "Iterable", "list"} & set(types)
+    if "bool" in types and text.lower() in _WORDS and name not in options:
+        many = set()
     if many and (name in options or not _also_one(types)):
         before = options.get(name, [])
         options[name] = (before if isinstance(before, list) else [before]) + [text]
@@ -362,6 +368,7 @@ def written(method: str, target: object, options: "Mapping[str, Any]") -> str:
     """The address of what a method was called for: its target, and those of its options that say which that is. For
     people and for ``tree()``; never a secret, for none of ``WHICH`` is one."""
     which = []
+    method, _, transport = method.partition("_")  # ssh_paramiko
     target = str(target)
     if METHODS[method][0] == HOST:
         login, at, target = target.rpartition("@")
@@ -370,6 +377,8 @@ def written(method: str, target: object, options: "Mapping[str, Any]") -> str:
             which.append(("user", login))
     which += [(name, str(options[name])) for name in WHICH
               if isinstance(options.get(name), (str, int)) and name not in dict(which)]
+    if transport:
+        which.append(("transport", transport))
     return str(Hop(method, target, tuple(which)))
 
 

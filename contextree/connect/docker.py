@@ -61,13 +61,18 @@ def plan(container: str, user: "Union[None, int, str]" = None, workdir: "Optiona
     if context is not None:
         where += ["--context", common.checked_word(context, "context")]
     return engine("docker", common.checked_program(docker, "docker") + where, container, user, workdir, env, privileged,
-                  python, lend_python, connect_timeout, name, classify)
+                  python, lend_python, connect_timeout, name, classify, elsewhere(host) or context is not None)
+
+
+def elsewhere(address: "Optional[str]") -> bool:
+    """Whether the address of an engine or a service is that of another host."""
+    return address is not None and not address.startswith(("unix:", "fd:", "npipe:", "/"))
 
 
 def engine(method: str, tool: "Sequence[str]", container: str, user: "Union[None, int, str]", workdir: "Optional[str]",
            env: "Optional[Dict[str, str]]", privileged: bool, python: "Union[None, str, Sequence[str]]",
            lend_python: "Optional[StrPath]", connect_timeout: "Union[float, Dict[str, float]]",
-           name: "Optional[str]", classify: "common.Classify") -> Plan:
+           name: "Optional[str]", classify: "common.Classify", remote: bool) -> Plan:
     """The Plan of ``exec`` by a `tool` that takes docker's options."""
     common.checked_target(container, "container")
     words, given = common.variables(env, method)
@@ -82,7 +87,7 @@ def engine(method: str, tool: "Sequence[str]", container: str, user: "Union[None
         if lend_python is not None else ((), ())
     return Plan(list(tool) + ["exec", "-i"] + words + [container, PYTHON],
                 checked_name(name, "%s.%s" % (method, container)), method, env=given, python=interpreter,
-                phases=checked_phases(connect_timeout), before=before, after=after, classify=classify)
+                remote=remote, phases=checked_phases(connect_timeout), before=before, after=after, classify=classify)
 
 
 # -- why it failed

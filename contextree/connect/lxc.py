@@ -65,7 +65,7 @@ def plan(container: str, lxcpath: "Optional[StrPath]" = None, user: "Union[None,
     if lxcpath is not None:
         argv += ["-P", checked_path(lxcpath, "lxcpath")]
     argv += ["-n", checked_word(container, "a container")]
-    argv += ["--clear-env"] if clear_env else []
+    argv += ["--clear-env", "--set-var", "HOME=/root"] if clear_env else []
     argv += ["--set-var", SAFE_PAIR] + checked_words(extra_args, "extra_args") + ["--", PYTHON]
     return Plan(argv, checked_name(name, "lxc." + container), "lxc", classify=classify,
                 python=interpreter(python, user, group, lend_python), phases=checked_phases(connect_timeout),

@@ -83,7 +83,9 @@ _ROWS = (
     (r"Error: (?:Get|Post|Put) \"?\S+:? .*|Error: .*(?:connect: |unix.socket|no such host).*", "connect",
      "the server does not answer: {0}"),
     (r"Error: (?:Command not found|Command not executable)", "boot",
-     "there is no {python} in the instance; say which Python by python=, or lend one by lend_python="),
+     # so the client says of any status 127; what was said there on stderr it may have lost then
+     "there is no {python} in the instance, or no Python to be found by it; say which Python by python=, or lend "
+     "one by lend_python="),
     (r"Error: (?:unknown (?:shorthand )?flag|unknown command).*", "start", "the client does not take its options: {0}"),
 )
 

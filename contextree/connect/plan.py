@@ -89,11 +89,12 @@ class Plan:
     trusted   bool: it runs as the same user on the same host.
     phases    dict of phase -> limit in seconds ("connect", "login", "boot").
     probe     None, or a command whose output ``dialogue.learn`` wants before the first byte; its failure is no error.
-    before    commands (lists of words) to run first, one after the other; where one fails, ``classify`` says what it
-              means.
+    before    commands (lists of words) to run first, one after the other, in the process that becomes the command;
+              where one fails, ``classify`` says what it means. They may have HERE and TOKEN in them, as ``python`` may.
     transport None, or data of a way that needs no command, carried out by the context itself: an object with a ``name``
               (``contextree.connect.ssh_paramiko.Access``). ``argv`` is then what runs at the other end.
-    after     commands to run when the child is gone, or could not be started; their failure is logged, no more.
+    after     commands to run when the child is gone, or could not be started, or this process was killed; their failure
+              is logged, no more.
     warnings  tuple of str: what to log when the plan is carried out (a check that the user switched off).
     silence   seconds without a word from the other end after which the link counts as dead there too, where its kernel
               says that what it sends is not acknowledged; None: no such watch. For methods that cross a network.

@@ -5,7 +5,7 @@ podman ends with 125 for its own failures, 127 where the interpreter is missing,
 
 from contextree.connect import container as common
 from contextree.connect.discover import LOOKED_FOR
-from contextree.connect.docker import engine
+from contextree.connect.docker import elsewhere, engine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def plan(container: str, user: "Union[None, int, str]" = None, workdir: "Optiona
     if connection is not None:
         where += ["--connection", common.checked_word(connection, "connection")]
     return engine("podman", common.checked_program(podman, "podman") + where, container, user, workdir, env, privileged,
-                  python, lend_python, connect_timeout, name, classify)
+                  python, lend_python, connect_timeout, name, classify, elsewhere(url) or connection is not None)
 
 
 # -- why it failed

@@ -39,14 +39,11 @@ def roots(plan: "Plan | None") -> Iterator[str]:
     for thing in things:
         if thing is not None and str(thing.__module__).startswith("contextree."):
             yield thing.__module__
-    if plan.method == "fork":
-        yield "contextree.parent.fork"
-    if plan.tty:
-        yield "contextree.parent.tty"
-    if plan.remote or plan.heartbeat:
-        yield "contextree.parent.heartbeat"
-    if plan.silence:
-        yield "contextree.parent.linkwatch"
+    for wanted, module in ((plan.method == "fork", "fork"), (plan.tty or plan.handover, "tty"),
+                           (plan.silence, "linkwatch"), (plan.heartbeat or plan.remote, "heartbeat"),
+                           (plan.before or plan.after, "steps"), (plan.sockets, "private")):
+        if wanted:
+            yield "contextree.parent." + module
 
 
 @functools.cache

@@ -170,7 +170,7 @@ def namespaces(folder: int, pid: int, names: "List[str]") -> "Dict[str, int]":
 
 def environment(folder: int) -> "Dict[str, str]":
     """That of the process, as ``docker exec`` gives it, with what keeps the interpreter from its working directory."""
-    env = {"PATH": PATH}
+    env = {"PATH": PATH, "HOME": "/root"}
     try:
         with os.fdopen(os.open("environ", os.O_RDONLY, dir_fd=folder), "rb") as file:
             pairs = [pair.partition(b"=") for pair in file.read().split(b"\0")]

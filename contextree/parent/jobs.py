@@ -128,6 +128,9 @@ def part(branch: Branch) -> None:
             branch.close_stderr()
             handle = branch.process
             if branch.plan.remote and handle is not None:
+                after, branch.after = branch.after, None
+                if after is not None:
+                    after.leave(forever=True)
                 link.close(str(branch.reason))
                 handle.end(grace=0)  # ssh would wait here for as long as the job lives
             else:

@@ -42,7 +42,7 @@ class Opened:
 
     def __init__(self, key: "Any") -> None:
         self.key = key
-        self.context = None  # type: Context | None
+        self.context = None  # type: Any  # a Context, once it is up
         self.error = None  # type: ContextreeError | None
         self.ready = Mailbox()  # closed when it is known what became of it
         self.users = 1  # opens that go through it now
@@ -113,7 +113,7 @@ class Way:
                 if entry.error is not None:
                     raise type(entry.error)(*entry.error.args, **entry.error.__dict__)
                 if entry.context is not None and entry.context.state != "died":
-                    return entry.context
+                    return entry.context  # type: ignore[no-any-return]  # a Context by now
                 self.drop(entry)  # who began to open it was interrupted, or it has died since
                 continue
             try:
@@ -125,7 +125,7 @@ class Way:
                 raise
             finally:
                 entry.ready.close()
-            return entry.context
+            return entry.context  # type: ignore[no-any-return]  # as above
 
     def request(self, hop: "Hop", last: "Dict[str, Any]") -> "Tuple[Any, ...]":
         """What to yield for a new ``hop`` below ``place``. Functions in ``options`` are asked now."""
@@ -148,15 +148,14 @@ class Way:
         key = (self.place.id, hop, tuple(known)) if self.reuse else None
         table = self.engine.opened
         with self.engine.lock:
-            entry = table.get(key)  # type: Any
-            mine = entry is None or (entry.context is not None and entry.context.state == "died")
-            if mine:
-                entry = Opened(key)
-                if key is not None:
-                    table[key] = entry
-            else:
+            there = table.get(key)
+            mine = there is None or (there.context is not None and there.context.state == "died")
+            entry = Opened(key) if mine else there  # type: Any
+            if not mine:
                 entry.users += 1
                 self.found.add(entry)
+            elif key is not None:
+                table[key] = entry
             self.held.append(entry)
         return entry, mine
 
@@ -241,14 +240,16 @@ def run(start: "Grower", address: "Address", options: "Options", reuse: bool, la
     start.engine.check_fork()
     waits.check(start.engine)
     steps = Way(start, address, options, reuse, last).steps()
-    go, value = steps.send, None  # type: Any, Any
+    go = steps.send  # type: Any
+    value = None  # type: Any
     while True:
         try:
             request = go(value)
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]  # what ``steps`` returns
         try:
-            go, value = steps.send, perform(*request)
+            value = perform(*request)
+            go = steps.send
         except BaseException as error:
             go, value = steps.throw, error
 

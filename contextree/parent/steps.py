@@ -119,9 +119,13 @@ class After:
         for function in self.on_over:
             function()
 
-    def leave(self) -> None:
-        """The child lives on without us: it does its work once the child's command has ended."""
-        self.handle.release()
+    def leave(self, forever: bool = False) -> None:
+        """The child lives on without us: it does its work once the child's command has ended; never, where the child
+        lives on without that as well (``forever``)."""
+        if forever:
+            self.handle.end(grace=0, patience=0)
+        else:
+            self.handle.release()
         self.finish()
 
     def abandon(self) -> None:

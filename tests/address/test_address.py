@@ -134,6 +134,10 @@ def test_options_have_the_type_that_they_have_in_the_method():
     assert options("ssh://web1?python=python3") == {"python": "python3"}
     assert options("ssh://web1?python=env&python=python3") == {"python": ["env", "python3"]}
     assert options("local:/a%20b?env.LANG=C&threads=4") == {"python": ["/a b"], "env": {"LANG": "C"}, "threads": 4}
+    assert options("sudo?preserve_env=yes") == {"preserve_env": True}
+    assert options("sudo?preserve_env=A&preserve_env=B") == {"preserve_env": ["A", "B"]}
+    assert options("ssh://web1?transport=paramiko") == {"transport": "paramiko"}
+    assert parse("setns:12")[0].arguments()[0] == (12,) and parse("setns:app")[0].arguments()[0] == ("app",)
     assert options("fork?direct=true&name=x") == {"direct": True, "name": "x"}
     for wrong, said in (("compression=maybe", "wants true or false"), ("keepalive=x", "wants a number"),
                         ("connect_timeout=x", "wants a number"), ("port.x=1", "port is none"),
@@ -147,7 +151,7 @@ def test_every_method_of_a_context_has_its_place_here():
     made = {name: method for name, method in vars(Grower).items() if inspect.isfunction(method)
             and name in {node.name for node in ast.walk(ast.parse(inspect.getsource(Grower).lstrip()))
                          if isinstance(node, ast.FunctionDef)}
-            and not name.startswith("_") and name not in ("grow", "open")}
+            and not name.startswith("_") and name not in ("grow", "open", "attach", "jobs")}
     assert set(made) == set(METHODS)
     for name, method in made.items():
         first = list(inspect.signature(method).parameters.values())[1]
@@ -181,3 +185,15 @@ def test_any_hops_can_be_written_and_read(found):
             row[0] == "ssh" and re.search(r"[\[\]]|^$", row[1]) for row in found):
         return
     assert parse("/".join(map(str, chain))) == chain == parse(list(map(str, chain)))
+
+
+def test_what_a_method_was_called_for_is_written_as_an_address():
+    def written(method, target, **options):
+        return address.written(method, target, options)
+
+    assert written("ssh", "ann@[::1]", port=22, password="geheim", identity_file="/k") == "ssh://ann@[::1]:22"
+    assert written("ssh_paramiko", "web1", user="ann") == "ssh://ann@web1?transport=paramiko"
+    assert written("kubectl", "pod-1", namespace="prod", container="web", context=None) == (
+        "kubectl:pod-1?namespace=prod&container=web")
+    assert written("chroot", "/srv/sudo:x") == "chroot:/srv/sudo%3Ax"
+    assert written("setns", 12) == "setns:12"

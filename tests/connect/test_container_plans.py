@@ -79,6 +79,14 @@ def test_s_28_options_of_the_others_that_are_refused(method, options):
         METHODS[method].plan("app", **options)
 
 
+def test_what_is_on_another_host():
+    assert [plan.remote for plan in (docker.plan("a"), docker.plan("a", host="unix:///x"), podman.plan("a"),
+                                     podman.plan("a", url="unix:///x"), buildah.plan("a"))] == [False] * 5
+    assert [plan.remote for plan in (docker.plan("a", host="ssh://web1"), docker.plan("a", host="tcp://web1:2376"),
+                                     docker.plan("a", context="far"), podman.plan("a", url="ssh://web1/x"),
+                                     podman.plan("a", connection="far"), kubectl.plan("a"))] == [True] * 6
+
+
 def test_names_with_a_slash_are_refused():
     with pytest.raises(errors.UsageError, match="slash"):
         docker.plan("a/b")

@@ -1,5 +1,6 @@
 """Every fault of the table happens, and everyone who waits gets what the table says."""
 
+import contextlib
 import importlib
 import os
 import select
@@ -81,8 +82,8 @@ def start(tree):
 def test_fault(fault, stall):
     with contextree.Router(share=[STALLED]) as router:
         tree = types.SimpleNamespace(router=router, stall=stall)
-        tree.mid = router.local(name="mid", heartbeat=1 if fault.beats == "mid" else None)
-        tree.target = getattr(tree.mid, fault.kind)(name="target", heartbeat=1 if fault.beats == "target" else None)
+        tree.mid = router.local(name="mid", heartbeat=2 if fault.beats == "mid" else None)
+        tree.target = getattr(tree.mid, fault.kind)(name="target", heartbeat=2 if fault.beats == "target" else None)
         tree.template = processes.stat(tree.target.pid)[0]
         running = start(tree)
         fault.break_it(tree)

@@ -19,13 +19,12 @@ from tests.lab import processes
 from tests.lab.network import NAMES, ip, sweep
 from tests.lab.poll import until
 
-SILENT = ("no sign of life for", "does not answer")  # we and ssh look at the same time: who is first says so
+SILENT = ("no sign of life for", "does not answer")  # we and ssh look: who is first says so
 FAULTS = {
     "cut": lambda network, title, context: network.wires[title].cut(),
     "killed": lambda network, title, context: os.kill(context.pid, signal.SIGKILL),
     "down": lambda network, title, context: network.hosts[title].power_off(),
 }
-QUICK = {"keepalive": 1, "keepalive_count": 1}  # the other end looks for 2 s as well
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +36,7 @@ def line(request):
 
 def reach(router, network, title, **options):
     """A context at a host that the client reaches."""
-    return router.ssh(title, ssh=network.ssh, ssh_config=network.ssh_config, **{**QUICK, **options})
+    return router.ssh(title, ssh=network.ssh, ssh_config=network.ssh_config, **options)
 
 
 def begin(router, function, *args):
@@ -59,7 +58,7 @@ def broken(request, network):
     fault, title = request.param
     with contextree.Router(heartbeat=2, grace=1.0) as router:
         alpha, gamma = reach(router, network, "alpha"), reach(router, network, "gamma")
-        beta = alpha.ssh("beta", ssh_config=network.ssh_config, **QUICK)
+        beta = alpha.ssh("beta", ssh_config=network.ssh_config)
         target = {"alpha": alpha, "beta": beta}[title]
         below = beta if title == "alpha" else beta.fork()
         sibling = gamma if title == "alpha" else alpha.fork()
@@ -191,7 +190,7 @@ def test_packets_that_are_too_large_for_the_way(router, network):
 def test_a_black_hole_in_the_key_exchange(router, network):
     """ssh itself would wait for long: its ConnectTimeout is over once TCP is connected."""
     network.wires["gamma"].swallow_large()
-    with pytest.raises(contextree.ConnectTimeout, match="phase connect took more than 2 s"):
+    with pytest.raises(contextree.ConnectTimeout, match=r"phase connect.* took more than 2 s"):
         reach(router, network, "gamma", connect_timeout=2, keepalive=1000)
 
 

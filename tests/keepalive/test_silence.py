@@ -36,24 +36,24 @@ def beat_of(router, context):
 # -- who hangs: a way to grow the context, and a way to stop something between
 
 def local(router, sshd):
-    context = router.local(heartbeat=1)
+    context = router.local(heartbeat=2)
     return context, freeze
 
 
 def fork(router, sshd):
-    context = router.fork(heartbeat=1)
+    context = router.fork(heartbeat=2)
     return context, freeze
 
 
 def client(router, sshd):
     """A client that relays, as that of a container does."""
     plan = contextree.Plan([HERE, relay.__file__, PYTHON], "box", "client", python=(sys.executable,))
-    context = router.grow(plan, heartbeat=1)
+    context = router.grow(plan, heartbeat=2)
     return context, lambda context: stop(processes.identity(router.engine.children[context.id].process.pid))
 
 
 def reach(router, sshd):
-    return router.ssh("key", ssh_config=sshd.ssh_config, keepalive=1000, heartbeat=1)
+    return router.ssh("key", ssh_config=sshd.ssh_config, keepalive=1000, heartbeat=2)
 
 
 def ssh(router, sshd):
@@ -90,7 +90,7 @@ def test_whoever_hangs(router, sshd, kind):
     for call, one in zip(calls, (context, below), strict=True):
         error = call.exception(20)
         assert type(error) is contextree.ContextDied and error.context == one.name
-        assert WORDS in str(error) and "heartbeat=1" in str(error)
+        assert WORDS in str(error) and "heartbeat=2" in str(error)
     assert context.state == below.state == "died"
     assert sibling.call(abs, -1) == 1
     until(lambda: not processes.alive(handle), "the process to be ended, though it may be stopped")
@@ -103,7 +103,7 @@ def test_whoever_hangs(router, sshd, kind):
 def test_everyone_who_waits_is_told(router, tmp_path):
     """The tree is stopped at its middle; they wait for it, and for what is below it."""
     between = router.local(name="between")
-    middle = between.local(name="middle", heartbeat=1).with_options(threads=20)
+    middle = between.local(name="middle", heartbeat=2).with_options(threads=20)
     below = middle.local(name="below").with_options(threads=20)
     big = tmp_path / "big"
     big.write_bytes(bytes(1 << 24))
@@ -165,17 +165,21 @@ def raised(error):
     raise error
 
 
-@pytest.mark.parametrize("kind", WORLDS, ids=[kind.name for kind in WORLDS])
+TWO_WORLDS = [kind for kind in WORLDS if kind.name in ("asyncio", "trio")]
+
+
+@pytest.mark.parametrize("kind", TWO_WORLDS, ids=lambda kind: kind.name)
 def test_tasks_are_told(kind):
     world = kind()
 
     async def main():
         async with world.api.Router(grace=1.0) as router, world.tasks() as tasks:
-            middle = (await router.local(heartbeat=1)).with_options(threads=9)
+            middle = (await router.local(heartbeat=2)).with_options(threads=9)
             below = (await middle.local()).with_options(threads=9)
-            waits = []
+            waits, kept = [], []
             for context in (middle, below):
                 release = context.channel()
+                kept.append(release)
                 stream = context.stream(far.numbers, release)
                 assert await stream.__anext__() == 0
                 channel = context.channel()
@@ -199,7 +203,7 @@ async def all_of(stream):
 def test_without_a_thread():
     """The program drives the loop, and waits."""
     with contextree.Router(thread=False, grace=1.0) as router:
-        context = router.local(heartbeat=1)
+        context = router.local(heartbeat=2)
         freeze(context)
         with pytest.raises(contextree.ContextDied, match=WORDS):
             context.call(far.hang)
@@ -234,7 +238,7 @@ def test_the_router_s_default_goes_down_the_tree(sshd, default):
 def test_who_holds_the_gil_lives_without_one(router, tmp_path):
     path = tmp_path / "go"
     context = router.local()
-    beside = router.local(heartbeat=0.5)
+    beside = router.local(heartbeat=2)
     busy = context.submit(far.stop_and_go, str(path))
     freeze(beside)
     assert WORDS in str(beside.wait(20))  # so time enough has passed
@@ -257,8 +261,8 @@ MASTER = """
 import os, sys, contextree
 if __name__ == "__main__":
     with contextree.Router() as router:
-        web = router.local(heartbeat=0.5)
-        below = web.local(heartbeat=0.5)
+        web = router.local(heartbeat=2)
+        below = web.local(heartbeat=2)
         print(web.pid, flush=True)
         sys.stdin.readline()
         print(web.call(os.getppid), below.call(os.getppid), flush=True)
@@ -271,10 +275,10 @@ def test_a_master_that_was_stopped_finds_everybody_alive(tmp_path):
     with subprocess.Popen([sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                           text=True) as master:
         web = processes.identity(int(master.stdout.readline()))
-        for _ in range(3):
+        for _ in range(2):
             os.kill(master.pid, signal.SIGSTOP)
             begin = time.monotonic()
-            until(lambda begin=begin: time.monotonic() > begin + 1.2 or not processes.alive(web), "a nap", 30)
+            until(lambda begin=begin: time.monotonic() > begin + 2.5 or not processes.alive(web), "a nap", 30)
             os.kill(master.pid, signal.SIGCONT)
         said, _ = master.communicate("\n", 30)
         assert said.split() == [str(master.pid), str(web[0])]
@@ -286,7 +290,7 @@ def test_a_slow_line_is_a_live_one(router, sshd, tmp_path):
     config = tmp_path / "config"
     config.write_text("ProxyCommand %s %s 0.05 %s %s --to %%h %%p\nInclude %s\n" % (
         sys.executable, DELAY, sys.executable, relay.__file__, sshd.ssh_config))
-    web = router.ssh("key", ssh_config=config, heartbeat=1)
+    web = router.ssh("key", ssh_config=config, heartbeat=2)
     asked = router.stats()["modules"]["requests"]
     source = tmp_path / "source"
     source.write_text("x")

@@ -46,24 +46,21 @@ class Nspawn(Box):
         """A new root directory with this Python: an overlay, in memory."""
         name = "ctxt-%s-%d" % (self.tag, len(list(self.top.iterdir())))
         top = self.top / name
-        for folder in ("upper", "work", "root"):
+        for folder in ("upper", "work", name):  # whose name is the container's, in what nspawn leaves when it is killed
             (top / folder).mkdir(parents=True)
-        overlay(trees.make(minor), top)
-        return top / "root"
+        self.run("mount", "-t", "overlay", "overlay", "-o", "lowerdir=%s,upperdir=%s/upper,workdir=%s/work" % (
+            trees.make(minor), top, top), top / name)
+        return top / name
 
-    def stop(self):
-        """What nspawn leaves when it is killed."""
-        for path in (*Path("/run/systemd/nspawn").glob("*/ctxt-%s*" % self.tag),
-                     *Path("/run/systemd/nspawn").glob("*/root*")):  # fmt: skip
-            if self.tag in path.name and path.is_dir():
+    def down(self):
+        """And what nspawn leaves when it is killed."""
+        super().down()
+        for path in Path("/run/systemd/nspawn").glob("*/ctxt-%s*" % self.tag):
+            if path.is_dir():
                 subprocess.run(["umount", "-l", path], stderr=subprocess.DEVNULL, check=False)
                 path.rmdir()
-
-
-def overlay(lower, top):
-    """Mount TOP/root, with TOP/upper over the lower tree."""
-    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", "lowerdir=%s,upperdir=%s/upper,workdir=%s/work" % (
-        lower, top, top), "%s/root" % top], check=True, timeout=20)
+            else:
+                path.unlink()
 
 
 class Machines(Box):

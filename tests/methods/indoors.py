@@ -27,6 +27,19 @@ def read(path):
         return file.read()
 
 
+def running(word):
+    """How many processes have this in their command line, which is a word or the first words of it."""
+    count = 0
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                words = read("/proc/%s/cmdline" % name).split("\0")
+            except OSError:
+                continue
+            count += word in words or " ".join(words).startswith(word)
+    return count
+
+
 def hostname():
     """The name of the machine."""
     return os.uname()[1]

@@ -3,6 +3,7 @@ errors."""
 
 import contextlib
 import os
+import shutil
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -167,6 +168,20 @@ def test_on_a_host_behind_ssh(router, sshd, docker_lab):
         assert set(contextree.gather(boxes, abs, -3).values()) == {3}
         with pytest.raises(contextree.ConnectError, match="there is no container no-such-target"):
             open_in(web, docker_lab, "no-such-target")
+    empty(docker_lab)
+
+
+def test_behind_another_account_that_has_a_password(router, become, accounts, docker_lab):
+    tool = [shutil.which("docker"), *docker_lab.program[1:]]
+    ann = become("ann")
+    with pytest.raises(contextree.AuthenticationError, match="may not use the socket"):
+        open_in(ann, docker_lab, docker=tool)
+    with ann.sudo("root", password=accounts.password) as root:
+        with ThreadPoolExecutor(8) as pool:
+            boxes = list(pool.map(lambda number: open_in(root, docker_lab, docker=tool, name="box%d" % number),
+                                  range(8)))
+        assert boxes[7].name == "ann.sudo.root.box7"
+        assert set(contextree.gather(boxes, abs, -3).values()) == {3}
     empty(docker_lab)
 
 

@@ -44,6 +44,7 @@ def test_it_is_there(router, setns_target, tool):
         names = box.call(indoors.environ)
         assert "CONTEXTREE_TEST_RUN" not in names
         assert "PYTHONSAFEPATH" not in names
+        assert names["HOME"] == "/root"
 
 
 @pytest.mark.parametrize("tool", TOOLS)

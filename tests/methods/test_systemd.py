@@ -2,12 +2,17 @@
 
 import os
 import re
+import shlex
 import signal
+import subprocess
+import sys
 
 import pytest
 
 import contextree
 from contextree.connect import machinectl, nspawn
+from contextree.connect.plan import LAUNCHER
+from contextree.parent.spawn import launcher
 from tests.lab.poll import until
 from tests.methods import indoors, there
 
@@ -86,11 +91,6 @@ def test_no_python_there(router, nspawn_box, tree):
         router.nspawn(nspawn_box.tree(""), **tree[1])
 
 
-def test_a_python_of_36(router, nspawn_box, tree):
-    with router.nspawn(nspawn_box.tree("3.6"), user="ann", **tree[1]) as box:
-        assert tuple(box.facts["version"])[:2] == (3, 6)
-
-
 def test_nspawn_words():
     def words(*args, **options):
         return [word for word in nspawn.plan(*args, **options).argv if "\0python" not in word]
@@ -152,6 +152,69 @@ def test_the_host_itself(router, machine):
             assert below.call(indoors.who)[0] == 65534
         with router.machinectl(".host", via=host) as box:
             assert box.name == host.name + ".machinectl.root"
+
+
+@pytest.fixture
+def host(router, machine):
+    """A context on a host with systemd, as root."""
+    with router.machinectl(machine[0], name="host", **machine[1]) as host:
+        yield host
+
+
+@pytest.mark.parametrize("user", [None, "nobody"])
+def test_by_machinectl_shell(host, user):
+    """Its terminal would make something of these bytes, and end at three ^]; they do not pass it."""
+    with host.machinectl(user=user, by_shell=True) as box:
+        assert box.name == "host.machinectl." + (user or "root")
+        assert box.call(indoors.who)[0] == (65534 if user else 0)
+        data = b"\x1d" * 100_000 + bytes(range(256)) * 400
+        assert box.call(bytes, data) == data
+        assert box.call(os.isatty, 2) is False
+        assert "container-shell" in box.call(indoors.read, "/proc/self/cgroup")
+        with box.fork() as forked:
+            assert forked.call(bytes, data) == data
+        assert host.call(indoors.running, "-ISc") == 1
+    until(lambda: not host.call(indoors.running, "-ISc"), "the launcher to end")
+
+
+def test_machinectl_shell_errors(host):
+    def fails(text, phase, kind=contextree.ConnectError, **options):
+        with pytest.raises(kind, match=text) as caught:
+            host.machinectl(by_shell=True, **options)
+        assert caught.value.phase == phase
+
+    fails("no such user", "login", user="nobody-there", kind=contextree.AuthenticationError)
+    fails("before /no-such-python ran", "boot", python="/no-such-python")
+    fails("cannot run no-such-program", "start", machinectl="no-such-program")
+    refused = ["sh", "-c", "echo Failed to get shell PTY: Access denied >&2; exit 1"]
+    fails("Access denied", "connect", machinectl=refused)
+    fails("phase connect", "connect", python="sh -c 'exec sleep 600'", connect_timeout=1)
+    until(lambda: not host.call(indoors.running, "sleep 600"), "what hung to end with its terminal")
+    for options in ({"machine": "m"}, {"group": "daemon"}):
+        with pytest.raises(contextree.UsageError, match="by_shell=True is for"):
+            machinectl.plan(by_shell=True, **options)
+
+
+def test_machinectl_shell_is_killed(host):
+    context = host.machinectl(by_shell=True)
+    busy = context.submit(signal.pause)
+    with pytest.raises(contextree.ContextDied):
+        context.with_options(threads=1).call(there.kill_self)
+    assert type(busy.exception(10)) is contextree.ContextDied
+
+
+def test_descriptors_are_handed_to_nobody_else(tmp_path):
+    """Who connects as another user is sent away; who is meant comes later."""
+    take = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect('\\0' + sys.argv[1]); s.recvmsg(1, 64); "
+    name = "contextree-test-%d" % os.getpid()
+    stranger = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/python3", "-c",
+                take + "sys.exit(not s.recvmsg(1, 64)[1])", name]
+    friend = ["/usr/bin/python3", "-c", machinectl._TAKE, name, "-c", "print(input())"]
+    command = ["sh", "-c", "%s && echo taken; exec %s" % (shlex.join(stranger), shlex.join(friend))]
+    done = subprocess.run([sys.executable, "-ISc", launcher(LAUNCHER + "handed"), "name=" + name, "user=root", "--",
+                           *command], input="sesame\n", capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout == "sesame\n"
+    assert "taken" not in done.stderr
 
 
 def test_words_that_systemd_reads(router, machine, tmp_path):

@@ -78,7 +78,8 @@ exec %s "$@"
 @pytest.fixture(scope="session")
 def way_nspawn(nspawn_box):
     """A tree of our own."""
-    return Nspawned("nspawn", str(nspawn_box.tree()), tail="root", register=False, extra_args=nspawn_box.extra_args)
+    tree = nspawn_box.tree()
+    return Nspawned("nspawn", str(tree), tail=tree.name, register=False, extra_args=nspawn_box.extra_args)
 
 
 class Nspawned(Box):
