@@ -93,6 +93,11 @@ class Hop:
         """A keyword that is yes or no."""
         return (self.config.get(key) or ("yes" if default else "no")).lower() in ("yes", "true")
 
+    def family(self) -> int:
+        """Which addresses: of the ``socket`` module."""
+        wanted = (self.config.get("addressfamily") or "any").lower()
+        return {"inet": socket.AF_INET, "inet6": socket.AF_INET6}.get(wanted, socket.AF_UNSPEC)
+
     def way(self, depth: int = 0) -> "list[Hop]":
         """The hosts to go through, this one last."""
         if depth > HOPS:

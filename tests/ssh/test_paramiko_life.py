@@ -20,7 +20,6 @@ from tests.lab.network import Network
 from tests.lab.poll import until
 from tests.lab.sshd import CannotStart
 from tests.ssh.test_tree import (  # noqa: F401  they are collected here
-    test_calls_from_many_threads_share_a_host,
     test_large_transfers_both_ways,
     test_s_01_results_of_a_host_are_plain_data_and_never_unpickled,
 )
@@ -316,6 +315,12 @@ def test_a_fork_of_this_process_has_nothing_of_it(router, reach):
             assert not held & set(inodes)
             assert child.call(__import__("gc").collect) >= 0
         assert web.call(abs, -1) == 1
+
+
+def test_without_a_thread_of_the_router(sshd):
+    with contextree.Router(thread=False) as router, router.ssh("key", ssh_config=sshd.ssh_config,
+                                                               transport="paramiko") as web:
+        assert web.call(bytes, 1 << 20) == bytes(1 << 20)
 
 
 def test_other_contexts_are_told_what_to_do_instead(router, reach, sshd):
