@@ -19,7 +19,13 @@ While keys are exchanged anew nothing is moved: paramiko's own functions would w
 thread that has to do it.
 
 Descriptors are closed by that thread at its end, and by nobody else: ``close``, from any thread, only shuts them down.
+
+Of paramiko's own, not public, names we use those which have been there since its version 3.4 at least: a Transport's
+``_send_user_message``, ``_send_message``, ``_parse_disconnect``, ``_handler_table`` and ``_channel_handler_table``, a
+Channel's ``_event_pending``, ``_wait_for_event`` and ``_handle_request``, and ``AgentSSH._connect``.
 """
+# pyright: reportAttributeAccessIssue=false, reportArgumentType=false
+# stubs of paramiko have what is public alone
 
 import _socket
 import logging
