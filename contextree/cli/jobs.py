@@ -48,10 +48,10 @@ def show(host: str, job: Any, text: str) -> None:
     """One job, in a few lines."""
     state = "dead" if not job.alive else "held by a master" if job.held else "alone"
     since = time.strftime("%Y-%m-%d %H:%M", time.localtime(job.started))
-    click.echo(f"{host}: {visible(job.name)}, process {job.pid} on {visible(job.machine)}, since {since}, {state}: "
+    click.echo(f"{host}: {job.name}, process {job.pid} on {job.machine}, since {since}, {state}: "
                f"{visible(job.directory)}")
     for call in job.calls:
         state = "failed" if call.failed else "done" if call.done else "running" if job.alive else "lost"
-        click.echo(f"    {call.number} {visible(call.name)}: {state}")
+        click.echo(f"    {call.number} {call.name}: {state}")
     for line in text.splitlines():
         click.echo(f"    | {visible(line)}")

@@ -118,13 +118,17 @@ class Keeper:
     def take(self, fd: int, data: bytes, pid: int) -> None:
         """A new life begins on the descriptor ``fd``."""
         self.coming = None
+        try:
+            config = loads(data)
+        except Exception:
+            process.close(fd)
+            raise
         if self.held:
             self.life.router.upstream.close("another master took the job up")
         if self.dying is not None:
             self.dying.cancel()
             self.dying = None
         child = self.child
-        config = loads(data)
         self.held = True
         self.holder = "process %d, as %s," % (pid, config["name"])
         child.config = dict(child.config, **config)
@@ -201,6 +205,8 @@ class Keeper:
 
     def note_end(self, record: "Record") -> None:
         """Keep its answer, or for a while. Loop thread."""
+        self.output.catch_up()
+        record.settled = True
         waiters, record.waiters = record.waiters, []
         for wake in waiters:
             wake()

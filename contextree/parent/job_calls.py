@@ -35,7 +35,7 @@ class Record:
     """What is known of one call. ``data``: its answer, as it is sent, until it is in a file."""
 
     __slots__ = ("number", "keeper", "call", "head", "name", "started", "finished", "failed", "data", "size", "saved",
-                 "listed", "adrift", "peer", "waiters")
+                 "listed", "adrift", "settled", "peer", "waiters")
 
     def __init__(self, keeper: "Keeper", call: "Call", head: bytes = b"") -> None:
         self.number = 0  # once it is listed
@@ -48,6 +48,7 @@ class Record:
         self.finished = None  # type: float | None
         self.failed = self.saved = self.listed = False
         self.adrift = False  # nobody waits for it
+        self.settled = False  # it has ended, and what it wrote before has been read
         self.data = None  # type: bytes | None
         self.size = 0
         self.waiters = []  # type: list[Callable[[], object]]
@@ -55,8 +56,18 @@ class Record:
     @property
     def done(self) -> bool:
         """It has ended."""
-        return self.finished is not None or (self.call is not None and (self.call.cancelled
-                                                                       or self.call.channel.sent_fin))
+        return self.finished is not None or self.given
+
+    @property
+    def given(self) -> bool:
+        """It has ended, and its answer was not kept: the master of then has it, or wanted it no more."""
+        call = self.call
+        return call is not None and (call.cancelled or call.channel.sent_fin)
+
+    @property
+    def over(self) -> bool:
+        """It has ended, and what it wrote before that is in the output."""
+        return self.settled or self.given
 
     def finish(self, data: "Any", failed: bool) -> None:
         """Its answer is there: bytes, a memoryview of bytes, or buffers. Any thread."""
@@ -106,6 +117,14 @@ class KeptCall(Call):
         """As ever; the main thread serves one master after the other."""
         core_calls.here.router = self.service.router
         Call.run(self)
+
+    def ended(self, channel: "Channel", error: BaseException) -> None:
+        """The caller does not wait any more: then nothing is kept."""
+        Call.ended(self, channel, error)
+        if self.record is not None:
+            waiters, self.record.waiters = self.record.waiters, []
+            for wake in waiters:
+                wake()
 
     def answer(self, result: object, fin: bool) -> None:
         """Keep it, then send it."""

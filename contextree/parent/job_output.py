@@ -102,6 +102,19 @@ class KeptOutput:
         else:
             self.broker.forget(fd)
 
+    def catch_up(self) -> None:
+        """Read what there is at this moment. Loop thread."""
+        for fd, (_, lines) in self.pipes.items():
+            for _ in range(16):  # somebody may go on writing
+                try:
+                    data = os.read(fd, 65536)
+                except BlockingIOError:
+                    break
+                if not data:
+                    break
+                self.keep(data)
+                lines.feed(data)
+
     def keep(self, data: bytes) -> None:
         """Write ``data`` behind what is there. Any thread; never waits."""
         with self.lock:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 FOLDERS = "contextree", "jobs"  # below the user's state directory
 TEMPORARY = "ctxjob-"  # where there is none
 SOCKET, FACTS, OUTPUT, RESULT = "socket", "job", "output.", "result."
+KEYS = {"pid", "machine", "started", "name", "python", "time_to_live", "held", "calls"}  # of the file ``job``
 MAX_FACTS = 1 << 20
 OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
@@ -199,7 +200,7 @@ def look(directory: str) -> "dict[str, Any] | None":
         living = alive(fd)  # before what it wrote: of one that ends meanwhile all is read
         data = read_file(fd, FACTS)
         facts = json.loads(data.decode("utf-8")) if data else None
-        if type(facts) is not dict or type(facts.get("calls")) is not list:
+        if type(facts) is not dict or not set(facts) >= KEYS:
             return None
         parts = segments(fd)
         facts.update(directory=directory, alive=living, held=bool(living and facts.get("held")),

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 AHEAD = ("connect.local", "connect.options", "connect.plan", "connect.quote", "core.first_stage") + tuple(
     "parent." + name for name in (
         "calls", "cancelling", "census", "channel", "channel_end", "child", "child_state", "command", "control",
-        "coroutines", "current", "door", "fork", "future", "grower", "lasting", "lines", "linkwatch", "main_thread",
-        "mover", "popen", "program", "pumps", "reaper", "resources", "router", "runner", "running", "service",
-        "serving", "session", "spawn", "tasks", "template", "tty", "waits", "watched", "watchman"))
+        "coroutines", "current", "door", "fork", "future", "grower", "heartbeat", "lasting", "lines", "linkwatch",
+        "main_thread", "mover", "popen", "program", "pumps", "reaper", "resources", "router", "runner", "running",
+        "service", "serving", "session", "spawn", "steps", "tasks", "template", "tty", "waits", "watched", "watchman"))
 making = process.allocate_lock()
 CHUNK = 1 << 18  # bytes of output in one answer
 
@@ -179,7 +179,7 @@ def answer_of(number: int) -> "Any":
     record = found.records.get(number)
     if record is None:
         raise UsageError("the job keeps no call %d" % number)
-    wait_for(lambda: record.done, record.waiters.append)
+    wait_for(lambda: record.over, record.waiters.append)
     if record.data is not None:
         return record.data
     return job_place.read_result(found.directory, number)
@@ -191,13 +191,13 @@ def output_from(offset: int) -> "tuple[int, bytes, bool]":
     output = found.output
 
     def over() -> bool:
-        return all(record.done for record in list(found.records.values()))
+        return all(record.over for record in list(found.records.values()))
 
     def enlist(wake: "Callable[[], object]") -> None:
         with output.lock:
             output.followers.append(wake)
         for record in list(found.records.values()):
-            if not record.done:
+            if not record.over:
                 record.waiters.append(wake)
 
     wait_for(lambda: output.end > offset or (over() and not output.waiting), enlist)
@@ -206,6 +206,9 @@ def output_from(offset: int) -> "tuple[int, bytes, bool]":
 
 
 def output_now(offset: int) -> "tuple[int, bytes]":
-    """(where it begins, bytes) of the output from ``offset`` on, as far as it has been written."""
+    """(where it begins, bytes) of the output from ``offset`` on, as far as it has been read from those who write."""
     found = job_here()
+    written = waits.waiter()
+    found.clerk.do(written.wake)
+    written.wait(10)
     return job_place.read_output(found.directory, offset, CHUNK)

@@ -6,7 +6,7 @@ import pickle
 from contextree.connect.plan import Plan, Secret
 from contextree.core import calls as core_calls
 from contextree.core import process
-from contextree.core.wire.errors import CallTimeout, Closed, NotSendable, UsageError, VersionError
+from contextree.core.wire.errors import CallTimeout, Closed, NotSendable, ProtocolError, UsageError, VersionError
 from contextree.core.wire.frames import CONTROL, GOAWAY, NUMBER, PING, frame
 from contextree.parent import boot, calls, job_door, job_place, job_services, pidfd, waits
 from contextree.parent.boot import Branch
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from contextree.parent.context import Context
     from contextree.parent.engine import Engine
 
-WEEK = 7 * 86400.0
+MOST = 1 << 40  # bytes of output
 METHOD = "job"
-ARRIVE = 2.0
+ANY = Plan([], METHOD, METHOD)  # says which modules a job needs, and who looks after one
+ARRIVE = 2.0  # seconds
 
 
 class JobBranch(Branch):
@@ -69,7 +70,7 @@ def run_at(host: "Context", function: "Callable[..., Any]", *args: "Any", timeou
     waits.check(host.engine)
     if host.id == host.engine.core.id:
         return function(*args)
-    host.engine.share_package(host)
+    host.engine.share_package(host, ANY)
     return host.service(function, *args, timeout=timeout)
 
 
@@ -87,19 +88,21 @@ def detach(context: "Context", directory: "str | os.PathLike[str] | None", time_
     options = None if directory is None else os.fspath(directory), time_to_live, output_limit
     info = engine.infos[context.id]
     if info.parent == engine.core.id:
-        return Secret(detach_here(engine, context.id, options))
-    parent = engine.context(info.parent)
-    engine.share_package(parent)
-    return Secret(parent.service(detach_there, context.id, options))
+        token = detach_here(engine, context.id, options)
+    else:
+        parent = engine.context(info.parent)
+        engine.share_package(context, ANY)
+        engine.share_package(parent, ANY)
+        token = parent.service(detach_there, context.id, options)
+    parse(token)  # it came from there
+    return Secret(token)
 
 
 def detach_here(engine: "Engine", number: int, options: "Any") -> str:
     """Make a job of a direct child; its token."""
     context = engine.context(number)
-    engine.share_package(context)
+    engine.share_package(context, ANY)
     token = context.service(job_services.become, *options)
-    if type(token) is not str:
-        raise UsageError("%s gave no token" % context.name)
 
     def mark() -> None:
         branch = engine.children.get(number)
@@ -162,9 +165,9 @@ def parse(token: str) -> "tuple[bytes, str]":
     try:
         secret, directory = text.strip().split("@", 1)
         found = urlsafe_b64decode(secret.encode("ascii"))
-        if len(found) != 24 or not os.path.isabs(directory):
+        if len(found) != 24 or not os.path.isabs(directory) or not directory.isprintable():
             raise ValueError
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, TypeError):
         raise UsageError("this is no token of a job: detach(keep=True) gives one") from None
     return found, directory
 
@@ -184,7 +187,7 @@ def attach(host: "Context", token: str, force: bool, name: "str | None", timeout
     if host.id == engine.core.id:
         number = attach_to(engine, plan, secret, directory, force, timeout, options)
     else:
-        engine.share_package(host)
+        engine.share_package(host, plan)
         number = host.service(attach_here, plan, secret, directory, force, timeout, options)
     context = engine.context(number)
     return context.with_options(threads=threads) if threads else context
@@ -283,22 +286,25 @@ class Job:
         self._read(facts)
 
     def _read(self, facts: "dict[str, Any]") -> None:
-        self.directory = str(facts["directory"])
-        self.name = str(facts.get("name"))
-        self.pid = facts.get("pid")  # type: int | None
-        self.machine = str(facts.get("machine"))
-        self.python = str(facts.get("python"))
-        self.started = facts.get("started")  # type: float | None
-        self.time_to_live = facts.get("time_to_live")  # type: float | None
-        self.alive = bool(facts.get("alive"))
-        self.held = bool(facts.get("held"))
-        self.dropped = facts["output"][0]  # type: int
-        self.written = facts["output"][1]  # type: int
-        self.calls = [JobCall(self, *each) for each in facts["calls"]]
+        try:
+            self.directory = str(facts["directory"])
+            self.name, self.machine, self.python = (calls.visible(str(facts[key]))[:512]
+                                                    for key in ("name", "machine", "python"))
+            self.pid = int(facts["pid"])
+            self.started = float(facts["started"])
+            limit = facts["time_to_live"]
+            self.time_to_live = None if limit is None else float(limit)
+            self.alive, self.held = bool(facts["alive"]), bool(facts["held"])
+            self.dropped, self.written = (int(number) for number in facts["output"])
+            self.calls = [JobCall(self, int(number), calls.visible(str(name))[:512], float(started),
+                                  None if finished is None else float(finished), bool(failed), bool(done))
+                          for number, name, started, finished, failed, done in facts["calls"]]
+        except (LookupError, TypeError, ValueError, OverflowError) as error:
+            raise ProtocolError("what %s says of a job makes no sense: %s" % (self.context.name, error)) from None
 
     def __repr__(self) -> str:
         state = "dead" if not self.alive else "held" if self.held else "alone"
-        return "<Job %s, process %s, %s>" % (calls.visible(self.name), self.pid, state)
+        return "<Job %s, process %d, %s>" % (self.name, self.pid, state)
 
     def refresh(self) -> "Job":
         """Look again; returns itself. ContextDied where it was taken up and is gone, UsageError where its directory
@@ -353,6 +359,8 @@ class Job:
             start, data = run_at(self.context, function, *args)
             if not data:
                 break
+            if start < offset or start + len(data) > MOST:
+                raise ProtocolError("%s has more output than a job keeps" % self.context.name)
             parts.append(data)
             offset = start + len(data)
         whole = b"".join(parts)
@@ -385,7 +393,7 @@ def job_of(context: "Context") -> Job:
     """See ``Context.job``."""
     if context.id == context.engine.core.id:
         raise UsageError("%s is no job" % context.name)
-    context.engine.share_package(context)
+    context.engine.share_package(context, ANY)
     return Job(context, context.service(job_services.report), True)
 
 

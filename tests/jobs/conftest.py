@@ -1,6 +1,7 @@
 """Masters as programs of their own, and where their jobs lie."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -90,6 +91,7 @@ def master(state):
             each.kill()
         if each.who:
             processes.end([each.who])
+        shutil.rmtree(each.directory, ignore_errors=True)
 
 
 SIMPLE = """

@@ -80,7 +80,7 @@ def test_p_57_over_ssh(sshd, state):
     try:
         with contextree.Router(grace=0.5) as second:
             web = second.ssh("key", ssh_config=sshd.ssh_config, name="web")
-            assert [job.pid for job in web.jobs()] == [who[0]]
+            assert who[0] in [job.pid for job in web.jobs()]
             job = web.attach(token)
             assert job.name == "web.job." + os.path.basename(token.reveal()) and job.parent is web
             assert job.pid == who[0] and job.with_options(threads=1).call(far.pid) == who[0]
@@ -93,7 +93,7 @@ def test_p_57_over_ssh(sshd, state):
                 fail.result(10)
             job.call(shutil.rmtree, folder)
             job.shutdown()
-            assert web.jobs() == []
+            assert who[0] not in [job.pid for job in web.jobs()]
         until(lambda: not processes.alive(who), "the job to end")
     finally:
         processes.end([who])
@@ -124,15 +124,15 @@ def test_p_57_other_accounts_and_a_master_that_is_killed(request, master, router
         below = [who for who in processes.descendants(made.process.pid) if who != made.who]
         made.kill_group()
         again = reach(router, way, config)
-        found, = again.jobs()
-        assert found.pid == made.who[0] and found.directory == made.directory and not found.done
+        found, = (each for each in again.jobs() if each.directory == made.directory)
+        assert found.pid == made.who[0] and not found.done
         until(lambda: not found.refresh().held, "the job to notice")
         job = again.attach(made.token)
         open(go, "w").close()
         assert job.job().result(10) == [1, made.who[0]] and job.job().output() == "done 1\n"
         job.shutdown()
         until(lambda: not processes.alive(made.who), "the job to end")
-        assert again.jobs() == [] and not os.path.exists(made.directory)
+        assert made.directory not in {each.directory for each in again.jobs()} and not os.path.exists(made.directory)
         until(lambda: not any(processes.alive(who) for who in below), "what had reached it to end")
 
 

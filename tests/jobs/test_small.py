@@ -1,6 +1,11 @@
 """Jobs: logs, versions, what is refused."""
 
 import logging
+import os
+import pwd
+import shutil
+import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -8,6 +13,7 @@ import contextree
 from contextree.parent import job_place
 from tests.jobs import far
 from tests.jobs.conftest import looked
+from tests.lab import processes
 from tests.lab.poll import until
 
 
@@ -44,3 +50,75 @@ def test_a_context_that_is_no_job(router):
     for token in ("x", "", "abc@/tmp", "A" * 32 + "@relative", None):
         with pytest.raises(contextree.UsageError, match="no token of a job"):
             router.attach(token)
+
+
+def test_a_job_that_is_stopped_is_killed(alone, router):
+    """It does not hear what it is told; what it has kept is still there."""
+    job = router.attach(alone.token)
+    os.kill(alone.who[0], signal.SIGSTOP)
+    job.kill()
+    until(lambda: not processes.alive(alone.who), "the job to end")
+    dead, = router.jobs()
+    assert not dead.alive and isinstance(job.wait(10), contextree.ContextDied)
+    with pytest.raises(contextree.UsageError, match="has no answer of call 1"):
+        dead.result()
+    dead.remove()
+    assert not os.path.exists(alone.directory)
+
+
+def test_who_follows_hears_of_a_cancel_and_of_the_last_line(router, go):
+    worker = router.local(name="worker").with_options(threads=4)
+    running = worker.submit(far.busy, str(go))
+    until((go.parent / "go.begun").exists, "the call to begin")
+    worker.detach(keep=True)
+    worker.call(print, "more")
+    lines = worker.job().follow(20)
+    assert next(lines) == "more" and not worker.job().done
+    with ThreadPoolExecutor(1) as pool:
+        rest = pool.submit(list, lines)
+        running.cancel()
+        assert rest.result(20) == []
+    for number in range(20):
+        worker.call(print, "line", number)
+        assert worker.job().output().endswith("line %d\n" % number)
+    go.touch()
+    worker.shutdown()
+
+
+def test_whose_home(monkeypatch, tmp_path):
+    """sudo may leave another's HOME: nothing is put there."""
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert job_place.usual() == str(tmp_path / ".local/state/contextree/jobs")
+    for other in ("/proc/1/nothing", "relative", "/dev/null/x", ""):
+        monkeypatch.setenv("HOME", other)
+        assert job_place.home() == pwd.getpwuid(os.geteuid()).pw_dir
+    monkeypatch.setenv("XDG_STATE_HOME", "relative")
+    assert job_place.usual().startswith(job_place.home())
+
+
+def test_files_that_are_no_jobs(router, state):
+    """Whatever lies there: it is not shown, and not removed."""
+    worker = router.local(name="worker")
+    directory = worker.detach(keep=True, directory=state / "mine").reveal().split("@")[1]
+    whole = until(lambda: job_place.look(directory), "the job")
+    text = open_text(directory, job_place.FACTS)
+    folder = state / "mine" / "other"
+    for content in ("", "{", "[]", "null", text.replace('"pid"', '"did"'), text + "x", "\xff"):
+        folder.mkdir(mode=0o700)
+        (folder / job_place.FACTS).write_text(content)
+        assert [job.directory for job in router.jobs(state / "mine")] == [directory]
+        shutil.rmtree(folder)
+    folder.mkdir(mode=0o700)
+    (folder / job_place.FACTS).symlink_to(os.path.join(directory, job_place.FACTS))
+    assert len(router.jobs(state / "mine")) == 1 and not job_place.remove(str(folder))
+    shutil.rmtree(folder)
+    for change in ({"pid": "x"}, {"calls": [[1]]}, {"output": []}, {"started": None}):
+        with pytest.raises(contextree.ProtocolError, match="makes no sense"):
+            contextree.Job(worker, dict(whole, **change), True)
+    worker.shutdown()
+
+
+def open_text(directory, name):
+    with open(os.path.join(directory, name)) as file:
+        return file.read()
