@@ -3,6 +3,8 @@
 Nothing is sent to a host before its key has been found in the files of known host keys: no user name, no key, no
 secret. What a file says that cannot be carried out here ends the attempt with an error that names it.
 """
+# pyright: reportAttributeAccessIssue=false, reportArgumentType=false
+# the options of a Transport are sequences, whatever the stubs say
 
 import glob
 import os

@@ -339,6 +339,12 @@ def test_options_of_the_program_are_refused(router, options):
         router.ssh("web1", transport="paramiko", **options)
 
 
+def test_an_address(router, sshd):
+    with router.open("local:/ssh://key?transport=paramiko&ssh_config=%s" % sshd.ssh_config) as web:
+        assert web.call(abs, -1) == 1
+        assert web.name == "local.ssh.key"
+
+
 def test_transports_that_there_are(router):
     with pytest.raises(contextree.UsageError, match="'openssh', 'paramiko'"):
         router.ssh("web1", transport="carrier pigeon")
