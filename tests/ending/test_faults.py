@@ -83,14 +83,14 @@ def test_fault(fault, stall, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     with contextree.Router(share=[STALLED]) as router, contextlib.ExitStack() as stack:
         tree = types.SimpleNamespace(router=router, stall=stall)
-        tree.mid = router.local(name="mid", heartbeat=1 if fault.beats == "mid" else None)
+        tree.mid = router.local(name="mid", heartbeat=2 if fault.beats == "mid" else None)
         if fault.kind == "job":
             token = tree.mid.local(name="before").detach(keep=True)
             tree.target = tree.mid.attach(token, force=True, name="target")
             tree.take = lambda: stack.enter_context(router.attach(token, force=True))
         else:
             tree.target = getattr(tree.mid, fault.kind)(name="target",
-                                                        heartbeat=1 if fault.beats == "target" else None)
+                                                        heartbeat=2 if fault.beats == "target" else None)
         tree.template = processes.stat(tree.target.pid)[0]
         running = start(tree)
         fault.break_it(tree)

@@ -52,7 +52,9 @@ class Master:
         self.process = subprocess.Popen([sys.executable, "-c", text], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         env=env, text=True, start_new_session=True)
         line = self.process.stdout.readline().split()
-        assert line, "the master ended with %s" % self.process.wait(10)
+        if not line:
+            self.over()
+            raise AssertionError("the master ended with %s" % self.process.returncode)
         self.token, self.directory = line[0], line[0].split("@")[1]
         self.who = processes.identity(int(line[1])) if len(line) > 1 else None
 

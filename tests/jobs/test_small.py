@@ -5,6 +5,7 @@ import os
 import pwd
 import shutil
 import signal
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -83,6 +84,28 @@ def test_who_follows_hears_of_a_cancel_and_of_the_last_line(router, go):
         assert worker.job().output().endswith("line %d\n" % number)
     go.touch()
     worker.shutdown()
+
+
+def test_p_57_by_paramiko(sshd, state):
+    """What was sent just before the tree ends has arrived; the connection goes with the tree, the job does not."""
+    with contextree.Router(grace=0.5) as first:
+        web = first.ssh("key", ssh_config=sshd.ssh_config, name="web", transport="paramiko")
+        go = os.path.join(web.call(tempfile.mkdtemp), "go")
+        token = web.detach(keep=True)
+        web.submit(far.busy, go)
+        who = processes.identity(web.pid)
+    try:
+        with contextree.Router(grace=0.5) as second:
+            web = second.ssh("key", ssh_config=sshd.ssh_config, name="web", transport="paramiko")
+            job = web.attach(token)
+            with open(go, "w"):
+                pass
+            assert job.job().result(20) == [None, who[0]]
+            job.call(shutil.rmtree, os.path.dirname(go))
+            job.shutdown()
+        until(lambda: not processes.alive(who), "the job to end")
+    finally:
+        processes.end([who])
 
 
 def test_whose_home(monkeypatch, tmp_path):
