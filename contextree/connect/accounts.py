@@ -8,15 +8,15 @@ import re
 
 from contextree.connect.dialogue import ANSWERED, prompt
 from contextree.connect.plan import how_it_ended, last_line
+from contextree.connect.reasons import explained, missing
 from contextree.core.wire.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Iterable, List, Match, Optional, Sequence, Tuple, Union
+    from typing import Iterable, Optional, Sequence, Tuple
 
     from contextree.connect.dialogue import Rule
-
-    Row = Tuple[str, str, str, str]
+    from contextree.connect.reasons import Row
 
 _SINGLE = (
     "password passwort kennwort passord lösenord adgangskode wachtwoord salasana parool pasahitza pasvorto contrasenya "
@@ -74,44 +74,9 @@ def checked_user(user: object, what: str = "user") -> str:
     return user
 
 
-def checked_text(word: object, what: str) -> str:
-    """A word of a command line; raises UsageError."""
-    if not isinstance(word, str) or not word or re.search("[\x00-\x1f\x7f]", word):
-        raise UsageError("%s= has %r in it; it wants str without control characters" % (what, word))
-    return word
-
-
-def checked_path(path: object, what: str) -> str:
-    """A path or name that is given to an option; raises UsageError."""
-    path = checked_text(path, what)
-    if path.startswith("-"):
-        raise UsageError("%s=%r begins with '-'" % (what, path))
-    return path
-
-
-def checked_words(words: "Union[str, Sequence[str]]", what: str) -> "List[str]":
-    """The words of a program's name, or of extra arguments: str that is split at blanks, or a sequence."""
-    return [checked_text(word, what) for word in (words.split() if isinstance(words, str) else list(words))]
-
-
-def checked_program(words: "Union[str, Sequence[str]]", what: str) -> "List[str]":
-    """As ``checked_words``, and not empty."""
-    found = checked_words(words, what)
-    if not found:
-        raise UsageError("%s= is empty; it wants the program's name" % what)
-    return found
-
-
 # -- why it ended
 
-_MISSING = re.compile(r"(?m)^\S+: (?:line )?\d*:? ?exec: (?:line \d+: )?(\S+): (?:not found|cannot execute|Permission)")
 _PYTHON = re.compile(r"(?m)^(?:Traceback |Fatal Python error|Python path configuration|SyntaxError|ImportError)")
-
-
-def row(pattern: str, error: str, phase: str, text: str) -> "Row":
-    """A row of a table for ``why``: lines that begin as ``pattern`` says mean this error. {0} is the line, {1} ... are
-    the pattern's groups. It is compiled when something went wrong, and not wherever a plan is carried out."""
-    return "(?m)^(?:%s)" % pattern, error, phase, text
 
 
 def why(method: str, rows: "Iterable[Row]", own: "Sequence[int]", status: "Optional[int]",
@@ -119,14 +84,12 @@ def why(method: str, rows: "Iterable[Row]", own: "Sequence[int]", status: "Optio
     """Why the command ended before HELLO: (error class name, message, phase).
 
     rows: what its known messages mean; own: statuses by which the program itself says that it will not."""
-    missing = _MISSING.search(output)
-    if missing and status in (126, 127):
-        return "ConnectError", "%s cannot be run; is it installed? Say which by %s=" % (
-            missing.group(1), method), "start"
-    for pattern, error, phase, text in rows:
-        match = re.search(pattern, output)
-        if match:
-            return error, _fill(text, match), phase
+    program = missing(status, output)
+    if program:
+        return "ConnectError", "%s cannot be run; is it installed? Say which by %s=" % (program, method), "start"
+    found = explained(rows, output)
+    if found:
+        return found
     if status == 127:
         return "ConnectError", "the account has no such Python%s; say which by python=" % last_line(output), "boot"
     if status == 126:
@@ -147,9 +110,3 @@ def answered(output: str) -> int:
     return sent[-1] if sent else 0
 
 
-def _fill(text: str, match: "Match[str]") -> str:
-    start = match.string.rfind("\n", 0, match.start()) + 1
-    whole = match.string[start:].split("\n", 1)[0].strip()
-    for number, part in enumerate((whole,) + match.groups()):
-        text = text.replace("{%d}" % number, part or "")
-    return text

@@ -8,10 +8,10 @@
 
 A slash ends a hop. It is part of it in a *path* alone: the target of ``local``, ``chroot`` and ``nspawn``, and the
 value of an option, where they begin with ``/``, ``~/``, ``./`` or ``../``. A path goes on to the next ``?`` or ``&``,
-or to a slash with a method's name and a colon behind it: ``chroot:/srv/local/sudo:root`` is two hops,
-``chroot:/srv/sudo`` is one (and ``local:/sudo`` is refused, as it may mean either). What would be taken for something
-else is written ``%2F`` and so on, as in URLs; ``%`` itself is ``%25``. An IPv6 address stands in brackets. In a list of
-addresses each element is one hop, and no slash in it ends it.
+or to a slash with a method's name and a colon behind it: ``chroot:/srv/www/sudo:root`` is two hops. A path that ends
+in a method's name, ``chroot:/srv/sudo``, may be meant either way and is refused: ``/sudo:`` is the hop, ``%2Fsudo`` the
+path. What would be taken for something else is written ``%2F`` and so on, as in URLs; ``%`` itself is ``%25``. An IPv6
+address stands in brackets. In a list of addresses each element is one hop, and no slash in it ends it.
 
 Nothing secret belongs in an address: it would be seen in lists of processes, in histories and logs. So a password in
 one is refused, and no message shows what looks like one.
@@ -74,10 +74,8 @@ class Hop(_Hop):
             text = "ssh://%s%s%s" % (_escaped(options.pop("user")) + "@" if "user" in options else "", host,
                                      ":" + options.pop("port") if "port" in options else "")
         else:
-            path = kind == PATH and _A_PATH.match(self.target) and not _doubtful(self.method, self.target)
-            text = "%s:%s" % (self.method, _escaped(self.target, "/" if path else ":"))
-        rest = ["%s=%s" % (_escaped(name), _escaped(value, "/" if _A_PATH.match(value) else ""))
-                for name, value in self.options if name in options]
+            text = "%s:%s" % (self.method, _path(self.target, ":") if kind == PATH else _escaped(self.target, ":"))
+        rest = ["%s=%s" % (_escaped(name), _path(value, "")) for name, value in self.options if name in options]
         return text + ("?" + "&".join(rest) if rest else "")
 
     def covers(self, other: "Hop") -> bool:
@@ -188,7 +186,11 @@ class _Reader:
             if text[end] == "/" and not self.alone and (not path or _NEXT.match(text, end)):
                 break
             end += 1
-        found, self.at = text[self.at:end], end
+        start, found, self.at = self.at, text[self.at:end], end
+        front, _, last = found.rpartition("/")
+        if path and last in METHODS and not self.alone:
+            self.fail("found '/%s' behind %r, which may be a hop or part of the path: write /%s: for a hop, %%2F%s for "
+                      "a path, or a list with a hop in each element" % (last, front, last, last), start + len(front))
         return found
 
     def host(self) -> "Tuple[str, List[Tuple[str, str]]]":
@@ -224,9 +226,6 @@ class _Reader:
         login, at, _ = found.partition("@")
         if at and ":" in login and kind != PATH:
             self.secret(method, start + login.index(":") + 1)
-        if _doubtful(method, found) and not self.alone:
-            self.fail("found %r, which may be meant as a path or as a hop: write %s%s: or %s%%2F%s"
-                      % (found, self.text[start - 6:start], found, self.text[start - 6:start], found[1:]), start)
         if kind == NOTHING and found:
             self.fail("%s has nothing behind it but options" % method, start)
         return self.decoded(found, start)
@@ -266,9 +265,12 @@ class _Reader:
                   "it by options={%r: {'password': ...}}, or as a function there that asks for it" % method, at)
 
 
-def _doubtful(method: str, target: str) -> bool:
-    """``local:/fork``: an interpreter in the root directory, or a fork of a new one."""
-    return method == "local" and target[:1] == "/" and target[1:] in METHODS
+def _path(text: str, also: str) -> str:
+    """``text`` where a path may stand: its slashes are free, but for one that would look like that before a hop."""
+    if not _A_PATH.match(text):
+        return _escaped(text, also)
+    front, _, last = text.rpartition("/")
+    return _escaped(front, "/") + "%2F" + last if last in METHODS else _escaped(text, "/")
 
 
 def shown(text: str) -> str:
@@ -308,6 +310,7 @@ def signature(method: str) -> "Tuple[Any, Dict[str, str]]":
     code = plan.__code__
     names = code.co_varnames[0 if method == "local" else 1:code.co_argcount + code.co_kwonlyargcount]
     known = {name: str(plan.__annotations__.get(name, "str")) for name in names}
+    known = {name: kind for name, kind in known.items() if not {"object", "Callable"} & set(_types(kind))}  # no text
     known.update(_MORE.get(method, {}))
     return plan, dict({name: kind for name, kind in known.items() if not SECRET.search(name)}, **_COMMON)
 

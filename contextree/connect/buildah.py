@@ -5,6 +5,7 @@ Python is lent by a read-only mount, ``buildah run --volume``, which leaves the 
 ``Plan.after`` removes that.
 """
 
+from contextree.connect import checked, reasons
 from contextree.connect import container as common
 from contextree.connect.plan import PYTHON, Plan, checked_name, checked_phases
 from contextree.core.first_stage import SAFE
@@ -54,16 +55,16 @@ def plan(container: str, user: "Union[None, int, str]" = None, workdir: "Optiona
 
     Raises UsageError for what cannot be passed on safely. Any thread.
     """
-    common.checked_target(container, "container")
-    tool = common.checked_program(buildah, "buildah")
+    checked.target(container, "container")
+    tool = checked.program(buildah, "buildah")
     # or it says hundreds of times that the interpreter, which has ended, reads no more
     words = ["--log-level", "fatal", "run", "--env", "=".join(SAFE)]
     if isolation is not None:
-        words += ["--isolation", common.checked_word(isolation, "isolation")]
+        words += ["--isolation", checked.value(isolation, "isolation")]
     if user is not None:
-        words += ["--user", common.checked_word(user, "user")]
+        words += ["--user", checked.value(user, "user")]
     if workdir is not None:
-        words += ["--workingdir", common.checked_word(workdir, "workdir")]
+        words += ["--workingdir", checked.value(workdir, "workdir")]
     after = []
     if lend_python is not None:
         words += ["--volume", "%s:%s:ro" % (mountable(lend_python), common.LENT)]
@@ -83,7 +84,7 @@ def mountable(path: "StrPath") -> str:
 
 # -- why it failed
 
-_RULES = common.rules(
+_RULES = (
     (r"Error: reading build container \"?([^\s\"]+)\"?: container not known", "ConnectError", "connect",
      "there is no working container {1}"),
     (r".*fork/exec (/\S+): no such file or directory", "ConnectError", "boot",
@@ -104,5 +105,5 @@ def classify(method: str, status: "Optional[int]", output: str) -> "Tuple[str, s
     """Why ``buildah run`` ended before HELLO: (error class name, message, phase). Pure; any text will do."""
     found = None
     if status != 137:
-        found = common.explained(_RULES, output) or common.not_run(output, "the working container")
+        found = reasons.explained(_RULES, output) or common.not_run(output, "the working container")
     return found or common.ended(status, output, "the working container")

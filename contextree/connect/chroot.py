@@ -1,6 +1,7 @@
 """In another root directory, by ``chroot``: its own files, and all else of the machine."""
 
-from contextree.connect.inside import checked_path, checked_words, interpreter, lending, verdict
+from contextree.connect import checked
+from contextree.connect.inside import interpreter, lending, verdict
 from contextree.connect.plan import PYTHON, Plan, checked_name, checked_phases
 from contextree.core.wire.errors import UsageError
 
@@ -41,14 +42,14 @@ def plan(directory: "StrPath", user: "Union[None, int, str]" = None, group: "Uni
 
     Raises UsageError. Any thread.
     """
-    path = checked_path(directory, "a directory")
+    path = checked.path(directory, "a directory")
     if userspec is not None:
         if user is not None or group is not None:
             raise UsageError("userspec= is user= and group= in one")
         user, _, text = userspec.partition(":")
         group = text or None
     before, after = lending(lend_python, ["root=" + path])
-    argv = checked_words(chroot, "chroot") + [path, PYTHON]
+    argv = checked.program(chroot, "chroot") + [path, PYTHON]
     return Plan(argv, checked_name(name, "chroot." + (path.rstrip("/").rpartition("/")[2] or "root")), "chroot",
                 classify=classify, python=interpreter(python, user, group, lend_python),
                 phases=checked_phases(connect_timeout), before=before, after=after)

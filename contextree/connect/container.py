@@ -13,6 +13,7 @@ itself (a container may have no ``rm``), or by ``rm`` where it does not run ther
 
 import re
 
+from contextree.connect import checked
 from contextree.connect.discover import LOOKED_FOR, WORDS, not_found
 from contextree.connect.plan import TOKEN, how_it_ended, last_line, python_words
 from contextree.connect.quote import quote_sh
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from _typeshed import StrPath
 
-    Rule = Tuple[Pattern[str], str, str, str]  # what is looked for, error, phase, message; see ``rules``
     Words = Union[str, Sequence[str]]
     Classify = Callable[[str, Optional[int], str], Tuple[str, str, str]]
 
@@ -47,43 +47,9 @@ _REMOVE = ("import os,shutil,sys,time\nd=sys.argv[1]\nfor w in 0,.1,.4,2:\n time
 
 # -- arguments
 
-def checked_target(text: object, what: str) -> str:
-    """The name of a container or pod; raises UsageError for what the tool could take for something else."""
-    if not isinstance(text, str) or not text or text.startswith("-") or _BAD.search(text):
-        raise UsageError("%r is no %s: it is empty, begins with '-', or has blanks or control characters in it" % (
-            text, what))
-    return text
-
-
-def checked_word(value: "Union[None, int, str]", what: str) -> str:
-    """The value of an option, such as user= or workdir=; raises UsageError."""
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        value = str(value)
-    if not isinstance(value, str) or not value or value.startswith("-") or _CONTROL.search(value):
-        raise UsageError("%s=%r: it is empty, begins with '-', or has control characters in it" % (what, value))
-    return value
-
-
-def checked_program(program: "Words", what: str) -> "List[str]":
-    """The words of docker= and its like; raises UsageError."""
-    words = program.split() if isinstance(program, str) else list(program)
-    if not words:
-        raise UsageError("%s= is empty; it wants the program's name, or a list of words" % what)
-    return [checked_text(word, what) for word in words]
-
-
-def checked_text(word: object, what: str) -> str:
-    """One word of a command; raises UsageError."""
-    if not isinstance(word, str) or not word or _CONTROL.search(word):
-        raise UsageError("%s= has %r in it; it wants str without control characters" % (what, word))
-    return word
-
-
 def checked_path(path: "StrPath", what: str) -> str:
     """A path here, which docker takes for no other: it begins with a slash or a dot. Raises UsageError."""
-    text = checked_text(path if isinstance(path, str) else path.__fspath__() if hasattr(path, "__fspath__") else path,
-                        what)
-    text = text.rstrip("/") or "/"
+    text = checked.path(path, what).rstrip("/") or "/"
     return text if text.startswith("/") else "./" + text
 
 
@@ -134,29 +100,6 @@ def lend(tool: "Sequence[str]", container: str, path: str,
 
 
 # -- errors
-
-def rules(*rows: "Tuple[str, str, str, str]") -> "Tuple[Rule, ...]":
-    """Rows of (pattern at the beginning of a line, error, phase, message): {0} is the line, {1} ... are groups."""
-    return tuple((re.compile("(?m)^(?:%s)" % pattern), error, phase, text) for pattern, error, phase, text in rows)
-
-
-def explained(found: "Sequence[Rule]", output: str) -> "Optional[Tuple[str, str, str]]":
-    """The first rule that fits, as ``Plan.classify`` gives it; None if none does."""
-    for pattern, error, phase, text in found:
-        match = pattern.search(output)
-        if match:
-            return error, filled(text, match), phase
-    return None
-
-
-def filled(text: str, match: "Match[str]") -> str:
-    """A message with the line and the groups of a match."""
-    start = match.string.rfind("\n", 0, match.start()) + 1
-    whole = match.string[start:].split("\n", 1)[0].strip()
-    for number, part in enumerate((whole,) + match.groups()):
-        text = text.replace("{%d}" % number, part or "")
-    return text
-
 
 _NOT_RUN = re.compile(r'(?m)exec: "([^"\n]+)": (executable file not found|stat [^\n]*|permission denied|[^\n]*)')
 _NOT_RUN_BY_CRUN = re.compile(r"executable file `([^`\n]+)` (not found)")

@@ -5,13 +5,11 @@ without a shell, so nobody else writes there before. Without a password doas mus
 stay a clean pipe. doas clears the environment; the command is started by ``env``.
 """
 
+from contextree.connect import checked
 from contextree.connect.accounts import (
     OTHER_PROMPTS,
     WRONG,
-    checked_program,
     checked_user,
-    checked_words,
-    row,
     why,
 )
 from contextree.connect.dialogue import Dialogue, prompt
@@ -52,8 +50,8 @@ def plan(user: str = "root", password: "Optional[str]" = None, extra_args: "Unio
     Raises UsageError for what cannot be passed on safely. Any thread.
     """
     secret = checked_secret(password, "password")
-    argv = checked_program(doas, "doas") + (["-n"] if secret is None else [])
-    return Plan(argv + checked_words(extra_args, "extra_args") + ["-u", checked_user(user), "--", PYTHON_SAFE],
+    argv = checked.program(doas, "doas") + (["-n"] if secret is None else [])
+    return Plan(argv + checked.further(extra_args, "extra_args") + ["-u", checked_user(user), "--", PYTHON_SAFE],
                 checked_name(name, "doas." + user), "doas", tty=secret is not None,
                 dialogue=None if secret is None else Dialogue(_RULES, {"password": secret}),
                 python=python_words(python) or WORDS, phases=checked_phases(connect_timeout), classify=classify)
@@ -65,21 +63,21 @@ _RULES = (
 ) + OTHER_PROMPTS
 
 _ROWS = (
-    row(r"doas: (?:unknown user|no passwd entry for (?:target|user)|no such user)", "ConnectError", "connect",
+    (r"doas: (?:unknown user|no passwd entry for (?:target|user)|no such user)", "ConnectError", "connect",
         "there is no such account: {0}"),
-    row(r"doas: (?:not installed setuid|.*setuid)", "ConnectError", "start", "doas cannot work here: {0}"),
-    row(r"doas: (?:unrecognized option|invalid option|illegal option|unknown option)|usage: doas", "ConnectError",
+    (r"doas: (?:not installed setuid|.*setuid)", "ConnectError", "start", "doas cannot work here: {0}"),
+    (r"doas: (?:unrecognized option|invalid option|illegal option|unknown option)|usage: doas", "ConnectError",
         "start", "doas does not take its options: {0}"),
-    row(r"doas: doas is not enabled", "ConnectError", "start", "doas has no configuration here: {0}"),
-    row(r"doas: (?:Authentication required|Authorization required|a tty is required)", "AuthenticationError", "login",
+    (r"doas: doas is not enabled", "ConnectError", "start", "doas has no configuration here: {0}"),
+    (r"doas: (?:Authentication required|Authorization required|a tty is required)", "AuthenticationError", "login",
         "doas asks for a password, and password= was not given"),
-    row(r"doas: Operation not permitted", "AuthenticationError", "login", "doas does not allow this: {0}"),
-    row(r".*account has expired", "AuthenticationError", "login", "the account that runs doas has expired: {0}"),
-    row(r".*[Yy]ou are required to change your password|.*[Pp]assword (?:has )?expired", "AuthenticationError", "login",
+    (r"doas: Operation not permitted", "AuthenticationError", "login", "doas does not allow this: {0}"),
+    (r".*account has expired", "AuthenticationError", "login", "the account that runs doas has expired: {0}"),
+    (r".*[Yy]ou are required to change your password|.*[Pp]assword (?:has )?expired", "AuthenticationError", "login",
         "the password has expired and must be changed first: {0}"),
-    row(r"doas: (?:Authentication failed|Authorization failed)", "AuthenticationError", "login",
+    (r"doas: (?:Authentication failed|Authorization failed)", "AuthenticationError", "login",
         "doas " + WRONG),
-    row(r"doas: (\S+): command not found", "ConnectError", "boot",
+    (r"doas: (\S+): command not found", "ConnectError", "boot",
         "the account has no command {1}; say by python= which Python to use"),
 )
 

@@ -4,6 +4,7 @@
 status of the interpreter, with 126 where that could not be started, with 1 where the engine said no.
 """
 
+from contextree.connect import checked, reasons
 from contextree.connect import container as common
 from contextree.connect.plan import PYTHON, Plan, checked_name, checked_phases
 
@@ -57,10 +58,10 @@ def plan(container: str, user: "Union[None, int, str]" = None, workdir: "Optiona
     """
     where = []
     if host is not None:
-        where += ["--host", common.checked_word(host, "host")]
+        where += ["--host", checked.value(host, "host")]
     if context is not None:
-        where += ["--context", common.checked_word(context, "context")]
-    return engine("docker", common.checked_program(docker, "docker") + where, container, user, workdir, env, privileged,
+        where += ["--context", checked.value(context, "context")]
+    return engine("docker", checked.program(docker, "docker") + where, container, user, workdir, env, privileged,
                   python, lend_python, connect_timeout, name, classify, elsewhere(host) or context is not None)
 
 
@@ -74,12 +75,12 @@ def engine(method: str, tool: "Sequence[str]", container: str, user: "Union[None
            lend_python: "Optional[StrPath]", connect_timeout: "Union[float, Dict[str, float]]",
            name: "Optional[str]", classify: "common.Classify", remote: bool) -> Plan:
     """The Plan of ``exec`` by a `tool` that takes docker's options."""
-    common.checked_target(container, "container")
+    checked.target(container, "container")
     words, given = common.variables(env, method)
     if user is not None:
-        words += ["-u", common.checked_word(user, "user")]
+        words += ["-u", checked.value(user, "user")]
     if workdir is not None:
-        words += ["-w", common.checked_word(workdir, "workdir")]
+        words += ["-w", checked.value(workdir, "workdir")]
     if privileged:
         words.append("--privileged")
     interpreter = common.interpreter(python, lend_python)
@@ -92,7 +93,7 @@ def engine(method: str, tool: "Sequence[str]", container: str, user: "Union[None
 
 # -- why it failed
 
-_RULES = common.rules(
+_RULES = (
     (r".*[Nn]o such (?:container|object): (\S+)", "ConnectError", "connect", "there is no container {1}"),
     (r".*[Cc]ontainer (?:\S+ )?is not running", "ConnectError", "connect", "the container is not running; start it"),
     (r".*[Cc]ontainer (?:\S+ )?is paused", "ConnectError", "connect", "the container is paused; docker unpause it"),
@@ -118,5 +119,5 @@ def classify(method: str, status: "Optional[int]", output: str) -> "Tuple[str, s
     """Why ``docker exec`` ended before HELLO: (error class name, message, phase). Pure; any text will do."""
     found = None
     if status != 137:
-        found = common.explained(_RULES, output) or common.not_run(output, "the container")
+        found = reasons.explained(_RULES, output) or common.not_run(output, "the container")
     return found or common.ended(status, output, "the container")

@@ -1,6 +1,6 @@
 """In an instance of Incus, by ``incus exec``."""
 
-from contextree.connect.inside import checked_words
+from contextree.connect import checked
 from contextree.connect.lxd import exec_plan
 
 TYPE_CHECKING = False
@@ -47,5 +47,5 @@ def plan(instance: str, remote: "Optional[str]" = None, project: "Optional[str]"
 
     Raises UsageError. Any thread.
     """
-    return exec_plan("incus", checked_words(incus, "incus"), instance, remote, project, user, group, python,
+    return exec_plan("incus", checked.program(incus, "incus"), instance, remote, project, user, group, python,
                      lend_python, extra_args, connect_timeout, name)

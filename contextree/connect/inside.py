@@ -8,8 +8,10 @@ tools' own options would each mean something else: ``lxc exec --user`` takes num
 
 import re
 
+from contextree.connect import checked
 from contextree.connect.discover import WORDS
 from contextree.connect.plan import HERE, LAUNCHER, TOKEN, how_it_ended, last_line, python_words
+from contextree.connect.reasons import explained
 from contextree.core.first_stage import SAFE
 from contextree.core.wire.errors import UsageError
 
@@ -101,7 +103,7 @@ def lending(lend_python: "Optional[StrPath]", where: "Sequence[str]") -> "Tuple[
     place. Two empty lists where none is lent. Raises UsageError."""
     if lend_python is None:
         return [], []
-    path = checked_path(lend_python, "lend_python")
+    path = checked.path(lend_python, "lend_python")
     start = [HERE, "-ISc", LAUNCHER + "enter"] + list(where) + ["namespaces=mnt,user"]
     return [start + ["lend=" + path, "place=" + LENT, "--"]], [start + ["remove=" + LENT, "--"]]
 
@@ -131,32 +133,6 @@ def checked_account(value: "Union[None, int, str]", what: str) -> "Optional[str]
     raise UsageError("%s= wants a name or a number, not %r" % (what, value))
 
 
-def checked_word(value: "object", what: str) -> str:
-    """A target's name: what no tool takes for an option, or for two lines. Raises UsageError."""
-    if not isinstance(value, str) or not value or value.startswith("-") or re.search(r"[\x00-\x1f\x7f]", value):
-        raise UsageError("%s is a name that does not begin with '-' and has no line end in it, not %r" % (what, value))
-    return value
-
-
-def checked_path(value: "Any", what: str) -> str:
-    """A path, of any type that is one, that no tool takes for an option. Raises UsageError."""
-    if hasattr(value, "__fspath__"):
-        value = value.__fspath__()
-    if not isinstance(value, str) or not value or "\0" in value:
-        raise UsageError("%s wants a path, not %r" % (what, value))
-    return "./" + value if value.startswith("-") else value
-
-
-def checked_words(value: "Union[str, Sequence[str]]", what: str) -> "List[str]":
-    """A program: a path, or a list of words; or further words for it. Raises UsageError."""
-    words = [value] if isinstance(value, str) else list(value)
-    if not all(isinstance(word, str) and "\0" not in word for word in words):
-        raise UsageError("%s wants words, not %r" % (what, value))
-    if what != "extra_args" and not (words and words[0]):
-        raise UsageError("%s wants a program" % what)
-    return words
-
-
 _LEND = "; say which Python by python=, or lend one by lend_python="
 _OURS = (
     (r"contextree: login: (.*)", "login", "{1}"),
@@ -172,13 +148,10 @@ def verdict(method: str, status: "Optional[int]", output: str, rows: "Sequence[R
 
     Phase "login" makes an AuthenticationError, others a ConnectError. In a text {0} is the line, {1} ... are groups.
     """
-    for pattern, phase, text in _OURS + tuple(rows):   # a tool may add to our words: "Error: Command not found"
-        match = re.search("(?m)^(?:%s)" % pattern, output)
-        if match:
-            line = output[output.rfind("\n", 0, match.start()) + 1:].split("\n", 1)[0].strip()
-            for number, part in enumerate((line,) + match.groups()):
-                text = text.replace("{%d}" % number, part or "")
-            return "AuthenticationError" if phase == "login" else "ConnectError", text, phase
+    found = explained([(pattern, "AuthenticationError" if phase == "login" else "ConnectError", phase, text)
+                       for pattern, phase, text in _OURS + tuple(rows)], output)
+    if found:  # a tool may add to our words: "Error: Command not found"
+        return found
     if status in (126, 127):
         return "ConnectError", "there is no {python} there%s%s" % (last_line(output), _LEND), "boot"
     return "ConnectError", "%s %s%s" % (method, how_it_ended(status), last_line(output)), "boot"

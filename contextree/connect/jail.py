@@ -1,7 +1,8 @@
 """In a FreeBSD jail, by ``jexec``."""
 
+from contextree.connect import checked
 from contextree.connect.discover import WORDS
-from contextree.connect.inside import checked_account, checked_word, checked_words, verdict
+from contextree.connect.inside import checked_account, verdict
 from contextree.connect.plan import PYTHON_SAFE, Plan, checked_name, checked_phases, python_words
 from contextree.core.wire.errors import UsageError
 
@@ -40,12 +41,12 @@ def plan(jail: "Union[int, str]", user: "Union[None, int, str]" = None, host_use
 
     Raises UsageError. Any thread.
     """
-    target = str(jail) if isinstance(jail, int) and not isinstance(jail, bool) and jail > 0 else checked_word(
-        jail, "a jail")
+    target = str(jail) if isinstance(jail, int) and not isinstance(jail, bool) and jail > 0 else checked.target(
+        jail, "jail")
     inner, outer = checked_account(user, "user"), checked_account(host_user, "host_user")
     if inner is not None and outer is not None:
         raise UsageError("user= is of the jail, host_user= of the host: give one")
-    argv = checked_words(jexec, "jexec") + (["-l"] if clear_env else [])
+    argv = checked.program(jexec, "jexec") + (["-l"] if clear_env else [])
     if inner is not None:
         argv += ["-U", inner]
     if outer is not None:

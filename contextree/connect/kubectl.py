@@ -6,6 +6,7 @@ becomes itself anew (10 ms). So neither ``env`` nor a shell is needed in the con
 ``env``.
 """
 
+from contextree.connect import checked, reasons
 from contextree.connect import container as common
 from contextree.connect.discover import WORDS
 from contextree.connect.plan import (
@@ -61,17 +62,17 @@ def plan(pod: str, container: "Optional[str]" = None, namespace: "Optional[str]"
 
     Raises UsageError for what cannot be passed on safely. Any thread.
     """
-    common.checked_target(pod, "pod")
-    argv = common.checked_program(kubectl, "kubectl")
+    checked.target(pod, "pod")
+    argv = checked.program(kubectl, "kubectl")
     if kubeconfig is not None:
-        argv += ["--kubeconfig", common.checked_path(kubeconfig, "kubeconfig")]
+        argv += ["--kubeconfig", checked.path(kubeconfig, "kubeconfig")]
     if context is not None:
-        argv += ["--context", common.checked_word(context, "context")]
+        argv += ["--context", checked.value(context, "context")]
     if namespace is not None:
-        argv += ["--namespace", common.checked_word(namespace, "namespace")]
+        argv += ["--namespace", checked.value(namespace, "namespace")]
     argv += ["exec", "-i", pod]
     if container is not None:
-        argv += ["-c", common.checked_target(container, "container")]
+        argv += ["-c", checked.target(container, "container")]
     words, place = _interpreter(python)
     return Plan(argv + ["--", place], checked_name(name, "kubectl.%s" % pod.replace("/", ":")), "kubectl", python=words,
                 remote=True, phases=checked_phases(connect_timeout), classify=classify)
@@ -89,7 +90,7 @@ def _interpreter(python: "Union[None, str, Sequence[str]]") -> "Tuple[List[str],
 
 # -- why it failed
 
-_RULES = common.rules(
+_RULES = (
     (r"Error from server \(NotFound\): (\S+) \"([^\"\n]+)\" not found", "ConnectError", "connect",
      "there is no {2} among the {1}"),
     (r".*container \"?(\S+?)\"? (?:is not valid for pod|not found in pod) \"?(\S+?)\"?$", "ConnectError", "connect",
@@ -123,7 +124,7 @@ def classify(method: str, status: "Optional[int]", output: str) -> "Tuple[str, s
     """Why ``kubectl exec`` ended before HELLO: (error class name, message, phase). Pure; any text will do."""
     found = None
     if status != 137:
-        found = common.not_run(output, "the container", lends=False) or common.explained(_RULES, output)
+        found = common.not_run(output, "the container", lends=False) or reasons.explained(_RULES, output)
     if found is None and status == 1 and "command terminated with" not in output:
         return "ConnectError", "kubectl ended with status 1%s" % last_line(output), "connect"
     return found or common.ended(status, output, "the container", lends=False)

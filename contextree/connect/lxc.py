@@ -4,11 +4,9 @@
 a file or a terminal. Here they are a socket and a pipe that nobody else has (tests/methods/test_lxc.py looks).
 """
 
+from contextree.connect import checked
 from contextree.connect.inside import (
     SAFE_PAIR,
-    checked_path,
-    checked_word,
-    checked_words,
     interpreter,
     lending,
     verdict,
@@ -58,15 +56,15 @@ def plan(container: str, lxcpath: "Optional[StrPath]" = None, user: "Union[None,
 
     Raises UsageError. Any thread.
     """
-    argv = checked_words(lxc_attach, "lxc_attach")
+    argv = checked.program(lxc_attach, "lxc_attach")
     info = [word[:-6] + "info" if word.endswith("lxc-attach") else word for word in argv]
-    before, after = lending(lend_python, process_words(checked_word(container, "a container"), "lxc", info, lxcpath,
+    before, after = lending(lend_python, process_words(checked.target(container, "container"), "lxc", info, lxcpath,
                                                        None))
     if lxcpath is not None:
-        argv += ["-P", checked_path(lxcpath, "lxcpath")]
-    argv += ["-n", checked_word(container, "a container")]
+        argv += ["-P", checked.path(lxcpath, "lxcpath")]
+    argv += ["-n", checked.target(container, "container")]
     argv += ["--clear-env", "--set-var", "HOME=/root"] if clear_env else []
-    argv += ["--set-var", SAFE_PAIR] + checked_words(extra_args, "extra_args") + ["--", PYTHON]
+    argv += ["--set-var", SAFE_PAIR] + checked.further(extra_args, "extra_args") + ["--", PYTHON]
     return Plan(argv, checked_name(name, "lxc." + container), "lxc", classify=classify,
                 python=interpreter(python, user, group, lend_python), phases=checked_phases(connect_timeout),
                 before=before, after=after)

@@ -1,6 +1,7 @@
 """In an instance of LXD, by ``lxc exec``; ``incus`` has the same client with another name, and the same plan."""
 
-from contextree.connect.inside import SAFE_PAIR, checked_word, checked_words, interpreter, lending, verdict
+from contextree.connect import checked
+from contextree.connect.inside import SAFE_PAIR, interpreter, lending, verdict
 from contextree.connect.plan import PYTHON, Plan, checked_name, checked_phases
 from contextree.connect.setns import process_words
 from contextree.core.wire.errors import UsageError
@@ -48,7 +49,7 @@ def plan(instance: str, remote: "Optional[str]" = None, project: "Optional[str]"
 
     Raises UsageError. Any thread.
     """
-    return exec_plan("lxd", checked_words(lxc, "lxc"), instance, remote, project, user, group, python, lend_python,
+    return exec_plan("lxd", checked.program(lxc, "lxc"), instance, remote, project, user, group, python, lend_python,
                      extra_args, connect_timeout, name)
 
 
@@ -57,16 +58,16 @@ def exec_plan(method: str, program: "Sequence[str]", instance: str, remote: "Opt
               python: "Union[None, str, Sequence[str]]", lend_python: "Optional[StrPath]", extra_args: "Sequence[str]",
               connect_timeout: "Union[float, Dict[str, float]]", name: "Optional[str]") -> Plan:
     """The Plan of either client."""
-    target = checked_word(instance, "an instance")
+    target = checked.target(instance, "instance")
     if remote is not None:
-        target = "%s:%s" % (checked_word(remote, "a remote"), target)
+        target = "%s:%s" % (checked.target(remote, "remote"), target)
     if lend_python is not None and ":" in target:
         raise UsageError("lend_python= is for instances of this machine, and %s is on a remote" % target)
     before, after = lending(lend_python, process_words(target, method, program, None, project))
     argv = list(program) + ["exec", "--mode=non-interactive", "--env", SAFE_PAIR]
     if project is not None:
-        argv += ["--project", checked_word(project, "a project")]
-    argv += checked_words(extra_args, "extra_args") + [target, "--", PYTHON]
+        argv += ["--project", checked.target(project, "project")]
+    argv += checked.further(extra_args, "extra_args") + [target, "--", PYTHON]
     return Plan(argv, checked_name(name, "%s.%s" % (method, instance)), method, classify=classify,
                 python=interpreter(python, user, group, lend_python), phases=checked_phases(connect_timeout),
                 remote=":" in target, before=before, after=after)

@@ -11,8 +11,9 @@ interpreter there connects to a socket of ours and gets our descriptors by it; n
 systemd reads ``$NAME`` in the words of a command, so each ``$`` is doubled (systemd.service(5), "Command lines").
 """
 
+from contextree.connect import checked
 from contextree.connect.discover import WORDS
-from contextree.connect.inside import SAFE_PAIR, checked_account, checked_word, checked_words, verdict
+from contextree.connect.inside import SAFE_PAIR, checked_account, verdict
 from contextree.connect.plan import HERE, LAUNCHER, PYTHON, TOKEN, Plan, checked_name, checked_phases, python_words
 from contextree.core.wire.errors import UsageError
 
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
         name: Optional[str]
 
 HOST = ".host"
+
+# systemd-run does not take its service along when it is killed. Mostly there is nothing left to be ended.
+_END = '"$@" >/dev/null 2>&1 || :'
 
 # Becomes the interpreter with the descriptors that ``parent.handed`` gives. They are put above 2 first.
 _TAKE = """\
@@ -75,7 +79,7 @@ def plan(machine: str = HOST, user: "Union[None, int, str]" = None, group: "Unio
 
     Raises UsageError. Any thread.
     """
-    who, _, place = checked_word(machine, "a machine").rpartition("@")
+    who, _, place = checked.target(machine, "machine").rpartition("@")
     if who and user is not None:
         raise UsageError("user= says %s, and the machine %r another" % (user, machine))
     account = checked_account(who or user, "user")
@@ -89,13 +93,17 @@ def plan(machine: str = HOST, user: "Union[None, int, str]" = None, group: "Unio
             raise UsageError("by_shell=True is for .host, and takes no group=")
         words = words if words[0].startswith("/") else ["/bin/sh", "-c", 'exec "$@"', "sh"] + words
         argv = [HERE, "-ISc", LAUNCHER + "handed", "name=contextree-" + TOKEN, "user=" + (account or "0"), "--"]
-        argv += checked_words(machinectl, "machinectl") + ["--quiet", "--no-ask-password", "--setenv=" + SAFE_PAIR]
-        argv += (["--uid=" + account] if account is not None else []) + checked_words(extra_args, "extra_args")
+        argv += checked.program(machinectl, "machinectl") + ["--quiet", "--no-ask-password", "--setenv=" + SAFE_PAIR]
+        argv += (["--uid=" + account] if account is not None else []) + checked.further(extra_args, "extra_args")
         return Plan(argv + ["shell", HOST, PYTHON], name, "machinectl", classify=classify, phases=phases,
                     python=_doubled(words) + ["-c", _TAKE, "contextree-" + TOKEN])
-    argv = checked_words(systemd_run, "systemd_run") + ["--quiet", "--no-ask-password", "--pipe", "--wait", "--collect"]
-    if place != HOST:
-        argv.append("--machine=" + checked_word(place, "a machine"))
+    argv, unit = checked.program(systemd_run, "systemd_run"), "contextree-" + TOKEN + ".service"
+    there = ["--machine=" + checked.target(place, "machine")] if place != HOST else []
+    after = []
+    if argv[-1].endswith("systemd-run"):
+        systemctl = argv[:-1] + [argv[-1][:-len("systemd-run")] + "systemctl", "--no-ask-password"] + there
+        after = [["/bin/sh", "-c", _END, "contextree"] + systemctl + ["kill", "--signal=SIGKILL", unit]]
+    argv += ["--quiet", "--no-ask-password", "--pipe", "--wait", "--collect", "--unit=" + unit] + there
     if account is not None:
         argv.append("--uid=" + account)
     if group is not None:
@@ -104,8 +112,9 @@ def plan(machine: str = HOST, user: "Union[None, int, str]" = None, group: "Unio
         if account is None:
             argv.append("--uid=root")    # PAM opens a session for somebody
         argv += ["--property=PAMName=login", "--property=WorkingDirectory=-~"]
-    argv += ["--setenv=" + SAFE_PAIR] + checked_words(extra_args, "extra_args") + ["--", PYTHON]
-    return Plan(argv, name, "machinectl", classify=classify, python=_doubled(words), phases=phases)
+    argv += ["--setenv=" + SAFE_PAIR] + checked.further(extra_args, "extra_args") + ["--", PYTHON]
+    return Plan(argv, name, "machinectl", classify=classify, python=_doubled(words), phases=phases,
+                after=after)
 
 
 def _doubled(words: "Sequence[str]") -> "List[str]":

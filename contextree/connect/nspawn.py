@@ -1,10 +1,8 @@
 """In a directory tree or image, by ``systemd-nspawn``: a container for this context alone, which ends with it."""
 
+from contextree.connect import checked
 from contextree.connect.inside import (
     SAFE_PAIR,
-    checked_path,
-    checked_word,
-    checked_words,
     interpreter,
     lending,
     verdict,
@@ -67,18 +65,18 @@ def plan(directory: "StrPath", image: "Optional[bool]" = None, machine: "Optiona
 
     Raises UsageError. Any thread.
     """
-    path = checked_path(directory, "a directory")
+    path = checked.path(directory, "a directory")
     last = machine or path.rstrip("/").rpartition("/")[2] or "root"
-    argv = checked_words(systemd_nspawn, "systemd_nspawn") + ["--quiet", "--pipe"]
+    argv = checked.program(systemd_nspawn, "systemd_nspawn") + ["--quiet", "--pipe"]
     argv += ["--as-pid2"] if init else []
     argv += [] if register else ["--register=no", "--keep-unit"]
     argv.append(("--image=" if image or (image is None and path.endswith(".raw")) else "--directory=") + path)
     if machine is not None:
-        argv.append("--machine=" + checked_word(machine, "a machine"))
+        argv.append("--machine=" + checked.target(machine, "machine"))
     argv += _binds("--bind=", bind) + _binds("--bind-ro=", bind_ro)
     if lend_python is not None:
-        argv.append("--bind-ro=%s:%s" % (checked_path(lend_python, "lend_python").replace(":", "\\:"), PLACE))
-    argv += ["--setenv=" + SAFE_PAIR] + checked_words(extra_args, "extra_args") + ["--", PYTHON]
+        argv.append("--bind-ro=%s:%s" % (checked.path(lend_python, "lend_python").replace(":", "\\:"), PLACE))
+    argv += ["--setenv=" + SAFE_PAIR] + checked.further(extra_args, "extra_args") + ["--", PYTHON]
     return Plan(argv, checked_name(name, "nspawn." + last), "nspawn", classify=classify,
                 python=interpreter(python, user, group, lend_python, PLACE), phases=checked_phases(connect_timeout))
 
@@ -86,7 +84,7 @@ def plan(directory: "StrPath", image: "Optional[bool]" = None, machine: "Optiona
 def _binds(option: str, values: "Sequence[str]") -> "List[str]":
     if isinstance(values, str):
         raise UsageError("%s wants a list of SOURCE or SOURCE:PLACE, not a str" % option.strip("-=").replace("-", "_"))
-    return [option + checked_path(value, "bind") for value in values]
+    return [option + checked.path(value, "bind") for value in values]
 
 
 _ROWS = (

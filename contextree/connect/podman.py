@@ -3,6 +3,7 @@
 podman ends with 125 for its own failures, 127 where the interpreter is missing, 255 where the container does not run.
 """
 
+from contextree.connect import checked, reasons
 from contextree.connect import container as common
 from contextree.connect.discover import LOOKED_FOR
 from contextree.connect.docker import elsewhere, engine
@@ -48,16 +49,16 @@ def plan(container: str, user: "Union[None, int, str]" = None, workdir: "Optiona
     """
     where = []
     if url is not None:
-        where += ["--remote", "--url", common.checked_word(url, "url")]
+        where += ["--remote", "--url", checked.value(url, "url")]
     if connection is not None:
-        where += ["--connection", common.checked_word(connection, "connection")]
-    return engine("podman", common.checked_program(podman, "podman") + where, container, user, workdir, env, privileged,
+        where += ["--connection", checked.value(connection, "connection")]
+    return engine("podman", checked.program(podman, "podman") + where, container, user, workdir, env, privileged,
                   python, lend_python, connect_timeout, name, classify, elsewhere(url) or connection is not None)
 
 
 # -- why it failed
 
-_RULES = common.rules(
+_RULES = (
     (r"Error: .*no container with name or ID \"?([^\s\"]+)\"? found", "ConnectError", "connect",
      "there is no container {1}"),
     (r"Error: .*no such (?:container|object):? \"?([^\s\"]+)", "ConnectError", "connect", "there is no container {1}"),
@@ -86,7 +87,7 @@ def classify(method: str, status: "Optional[int]", output: str) -> "Tuple[str, s
     """Why ``podman exec`` ended before HELLO: (error class name, message, phase). Pure; any text will do."""
     found = None
     if status != 137:
-        found = common.explained(_RULES, output) or common.not_run(output, "the container")
+        found = reasons.explained(_RULES, output) or common.not_run(output, "the container")
     # Where it ends before it has read anything, podman 4 may drop what it said.
     if status == 127 and not output.strip():
         return "ConnectError", ("the container has no Python 3.6 or newer (looked for %s), or not the one of python=; "

@@ -1,6 +1,7 @@
 """Another account, from root, by ``runuser``: nothing is asked, and accounts whose login shell runs nothing will do."""
 
-from contextree.connect.accounts import checked_path, checked_program, checked_user, checked_words, row, why
+from contextree.connect import checked
+from contextree.connect.accounts import checked_user, why
 from contextree.connect.discover import WORDS
 from contextree.connect.plan import PYTHON_QUOTED, Plan, checked_name, checked_phases, python_words
 from contextree.connect.quote import quote
@@ -45,23 +46,23 @@ def plan(user: str, login: bool = False, shell: "Optional[str]" = "/bin/sh", gro
     """
     words = python_words(python) or WORDS
     quote(words, tilde=True)                                 # now rather than when it is started
-    argv = checked_program(runuser, "runuser") + (["-l"] if login else [])
+    argv = checked.program(runuser, "runuser") + (["-l"] if login else [])
     if shell is not None:
-        argv += ["-s", checked_path(shell, "shell")]
+        argv += ["-s", checked.value(shell, "shell")]
     if group is not None:
         argv += ["-g", checked_user(group, "group")]
-    return Plan(argv + checked_words(extra_args, "extra_args") + [checked_user(user), "-c", "exec " + PYTHON_QUOTED],
+    return Plan(argv + checked.further(extra_args, "extra_args") + [checked_user(user), "-c", "exec " + PYTHON_QUOTED],
                 checked_name(name, "runuser." + user), "runuser", python=words, phases=checked_phases(connect_timeout),
                 classify=classify)
 
 
 _ROWS = (
-    row(r"runuser: (?:user |failed to look up user )'?([^\s']+)", "ConnectError", "connect", "there is no account {1}"),
-    row(r"runuser: group '?([^\s']+?)'? does not exist", "ConnectError", "connect", "there is no group {1}"),
-    row(r"runuser: may not be used by non-root", "AuthenticationError", "login", "only root may use runuser"),
-    row(r"runuser: (?:unrecognized option|invalid option)", "ConnectError", "start",
+    (r"runuser: (?:user |failed to look up user )'?([^\s']+)", "ConnectError", "connect", "there is no account {1}"),
+    (r"runuser: group '?([^\s']+?)'? does not exist", "ConnectError", "connect", "there is no group {1}"),
+    (r"runuser: may not be used by non-root", "AuthenticationError", "login", "only root may use runuser"),
+    (r"runuser: (?:unrecognized option|invalid option)", "ConnectError", "start",
         "runuser does not take its options: {0}"),
-    row(r"This account is (?:currently )?not available", "ConnectError", "boot",
+    (r"This account is (?:currently )?not available", "ConnectError", "boot",
         "the account's login shell runs nothing ({0}); say shell='/bin/sh'"),
 )
 

@@ -4,7 +4,8 @@ It needs nothing in the container but a Python, and no daemon's consent. The lau
 finds the process, holds on to it, enters, and becomes the interpreter there.
 """
 
-from contextree.connect.inside import checked_path, checked_word, checked_words, interpreter, lending, verdict
+from contextree.connect import checked
+from contextree.connect.inside import interpreter, lending, verdict
 from contextree.connect.plan import HERE, LAUNCHER, PYTHON, Plan, checked_name, checked_phases
 from contextree.core.wire.errors import UsageError
 
@@ -89,7 +90,7 @@ def plan(target: "Union[int, str]", kind: "Optional[str]" = None, namespaces: "O
     if tool not in (None, "python", "nsenter"):
         raise UsageError("tool= is 'python', 'nsenter' or None, not %r" % (tool,))
     if tool == "nsenter" or nsenter != "nsenter":
-        argv += ["tool=" + word for word in checked_words(nsenter, "nsenter")]
+        argv += ["tool=" + word for word in checked.program(nsenter, "nsenter")]
     argv += (["env=target"] if clear_env else []) + ["--", PYTHON]
     return Plan(argv, checked_name(name, "setns.%s" % target), "setns", classify=classify,
                 python=interpreter(python, user, group, lend_python), phases=checked_phases(connect_timeout),
@@ -108,12 +109,12 @@ def process_words(target: "Union[int, str]", kind: "Optional[str]", program: "Un
     if kind not in KINDS:
         raise UsageError("kind= is one of %s, not %r" % (", ".join(sorted(KINDS)), kind))
     default, words, answer = KINDS[kind]
-    container = checked_word(str(target), "a container")
+    container = checked.target(str(target), "container")
     if project is not None:
-        checked_word(project, "a project")
+        checked.target(project, "project")
     query = "?project=" + project if project is not None else ""
-    asks = checked_words(default if program is None else program, "program")
-    asks += ["-P", checked_path(lxcpath, "lxcpath")] if lxcpath is not None else []
+    asks = checked.program(default if program is None else program, "program")
+    asks += ["-P", checked.path(lxcpath, "lxcpath")] if lxcpath is not None else []
     asks += [word.replace("{project}", query).replace("{target}", container) for word in words]
     return ["ask=" + word for word in asks] + ["answer=" + answer]
 

@@ -25,7 +25,7 @@ Why it failed is told by ``contextree.connect.ssh_errors``.
 
 import re
 
-from contextree.connect import ssh_errors
+from contextree.connect import checked, ssh_errors
 from contextree.connect.discover import WORDS
 from contextree.connect.plan import (
     PYTHON_QUOTED,
@@ -282,16 +282,10 @@ def _count(number: object, what: str) -> int:
     return number
 
 
-def _text(word: object, what: str) -> str:
-    if not isinstance(word, str) or not word or re.search("[\x00-\x1f\x7f]", word):
-        raise UsageError("%s= has %r in it; it wants str without control characters" % (what, word))
-    return word
-
-
 def _path(path: "StrPath", what: str) -> str:
     if not isinstance(path, str):
         path = path.__fspath__() if hasattr(path, "__fspath__") else path
-    path = _text(path, what)
+    path = checked.text(path, what)
     if path.startswith("-"):
         raise UsageError("%s=%r begins with '-'; write './%s'" % (what, path, path))
     return path
@@ -319,7 +313,7 @@ def _program(ssh: "Union[str, Sequence[str]]") -> "List[str]":
         # they would stand before ours, and so win
         if re.match("-o *[A-Za-z]{3,}[ =]", word + following if word == "-o" else word):
             raise UsageError("ssh=%r has options in it; give them by extra_args=" % (ssh,))
-    return [_text(word, "ssh") for word in words]
+    return [checked.text(word, "ssh") for word in words]
 
 
 _LETTERS = "1246aCgKkqTvxy"                                   # options of ssh that may stand alone
@@ -334,7 +328,7 @@ def _extra(words: "Sequence[str]") -> "List[str]":
     """``extra_args=`` as a list: options, as ssh reads them, and nothing that it would take for the host."""
     if isinstance(words, str):
         raise UsageError("extra_args= wants a list of words, not the str %r" % words)
-    out = [_text(word, "extra_args") for word in words]
+    out = [checked.text(word, "extra_args") for word in words]
     rest = iter(out)
     for word in rest:
         if not re.fullmatch("-[^-].*", word):

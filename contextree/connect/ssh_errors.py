@@ -4,20 +4,18 @@ Matched on the last lines of its stderr and terminal, at the start of a line onl
 written by the other end. ssh's own failures have status 255, all others are of the command there.
 """
 
-import re
-
 from contextree.connect.discover import not_found
 from contextree.connect.plan import how_it_ended, last_line
+from contextree.connect.reasons import explained, missing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Match, Optional, Tuple
+    from typing import Optional, Tuple
 
-_FIRST = r"(?m)^(?:%s)"
 _EXPIRED = r".*(?:[Pp]assword has expired|[Pp]assword change required|required to change your password)"
 _EXPIRED_TEXT = "the password has expired and must be changed first: {0}"
 # (pattern, error, phase, message); for ssh's own errors, status 255. {0} is the line, {1} ... are groups.
-_ERRORS = tuple((re.compile(_FIRST % pattern), error, phase, text) for pattern, error, phase, text in (
+_ERRORS = (
     (r"@ +WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED|Host key for (\S+) has changed", "HostKeyError", "connect",
      "the host key has changed since it was stored in known_hosts: either the host was installed anew, or somebody "
      "is in between. Find out, then remove the old key by ssh-keygen -R"),
@@ -53,9 +51,9 @@ _ERRORS = tuple((re.compile(_FIRST % pattern), error, phase, text) for pattern, 
     (r".*(?:Bad configuration option|unsupported option|[Bb]ad configuration|keyword \S+ extra arguments)",
      "ConnectError", "start", "ssh does not take its configuration: {0}"),
     (r"(?:unknown|illegal|invalid) option|usage: ssh", "ConnectError", "start", "ssh does not take its options: {0}"),
-))
+)
 # For a status of the remote shell, or of the command: (pattern, error, phase, message).
-_ENDS = tuple((re.compile(_FIRST % pattern), error, phase, text) for pattern, error, phase, text in (
+_ENDS = (
     (_EXPIRED, "AuthenticationError", "login", _EXPIRED_TEXT),
     (r"This account is (?:currently )?not available|.*account (?:is|has been) (?:disabled|locked|expired)",
      "ConnectError", "boot", "the account may not log in: {0}"),
@@ -66,12 +64,11 @@ _ENDS = tuple((re.compile(_FIRST % pattern), error, phase, text) for pattern, er
     (r"(?:.*[\s:])?(?:env|sh): (?:[Cc]ommand |applet |inaccessible or )?not found|.*command not found: (?:env|sh)$|"
      r".*Unknown command:? '?(?:env|sh)$|(?:.*[\s:])?'?(?:env|sh)'?: No such file", "ConnectError", "boot",
      "the account's shell finds neither sh nor env; its PATH there is empty or wrong: {0}"),
-))
+)
 _FORCED = ("; if authorized_keys or sshd_config force a command (command=, ForceCommand), that has to run "
            "$SSH_ORIGINAL_COMMAND, by a shell")
 _SILENT = (" and said nothing: the host let us in, then closed the connection or opened no session (MaxSessions, or a "
            "limit of the account); its log says which")
-_NO_SSH = re.compile(r"(?m)^\S+: (?:line )?\d*:? ?exec: (?:line \d+: )?(\S+): (?:not found|cannot execute|Permission)")
 
 
 def classify(method: str, status: "Optional[int]", output: str) -> "Tuple[str, str, str]":
@@ -81,32 +78,20 @@ def classify(method: str, status: "Optional[int]", output: str) -> "Tuple[str, s
     stderr and terminal. Pure; any text will do.
     """
     if status == 255 or status is None:
-        for pattern, error, phase, text in _ERRORS:
-            match = pattern.search(output)
-            if match:
-                return error, _fill(text, match), phase
-        return "ConnectError", "ssh %s%s" % (how_it_ended(status), last_line(output) or _SILENT), "connect"
-    missing = _NO_SSH.search(output)
-    if missing and status in (126, 127):
-        return "ConnectError", "%s cannot be run; install OpenSSH's client, or say ssh=" % missing.group(1), "start"
+        return explained(_ERRORS, output) or (
+            "ConnectError", "ssh %s%s" % (how_it_ended(status), last_line(output) or _SILENT), "connect")
+    program = missing(status, output)
+    if program:
+        return "ConnectError", "%s cannot be run; install OpenSSH's client, or say ssh=" % program, "start"
     searched = not_found(output)
     if searched:
         return "ConnectError", "the host has " + searched, "boot"
-    for pattern, error, phase, text in _ENDS:
-        match = pattern.search(output)
-        if match:
-            return error, _fill(text, match), phase
+    found = explained(_ENDS, output)
+    if found:
+        return found
     if status == 127:
         return "ConnectError", "the host has no such Python%s; say which by python=" % last_line(output), "boot"
     if status == 126:
         return "ConnectError", "the host cannot run this Python%s; say which by python=" % last_line(output), "boot"
     return "ConnectError", "the command on the host %s before it said hello%s%s" % (
         how_it_ended(status), last_line(output), _FORCED if status in (0, 1, 2, 128) else ""), "boot"
-
-
-def _fill(text: str, match: "Match[str]") -> str:
-    start = match.string.rfind("\n", 0, match.start()) + 1
-    whole = match.string[start:].split("\n", 1)[0].strip()
-    for number, part in enumerate((whole,) + match.groups()):
-        text = text.replace("{%d}" % number, part or "")
-    return text

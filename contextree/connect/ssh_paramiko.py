@@ -226,10 +226,11 @@ class Answers:
     def take(self, name: str) -> str:
         """The secret, once. A callable is asked now; Refused where it fails."""
         self.used.add(name)
-        secret = self.secrets[name]
+        secret = self.secrets[name]  # type: Any
         if callable(secret):
+            ask = secret  # type: Any
             try:
-                secret = checked_secret(secret(), "otp")
+                secret = checked_secret(ask(), "otp")
             except Exception as error:
                 raise Refused("otp= was called and raised %s: %s" % (type(error).__name__, error)) from None
         if not isinstance(secret, Secret):

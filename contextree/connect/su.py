@@ -10,16 +10,12 @@ The account's login shell runs one word, quoted for every shell. Whoever is root
 
 import re
 
+from contextree.connect import checked
 from contextree.connect.accounts import (
     OTHER_PROMPTS,
     PLAIN_PROMPT,
     WRONG,
-    checked_path,
-    checked_program,
-    checked_text,
     checked_user,
-    checked_words,
-    row,
     why,
 )
 from contextree.connect.dialogue import Dialogue
@@ -74,10 +70,10 @@ def plan(user: str = "root", password: "Optional[str]" = None, login: bool = Fal
     secret = checked_secret(password, "password")
     words = python_words(python) or WORDS
     quote(words, tilde=True)                                 # now rather than when it is started
-    argv = checked_program(su, "su") + (["-l"] if login else [])
+    argv = checked.program(su, "su") + (["-l"] if login else [])
     if shell is not None:
-        argv += ["-s", checked_path(shell, "shell")]
-    return Plan(argv + checked_words(extra_args, "extra_args") + [checked_user(user), "-c", "exec " + PYTHON_QUOTED],
+        argv += ["-s", checked.value(shell, "shell")]
+    return Plan(argv + checked.further(extra_args, "extra_args") + [checked_user(user), "-c", "exec " + PYTHON_QUOTED],
                 checked_name(name, "su." + user), "su", tty=True, handover=True,
                 dialogue=Dialogue(rules(secret is not None, prompt), {"password": secret}), python=words,
                 phases=checked_phases(connect_timeout), classify=classify)
@@ -88,7 +84,7 @@ def rules(has_password: bool, pattern: "Optional[str]") -> "Tuple[Rule, ...]":
     asked = PLAIN_PROMPT
     if pattern is not None:
         try:
-            asked = checked_text(pattern, "prompt").encode()
+            asked = checked.text(pattern, "prompt").encode()
             re.compile(asked)
         except re.error as error:
             raise UsageError("prompt=%r is no regular expression: %s" % (pattern, error)) from None
@@ -100,22 +96,22 @@ def rules(has_password: bool, pattern: "Optional[str]") -> "Tuple[Rule, ...]":
 
 
 _ROWS = (
-    row(r"su: (?:user |Unknown id: |unknown user:? |unknown login:? |No passwd entry for user )'?([^\s']+)'?"
+    (r"su: (?:user |Unknown id: |unknown user:? |unknown login:? |No passwd entry for user )'?([^\s']+)'?"
         r"(?: does not exist.*|: no such user| not found)?$", "ConnectError", "connect", "there is no account {1}"),
-    row(r"(?:su: )?(?:must be suid|.*must be (?:setuid|suid) root|can(?:not|'t) set (?:groups|user id))",
+    (r"(?:su: )?(?:must be suid|.*must be (?:setuid|suid) root|can(?:not|'t) set (?:groups|user id))",
         "ConnectError", "start", "su cannot work here: {0}"),
-    row(r"su: (?:unrecognized option|invalid option|illegal option|unknown option|must be run from a terminal)",
+    (r"su: (?:unrecognized option|invalid option|illegal option|unknown option|must be run from a terminal)",
         "ConnectError", "start", "su does not take this: {0}"),
-    row(r"This account is (?:currently )?not available", "ConnectError", "boot",
+    (r"This account is (?:currently )?not available", "ConnectError", "boot",
         "the account's login shell runs nothing ({0}); as root say shell='/bin/sh'"),
-    row(r".*account has expired|su: User account has expired", "AuthenticationError", "login",
+    (r".*account has expired|su: User account has expired", "AuthenticationError", "login",
         "the account has expired: {0}"),
-    row(r".*[Yy]ou are required to change your password|su: Authentication token is no longer valid|"
+    (r".*[Yy]ou are required to change your password|su: Authentication token is no longer valid|"
         r"su: .*[Aa]uthentication token (?:manipulation|lock)|.*[Pp]assword (?:has )?expired", "AuthenticationError",
         "login", "the password has expired and must be changed first: {0}"),
-    row(r"su: Account validation failure|.*account is locked due to", "AuthenticationError", "login",
+    (r"su: Account validation failure|.*account is locked due to", "AuthenticationError", "login",
         "the account is locked or has expired: {0}"),
-    row(r"su: (?:Permission denied|Sorry|[Aa]uthentication fail(?:ure|ed)|incorrect password)", "AuthenticationError",
+    (r"su: (?:Permission denied|Sorry|[Aa]uthentication fail(?:ure|ed)|incorrect password)", "AuthenticationError",
         "login", "su " + WRONG),
 )
 

@@ -12,17 +12,13 @@ With ``login`` sudo gives the words to the account's login shell, with a backsla
 
 import re
 
+from contextree.connect import checked
 from contextree.connect.accounts import (
     EXPIRED,
     OTHER_PROMPTS,
     WORD,
     WRONG,
-    checked_path,
-    checked_program,
-    checked_text,
     checked_user,
-    checked_words,
-    row,
     why,
 )
 from contextree.connect.dialogue import Dialogue, prompt
@@ -89,7 +85,7 @@ def plan(user: str = "root", password: "Optional[str]" = None, login: bool = Fal
     Raises UsageError for what cannot be passed on safely. Any thread.
     """
     secret = checked_secret(password, "password")
-    argv = checked_program(sudo, "sudo") + (["-n"] if secret is None else ["-p", "contextree %s: " % TOKEN])
+    argv = checked.program(sudo, "sudo") + (["-n"] if secret is None else ["-p", "contextree %s: " % TOKEN])
     if login:
         argv += ["-i"]
     elif set_home:
@@ -97,9 +93,9 @@ def plan(user: str = "root", password: "Optional[str]" = None, login: bool = Fal
     argv += _kept(preserve_env, login)
     for option, value, what in ("-g", group, "group"), ("-r", role, "role"), ("-t", type, "type"):
         if value is not None:
-            argv += [option, checked_path(value, what)]
+            argv += [option, checked.value(value, what)]
     words = python_words(python) or WORDS
-    argv += checked_words(extra_args, "extra_args") + ["-u", checked_user(user), "--"]
+    argv += checked.further(extra_args, "extra_args") + ["-u", checked_user(user), "--"]
     return Plan(argv + (["exec"] if login else []) + [PYTHON_SAFE],
                 checked_name(name, "sudo." + user.lstrip("#")), "sudo", tty=tty or secret is not None,
                 dialogue=None if secret is None else Dialogue(_RULES, {"password": secret}),
@@ -116,7 +112,7 @@ def _kept(preserve_env: "Union[bool, Sequence[str]]", login: bool) -> "List[str]
         return ["-E"]
     names = preserve_env.split(",") if isinstance(preserve_env, str) else list(preserve_env)
     for variable in names:
-        if not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", checked_text(variable, "preserve_env")):
+        if not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", checked.text(variable, "preserve_env")):
             raise UsageError("preserve_env= has %r in it, which is no variable's name" % (variable,))
     return ["--preserve-env=" + ",".join(names)]
 
@@ -150,33 +146,33 @@ _EXPIRED = ("the password of the account that runs sudo has expired and must be 
             "expired: {0}")
 _SAYS = r"(?:sudo(?:-rs)?: )?"
 _ROWS = (
-    row(_SAYS + r"(?:unknown user:? |user ')(\S*?)'?(?: not found)?$", "ConnectError", "connect",
+    (_SAYS + r"(?:unknown user:? |user ')(\S*?)'?(?: not found)?$", "ConnectError", "connect",
         "there is no account {1}"),
-    row(_SAYS + r"(?:unknown group:? |group ')(\S*?)'?(?: not found)?$", "ConnectError", "connect",
+    (_SAYS + r"(?:unknown group:? |group ')(\S*?)'?(?: not found)?$", "ConnectError", "connect",
         "there is no group {1}"),
-    row(_SAYS + r"(?:.*must be owned by uid 0|.*effective uid is not 0|.*no new privileges)", "ConnectError",
+    (_SAYS + r"(?:.*must be owned by uid 0|.*effective uid is not 0|.*no new privileges)", "ConnectError",
         "start", "sudo cannot work here: {0}"),
-    row(_SAYS + r"(?:unrecognized option|invalid option|unknown option|usage: sudo)", "ConnectError", "start",
+    (_SAYS + r"(?:unrecognized option|invalid option|unknown option|usage: sudo)", "ConnectError", "start",
         "sudo does not take its options: {0}"),
-    row(_SAYS + r"(?:Account (?:or password )?(?:is )?expired|[Pp]assword (?:has )?expired|your account has expired|"
+    (_SAYS + r"(?:Account (?:or password )?(?:is )?expired|[Pp]assword (?:has )?expired|your account has expired|"
         r".*[Yy]ou are required to change your password|unable to change expired password)", "AuthenticationError",
         "login", _EXPIRED),
-    row(_SAYS + r"account validation failure", "AuthenticationError", "login",
+    (_SAYS + r"account validation failure", "AuthenticationError", "login",
         "the account that runs sudo is locked or has expired"),
-    row(_SAYS + r".*account is locked due to", "AuthenticationError", "login", "the account is locked: {0}"),
-    row(_SAYS + r"(?:a password is required|interactive authentication is required|a terminal is required)",
+    (_SAYS + r".*account is locked due to", "AuthenticationError", "login", "the account is locked: {0}"),
+    (_SAYS + r"(?:a password is required|interactive authentication is required|a terminal is required)",
         "AuthenticationError", "login", "sudo asks for a password, and password= was not given"),
-    row(_SAYS + r"sorry, you must have a tty", "AuthenticationError", "login",
+    (_SAYS + r"sorry, you must have a tty", "AuthenticationError", "login",
         "sudo wants a terminal (requiretty in its sudoers); say tty=True"),
-    row(r".* is not in the sudoers file|.*I'm sorry .*I'm afraid", "AuthenticationError", "login",
+    (r".* is not in the sudoers file|.*I'm sorry .*I'm afraid", "AuthenticationError", "login",
         "this account may not use sudo: {0}"),
-    row(r"Sorry, user (\S+) (?:is not allowed to execute|may not run)", "AuthenticationError", "login",
+    (r"Sorry, user (\S+) (?:is not allowed to execute|may not run)", "AuthenticationError", "login",
         "sudo does not allow {1} to run this; its sudoers has to allow env, or ALL"),
-    row(_SAYS + r".*not allowed to (?:run|preserve|set)", "AuthenticationError", "login",
+    (_SAYS + r".*not allowed to (?:run|preserve|set)", "AuthenticationError", "login",
         "sudo does not allow this: {0}"),
-    row(_SAYS + r"(?:\d+ incorrect password|Maximum \d+ incorrect|[Aa]uthentication failed)", "AuthenticationError",
+    (_SAYS + r"(?:\d+ incorrect password|Maximum \d+ incorrect|[Aa]uthentication failed)", "AuthenticationError",
         "login", "sudo " + WRONG),
-    row(r"(?:sudo: )'?(\S+?)'?: command not found", "ConnectError", "boot",
+    (r"(?:sudo: )'?(\S+?)'?: command not found", "ConnectError", "boot",
         "the account has no command {1}; say by python= which Python to use"),
 )
 

@@ -224,6 +224,8 @@ class Grower(Generic[C]):
             number = await self._start_here(engine, plan, options)
         else:
             options = await in_thread(self.loop, engine, engine.ahead, parent, plan, options)
+            if plan.transport is not None:
+                plan = await in_thread(self.loop, engine, engine.handed_on, parent, plan)
             options["token"] = token = parent._token()
             try:
                 number = await calling.ask(self.loop, parent, control.grow, (plan, options), {}, {}, SERVICE)

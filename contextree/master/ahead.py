@@ -39,10 +39,10 @@ def roots(plan: "Plan | None") -> Iterator[str]:
     for thing in things:
         if thing is not None and str(thing.__module__).startswith("contextree."):
             yield thing.__module__
-    for wanted, module in ((plan.method == "fork", "fork"), (plan.tty or plan.handover, "tty"),
-                           (plan.silence, "linkwatch"), (plan.heartbeat or plan.remote, "heartbeat"),
-                           (plan.before or plan.after, "steps"), (plan.sockets, "private"),
-                           (plan.method == "job", "jobs")):
+    for wanted, module in ((plan.method == "fork", "fork"), (plan.method == "job", "jobs"),
+                           (plan.tty or plan.handover, "tty"), (plan.silence, "linkwatch"),
+                           (plan.heartbeat or plan.remote, "heartbeat"), (plan.before or plan.after, "steps"),
+                           (plan.sockets, "private")):
         if wanted:
             yield "contextree.parent." + module
 

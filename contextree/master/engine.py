@@ -185,6 +185,14 @@ class RootEngine(Engine):
 
         return paramiko_link.launch(self, plan, options, wait)
 
+    def handed_on(self, context: Context, plan: "Plan") -> "Plan":
+        """``plan`` as ``context`` is to carry it out; see ``master.paramiko_via``."""
+        if plan.transport is None:
+            return plan
+        from contextree.master import paramiko_via
+
+        return paramiko_via.begin(self, context, plan)
+
     def log_level(self) -> int:
         """The level below which children need not send log records."""
         return self.logs.level

@@ -3,6 +3,8 @@
 Nothing is sent to a host before its key has been found in the files of known host keys: no user name, no key, no
 secret. What a file says that cannot be carried out here ends the attempt with an error that names it.
 """
+# pyright: reportAttributeAccessIssue=false, reportArgumentType=false
+# the options of a Transport are sequences, whatever the stubs say
 
 import glob
 import os
@@ -92,6 +94,11 @@ class Hop:
     def yes(self, key: str, default: bool) -> bool:
         """A keyword that is yes or no."""
         return (self.config.get(key) or ("yes" if default else "no")).lower() in ("yes", "true")
+
+    def family(self) -> int:
+        """Which addresses: of the ``socket`` module."""
+        wanted = (self.config.get("addressfamily") or "any").lower()
+        return {"inet": socket.AF_INET, "inet6": socket.AF_INET6}.get(wanted, socket.AF_UNSPEC)
 
     def way(self, depth: int = 0) -> "list[Hop]":
         """The hosts to go through, this one last."""

@@ -73,12 +73,12 @@ class Keys:
         paths = [access.identity_file] if hop.target and access.identity_file is not None else []
         chosen = bool(given or paths)
         paths = [os.path.expanduser(path) for path in paths]
+        own = paths[0] if paths else None
         configured = hop.config.list("identityfile")
         paths += [hop.expand(path) for path in configured if path.lower() != "none"]
-        named = chosen or bool(configured)
-        if not named:
+        if not chosen and not configured:
             paths = [os.path.join(hop.home, ".ssh", name) for name in DEFAULT_KEYS]
-        files = [each for each in (self._file(path, named) for path in dict.fromkeys(paths)) if each is not None]
+        files = [each for each in (self._file(path, path == own) for path in dict.fromkeys(paths)) if each is not None]
         certificates = [hop.expand(path) for path in hop.config.list("certificatefile")]
         if hop.target and access.certificate_file is not None:
             certificates.insert(0, os.path.expanduser(access.certificate_file))
@@ -105,7 +105,7 @@ class Keys:
         try:
             return KeyFile(path)
         except OSError as error:
-            if named:
+            if named:  # by the caller; in ssh_config there may be names of files that only some machines have
                 self.note("no such identity: %s: %s" % (path, error.strerror))
         except Exception as error:  # whatever a broken file makes of base64, struct and paramiko
             self.note("the key %s cannot be read: %s" % (path, error))

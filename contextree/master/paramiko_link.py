@@ -16,7 +16,8 @@ from contextree.connect.plan import command
 from contextree.connect.ssh_paramiko import Access
 from contextree.core import first_stage, process
 from contextree.core.wire.errors import Closed, UsageError
-from contextree.parent import boot, child_state, ends, spawn
+from contextree.parent import boot, child_state, spawn
+from contextree.parent.tube import Told
 
 if TYPE_CHECKING:
     from contextree.connect.plan import Plan
@@ -43,7 +44,7 @@ def launch(engine: "RootEngine", plan: "Plan", options: dict[str, Any], wait: bo
         fds = [process.own(fd) for fd in fds]
         here = Here(engine, branch)
         connection = way.Connection(here, access, argv[-1], fds[1])
-        here.handle = boot.reaper(engine).adopt_remote(0, "paramiko", connection.signal)
+        here.told.handle = boot.reaper(engine).adopt_remote(0, "paramiko", connection.signal)
     except BaseException:
         for fd in fds:
             process.close(fd)
@@ -54,7 +55,7 @@ def launch(engine: "RootEngine", plan: "Plan", options: dict[str, Any], wait: bo
         connections(engine).add(connection)
         branch.begin(fds[0], first)
         branch.warn()
-        branch.watch_process(here.handle)
+        branch.watch_process(here.told.handle)
         connection.start()
 
     engine.broker.call(begin)
@@ -81,11 +82,10 @@ class Here:
     """What becomes of a connection, told to the Branch of this process: a ``paramiko_way.Owner``."""
 
     connection: Any = None
-    handle: Any
-
     def __init__(self, engine: "RootEngine", branch: "Branch") -> None:
         self.engine = engine
         self.branch = branch
+        self.told = Told(engine, branch)
         self.errors = 0  # bytes of stderr that the loop has not taken yet
 
     def _later(self, function: Callable[..., object], *args: Any) -> bool:
@@ -97,11 +97,7 @@ class Here:
 
     def phase(self, phase: str) -> None:
         """It has come so far."""
-        self._later(self._move, phase)
-
-    def _move(self, phase: str) -> None:
-        if self.branch.state in ("connect", "login") and self.branch.state != phase:
-            self.branch.move(phase)
+        self._later(self.told.phase, phase)
 
     def note(self, text: str) -> None:
         """A line that its user may want to see."""
@@ -120,11 +116,7 @@ class Here:
 
     def failed(self, error: str, message: str, phase: str) -> None:
         """There is no way."""
-        self._later(self._fail, error, message, phase)
-
-    def _fail(self, error: str, message: str, phase: str) -> None:
-        if self.branch.took is None and self.branch.state != "dead":
-            self.branch.fail(ends.make_error(self.branch, error, message, phase))
+        self._later(self.told.failed, error, message, phase)
 
     def ended(self, state: "child_state.ChildState") -> None:
         """It is over."""
@@ -133,11 +125,7 @@ class Here:
 
     def _ended(self, state: "child_state.ChildState") -> None:
         connections(self.engine).discard(self.connection)
-        self.branch.partial.end()
-        if state.code == child_state.LOST and self.branch.error is None:
-            self._fail("ConnectError", f"the connection was lost before the interpreter said hello: {state.reason}",
-                       "boot")
-        self.handle.report(state)
+        self.told.report(state)
 
     def soon(self, seconds: float, function: Callable[[], object]) -> None:
         """Have ``function`` called, unless the loop ends before that."""

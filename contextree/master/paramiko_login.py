@@ -1,4 +1,6 @@
 """The login of one hop, by paramiko: what the host takes, in ssh's order. Blocking; on the thread that connects."""
+# pyright: reportAttributeAccessIssue=false, reportArgumentType=false
+# stubs of paramiko have what is public alone; see paramiko_wire
 
 import threading
 from collections.abc import Callable, Iterator

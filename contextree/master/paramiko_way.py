@@ -123,7 +123,7 @@ class Connection:
         except Failure as failure:
             self._fail(str(failure), failure.error, failure.phase)
         except ConfigError as error:
-            self._fail("ssh_config: %s" % error, "ConnectError", "start")
+            self._fail(str(error), "ConnectError", "start")
         except Closed as error:
             self._fail("the connection ended: %s" % error, "ConnectError", "connect")
         except Exception as error:
@@ -172,10 +172,8 @@ class Connection:
         if proxy is not None and proxy.lower() != "none":
             raise ConfigError("%s: transport='paramiko' has no ProxyCommand; say jump=, or leave transport= out"
                               % hop.config.where["proxycommand"])
-        family = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}.get(
-            (hop.config.get("addressfamily") or "any").lower(), socket.AF_UNSPEC)
         try:
-            found = socket.getaddrinfo(hop.name, hop.port, family, socket.SOCK_STREAM)
+            found = socket.getaddrinfo(hop.name, hop.port, hop.family(), socket.SOCK_STREAM)
         except OSError as error:
             raise Failure("ssh: Could not resolve hostname %s: %s" % (hop.name, error.strerror or error)) from None
         except UnicodeError:

@@ -19,7 +19,13 @@ While keys are exchanged anew nothing is moved: paramiko's own functions would w
 thread that has to do it.
 
 Descriptors are closed by that thread at its end, and by nobody else: ``close``, from any thread, only shuts them down.
+
+Of paramiko's own, not public, names we use those which have been there since its version 3.4 at least: a Transport's
+``_send_user_message``, ``_send_message``, ``_parse_disconnect``, ``_handler_table`` and ``_channel_handler_table``, a
+Channel's ``_event_pending``, ``_wait_for_event`` and ``_handle_request``, and ``AgentSSH._connect``.
 """
+# pyright: reportAttributeAccessIssue=false, reportArgumentType=false
+# stubs of paramiko have what is public alone
 
 import _socket
 import logging
@@ -170,7 +176,7 @@ class Wire:
         self.at = 0
         self._closed = self.finished = False  # paramiko's Transport asks for the first
         self.over = False
-        self.heard = monotonic()
+        self.heard = self.asked_at = monotonic()
         self.asked = 0
         self.keepalive = self.keepalive_count = 0
         self.reason: str | None = None
@@ -178,6 +184,7 @@ class Wire:
         self.poller = select.poll()
         self.masks: dict[int, int] = {}
         self.gate = threading.Lock()  # held by another thread while it begins to carry
+        self.lock = threading.Lock()  # of the descriptor, whose number may be another's once it is closed
         os.set_blocking(fd, False)
         self._watch(fd, POLLIN)
 
@@ -186,12 +193,13 @@ class Wire:
 
     def send(self, data: bytes) -> int:
         """Write some of it. On any thread."""
-        if self._closed or self.generation != process.generation:
-            raise EOFError
-        try:
-            return os.write(self.fd, data)
-        except BlockingIOError:
-            pass
+        with self.lock:
+            if self._closed or self.generation != process.generation:
+                raise EOFError
+            try:
+                return os.write(self.fd, data)
+            except BlockingIOError:
+                pass
         mine = self.line is not None and threading.get_ident() == self.line.ident
         poller = select.poll()
         poller.register(self.fd, POLLOUT | (POLLIN if mine and len(self.buffer) - self.at < HELD else 0))
@@ -214,14 +222,14 @@ class Wire:
 
     def close(self) -> None:
         """Shut it down. Any thread, idempotent; the descriptor is closed by ``finish``."""
-        if not self._closed:
-            self._closed = True
-            if self.fd >= 0 and self.generation == process.generation:
+        with self.lock:
+            if not self._closed and self.generation == process.generation:
                 shut(self.fd)
+            self._closed = True
 
     def finish(self) -> None:
         """Close everything. On the line's thread, at its end, or where there has never been one."""
-        with self.gate:
+        with self.gate, self.lock:
             self._closed = self.finished = True
         for carried in self.carried:
             carried.flush()
@@ -301,15 +309,16 @@ class Wire:
         """Ask the other end where it has been silent; give up where it does not answer. Seconds until the next look."""
         if not self.keepalive:
             return 60.0
-        silent = monotonic() - self.heard
-        due = self.keepalive * (self.asked + 1)
-        if silent >= due and self.asked >= self.keepalive_count:
+        now = monotonic()
+        due = (self.asked_at if self.asked else self.heard) + self.keepalive
+        if now >= due and self.asked >= self.keepalive_count:
             self._give_up()
-        elif silent >= due and self.line.may_send():
+        elif now >= due:  # by questions, not by the clock alone: this process may have been stopped
             self.asked += 1
-            self.line.ask()
-            due += self.keepalive
-        return max(0.05, due - silent)
+            self.asked_at, due = now, now + self.keepalive
+            if self.line.may_send():
+                self.line.ask()
+        return max(0.01, due - now)
 
     def _give_up(self) -> None:
         self.reason = "the host stopped answering: nothing came for %.0f s" % (monotonic() - self.heard)

@@ -227,6 +227,7 @@ class Context(Grower, Runner, Mover, Lasting):
             number = control.grow_here(self.engine, plan, options).id
         else:
             options = self.engine.ahead(self, plan, options)
+            plan = self.engine.handed_on(self, plan)
             options["token"] = token = self._token()
             try:
                 number = self.service(control.grow, plan, options)

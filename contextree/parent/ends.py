@@ -50,7 +50,9 @@ def explain(branch: "Branch") -> str:
     elif branch.process is not None:
         text = "the connection was lost (%s), its process has not ended yet" % text
     if branch.silent:
-        text = "%s; its process (%s) was ended" % (branch.reason, branch.plan.method)
+        text = str(branch.reason)
+        if branch.process is not None:
+            text += "; its process (%s) was ended" % branch.plan.method
     # it says something each second
     elif branch.plan.silence and branch.quiet and branch.quiet > branch.plan.silence * 0.6:
         text += ("; nothing had come from there for %.0f s: the host or the network to it does not answer"

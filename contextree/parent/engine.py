@@ -90,6 +90,7 @@ class Engine(Routing):
         self.preload = ()  # type: tuple[Any, ...]
         self.opened = {}  # type: dict[Any, Any]  # hops of addresses on the way to others: see ``parent.opening``
         self.services = None  # type: Any  # parent.serving.Services, once one is served
+        self.tubes = set()  # type: set[Any]  # see tube
         self.modules = ModuleService(self)
         self.broker.on_end(self._release)
 
@@ -162,7 +163,9 @@ class Engine(Routing):
             raise Closed("the router %s was closed: %s" % (self.core.name, self.broker.closed))
 
     def _release(self) -> None:
-        """The loop ends: wake all who wait for the end of a context. Loop thread."""
+        """The loop ends: wake all who wait for the end of a context, close the tubes. Loop thread."""
+        for tube in list(self.tubes):
+            tube.close()
         for waiters in list(self.watchers.values()):
             for waiter in waiters:
                 waiter.wake()
@@ -185,8 +188,17 @@ class Engine(Routing):
 
     def launch_by_transport(self, plan: "Plan", options: "dict[str, Any]", wait: bool) -> "Branch":
         """Start a child by ``plan.transport``, which needs no command. UsageError where that is not known here."""
+        if plan.transport.name == "channel":
+            from contextree.parent import tube
+
+            return tube.launch(self, plan, options, wait)
         raise UsageError("transport=%r is carried out by the master alone, %s is another context: say jump=, or leave "
                          "transport= out" % (plan.transport.name, self.core.name))
+
+    def handed_on(self, context: "Context", plan: "Plan") -> "Plan":
+        """``plan`` as ``context`` is to carry it out: where its transport is one of this process, what that needs
+        here is begun."""
+        return plan
 
     def log_level(self) -> int:
         """The level below which children need not send log records."""

@@ -76,9 +76,10 @@ def inside(options: "Dict[str, List[str]]", command: "List[str]") -> None:
     root = below(folder, "root", pid) if "mnt" in names else None
     env = environment(folder) if "env" in options else dict(os.environ)
     call = setns()
+    stay = "user" not in found or denied(folder, pid)
     os.close(folder)
     if command and ("tool" in options or call is None):
-        by_nsenter(options.get("tool", ["nsenter"]), found, root, command, env)
+        by_nsenter(options.get("tool", ["nsenter"]), found, root, stay, command, env)
     if call is None:
         fail("start", "lending takes os.setns (Python 3.12) or ctypes, and this Python has neither")
     enter(call, found, pid)
@@ -291,7 +292,13 @@ def become(command: "List[str]", env: "Dict[str, str]") -> "NoReturn":
     fail("boot", "%s cannot be run there: %s" % (command[0], error.strerror), 126 if error.errno == 13 else 127)
 
 
-def by_nsenter(tool: "List[str]", found: "Dict[str, int]", root: "Optional[int]", command: "List[str]",
+def denied(folder: int, pid: int) -> bool:
+    """Whether groups are denied in its user namespace; nsenter would insist on giving ours up."""
+    with os.fdopen(below(folder, "setgroups", pid), "rb") as file:
+        return file.read().strip() == b"deny"
+
+
+def by_nsenter(tool: "List[str]", found: "Dict[str, int]", root: "Optional[int]", stay: bool, command: "List[str]",
                env: "Dict[str, str]") -> "NoReturn":
     """The same by the nsenter program, with the descriptors that we have."""
     words = list(tool)
@@ -301,7 +308,7 @@ def by_nsenter(tool: "List[str]", found: "Dict[str, int]", root: "Optional[int]"
     if root is not None:
         os.set_inheritable(root, True)
         words += ["--root=/proc/self/fd/%d" % root, "--wd=/proc/self/fd/%d" % root]
-    if "user" not in found:
+    if stay:
         words.append("--preserve-credentials")
     if tool[0].count("/") == 0:
         import shutil

@@ -36,8 +36,9 @@ MEANT = [
     ("local:/docker:app", hops(("local", "", {}), ("docker", "app", {}))),
     ("local:/docker:app/fork", hops(("local", "", {}), ("docker", "app", {}), ("fork", "", {}))),
     ("ssh://web1/sudo:root/docker:app", hops(("ssh", "web1", {}), ("sudo", "root", {}), ("docker", "app", {}))),
-    ("chroot:/srv/local/sudo:root", hops(("chroot", "/srv/local", {}), ("sudo", "root", {}))),
-    ("chroot:/srv/sudo", hops(("chroot", "/srv/sudo", {}))),
+    ("chroot:/srv/local/www/sudo:root", hops(("chroot", "/srv/local/www", {}), ("sudo", "root", {}))),
+    ("chroot:/srv%2Fsudo", hops(("chroot", "/srv/sudo", {}))),
+    (["chroot:/srv/sudo", "local:/fork"], hops(("chroot", "/srv/sudo", {}), ("local", "/fork", {}))),
     ("chroot:/srv/sudo%3Ax", hops(("chroot", "/srv/sudo:x", {}))),
     ("chroot:tree/sudo", hops(("chroot", "tree", {}), ("sudo", "root", {}))),
     ("chroot:~/tree/sudo:", hops(("chroot", "~/tree", {}), ("sudo", "root", {}))),
@@ -90,7 +91,9 @@ REFUSED = [
     ("sudo:100%", "found a '%' that is not one of %XX", 9),
     ("sudo:%FF", "no UTF-8", 6),
     ("local:/x%0Ay", "control character", 7),
-    ("local:/fork", "a path or as a hop: write local:/fork: or local:%2Ffork", 7),
+    ("local:/fork", "found '/fork' behind '', which may be a hop or part of the path: write /fork: for a hop, %2Ff", 7),
+    ("chroot:/srv/sudo", "found '/sudo' behind '/srv', which may be a hop or part of the path: write /sudo: for", 12),
+    ("ssh://web1?python=/usr/bin/python3/local", "write /local: for a hop, %2Flocal for a path, or a list", 35),
     (["ssh://web1/sudo:root"], "a host has no slash in it: in a list each element is one hop", 11),
 ]
 

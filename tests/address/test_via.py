@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -93,6 +94,6 @@ def test_a_lost_hop_is_told_to_who_connects_through_it(router):
     with ThreadPoolExecutor(1) as pool:
         failed = pool.submit(router.local, python=["sh", "-c", "cat >/dev/null; exit 1"], via=web)
         until(lambda: len(router.contexts) == 2, "it to begin")
-        web.kill()
+        os.kill(web.pid, signal.SIGKILL)
         error = failed.exception(10)
     assert type(error) is contextree.ContextDied and error.context == "web"

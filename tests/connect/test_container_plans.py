@@ -35,7 +35,7 @@ SAFE = ["-e", "PYTHONSAFEPATH=contextree"]
     (kubectl.plan("web"), ["kubectl", "exec", "-i", "web", "--", PYTHON], "kubectl.web"),
     (kubectl.plan("deploy/web", container="side", namespace="shop", context="far", kubeconfig="conf",
                   kubectl=["kubectl", "--as", "ann"], python=["env", "X=1", "python3"]),
-     ["kubectl", "--as", "ann", "--kubeconfig", "./conf", "--context", "far", "--namespace", "shop", "exec", "-i",
+     ["kubectl", "--as", "ann", "--kubeconfig", "conf", "--context", "far", "--namespace", "shop", "exec", "-i",
       "deploy/web", "-c", "side", "--", PYTHON_SAFE], "kubectl.deploy:web"),
 ])
 def test_what_is_run(plan, argv, name):

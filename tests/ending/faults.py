@@ -26,7 +26,7 @@ class Fault(NamedTuple):
     cell: str
     others: dict = {}
     kind: str = "local"  # how ``mid.target`` was grown; "job": taken up
-    beats: str = ""  # which one of the two has a heartbeat
+    beats: str = ""  # which one of the two has ``heartbeat=1``
 
     def expected(self, wait):
         """The beginning of what a wait gets: ``Class: text``, or ``returns``, ``goes on``."""

@@ -78,12 +78,23 @@ def interpreter(router, sshd):
     return reach(router, sshd), freeze
 
 
-@pytest.mark.parametrize("kind", [local, fork, client, ssh, session, interpreter], ids=lambda kind: kind.__name__)
+def paramiko(router, sshd):
+    """The same, without an ssh program."""
+    pytest.importorskip("paramiko")
+    context = router.ssh("key", ssh_config=sshd.ssh_config, transport="paramiko", keepalive=1000, heartbeat=2)
+    return context, freeze
+
+
+KINDS = [local, fork, client, ssh, session, interpreter, paramiko]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_whoever_hangs(router, sshd, kind):
     context, freeze_it = kind(router, sshd)
     below = context.local()
     sibling = router.local()
-    handle = processes.identity(router.engine.children[context.id].process.pid)
+    process = router.engine.children[context.id].process
+    handle = process and processes.identity(process.pid)  # paramiko has none
     calls = [context.submit(far.hang), below.submit(far.hang)]
     pids = [processes.identity(one.pid) for one in (context, below)]
     stopped = freeze_it(context)

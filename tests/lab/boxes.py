@@ -34,6 +34,7 @@ class Box:
     tag        letters and digits in the name of everything
     directory  where it all is
     env        the environment of its programs
+    common     what ``first`` has made
     """
 
     kind = "box"
@@ -60,6 +61,10 @@ class Box:
         box.save()
         try:
             box.start()
+            box.common = box.first()
+        except (AssertionError, subprocess.SubprocessError, OSError) as error:
+            box.down()
+            raise CannotStart(str(error)[-400:]) from error
         except BaseException:
             box.down()
             raise
@@ -67,6 +72,9 @@ class Box:
 
     def start(self):
         """Build what the kind needs."""
+
+    def first(self):
+        """Its first container, which shows that it works; ``common`` is for tests that do it no harm."""
 
     def stop(self):
         """End what is better told to end than killed."""

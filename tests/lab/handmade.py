@@ -60,6 +60,10 @@ class Handmade(Box):
         self.top.mkdir()
         self.run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", self.top)
 
+    def first(self):
+        """A container."""
+        return self.container()
+
     def tree(self, minor=None, devices=True):
         """A new root directory that may be written to."""
         top = self.top / ("tree-%d" % len(list(self.top.iterdir())))

@@ -29,6 +29,10 @@ class Lxc(Box):
         """The folder is all that is needed."""
         self.path.mkdir()
 
+    def first(self):
+        """A container."""
+        return self.container()
+
     def container(self, minor=None):
         """The name of a new one that runs, with this Python (see ``trees.make``)."""
         name = "ctxt-%s-%d" % (self.tag, len(list(self.path.iterdir())))

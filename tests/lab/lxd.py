@@ -23,7 +23,6 @@ class Lxd(Box):
 
     def __init__(self, *args, **fields):
         super().__init__(*args, **fields)
-        self.common = ""
         self.have_bare = False
         names = (*self.variables, "XDG_CACHE_HOME")
         self.own_env = {name: "%s/%s" % (self.directory, part) for name, part in zip(names, PARTS, strict=True)}
@@ -65,11 +64,9 @@ class Lxd(Box):
         self.run(self.programs[1], "start", name)
         return name
 
-    def shared(self):
-        """The name of one that tests share, which do it no harm."""
-        if not self.common:
-            self.common = self.container()
-        return self.common
+    def first(self):
+        """An instance with a Python."""
+        return self.container()
 
     def bare(self):
         """The name of a new one without a Python."""

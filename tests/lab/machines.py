@@ -42,6 +42,12 @@ class Nspawn(Box):
         if not Path("/sys/fs/cgroup").is_dir():
             raise CannotStart("no control groups here")
 
+    def first(self):
+        """A tree; something has run in it."""
+        tree = self.tree()
+        self.run("systemd-nspawn", *SANE, "--pipe", "-D", tree, "true")
+        return tree
+
     def tree(self, minor=None):
         """A new root directory with this Python: an overlay, in memory."""
         name = "ctxt-%s-%d" % (self.tag, len(list(self.top.iterdir())))
@@ -97,6 +103,10 @@ class Machines(Box):
             return False
         return True
 
+    def first(self):
+        """A machine."""
+        return self.boot()
+
     def boot(self):
         """The name of a new machine that has booted systemd."""
         name = "ctxt-%s-%d" % (self.tag, len(self.processes))
@@ -108,8 +118,8 @@ class Machines(Box):
             f"rm -rf {top}/root/etc/systemd/system/*; : >{top}/root/etc/fstab; " + masks))
         # machined takes the unit from the leader's control group; without systemd outside nobody made one
         groups = []
-        for root in [CGROUPS / "systemd", CGROUPS / "unified"]:
-            if root.is_dir():
+        for root in [CGROUPS / "systemd", CGROUPS / "unified", CGROUPS]:
+            if (root / "cgroup.procs").exists():
                 groups.append(root / ("ctxt-%s.slice" % self.tag) / (name + ".scope"))
                 groups[-1].mkdir(parents=True)
         who = self.daemon(name, *self.inside, "systemd-nspawn", "--quiet", "--keep-unit", "--timezone=off",

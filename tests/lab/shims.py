@@ -30,7 +30,7 @@ def write(folder, name, words, name_there="app", real="app"):
 def lxc(fixture, folder):
     """LXC, with the container ``app``."""
     box = fixture("lxc_box")
-    name = box.container()
+    name = box.common
     for program in ("lxc-attach", "lxc-info"):
         write(folder, program, [shutil.which(program), "-P", str(box.path)], real=name)
     return folder / "bin"
@@ -40,7 +40,7 @@ def lxd(fixture, folder):
     """LXD, with the instance ``app``."""
     box = fixture("lxd_box")
     words = [shutil.which(word) if word == "lxc" else word for word in box.client]
-    return write(folder, "lxc", words, real=box.shared())
+    return write(folder, "lxc", words, real=box.common)
 
 
 def nspawn(fixture, folder):
@@ -55,7 +55,7 @@ def nspawn(fixture, folder):
 def machinectl(fixture, folder):
     """systemd-run, with the machine ``app``."""
     box = fixture("machines_box")
-    return write(folder, "systemd-run", [*box.inside, shutil.which("systemd-run")], real=box.boot())
+    return write(folder, "systemd-run", [*box.inside, shutil.which("systemd-run")], real=box.common)
 
 
 def chroot(fixture, folder):

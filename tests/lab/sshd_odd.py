@@ -215,6 +215,7 @@ class OddSshd(Sshd):
             self.daemons[name] = {"log": self._path(name + ".log"), "process": None, "port": port}
             _run(program, "-f", config, "-E", self._path(name + ".log"))
             if self._listening(name):
+                self._save(self._path("state.json"))
                 return
         raise CannotStart("sshd %s does not listen" % name)
 

@@ -40,6 +40,11 @@ def running(word):
     return count
 
 
+def stop():
+    """Stop this process, as ^Z does."""
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
 def hostname():
     """The name of the machine."""
     return os.uname()[1]

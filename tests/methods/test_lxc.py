@@ -49,7 +49,7 @@ def test_p_45_files_of_ours_stay_as_they_are(lxc_box, tmp_path):
 
 def test_p_45_stderr_comes_apart(router, lxc_box, caplog):
     caplog.set_level(logging.DEBUG, "contextree")
-    with router.lxc(lxc_box.container(), lxcpath=lxc_box.path, name="box") as box:
+    with router.lxc(lxc_box.common, lxcpath=lxc_box.path, name="box") as box:
         box.call(os.write, 2, b"to stderr\n")
         record = until(lambda: [one for one in caplog.records if one.getMessage() == "to stderr"], "the line")[0]
     assert record.name == "contextree.box.stderr"
@@ -58,7 +58,7 @@ def test_p_45_stderr_comes_apart(router, lxc_box, caplog):
 def test_the_environment_is_clean(router, lxc_box, monkeypatch):
     """Also of what keeps Python from its working directory: that is not handed on to what runs there."""
     monkeypatch.setenv("CANARY", "sings")
-    name = lxc_box.container()
+    name = lxc_box.common
     with router.lxc(name, lxcpath=lxc_box.path) as box:
         names = set(box.call(indoors.environ))
         assert "CANARY" not in names
@@ -71,14 +71,14 @@ def test_the_environment_is_clean(router, lxc_box, monkeypatch):
 @pytest.mark.parametrize("user", ["ann", 1234, "1234"])
 def test_a_user_of_the_container(router, lxc_box, lxd_box, user):
     expected = (1234, 1234, [1234, 4321], "/home/ann")
-    with router.lxc(lxc_box.container(), lxcpath=lxc_box.path, user=user) as box:
+    with router.lxc(lxc_box.common, lxcpath=lxc_box.path, user=user) as box:
         assert box.call(indoors.who)[:4] == expected
-    with router.lxd(lxd_box.shared(), lxc=lxd_box.client, user=user) as box:
+    with router.lxd(lxd_box.common, lxc=lxd_box.client, user=user) as box:
         assert box.call(indoors.who)[:4] == expected
 
 
 def test_a_group_of_the_container(router, lxc_box):
-    name = lxc_box.container()
+    name = lxc_box.common
     with router.lxc(name, lxcpath=lxc_box.path, user="ann", group="extra") as box:
         assert box.call(indoors.who)[:3] == (1234, 4321, [4321])
     with router.lxc(name, lxcpath=lxc_box.path, user=77, group=88) as box:
@@ -137,7 +137,7 @@ def test_it_has_stopped(router, lxc_box, lxd_box):
 def test_lxd_errors(router, lxd_box, tmp_path):
     def fails(text, phase, **options):
         with pytest.raises(contextree.ConnectError, match=text) as caught:
-            router.lxd(lxd_box.shared(), **{"lxc": lxd_box.client, **options})
+            router.lxd(lxd_box.common, **{"lxc": lxd_box.client, **options})
         assert caught.value.phase == phase
 
     fails("there is no remote named elsewhere", "connect", remote="elsewhere")
@@ -147,7 +147,7 @@ def test_lxd_errors(router, lxd_box, tmp_path):
 
 
 def test_lxd_where_it_runs(router, lxd_box):
-    with router.lxd("local:" + lxd_box.shared(), project="default", lxc=lxd_box.client,
+    with router.lxd("local:" + lxd_box.common, project="default", lxc=lxd_box.client,
                     extra_args=["--cwd", "/usr"], name="there") as box:
         assert box.call(indoors.who) == (0, 0, [], "/root", "/usr")
 

@@ -1,5 +1,6 @@
 """setns, its launcher, chroot and jail: what is theirs alone."""
 
+import contextlib
 import os
 import platform
 import re
@@ -66,6 +67,22 @@ def test_a_user_namespace(router, mapped, tool):
         assert "\nUid:\t100000\t100000\t100000\t100000\n" in status
     with router.setns(mapped, tool=tool, user="ann") as box:
         assert box.call(indoors.who)[:2] == (1234, 1234)
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_without_root(router, tool):
+    """Whoever made a user namespace may enter it, and what belongs to it: as rootless podman's containers are."""
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    words = [*nobody, "unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child",
+             "--mount-proc", "sleep", "600"]
+    with subprocess.Popen(words) as outer, contextlib.ExitStack() as end:
+        end.callback(outer.kill)
+        inner = until(lambda: [who[0] for who in processes.descendants(outer.pid)
+                               if processes.command_line(who[0]) == "sleep 600"], "the namespaces")[0]
+        with router.local(python=[*nobody, "/usr/bin/python3"]) as starter, starter.setns(inner, tool=tool) as box:
+            assert starter.call(os.getuid) == 65534
+            assert box.call(os.getuid) == 0
+            assert box.call(os.readlink, "/proc/self/ns/pid") == os.readlink("/proc/%d/ns/pid" % inner)
 
 
 @pytest.mark.parametrize("minor", ["3.6", "3.13"])
@@ -175,6 +192,21 @@ def test_where_there_is_neither_setns_nor_ctypes(setns_target):
     done = subprocess.run([sys.executable, "-ISc", code, *words], stdout=subprocess.PIPE, text=True, timeout=30,
                           check=True)
     assert done.stdout.startswith("ctxt-")
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+@pytest.mark.parametrize("kind", ["docker", "podman"])
+def test_a_container_by_name(request, router, kind, tool):
+    """It has the environment that the image gives, as by ``exec``."""
+    lab = request.getfixturevalue(kind + "_lab")
+    with router.setns(lab.container, kind=kind, program=lab.program, tool=tool) as box, getattr(router, kind)(
+            lab.container, **{kind: lab.program}) as other:
+        assert box.call(os.readlink, "/proc/self/ns/mnt") == other.call(os.readlink, "/proc/self/ns/mnt")
+        assert box.call(indoors.environ)["PATH"] == other.call(indoors.environ)["PATH"]
+        assert box.call(indoors.hostname) == other.call(indoors.hostname)
+    with pytest.raises(contextree.ConnectError, match="no-such-container") as caught:
+        router.setns("no-such-container", kind=kind, program=lab.program, tool=tool)
+    assert caught.value.phase == "connect"
 
 
 @pytest.mark.parametrize(("kind", "program", "words"), [

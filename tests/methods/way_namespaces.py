@@ -42,13 +42,13 @@ class Box(Way):
 @pytest.fixture(scope="session")
 def way_lxc(lxc_box):
     """A container of LXC."""
-    return Box("lxc", lxc_box.container(), lxcpath=lxc_box.path)
+    return Box("lxc", lxc_box.common, lxcpath=lxc_box.path)
 
 
 @pytest.fixture(scope="session")
 def way_lxd(lxd_box):
     """An unprivileged container of LXD."""
-    return Box("lxd", lxd_box.shared(), lxc=lxd_box.client)
+    return Box("lxd", lxd_box.common, lxc=lxd_box.client)
 
 
 @pytest.fixture(scope="session")
@@ -56,12 +56,12 @@ def way_incus(request, tmp_path_factory):
     """An unprivileged container of Incus; where that is not installed, LXD behind a stand-in that checks the words."""
     if shutil.which("incus") and shutil.which("incusd", path=Incus.PATH):
         box = request.getfixturevalue("incus_box")
-        return Box("incus", box.shared(), incus=box.client)
+        return Box("incus", box.common, incus=box.client)
     box = request.getfixturevalue("lxd_box")
     script = tmp_path_factory.mktemp("incus") / "incus"
     script.write_text(INCUS % shlex.join(box.client))
     script.chmod(0o755)
-    return Box("incus", box.shared(), incus=str(script))
+    return Box("incus", box.common, incus=str(script))
 
 
 INCUS = """#!/bin/sh
@@ -78,7 +78,7 @@ exec %s "$@"
 @pytest.fixture(scope="session")
 def way_nspawn(nspawn_box):
     """A tree of our own."""
-    tree = nspawn_box.tree()
+    tree = nspawn_box.common
     return Nspawned("nspawn", str(tree), tail=tree.name, register=False, extra_args=nspawn_box.extra_args)
 
 
@@ -89,13 +89,13 @@ class Nspawned(Box):
 @pytest.fixture(scope="session")
 def way_machinectl(machines_box):
     """A machine that runs systemd."""
-    return Box("machinectl", machines_box.boot(), systemd_run=[*machines_box.inside, "systemd-run"])
+    return Box("machinectl", machines_box.common, systemd_run=[*machines_box.inside, "systemd-run"])
 
 
 @pytest.fixture(scope="session")
 def setns_target(handmade_box):
     """The init of a container made by hand."""
-    return handmade_box.container()
+    return handmade_box.common
 
 
 class Process(Box):
@@ -121,7 +121,7 @@ def way_setns_nsenter(setns_target):
 @pytest.fixture(scope="session")
 def way_setns_lxc(lxc_box):
     """A container of LXC, by the pid of its init."""
-    return Process("setns", lxc_box.container(), "setns_lxc", kind="lxc", lxcpath=lxc_box.path)
+    return Process("setns", lxc_box.common, "setns_lxc", kind="lxc", lxcpath=lxc_box.path)
 
 
 @pytest.fixture(scope="session")

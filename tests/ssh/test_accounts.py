@@ -37,12 +37,12 @@ def authorized(odd):
 
 
 @pytest.mark.parametrize("name", ["mksh", "csh", "rbash", "ash"])
-@pytest.mark.parametrize("python", [None, "/usr/bin/python3"])
-def test_login_shells(far, odd, shell, name, python):
+def test_login_shells(far, odd, shell, name):
     shell(name)
-    with far(name, python=python) as web:
-        assert web.call(whoami) == odd.accounts[name]
-        assert web.call(len, b"\0\xff\r\n" * 1000) == 4000
+    for python in (None, "/usr/bin/python3"):
+        with far(name, python=python) as web:
+            assert web.call(whoami) == odd.accounts[name]
+            assert web.call(len, b"\0\xff\r\n" * 1000) == 4000
 
 
 def test_nologin(far, shell):
@@ -158,7 +158,7 @@ def test_dropbear(far, odd):
         far("dropbear", password="wrong", extra_args=["-o", "PubkeyAuthentication=no"])
 
 
-@pytest.mark.parametrize("form", ["{user}@[::1]", "[::1]", "::1", "{user}@::1"])
+@pytest.mark.parametrize("form", ["{user}@[::1]", "::1"])
 def test_s_28_ipv6_address(router, odd, form):
     if not os.path.exists("/proc/net/if_inet6"):
         pytest.skip("no IPv6 on this machine")

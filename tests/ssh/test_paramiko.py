@@ -6,7 +6,6 @@ import pytest
 from tests.ssh.test_login import (  # noqa: F401  they are collected here
     test_a_password_that_nobody_gave_is_asked_of_nobody,
     test_accept_new_stores_the_key,
-    test_every_python_of_the_lab,
     test_interpreter_of_the_master_is_not_asked_of_the_host,
     test_key,
     test_key_with_pam_and_an_alias_of_ssh_config,

@@ -20,7 +20,6 @@ from tests.lab.network import Network
 from tests.lab.poll import until
 from tests.lab.sshd import CannotStart
 from tests.ssh.test_tree import (  # noqa: F401  they are collected here
-    test_calls_from_many_threads_share_a_host,
     test_large_transfers_both_ways,
     test_s_01_results_of_a_host_are_plain_data_and_never_unpickled,
 )
@@ -318,6 +317,12 @@ def test_a_fork_of_this_process_has_nothing_of_it(router, reach):
         assert web.call(abs, -1) == 1
 
 
+def test_without_a_thread_of_the_router(sshd):
+    with contextree.Router(thread=False) as router, router.ssh("key", ssh_config=sshd.ssh_config,
+                                                               transport="paramiko") as web:
+        assert web.call(bytes, 1 << 20) == bytes(1 << 20)
+
+
 def test_other_contexts_are_told_what_to_do_instead(router, reach, sshd):
     with router.local() as other, pytest.raises(contextree.UsageError, match=r"jump=.*leave transport= out"):
         other.call(ask_there, sshd.ssh_config)
@@ -332,6 +337,12 @@ def ask_there(config):
 def test_options_of_the_program_are_refused(router, options):
     with pytest.raises(contextree.UsageError, match="%s= is for the ssh program" % next(iter(options))):
         router.ssh("web1", transport="paramiko", **options)
+
+
+def test_an_address(router, sshd):
+    with router.open("local:/ssh://key?transport=paramiko&ssh_config=%s" % sshd.ssh_config) as web:
+        assert web.call(abs, -1) == 1
+        assert web.name == "local.ssh.key"
 
 
 def test_transports_that_there_are(router):
