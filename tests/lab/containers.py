@@ -94,7 +94,7 @@ class Lab:
     @classmethod
     def sweep(cls):
         """Remove what killed runs left: labs whose keeper is dead."""
-        for path in RUN.glob("%s%s-*/state.json" % (PREFIX, cls.kind)):
+        for path in RUN.glob("%s%s-*/containers.json" % (PREFIX, cls.kind)):
             try:
                 lab = cls(**json.loads(path.read_text()))
             except (ValueError, FileNotFoundError):
@@ -103,7 +103,7 @@ class Lab:
                 lab.down()
 
     def save(self):
-        Path(self.directory, "state.json").write_text(json.dumps(self.__dict__))
+        Path(self.directory, "containers.json").write_text(json.dumps(self.__dict__))
 
     def command(self, *words):
         """A whole command."""
@@ -173,7 +173,7 @@ class Lab:
                     folder.rmdir()
                 except OSError:
                     pass
-        left = [path for path in Path(self.directory).glob("*") if path.name != "state.json"]
+        left = [path for path in Path(self.directory).glob("*") if path.name != "containers.json"]
         for path in left:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
