@@ -236,7 +236,7 @@ def test_a_second_crash_and_a_third_master(alone, master, router, go):
     second.kill()
     job = router.attach(alone.token)
     go.touch()
-    first, second, third = job.job().calls
+    first, second, third = job.job().calls[:3]  # who knows whether the last answer has arrived: then it is kept too
     assert first.result(10) == [1, job.pid] and second.result(10) == [2, job.pid]
     with pytest.raises(LookupError):
         third.result(10)
@@ -360,7 +360,8 @@ def test_dead_jobs_are_swept_when_their_time_is_over(master, router, go):
     assert len(router.jobs()) == 1
     old = os.stat(made.directory).st_mtime - 100
     os.utime(os.path.join(made.directory, job_place.FACTS), (old, old))
-    assert router.jobs() == [] and not os.path.exists(made.directory)
+    until(lambda: router.jobs() == [], "the last thread of the killed process to let go of the lock")
+    assert not os.path.exists(made.directory)
 
 
 def test_shutdown_before_the_master_goes_leaves_nothing(router, state, tmp_path):
