@@ -33,7 +33,7 @@ def parse(source: str | bytes, path: str = DISPLAY) -> ast.Module | None:
         for _ in range(20):
             try:
                 return ast.parse(source, path)
-            except SystemError:  # CPython to 3.12 counts the depth for all threads together, if a switch comes just then
+            except SystemError:  # by chance, where other threads parse too: python/cpython#106905
                 continue
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         pass
