@@ -46,7 +46,7 @@ def test_thirty_hosts_have_a_thread_and_three_descriptors_each(router, reach):
         webs = list(pool.map(lambda number: reach(name="web%d" % number), range(30)))
         pids = {web.call(os.getpid) for web in webs}
     assert len(pids) == 30
-    until(lambda: threading.active_count() == threads + 30, "those who connected to end")
+    until(lambda: threading.active_count() <= threads + 30, "those who connected to end")
     assert files() == descriptors + 90
     for web in webs:
         web.shutdown()
