@@ -50,7 +50,7 @@ def test_thirty_hosts_have_a_thread_and_three_descriptors_each(router, reach):
     assert files() == descriptors + 90
     for web in webs:
         web.shutdown()
-    until(lambda: threading.active_count() == threads, "their threads to end")
+    until(lambda: threading.active_count() <= threads, "their threads to end")
     assert files() == descriptors
     assert first.call(abs, -1) == 1
 
@@ -116,7 +116,7 @@ def test_jumps(reach, sshd, jump):
         assert web.call(len, bytes(1 << 20)) == 1 << 20
         assert web.call(bytes, 1 << 20) == bytes(1 << 20)
         hops = 1 if jump == "pam" else len(jump)
-        until(lambda: threading.active_count() == before + 1 + hops, "who connected to end")
+        until(lambda: threading.active_count() <= before + 1 + hops, "who connected to end")
 
 
 def test_jumps_of_ssh_config(reach, sshd, tmp_path):
@@ -201,7 +201,7 @@ def test_cancelled_while_it_connects(router, reach):
         until(lambda: threading.active_count() > before[0], "it to connect")
         web.shutdown(0)
         assert isinstance(waiting.exception(10), contextree.ContextreeError)
-        until(lambda: threading.active_count() == before[0], "the threads to end")
+        until(lambda: threading.active_count() <= before[0], "the threads to end")
         until(lambda: files() == before[1], "the descriptors to be closed")
 
 
