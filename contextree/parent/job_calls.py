@@ -164,7 +164,7 @@ def kept(result: object) -> "Any":
     try:
         return pack(result, 0)
     except Exception:
-        pass
+        pass  # it is no plain data
     try:
         return pack(result, min(PROTOCOL, 4))
     except Exception as error:
