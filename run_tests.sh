@@ -13,7 +13,7 @@
 #
 # Environment: CONTEXTREE_CACHE   where the virtual environment and the chroot live (default: .cache)
 #              CONTEXTREE_PYTHON  the Python 3.10+ to use (default: the first one found)
-#              CONTEXTREE_LIMIT   seconds after which the tests are stopped (default: 780)
+#              CONTEXTREE_LIMIT   seconds after which the tests are stopped (default: 840)
 set -uo pipefail
 exec </dev/null
 cd "$(dirname "${BASH_SOURCE[0]}")" || exit 2
@@ -92,18 +92,22 @@ apt_install() {   # installs what is missing; 1 if that did not work
   return $status
 }
 
-SHELLS="dash zsh mksh tcsh csh fish busybox"   # login shells that a target may have
+SHELLS="dash zsh mksh tcsh csh fish busybox-static"   # login shells that a target may have
+ACCOUNTS="sudo opendoas"                       # besides su and runuser, which Debian always has
+SERVERS="dropbear-bin libpam-google-authenticator"   # another sshd, and one-time codes
+CONTAINERS="docker.io podman buildah runc lxc lxd systemd-container dbus"   # private daemons; images are of this machine
+WANTED="openssh-server openssh-client $ACCOUNTS strace procps iproute2 $SHELLS $SERVERS $CONTAINERS mmdebstrap"
 
 packages() {   # shellcheck disable=SC2086
   local name
   is_root || left_out "not root: no private sshd, no other accounts, no chroot with the newest Pythons"
-  apt_install openssh-server openssh-client sudo strace procps iproute2 $SHELLS mmdebstrap && return
+  apt_install $WANTED && return
   if is_root; then   # one that cannot be had must not cost the others
-    for name in openssh-server openssh-client sudo strace procps iproute2 $SHELLS mmdebstrap; do
+    for name in $WANTED; do
       apt_install "$name" || left_out "$name: could not be installed with apt-get"
     done
   elif command -v dpkg-query >/dev/null; then
-    name=$(missing_packages openssh-client sudo strace procps iproute2 $SHELLS)
+    name=$(missing_packages openssh-client $ACCOUNTS strace procps iproute2 $SHELLS)
     [ -z "$name" ] || left_out "not root: cannot install $name"
   fi
 }
@@ -191,7 +195,7 @@ stage_tests() {   # stage_tests [pytest arguments]
   [ "$(nproc 2>/dev/null || echo 1)" -gt 1 ] && spread=(-n 2 --dist loadfile)
   export PYTHONHASHSEED=${PYTHONHASHSEED:-$RANDOM}
   echo "PYTHONHASHSEED=$PYTHONHASHSEED"
-  timeout --foreground -k 30 "${CONTEXTREE_LIMIT:-780}" "$VENV_PY" -m pytest "${spread[@]}" "$@" -rs 2>&1 | tee "$LOGS/pytest"
+  timeout --foreground -k 30 "${CONTEXTREE_LIMIT:-840}" "$VENV_PY" -m pytest "${spread[@]}" "$@" -rs 2>&1 | tee "$LOGS/pytest"
   status=${PIPESTATUS[0]}
   if [ "$status" = 1 ] && [ "$(grep -cE '^_{3,} .* _{3,}$' "$LOGS/pytest")" -le 10 ]; then
     # machines are shared and slow at times: a few that failed beside the others are asked again, alone
@@ -201,7 +205,7 @@ stage_tests() {   # stage_tests [pytest arguments]
     [ "$status" = 0 ] && echo "these failed beside the others and passed alone: see above"
   fi
   SUMMARY=$(grep -E '(passed|failed|error|errors|skipped|deselected|no tests ran).* in [0-9.]+s' "$LOGS/pytest" | tail -n 1)
-  [ "$status" = 124 ] && SUMMARY="stopped after ${CONTEXTREE_LIMIT:-780} s; $SUMMARY"
+  [ "$status" = 124 ] && SUMMARY="stopped after ${CONTEXTREE_LIMIT:-840} s; $SUMMARY"
   [ "$status" = 0 ] || FAILED+=("tests (exit $status)")
   DONE+=(tests)
 }

@@ -61,6 +61,8 @@ __all__ = [  # one a line: branches add to it
     "HostKeyError",
     "InternalError",
     "Invitation",
+    "Job",
+    "JobCall",
     "Listener",
     "NotOurChild",
     "NotSendable",
@@ -104,9 +106,14 @@ __all__ = [  # one a line: branches add to it
 
 if TYPE_CHECKING:  # a type checker is told what there is, and that there is nothing else
     from contextree import aio, cothread, gevent, trio
+    from contextree.parent.jobs import Job, JobCall
 else:
     def __getattr__(name: str) -> object:
-        """The doors for event loops, imported when they are first named: most programs have no use for them."""
+        """The doors for event loops, and what else most programs have no use for, imported when first named."""
+        if name in ("Job", "JobCall"):
+            from contextree.parent import jobs
+
+            return getattr(jobs, name)
         if name not in ("aio", "trio", "gevent", "cothread"):
             raise AttributeError(f"module 'contextree' has no attribute {name!r}")
         from importlib import import_module

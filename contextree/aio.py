@@ -24,12 +24,14 @@ from contextree.loops.asyncio_loop import AsyncioLoop
 from contextree.loops.channels import Channel
 from contextree.loops.context import Context as BaseContext
 from contextree.loops.flows import Stream
+from contextree.loops.programs import Process
 from contextree.loops.router import Router as BaseRouter
+from contextree.loops.services import Service
 from contextree.master.gather import AT_ONCE, Outcome, Results
 from contextree.parent.child import Child
 from contextree.parent.child_state import EXITED, ChildState
 
-__all__ = ["Channel", "Context", "Router", "Stream", "check_child", "gather", "gather_iter",
+__all__ = ["Channel", "Context", "Process", "Router", "Service", "Stream", "check_child", "gather", "gather_iter",
            "select", "wait_child", "wrap"]
 
 P = ParamSpec("P")
@@ -64,7 +66,7 @@ class Router(BaseRouter[Context]):
 
 
 def wrap(handle: Any) -> Any:
-    """The handle for asyncio of a ``contextree.Router``, ``Context`` or ``Channel``."""
+    """The handle for asyncio of a ``contextree.Router``, ``Context``, ``Channel`` or ``Service``."""
     return Router.of(handle)
 
 

@@ -22,14 +22,16 @@ from contextree.loops import calling, flows, gathering
 from contextree.loops.channels import Channel
 from contextree.loops.context import Context as BaseContext
 from contextree.loops.flows import Stream
+from contextree.loops.programs import Process
 from contextree.loops.router import Router as BaseRouter
+from contextree.loops.services import Service
 from contextree.loops.trio_loop import Pending, TrioLoop
 from contextree.master.gather import AT_ONCE, Outcome, Results
 from contextree.parent.child import Child
 from contextree.parent.child_state import EXITED, ChildState
 
-__all__ = ["Channel", "Context", "Pending", "Router", "Stream", "check_child", "gather", "gather_iter",
-           "select", "wait_child", "wrap"]
+__all__ = ["Channel", "Context", "Pending", "Process", "Router", "Service", "Stream", "check_child", "gather",
+           "gather_iter", "select", "wait_child", "wrap"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -63,7 +65,7 @@ class Router(BaseRouter[Context]):
 
 
 def wrap(handle: Any) -> Any:
-    """The handle for trio of a ``contextree.Router``, ``Context`` or ``Channel``."""
+    """The handle for trio of a ``contextree.Router``, ``Context``, ``Channel`` or ``Service``."""
     return Router.of(handle)
 
 

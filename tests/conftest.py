@@ -5,7 +5,14 @@ import os
 import pytest
 
 from tests import guard
+from tests.lab import boxes, trees
+from tests.lab import containers as lab_containers
+from tests.lab import kube as lab_kube
 from tests.lab import pythons as lab_pythons
+from tests.lab.handmade import Handmade
+from tests.lab.lxc import Lxc
+from tests.lab.lxd import Incus, Lxd
+from tests.lab.machines import Machines, Nspawn
 from tests.lab.sshd import CannotStart, Sshd
 
 
@@ -45,3 +52,74 @@ def sshd():
 def pythons():
     """{"3.6": tests.lab.pythons.Python, ...}: one of each minor version on this machine."""
     return lab_pythons.one_each()
+
+
+def started(kind):
+    """A lab, for as long as the session lasts; skips where it cannot be had."""
+    try:
+        lab = kind.up()
+    except (lab_containers.CannotStart, boxes.CannotStart, trees.CannotMake) as error:
+        pytest.skip("%s: %s" % (kind.kind, error))
+    try:
+        yield lab
+    finally:
+        lab.down()
+
+
+@pytest.fixture(scope="session")
+def docker_lab():
+    """A private docker engine (tests.lab.containers.Docker)."""
+    yield from started(lab_containers.Docker)
+
+
+@pytest.fixture(scope="session")
+def podman_lab():
+    """A private store of podman's (tests.lab.containers.Podman)."""
+    yield from started(lab_containers.Podman)
+
+
+@pytest.fixture(scope="session")
+def kube_lab():
+    """A server that kubectl can talk to (tests.lab.kube.Kube)."""
+    try:
+        lab = lab_kube.Kube.up()
+    except lab_kube.CannotStart as error:
+        pytest.skip("kubectl: %s" % error)
+    yield lab
+    lab.down()
+
+
+@pytest.fixture(scope="session")
+def lxc_box():
+    """LXC in a private lxcpath (tests.lab.lxc.Lxc)."""
+    yield from started(Lxc)
+
+
+@pytest.fixture(scope="session")
+def lxd_box():
+    """A private LXD (tests.lab.lxd.Lxd)."""
+    yield from started(Lxd)
+
+
+@pytest.fixture(scope="session")
+def nspawn_box():
+    """Trees for systemd-nspawn (tests.lab.machines.Nspawn)."""
+    yield from started(Nspawn)
+
+
+@pytest.fixture(scope="session")
+def machines_box():
+    """A private systemd-machined (tests.lab.machines.Machines)."""
+    yield from started(Machines)
+
+
+@pytest.fixture(scope="session")
+def handmade_box():
+    """Containers made by hand (tests.lab.handmade.Handmade)."""
+    yield from started(Handmade)
+
+
+@pytest.fixture(scope="session")
+def incus_box():
+    """A private Incus (tests.lab.lxd.Incus)."""
+    yield from started(Incus)

@@ -34,7 +34,11 @@ WAITS = {
     "contextree/core/broker.py": ("select",),  # the loop's poller
     "contextree/parent/future.py": ("event",),  # a Future has a Condition, which as_completed() takes
     "contextree/parent/fork.py": ("select",),  # the template: a process of one thread, without a broker
+    "contextree/parent/handed.py": ("select",),  # a program of its own, with nothing else to do
     "contextree/master/driving.py": ("select",),  # several loops that one thread drives
+    "contextree/master/paramiko_way.py": ("select", "event"),  # a thread for each connection that is being made ...
+    "contextree/master/paramiko_login.py": ("event",),
+    "contextree/master/paramiko_wire.py": ("select", "acquire"),  # ... and one for each that is there: paramiko's
     "contextree/loops/": ("select", "acquire", "event", "queue"),  # the loops' own ways to wait
     "contextree/testing/": ("select", "acquire", "event", "queue"),  # tools of a test, which runs on its own thread
 }

@@ -3,13 +3,16 @@
 A ``python`` block is a whole program, run in a process of its own. One whose first line is a comment with a file name
 is that file, there for all programs of the document. A ``text`` block that follows is what the program before it
 prints; ``...`` in it stands for anything. In ``sh`` blocks the lines that begin with ``contextree`` are run. Where
-``web1`` is spoken of, it is the private sshd.
+``web1`` is spoken of, it is the private sshd; where a program of the containers is, it is the private one, with
+containers of the names that the documents have.
 """
 
 import doctest
 import inspect
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -19,6 +22,8 @@ from typing import NamedTuple
 import pytest
 
 import contextree
+from tests.lab import rootfs, shims
+from tests.lab.containers import CannotStart
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -70,10 +75,72 @@ def run(request, tmp_path):
         env = dict(os.environ, PYTHONPATH=str(ROOT), NO_COLOR="1")
         if "web1" in text:
             env["PATH"] = f"{ssh_to(request.getfixturevalue('sshd'), tmp_path)}:{env['PATH']}"
+            if 'transport="paramiko"' in text:  # which reads the configuration itself
+                env["HOME"] = str(tmp_path)
+                (tmp_path / ".ssh").mkdir()
+                (tmp_path / "ssh_config").rename(tmp_path / ".ssh" / "config")
+        for name, tool in CONTAINERS.items():
+            if f"router.{name}(" in text:
+                env["PATH"] = f"{tool(request.getfixturevalue, tmp_path)}:{env['PATH']}"
+        if "/opt/python" in text:
+            (tmp_path / "program.py").write_text(text.replace("/opt/python", str(request.getfixturevalue("lent"))))
         return subprocess.run(command, cwd=tmp_path, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True,
                               timeout=LIMIT)
 
     return run
+
+
+def program(folder, name, words):
+    """A folder for PATH with a program of that name, which is these words."""
+    programs = folder / "bin"
+    programs.mkdir(exist_ok=True)
+    words = [shutil.which(word) if word == name else word for word in words]  # or it would find itself
+    (programs / name).write_text("#!/bin/sh\nexec %s \"$@\"\n" % shlex.join(words))
+    (programs / name).chmod(0o755)
+    return programs
+
+
+def docker_to(fixture, folder):
+    """Docker, with the containers ``app`` and ``bare``."""
+    return program(folder, "docker", with_containers(fixture("docker_lab")).program)
+
+
+def podman_to(fixture, folder):
+    """Podman, with the same."""
+    return program(folder, "podman", with_containers(fixture("podman_lab")).program)
+
+
+def with_containers(lab):
+    """The lab, in which there are containers of the documents."""
+    if not lab.run("ps", "-q", "--filter", "name=^app$"):
+        lab.run_container("app")
+        lab.run_container("bare", image="bare", mounts=False)
+    return lab
+
+
+def buildah_to(fixture, folder):
+    """Buildah, with the working container ``work``."""
+    lab = fixture("podman_lab")
+    try:
+        lab.working_container(name="work")
+    except CannotStart as error:
+        if "already" not in str(error):
+            pytest.skip(str(error))
+    return program(folder, "buildah", lab.buildah)
+
+
+def kubectl_to(fixture, folder):
+    """Kubectl, with the pod ``web``."""
+    return program(folder, "kubectl", ["env", "KUBECONFIG=" + fixture("kube_lab").kubeconfig, "kubectl"])
+
+
+CONTAINERS = {"docker": docker_to, "podman": podman_to, "buildah": buildah_to, "kubectl": kubectl_to, **shims.SHIMS}
+
+
+@pytest.fixture(scope="module")
+def lent(tmp_path_factory):
+    """A Python that can be lent."""
+    return rootfs.standalone(tmp_path_factory.mktemp("lent") / "python")
 
 
 def ssh_to(sshd, folder):

@@ -134,6 +134,30 @@ def test_sshd_leftover_of_a_killed_run_is_swept():
     assert not folder.exists()
 
 
+KILLED = """
+import os, signal
+from tests.lab.sshd_odd import OddSshd
+server = OddSshd.up()
+print(server.directory, *server.accounts.values(), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@needs_root
+def test_odd_sshd_of_a_killed_run_is_swept_away(sshd):
+    done = subprocess.run([sys.executable, "-c", KILLED], cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=50)
+    directory, *accounts = done.stdout.split()
+    with open(directory + "/state.json") as file:
+        state = json.load(file)
+    daemons = [daemon["process"] for daemon in state["daemons"].values()]
+    assert len(accounts) > 8 and all(map(processes.alive, daemons))
+    sweep()
+    until(lambda: not any(map(processes.alive, daemons)), "its servers to end")
+    assert not os.path.exists(directory)
+    assert not any(os.path.exists(path) for path in state["files"])
+    assert not {entry.pw_name for entry in pwd.getpwall()} & set(accounts)
+
+
 def test_until_returns_the_value_or_names_what_did_not_come():
     values = iter([0, None, 7])
     assert until(lambda: next(values), "seven") == 7

@@ -9,7 +9,7 @@ import click
 from contextree.cli import machine, screen
 from contextree.cli.machine import Fact
 from contextree.cli.targets import Hosts, Reach, each, label, reach_options, sentence
-from contextree.core.wire.errors import ConnectError, ContextreeError
+from contextree.core.wire.errors import ContextreeError
 from contextree.master.router import Router
 from contextree.parent.context import Context
 
@@ -44,9 +44,7 @@ def doctor(hosts: list[str] | None, reach: Reach) -> int:
             if outcome.error is None:
                 found.append(Fact(label(outcome.target), outcome.value))
             else:
-                phase = outcome.error.phase if isinstance(outcome.error, ConnectError) else ""
-                found.append(Fact(label(outcome.target),
-                                  f"in phase {phase}: " * bool(phase) + sentence(outcome.error), False))
+                found.append(Fact(label(outcome.target), sentence(outcome.error), False))
     made = screen.console()
     screen.table(made, ("what", "", "found"), [(fact.what, VERDICT[fact.ok], fact.found) for fact in found])
     return 1 if any(fact.ok is False for fact in found) else 0

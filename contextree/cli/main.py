@@ -12,6 +12,7 @@ import click
 
 from contextree.cli.demo import demo
 from contextree.cli.doctor import doctor
+from contextree.cli.jobs import jobs
 from contextree.cli.remote import call, ping, run
 from contextree.cli.targets import sentence, version
 from contextree.core.wire.errors import ContextreeError
@@ -26,7 +27,7 @@ def cli() -> None:
     """
 
 
-for command in (demo, doctor, ping, call, run):
+for command in (demo, doctor, ping, call, run, jobs):
     cli.add_command(command)
 
 

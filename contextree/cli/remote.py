@@ -40,7 +40,7 @@ def complain(outcome: Outcome) -> None:
 def ping(hosts: list[str], count: int, parallel: int, reach: Reach) -> int:
     """Start a context on each HOST and time a round trip through it.
 
-    HOST is what ssh takes, a pattern such as web[1-20], or "local:" for a new interpreter on this machine.
+    HOST is what ssh takes, an address such as web1/sudo:root or local:, or a pattern of them: web[1-20],db.
     """
 
     def times(_target: str, context: Context) -> tuple[float, list[float], tuple[int, ...]]:

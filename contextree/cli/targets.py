@@ -1,10 +1,11 @@
 """Which hosts a command is about, how they are reached, and their errors as one sentence.
 
-A target is what ssh takes as a host; ``local:`` is a new interpreter on this machine, ``local:/usr/bin/python3`` that
-one.
+A target is an address (docs/methods/addresses.md). Where it does not begin with a method and a colon, its first hop is
+a host for ssh: ``web1``, ``deploy@web1:2222``, ``web1/sudo:root/docker:app``.
 """
 
 import functools
+import getpass
 import importlib.metadata
 import logging
 import re
@@ -14,12 +15,14 @@ from typing import Any, NamedTuple
 
 import click
 
-from contextree.core.wire.errors import ContextreeError
+from contextree.connect.address import METHODS, Hop, parse
+from contextree.connect.plan import Secret
+from contextree.core.wire.errors import ContextreeError, UsageError
 from contextree.master.router import Router
 from contextree.parent.context import Context
 
 MOST = 10_000  # targets of one command
-LOCAL = "local:"
+BECOME = ("sudo", "su", "doas")  # methods that ask for a password of their own
 _GROUP = re.compile(r"\[([0-9]+(?:-[0-9]+)?(?:,[0-9]+(?:-[0-9]+)?)*)\]")
 
 
@@ -70,54 +73,105 @@ def _expand_one(part: str) -> Iterator[str]:
             yield from _expand_one(f"{before}{number:0{len(first)}d}{after}")
 
 
+def address_of(target: str) -> list[Hop]:
+    """The hops of a target. Raises BadPattern."""
+    word = re.match(r"([a-z]+):", target)
+    host = word is None or (word[1] not in METHODS and re.match(r"[a-z]+:([0-9]+([/?]|$)|[^/]*@)", target))
+    try:
+        return parse("ssh://" + target if host else target)
+    except UsageError as error:
+        if "holds no password" in str(error):
+            raise BadPattern("an address holds no password: --ask-pass and --ask-become-pass ask for it") from None
+        raise BadPattern(str(error)) from None
+
+
 class Hosts(click.ParamType):
     """A host pattern on the command line: the list of targets."""
 
     name = "HOST[,HOST]"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """See ``expand``."""
+        """See ``expand`` and ``address_of``."""
+        if not isinstance(value, str):
+            return value
         try:
-            return expand(value) if isinstance(value, str) else value
+            targets = expand(value)
+            for target in targets:
+                address_of(target)
         except BadPattern as error:
             self.fail(str(error), param, ctx)
+        return targets
 
 
 class Reach(NamedTuple):
-    """How hosts are reached: the options that all commands share."""
+    """How hosts are reached: the options that all commands share. Those of ssh are for its hops, ``python`` is for the
+    last hop, where the address does not say otherwise."""
 
     user: str | None = None
     port: int | None = None
     identity_file: str | None = None
     ssh_config: str | None = None
-    python: str = "python3"
+    python: str | None = None
     host_keys: str = "strict"
     connect_timeout: float = 30
+    password: str | None = None
+    become_password: str | None = None
+
+    def options(self, hop: Hop) -> dict[str, Any]:
+        """What is said of one hop beside its address."""
+        if hop.method == "fork":
+            return {}
+        found: dict[str, Any] = {"connect_timeout": self.connect_timeout}
+        if hop.method == "ssh":
+            ssh = ("user", "port", "identity_file", "ssh_config", "host_keys", "password")
+            found.update((name, getattr(self, name)) for name in ssh if getattr(self, name) is not None)
+        if hop.method in BECOME and self.become_password is not None:
+            found["password"] = self.become_password
+        return found
 
     def open(self, router: Router, target: str) -> Context:
         """The context for ``target``, started now. Raises ConnectError, UsageError."""
-        if target.startswith(LOCAL):
-            return router.local(python=target.removeprefix(LOCAL) or None)
-        return router.ssh(target, **self._asdict())
+        hops = address_of(target)
+        last: dict[str, Any] = {}
+        if self.python is not None and hops[-1].method != "fork" and "python" not in hops[-1].arguments()[1]:
+            last["python"] = self.python
+        return router.open(hops, options=self.options, **last)
+
+
+def ask(prompt: str) -> Secret:
+    """A password from the terminal, without an echo. Never from an argument: other users see those."""
+    try:
+        return Secret(getpass.getpass(prompt, None))
+    except EOFError:
+        raise click.UsageError("a password was to be asked for, and there is nobody to answer") from None
 
 
 def reach_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of ``Reach`` to a command, which gets them as ``reach``."""
+    """Add the options of ``Reach`` to a command, which gets them as ``reach``. Passwords are asked for once, for all
+    hosts."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        return command(*args, reach=Reach(**{field: kwargs.pop(field) for field in Reach._fields}), **kwargs)
+        fields: dict[str, Any] = {}
+        for flag, field, prompt in (("ask_pass", "password", "Password for SSH: "),
+                                    ("ask_become_pass", "become_password", "Password for sudo, su, doas: ")):
+            if kwargs.pop(flag):
+                fields[field] = ask(prompt)
+        fields.update((field, kwargs.pop(field)) for field in Reach._fields if field in kwargs)
+        return command(*args, reach=Reach(**fields), **kwargs)
 
     for option in reversed((
         click.option("-u", "--user", help="Account there; ssh_config's by default."),
         click.option("-p", "--port", type=click.IntRange(1, 65535)),
         click.option("-i", "--identity", "identity_file", metavar="FILE", help="Private key to use, and no other."),
         click.option("-F", "--ssh-config", metavar="FILE", help="Configuration to use instead of ~/.ssh/config."),
-        click.option("--python", default="python3", show_default=True, help="The interpreter there."),
+        click.option("--python", help="The interpreter there; by default the first one found."),
         click.option("--host-keys", type=click.Choice(["strict", "accept-new", "off"]), default="strict",
                      show_default=True),
         click.option("--connect-timeout", type=click.FloatRange(0, min_open=True), default=30, show_default=True,
-                     metavar="SECONDS", help="For each phase of connecting."),
+                     metavar="SECONDS", help="For each phase of each hop."),
+        click.option("-k", "--ask-pass", is_flag=True, help="Ask for the password for ssh, once for all hosts."),
+        click.option("-K", "--ask-become-pass", is_flag=True, help="Ask for that of sudo, su and doas, once for all."),
     )):
         wrapped = option(wrapped)
     return wrapped
@@ -139,7 +193,10 @@ class Outcome(NamedTuple):
 
 def each(router: Router, targets: list[str], reach: Reach, action: Callable[[str, Context], Any],
          parallel: int) -> Iterator[Outcome]:
-    """Open every target and do ``action(target, context)``, ``parallel`` at a time: outcomes in order of arrival."""
+    """Open every target and do ``action(target, context)``, ``parallel`` at a time: outcomes in order of arrival.
+
+    Threads rather than ``contextree.gather``: that calls one function in contexts which are there, while here each has
+    several hops to be opened one after the other, some of them shared, and ``run`` passes output on meanwhile."""
 
     def one(target: str) -> Outcome:
         try:

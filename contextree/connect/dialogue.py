@@ -10,10 +10,17 @@ we are in are tried from the top, the first that matches decides:
   banner line "your password: expires soon" is no prompt, nor is "Enter password: " after other text on its line.
 * a LINE rule has to match from the start of a line that has ended.
 
+A prompt that had a secret is kept with ``ANSWERED`` behind it: the error text shows that it was answered, and
+``classify`` can tell a refusal by it whatever language the command speaks.
+
 After a reply, what a program echoes for it (asterisks, blanks, backspaces) is dropped, then lines are lines again.
 
-A secret is used at most once for one prompt (a rule, and its group ``what`` if it has one, say the key's path). The
-same prompt again means that the answer was refused. Nothing is matched after ``finish``, ``Failed`` or ``Ready``.
+A secret is used at most once, or once for each thing that a rule's group ``what`` names (a key's path). The same prompt
+again means that the answer was refused. Nothing is matched after ``finish``, ``Failed`` or ``Ready``.
+
+A secret may be a function without arguments, its source (a one-time code): it is called when the prompt has come, by
+whoever runs the dialogue and away from the loop thread. A dialogue that is pickled calls it then, and takes along what
+it returned: what makes the codes never leaves its process.
 
 Memory: a line is kept to 2 KB (a longer one is never a prompt), 20 lines of 400 bytes are kept for the error text.
 """
@@ -21,14 +28,14 @@ Memory: a line is kept to 2 KB (a longer one is never a prompt), 20 lines of 400
 import collections
 import re
 
-from contextree.connect.plan import TOKEN, Secret
-from contextree.core.wire.errors import InternalError
+from contextree.connect.plan import TOKEN, Secret, checked_secret
+from contextree.core.wire.errors import InternalError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Deque, List, Mapping, Match, Optional, Sequence, Set, Union
+    from typing import Any, Callable, Deque, Dict, List, Mapping, Match, Optional, Sequence, Set, Union
 
-    Action = Union["Reply", "Failed", "Ready"]
+    Action = Union["Reply", "Ask", "Failed", "Ready"]
 
 LINE_MAX = 2048         # a prompt is shorter
 KEPT_LINES = 20
@@ -36,6 +43,7 @@ KEPT_WIDTH = 400
 REPLIES_MAX = 20        # a program that asks and asks is not logging us in
 
 PROMPT, LINE = "prompt", "line"
+ANSWERED = "********"
 _ECHO = b"*\b\x07 "
 _ENDS = re.compile(b"[\r\n]")
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -46,10 +54,10 @@ class Rule(collections.namedtuple("Rule", "state where pattern do secret error t
 
     state    the state it counts in; None for all.
     where    PROMPT or LINE.
-    pattern  bytes of a regular expression. A group ``what`` tells prompts of one rule apart. ``plan.TOKEN`` in it is
-             what nobody else can write: see ``Dialogue.arm``.
+    pattern  bytes of a regular expression. A group ``what`` tells prompts apart that want the same secret.
+             ``plan.TOKEN`` in it is what nobody else can write: see ``Dialogue.arm``.
     do       "reply" with the secret; "empty" replies an empty line; "fail"; "ready".
-    secret   the secret's name, for "reply".
+    secret   the secret's name, for "reply"; "a+b" are two of them in a row.
     error    the error's class name, for "fail".
     text     the message: of "fail", or of "reply" when the prompt comes again. ``{prompt}`` is what was matched.
     then     the next state; None stays.
@@ -70,6 +78,11 @@ def line(pattern: bytes, do: str, error: str = "AuthenticationError", text: str 
     return Rule(state, LINE, pattern, do, None, error, text, then)
 
 
+def _names(rule: "Rule") -> "List[str]":
+    """The secrets that a rule replies with."""
+    return rule.secret.split("+") if rule.do == "reply" and rule.secret else []
+
+
 class Reply(collections.namedtuple("Reply", "data")):
     """Write these bytes to the terminal; they may be a secret, so repr does not show them."""
 
@@ -79,6 +92,12 @@ class Reply(collections.namedtuple("Reply", "data")):
         return "Reply(********)"
 
     __str__ = __repr__
+
+
+class Ask(collections.namedtuple("Ask", "secret")):
+    """Call ``dialogue.sources[secret]`` on another thread and give what it returns to ``dialogue.answer``."""
+
+    __slots__ = ()
 
 
 class Failed(collections.namedtuple("Failed", "error message")):
@@ -96,23 +115,37 @@ class Ready(collections.namedtuple("Ready", "")):
 class Dialogue:
     """The state machine. One owner, one thread at a time.
 
-    rules: Rule rows. secrets: dict of name -> str; a rule replies with one of them.
+    rules: Rule rows. secrets: dict of name -> str, or a function that returns one; a rule replies with one of them.
     """
 
-    def __init__(self, rules: "Sequence[Rule]", secrets: "Optional[Mapping[str, Optional[str]]]" = None) -> None:
+    def __init__(self, rules: "Sequence[Rule]",
+                 secrets: "Optional[Mapping[str, Union[None, str, Callable[[], str]]]]" = None) -> None:
         self.rules = tuple(Rule(*rule) for rule in rules)
         for rule in self.rules:
             if rule.do not in ("reply", "empty", "fail", "ready") or rule.where not in (PROMPT, LINE):
                 raise InternalError("a dialogue's rule says %r at a %r" % (rule.do, rule.where))
-        self.secrets = {name: Secret(text) for name, text in (secrets or {}).items() if text is not None}
+        self.secrets = {}  # type: Dict[str, Secret]
+        self.sources = {}  # type: Dict[str, Callable[[], str]]
+        for name, text in (secrets or {}).items():
+            if isinstance(text, str):
+                self.secrets[name] = Secret(text)
+            elif text is not None:
+                self.sources[name] = text
         self.state = "login"
         self._line = bytearray()        # the terminal's last line, which has no end yet
         self._long = False              # it was longer than LINE_MAX
         self._echo = False              # we replied; what stands for the reply is still to come
         self._err = bytearray()         # the same for stderr
         self._kept = collections.deque(maxlen=KEPT_LINES)  # type: Deque[bytes]
-        self._used = set()  # type: Set[object]              # prompts that had their secret
+        self._used = set()  # type: Set[object]              # secrets that were sent, and for what
         self._replies = 0
+        self._waiting = None  # type: Optional[Rule]         # its secret has been asked of its source
+
+    def __getstate__(self) -> "Dict[str, Any]":
+        state = dict(self.__dict__, sources={}, secrets=dict(self.secrets))
+        for name, source in self.sources.items():
+            state["secrets"][name] = checked_secret(source(), name)
+        return state
 
     def __repr__(self) -> str:
         return "<%s in state %s>" % (type(self).__name__, self.state)
@@ -121,6 +154,11 @@ class Dialogue:
     def over(self) -> bool:
         """True when nothing will be matched any more."""
         return self.state in ("done", "failed")
+
+    @property
+    def pending(self) -> str:
+        """The last line of the terminal while it has no end: perhaps a question that nobody answers."""
+        return _CONTROL.sub("?", bytes(self._line[:KEPT_WIDTH]).decode("utf-8", "replace").strip())
 
     def learn(self, data: bytes) -> None:
         """Take the output of the plan's probe; here there is nothing to learn."""
@@ -131,10 +169,11 @@ class Dialogue:
         self.rules = tuple(rule._replace(pattern=rule.pattern.replace(mark, token)) for rule in self.rules)
 
     def feed(self, data: bytes) -> "List[Action]":
-        """Take bytes of the terminal, and return what to do: a list of Reply, Failed and Ready, mostly empty.
+        """Take bytes of the terminal, and return what to do: a list of Reply, Ask, Failed and Ready, mostly
+        empty.
 
         Feed all that can be read at once, so that a prompt is seen with what follows it. Nothing follows Failed or
-        Ready.
+        Ready, and one Ask is answered before there is another.
         """
         actions = []  # type: List[Action]
         pieces = _ENDS.split(data)
@@ -149,6 +188,25 @@ class Dialogue:
             self._decide(PROMPT, actions)
         return actions
 
+    def answer(self, secret: str, text: object) -> "List[Action]":
+        """Take what the source of a secret returned, or the exception that it raised, and return what to do."""
+        actions = []  # type: List[Action]
+        rule, self._waiting = self._waiting, None
+        if rule is None or self.over:
+            return actions
+        try:
+            if isinstance(text, BaseException):
+                raise UsageError("%s= raised %s: %s" % (secret, type(text).__name__, text))
+            value = checked_secret(text, secret)  # type: ignore[arg-type]  # it checks
+            if value is None:
+                raise UsageError("%s= returned None" % secret)
+        except UsageError as error:
+            self._fail("AuthenticationError", "there is no answer to the question: %s" % error, actions)
+        else:
+            self.secrets[secret] = value
+            self._reply(rule, actions)
+        return actions
+
     def note(self, data: bytes) -> None:
         """Take bytes of stderr: they are kept for the error text, and never matched (anybody may write there)."""
         pieces = _ENDS.split(data)
@@ -161,7 +219,7 @@ class Dialogue:
     def finish(self) -> None:
         """The login is complete (HELLO came): nothing is matched from now on, secrets and texts are forgotten."""
         self.state = "done"
-        self.secrets = {}
+        self.secrets, self.sources = {}, {}
         self._kept.clear()
         del self._line[:], self._err[:]
 
@@ -171,7 +229,7 @@ class Dialogue:
         lines += [bytes(part[:KEPT_WIDTH]) for part in (self._line, self._err) if part.strip()]
         text = b"\n".join(lines).decode("utf-8", "replace")
         for secret in sorted(self.secrets.values(), key=len, reverse=True):
-            text = text.replace(secret.reveal(), "********")
+            text = text.replace(secret.reveal(), ANSWERED)
         return _CONTROL.sub("?", text)
 
     # -- inside
@@ -212,18 +270,30 @@ class Dialogue:
             self.state = "done"
             actions.append(Ready())
             return
-        answer = b""
         if rule.do == "reply":
-            key = rule.pattern, match.groupdict().get("what")
-            if key in self._used:
+            what = match.groupdict().get("what")
+            keys = {(name, what) for name in _names(rule)}
+            if keys & self._used or self._waiting:
                 return self._fail(rule.error, text, actions)
-            self._used.add(key)
-            answer = self.secrets[rule.secret].reveal().encode("utf-8", "surrogateescape")
+            self._used |= keys
+            self._line[KEPT_WIDTH - len(ANSWERED):] = b""
+            self._line += ANSWERED.encode()
         self._replies += 1
         if self._replies > REPLIES_MAX:
             return self._fail("AuthenticationError", "it asked %d times: %s" % (self._replies, text), actions)
-        actions.append(Reply(answer + b"\n"))
-        self.state = rule.then or self.state
+        return self._reply(rule, actions)
+
+    def _reply(self, rule: "Rule", actions: "List[Action]") -> None:
+        names = _names(rule)
+        for name in names:
+            if name in self.sources and name not in self.secrets:
+                self._waiting = rule
+                actions.append(Ask(name))
+                break
+        else:
+            answer = "".join(self.secrets[name].reveal() for name in names)
+            actions.append(Reply(answer.encode("utf-8", "surrogateescape") + b"\n"))
+            self.state = rule.then or self.state
         self._end_line()
         self._echo = True
 

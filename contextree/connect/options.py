@@ -5,7 +5,7 @@ that)."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable, Iterable
+    from typing import Callable, Iterable, Optional
 
     from typing_extensions import TypedDict
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         log_level: int
         trusted: bool
         wait: bool
+        heartbeat: Optional[float]
 
 #: Those that are not the plan's.
-GROW = ("threads", "on_start", "on_fork", "log_level", "trusted", "wait")
+GROW = ("threads", "on_start", "on_fork", "log_level", "trusted", "wait", "heartbeat")

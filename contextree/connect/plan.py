@@ -12,6 +12,7 @@ Pure: nothing here opens, waits or reads a clock. ``contextree.parent.spawn`` ru
 
 import re
 
+from contextree.connect import discover
 from contextree.connect.quote import quote
 from contextree.core.first_stage import SAFE
 from contextree.core.wire.errors import UsageError
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
 
 # What stands for something in ``Plan.argv``; ``command`` fills it in.
 PYTHON = "\0python"  # the interpreter's command line, as several words
-PYTHON_SAFE = "\0python safe"  # the same behind ``env`` with ``first_stage.SAFE``: for what clears the environment
-PYTHON_QUOTED = "\0python quoted"  # the same as one word, for a shell
+PYTHON_SAFE = "\0python safe"  # the same with ``first_stage.SAFE`` set, by ``env``: for what clears the environment
+PYTHON_QUOTED = "\0python quoted"  # the same as one word, or the end of one, for a shell
 HERE = "\0here"  # the interpreter of the context that carries the plan out: for a launcher written in Python
+LAUNCHER = "\0launcher "  # and a module of contextree.parent: the text of ``-c`` that runs it as a program (see spawn)
 TOKEN = "\0token"  # part of a word, and of a rule's pattern: some letters and digits that nobody can guess
 
 #: What a name of a context looks like, and how long it may be.
@@ -73,7 +75,7 @@ class Plan:
     argv      list of str: the command, ending in the interpreter's command line, which ``command`` fills in
               where an element is the constant ``PYTHON`` or ``PYTHON_SAFE`` (expanded into several words), or
               ``PYTHON_QUOTED`` (one word, quoted for a POSIX shell, csh and fish alike). The latter two have
-              ``first_stage.SAFE`` in their environment.
+              ``first_stage.SAFE`` in their environment; ``discover.WORDS`` set it themselves.
     name      str: the default name of the context, its last part, for example ``ssh.web1``.
     method    str: ``local``, ``ssh`` ...
     tty       bool: give the command a controlling terminal, on which the dialogue talks. Without one, start it in a
@@ -87,14 +89,23 @@ class Plan:
     trusted   bool: it runs as the same user on the same host.
     phases    dict of phase -> limit in seconds ("connect", "login", "boot").
     probe     None, or a command whose output ``dialogue.learn`` wants before the first byte; its failure is no error.
-    before    commands (lists of words) to run first, one after the other; where one fails, ``classify`` says what it
-              means.
-    after     commands to run when the child is gone, or could not be started; their failure is logged, no more.
+    before    commands (lists of words) to run first, one after the other, in the process that becomes the command;
+              where one fails, ``classify`` says what it means. They may have HERE and TOKEN in them, as ``python`` may.
+    transport None, or data of a way that needs no command, carried out by the context itself: an object with a ``name``
+              (``contextree.connect.ssh_paramiko.Access``). ``argv`` is then what runs at the other end.
+    after     commands to run when the child is gone, or could not be started, or this process was killed; their failure
+              is logged, no more.
     warnings  tuple of str: what to log when the plan is carried out (a check that the user switched off).
     silence   seconds without a word from the other end after which the link counts as dead there too, where its kernel
               says that what it sends is not acknowledged; None: no such watch. For methods that cross a network.
+    heartbeat seconds within which the parent notices that nothing answers at the other end; None: never. ``grow`` fills
+              in what its caller says, or, where ``remote``, the default of the router.
+    address   how the context is reached, for people and ``tree()``, such as ``ssh://web1``; "": the method.
+    sockets   None, or a module-level function: what the probe wrote -> list of paths of control sockets, which must
+              be the user's alone, they and the folder that they are in.
     classify  None, or a module-level function (method, status, output) -> (error class name, message, phase); it is
-              pickled by its name, so its module is imported where the plan is unpickled.
+              pickled by its name, so its module is imported where the plan is unpickled. ``{python}`` in a message is
+              the interpreter's first word.
 
     >>> import os
     >>> from contextree.connect.plan import PYTHON
@@ -106,7 +117,8 @@ class Plan:
     """
 
     __slots__ = ("argv", "name", "method", "tty", "dialogue", "env", "python", "remote", "trusted", "phases",
-                 "probe", "warnings", "classify", "silence", "handover", "before", "after")
+                 "probe", "warnings", "classify", "silence", "handover", "before", "after", "heartbeat", "address",
+                 "sockets", "transport")
 
     def __init__(self, argv: "Sequence[str]", name: str, method: str, tty: bool = False,
                  dialogue: "Optional[Dialogue] | None" = None, env: "Optional[Dict[str, Optional[str]]] | None" = None,
@@ -115,7 +127,9 @@ class Plan:
                  warnings: "Iterable[str]" = (),
                  classify: "Optional[Callable[[str, Optional[int], str], Tuple[str, str, str]]] | None" = None,
                  silence: "Optional[float] | None" = None, handover: bool = False,
-                 before: "Iterable[Sequence[str]]" = (), after: "Iterable[Sequence[str]]" = ()) -> None:
+                 before: "Iterable[Sequence[str]]" = (), after: "Iterable[Sequence[str]]" = (),
+                 heartbeat: "Optional[float] | None" = None, address: str = "",
+                 sockets: "Optional[Callable[[bytes], List[str]]] | None" = None, transport: "Any" = None) -> None:
         self.argv = argv
         self.name = name
         self.method = method
@@ -133,13 +147,17 @@ class Plan:
         self.handover = handover
         self.before = tuple(before)
         self.after = tuple(after)
+        self.heartbeat = heartbeat
+        self.address = address
+        self.sockets = sockets
+        self.transport = transport
 
     def __reduce__(self) -> "Tuple[Any, ...]":
         return Plan, tuple(getattr(self, field) for field in self.__slots__)
 
     def copy(self, **changes: "Any") -> "Plan":
         """The same plan but for these fields."""
-        fields = dict(zip(self.__slots__, self.__reduce__()[1]))
+        fields = dict(zip(self.__slots__, self.__reduce__()[1]))  # type: Dict[str, Any]
         fields.update(changes)
         return Plan(**fields)
 
@@ -152,7 +170,8 @@ class Plan:
         status: as in ``subprocess.Popen.returncode``, or None if unknown. output: the last lines it wrote.
         """
         if self.classify is not None:
-            return self.classify(self.method, status, output)
+            error, text, phase = self.classify(self.method, status, output)
+            return error, text.replace("{python}", self.python[0] if self.python else "the interpreter"), phase
         return generic(self.method, status, output)
 
 
@@ -162,20 +181,29 @@ def command(plan: "Plan", stage_words: "Sequence[str]", default: "Sequence[str]"
 
     Raises UsageError where words cannot be quoted for the shell at the other end. Any thread.
     """
-    python = list(plan.python or default)
+    python = fill(plan.python or default, default, token)
+    safe = ["env", "=".join(SAFE)] if python != list(discover.WORDS) else []
     argv = []  # type: List[str]
     for word in plan.argv:
         if word == PYTHON:
             argv += python + list(stage_words)
         elif word == PYTHON_SAFE:
-            argv += ["env", "=".join(SAFE)] + python + list(stage_words)
-        elif word == PYTHON_QUOTED:
-            argv.append("env %s " % quote(["=".join(SAFE)]) + quote(python + list(stage_words), tilde=True))
-        elif word == HERE:
-            argv += default
+            argv += safe + python + list(stage_words)
+        elif word.endswith(PYTHON_QUOTED):
+            argv.append(word[:-len(PYTHON_QUOTED)] + (quote(safe) + " " if safe else "")
+                        + quote(python + list(stage_words), tilde=True))
         else:
-            argv.append(word.replace(TOKEN, token))
+            argv += fill([word], default, token)
     return argv
+
+
+def fill(words: "Sequence[str]", default: "Sequence[str]", token: str) -> "List[str]":
+    """The words of a command in ``before`` and ``after``, and those of an interpreter: with HERE and TOKEN filled
+    in."""
+    out = []  # type: List[str]
+    for word in words:
+        out += default if word == HERE else [word.replace(TOKEN, token)]
+    return out
 
 
 def generic(method: str, status: "Optional[int]", output: str) -> "Tuple[str, str, str]":

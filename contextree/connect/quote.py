@@ -46,5 +46,10 @@ def quote(words: "Sequence[str]", tilde: bool = False) -> str:
     return " ".join(out)
 
 
+def quote_sh(words: "Sequence[str]") -> str:
+    """One string that a POSIX shell, and no other kind, reads as just these words, whatever is in them. Any thread."""
+    return " ".join("'%s'" % word.replace("'", "'\\''") for word in words)
+
+
 def _one(word: str) -> str:
     return word if _PLAIN.fullmatch(word) else "'" + word + "'"

@@ -6,24 +6,26 @@ What we insist on, on the command line, where ssh takes the first value it meets
 * the host key is checked strictly, unless the caller says otherwise here;
 * no agent, X11 or port forwarding, no local command, no connection sharing unless asked;
 * stdin and stdout are a clean pipe: no terminal there (-T), and nothing else is written to them;
-* without a secret ssh never asks (BatchMode); with one it asks on a terminal of ours, once, and only the prompt that
-  names the user and the host gets it. Secrets are in no argument, environment variable or file;
+* without a secret ssh never asks (BatchMode); with one it asks on a terminal of ours, and only a prompt that names the
+  user and the host gets it, once (``contextree.connect.ssh_dialogue``). Secrets are in no argument, environment
+  variable or file;
 * a dead connection is noticed by ServerAlive, during the key exchange too, where ConnectTimeout does not count; the
   other end notices by ``contextree.parent.linkwatch``.
 
-ProxyJump's ssh is started by ssh itself and takes its options from ssh_config. It can ask nobody: without a secret
-there is no terminal, and with one, its questions end the login with an error that names who asked. So an unknown key
-of a jump host is refused as well.
+``jump=`` starts ssh for each hop by ProxyCommand, with the same insistence and BatchMode: -J would start it with what
+ssh_config says, checks switched off included. A ProxyJump of ssh_config itself is started so, by ssh: it can ask
+nobody (its questions end the login), but a check that ssh_config switches off for the jump host is off.
 
 HostName, User and Port of ssh_config count unless they are given. A prompt shows the names that ssh found, so
-``Plan.probe`` (``ssh -G``) tells them to the dialogue; without it the names as given are expected.
+``Plan.probe`` (``ssh -G``) tells them to the dialogue; without it the names as given are expected. It tells too where
+the control socket is, which somebody else must not have put there: ssh itself does not look.
 
-Why this file is long: options, prompts and errors of one program, which are read beside its manual.
+Why it failed is told by ``contextree.connect.ssh_errors``.
 """
 
 import re
 
-from contextree.connect.dialogue import Dialogue, prompt
+from contextree.connect import checked, ssh_errors
 from contextree.connect.discover import WORDS
 from contextree.connect.plan import (
     PYTHON_QUOTED,
@@ -31,22 +33,19 @@ from contextree.connect.plan import (
     checked_name,
     checked_phases,
     checked_secret,
-    how_it_ended,
-    last_line,
     python_words,
 )
 from contextree.connect.quote import quote
+from contextree.connect.ssh_dialogue import SshDialogue, control_sockets
 from contextree.core.wire.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Dict, List, Match, Optional, Sequence, Tuple, Union
+    from typing import Callable, Dict, List, Optional, Sequence, Tuple, Union
 
     from _typeshed import StrPath
 
-    from contextree.connect.dialogue import Rule
     from contextree.connect.options import GrowOptions
-    from contextree.connect.plan import Secret
 
     class Options(GrowOptions, total=False):
         """What ``Grower.ssh`` takes beside the host: what ``plan`` does."""
@@ -56,6 +55,7 @@ if TYPE_CHECKING:
         identity_file: Optional[StrPath]
         password: Optional[str]
         passphrase: Optional[str]
+        otp: Union[None, str, Callable[[], str]]
         python: Union[None, str, Sequence[str]]
         ssh_config: Optional[StrPath]
         jump: Union[None, str, Sequence[str]]
@@ -71,7 +71,13 @@ if TYPE_CHECKING:
         control_path: Optional[StrPath]
         plain_prompts: bool
         name: Optional[str]
+        certificate_file: Optional[StrPath]
+        transport: Optional[str]
+        key: object  # of paramiko, or a list of them
 
+#: ``control_path``: the control socket that ssh_config names.
+CONFIG = "config"
+classify = ssh_errors.classify
 HOST_KEYS = {"strict": "yes", "accept-new": "accept-new", "off": "no"}
 
 # What may stand in ssh_config's ProxyCommand as %h and %r, which a shell reads, must mean nothing there.
@@ -81,13 +87,15 @@ _IPV6 = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[\w.-]+)?")
 
 def plan(host: str, user: "Optional[str]" = None, port: "Union[None, int, str]" = None,
          identity_file: "Optional[StrPath]" = None, password: "Optional[str]" = None,
-         passphrase: "Optional[str]" = None, python: "Union[None, str, Sequence[str]]" = None,
+         passphrase: "Optional[str]" = None, otp: "Union[None, str, Callable[[], str]]" = None,
+         python: "Union[None, str, Sequence[str]]" = None,
          ssh_config: "Optional[StrPath]" = None, jump: "Union[None, str, Sequence[str]]" = None,
          host_keys: str = "strict", known_hosts: "Optional[StrPath]" = None,
          extra_args: "Sequence[str]" = (), ssh: "Union[str, Sequence[str]]" = "ssh",
          connect_timeout: "Union[float, Dict[str, float]]" = 30, keepalive: int = 1, keepalive_count: int = 3,
          compression: bool = False, forward_agent: bool = False,
          control_path: "Optional[StrPath]" = None, plain_prompts: bool = False,
+         certificate_file: "Optional[StrPath]" = None, transport: "Optional[str]" = None, key: object = None,
          name: "Optional[str]" = None) -> Plan:
     """A Plan for an interpreter on `host`.
 
@@ -95,76 +103,130 @@ def plan(host: str, user: "Optional[str]" = None, port: "Union[None, int, str]" 
     user, port       as for ssh -l and -p; None leaves them to ssh_config.
     identity_file    path of a private key; then no other key is offered than this and those that ssh_config names.
     password         for the account; passphrase: for the key file. str or Secret.
+    otp              one-time code, for any question of the host that does not ask for a password: str, Secret, or a
+                     function without arguments, which is called when the host has asked (phase login goes on), on a
+                     thread of its own. Where another context starts ssh it is called here, before: only the code goes.
     python           the interpreter there: str, split as a shell would, or list of words. A leading ``~/`` is home.
                      None: the first one found, see ``contextree.connect.discover``.
     ssh_config       path of the configuration to use instead of the user's and the system's (ssh -F).
-    jump             ``[user@]host[:port]``, a list of them, or "none" to ignore ssh_config's ProxyJump.
-    host_keys        "strict": it must be known. "accept-new": a new one is stored, a changed one refused.
-                     "off": not checked; the plan says so in ``warnings``.
-    known_hosts      path of the file to use instead of the user's and the system's.
-    extra_args       further words for ssh, before the host. What is set here already cannot be changed by them.
+    jump             ``[user@]host[:port]``, a list of them, or "none" to ignore ssh_config's ProxyJump and
+                     ProxyCommand. They log in by what ssh_config and the agent have: no secret, key or user given here
+                     is for them.
+    host_keys        "strict": it must be known. "accept-new": a new one is stored, a changed one refused; that of
+                     ``jump`` too. "off": not checked, that of ``jump`` is; the plan says so in ``warnings``.
+    known_hosts      path of the file to use instead of the user's and the system's, for ``jump`` too.
+    extra_args       further options for ssh, as words. What is set here already cannot be changed by them.
     ssh              the program: a path, or several words.
     connect_timeout  seconds for each phase, or a dict with some of "connect", "login", "boot".
     keepalive        seconds without a word from the other end until ssh asks; after keepalive_count questions
                      without an answer it gives up. So a link that is silent for 4 s is dead, at both ends: raise these
                      for links that are worse. A host that is merely busy or stopped still answers.
-    control_path     path of a control socket, to share a connection (its folder must be the user's alone).
+    control_path     share a connection: path of a control socket, which is made if there is none; or "config": go
+                     through the master at the ControlPath of ssh_config if one runs, and never become one. The folder
+                     must be the user's alone, and the socket the user's own; anything else is refused.
     plain_prompts    let ``Password:`` without a host's name have the password. OpenSSH before 8.5 asks so for
                      keyboard-interactive; it cannot be told from a jump host that asks.
+    certificate_file path of a certificate for the key, beside those that stand at their keys or in ssh_config.
+    transport        "paramiko": no ssh program, see ``contextree.connect.ssh_paramiko``. None: "openssh".
+    key              for paramiko: a private key as its object, or a list of them.
     name             the context's name, ``ssh.HOST`` if not given.
 
     Raises UsageError for what cannot be passed on safely. Any thread.
     """
+    given = dict(locals())
+    if given.pop("transport") == "paramiko":
+        from contextree.connect import ssh_paramiko
+
+        return ssh_paramiko.plan(**given)
+    if transport not in (None, "openssh"):
+        raise UsageError("transport=%r: it is one of 'openssh', 'paramiko'" % (transport,))
+    if key is not None:
+        raise UsageError("key= is for transport='paramiko'; the ssh program takes identity_file=")
     user, host = split_host(host, user)
-    secrets = {"password": checked_secret(password, "password"), "passphrase": checked_secret(passphrase, "passphrase")}
+    secrets = {"password": checked_secret(password, "password"), "passphrase": checked_secret(passphrase, "passphrase"),
+               "otp": otp if callable(otp) else checked_secret(otp, "otp")}
     python, phases = python_words(python) or WORDS, checked_phases(connect_timeout)
     quote(python, tilde=True)                                # now rather than when it is started
     asks = any(secrets.values())
-    options = _security(asks, host_keys, known_hosts, forward_agent, control_path) + [
+    if host_keys not in HOST_KEYS:
+        raise UsageError("host_keys=%r: it is one of %s" % (host_keys, ", ".join(map(repr, sorted(HOST_KEYS)))))
+    alive = [
         "LogLevel=ERROR",
         "RemoteCommand=none",
         "ConnectTimeout=%d" % max(1, round(phases["connect"])),
         "ServerAliveInterval=%d" % _count(keepalive, "keepalive"),
-        "ServerAliveCountMax=%d" % _count(keepalive_count, "keepalive_count"),
+        "ServerAliveCountMax=%d" % _count(keepalive_count, "keepalive_count")]
+    program = _program(ssh) + ([] if ssh_config is None else ["-F", _path(ssh_config, "ssh_config")])
+    options = _security(asks, host_keys, known_hosts, forward_agent) + _sharing(control_path) + alive + [
         "Compression=%s" % ("yes" if compression else "no")]
-    argv = _program(ssh) + ["-T", "-A" if forward_agent else "-a", "-x"]
-    if ssh_config is not None:
-        argv += ["-F", _path(ssh_config, "ssh_config")]
-    for option in options:
-        argv += ["-o", option]
+    env = {"SSH_ASKPASS_REQUIRE": "never"}  # type: Dict[str, Optional[str]]
+    if jump is not None and (jump == "none" or list(jump) == ["none"]):
+        options.append("ProxyCommand=none")                  # ProxyJump too
+    elif jump is not None:
+        env["SHELL"] = "/bin/sh"                             # it reads the ProxyCommand
+        strict = host_keys if host_keys != "off" else "strict"
+        options += ["ProxyUseFdpass=no", "ProxyCommand=" + _proxy(_hops(jump), program + _words(
+            _security(False, strict, known_hosts, False) + _sharing(None) + alive))]
+    argv = program + ["-T", "-A" if forward_agent else "-a", "-x"] + _words(options)
     if user is not None:
         argv += ["-l", user]
     if port is not None:
         argv += ["-p", str(_port(port))]
     if identity_file is not None:
         argv += ["-o", "IdentitiesOnly=yes", "-i", _percent(_path(identity_file, "identity_file"))]
-    if jump is not None:
-        argv += ["-J", _jumps(jump)]
-    argv += [_text(word, "extra_args") for word in extra_args]
+    if certificate_file is not None:
+        argv += ["-o", "CertificateFile=" + _quoted(_percent(_path(certificate_file, "certificate_file")))]
+    argv += _extra(extra_args)
     dialogue = SshDialogue(user, host, identity_file, plain_prompts, secrets) if asks else None
     warnings = ["the host key of %s is not checked (host_keys='off')" % host] if host_keys == "off" else ()
     return Plan(argv + ["--", host, PYTHON_QUOTED], checked_name(name, _default_name(host, port)), "ssh", tty=asks,
-                dialogue=dialogue, env={"SSH_ASKPASS_REQUIRE": "never"}, python=python, remote=True, phases=phases,
-                probe=argv + ["-G", "--", host] if asks else None, warnings=warnings, classify=classify,
-                silence=keepalive * (keepalive_count + 1))
+                dialogue=dialogue, env=env, python=python, remote=True, phases=phases,
+                probe=argv + ["-G", "--", host] if asks or control_path is not None else None, warnings=warnings,
+                classify=classify, silence=keepalive * (keepalive_count + 1),
+                sockets=control_sockets if control_path is not None else None)
 
 
-def _security(asks: bool, host_keys: str, known_hosts: "Optional[StrPath]", forward_agent: bool,
-              control_path: "Optional[StrPath]") -> "List[str]":
-    if host_keys not in HOST_KEYS:
-        raise UsageError("host_keys=%r: it is one of %s" % (host_keys, ", ".join(map(repr, sorted(HOST_KEYS)))))
-    options = ["StrictHostKeyChecking=" + HOST_KEYS[host_keys], "BatchMode=" + ("no" if asks else "yes")]
+def _security(asks: bool, host_keys: str, known_hosts: "Optional[StrPath]", forward_agent: bool) -> "List[str]":
+    options = ["StrictHostKeyChecking=" + HOST_KEYS[host_keys], "NoHostAuthenticationForLocalhost=no",
+               "BatchMode=" + ("no" if asks else "yes")]
     if known_hosts is not None or host_keys == "off":
         files = "/dev/null" if known_hosts is None else _quoted(_percent(_path(known_hosts, "known_hosts")))
         options += ["UserKnownHostsFile=" + files, "GlobalKnownHostsFile=/dev/null"]
     if asks:
         options += ["NumberOfPasswordPrompts=1"]
-    options += ["ForwardAgent=" + ("yes" if forward_agent else "no"), "ForwardX11=no", "ClearAllForwardings=yes",
-                "Tunnel=no", "PermitLocalCommand=no"]
+    return options + ["ForwardAgent=" + ("yes" if forward_agent else "no"), "ForwardX11=no", "ClearAllForwardings=yes",
+                      "Tunnel=no", "PermitLocalCommand=no"]
+
+
+def _sharing(control_path: "Optional[StrPath]") -> "List[str]":
     if control_path is None:
-        return options + ["ControlMaster=no", "ControlPath=none"]
-    return options + ["ControlMaster=auto", "ControlPersist=no",
-                      "ControlPath=" + _quoted(_path(control_path, "control_path"))]
+        return ["ControlMaster=no", "ControlPath=none"]
+    if control_path == CONFIG:
+        return ["ControlMaster=no"]
+    return ["ControlMaster=auto", "ControlPersist=no", "ControlPath=" + _quoted(_path(control_path, "control_path"))]
+
+
+def _words(options: "Sequence[str]") -> "List[str]":
+    return [word for option in options for word in ("-o", option)]
+
+
+def _proxy(hops: "Sequence[Tuple[Optional[str], str, Optional[str]]]", ssh: "List[str]") -> str:
+    """The ProxyCommand that goes through these hops, the first one first: a line for /bin/sh in which ssh fills in
+    ``%h`` and ``%p``; what is not for ssh to fill in has its percent signs doubled."""
+    user, host, port = hops[-1]
+    words = list(ssh)
+    if len(hops) > 1:
+        words += ["-o", "ProxyCommand=" + _proxy(hops[:-1], ssh)]
+    if user is not None:
+        words += ["-l", user]
+    if port is not None:
+        words += ["-p", port]
+    before, after = (" ".join(map(_shell_word, part)).replace("%", "%%") for part in (words, ["--", host]))
+    return before + " -W '[%h]:%p' " + after                  # zsh would look for files named [...]
+
+
+def _shell_word(word: str) -> str:
+    return word if re.fullmatch("[A-Za-z0-9_./:=@-]+", word) else "'%s'" % word.replace("'", "'\\''")
 
 
 # -- arguments
@@ -220,16 +282,10 @@ def _count(number: object, what: str) -> int:
     return number
 
 
-def _text(word: object, what: str) -> str:
-    if not isinstance(word, str) or not word or re.search("[\x00-\x1f\x7f]", word):
-        raise UsageError("%s= has %r in it; it wants str without control characters" % (what, word))
-    return word
-
-
 def _path(path: "StrPath", what: str) -> str:
     if not isinstance(path, str):
         path = path.__fspath__() if hasattr(path, "__fspath__") else path
-    path = _text(path, what)
+    path = checked.text(path, what)
     if path.startswith("-"):
         raise UsageError("%s=%r begins with '-'; write './%s'" % (what, path, path))
     return path
@@ -253,174 +309,55 @@ def _program(ssh: "Union[str, Sequence[str]]") -> "List[str]":
     words = ssh.split() if isinstance(ssh, str) else list(ssh)
     if not words:
         raise UsageError("ssh= is empty; it wants the program's name")
-    return [_text(word, "ssh") for word in words]
+    for word, following in zip(words, words[1:] + [""]):
+        # they would stand before ours, and so win
+        if re.match("-o *[A-Za-z]{3,}[ =]", word + following if word == "-o" else word):
+            raise UsageError("ssh=%r has options in it; give them by extra_args=" % (ssh,))
+    return [checked.text(word, "ssh") for word in words]
 
 
-def _jumps(jump: "Union[str, Sequence[str]]") -> str:
-    hops = jump.split(",") if isinstance(jump, str) else list(jump)
-    if hops == ["none"]:
-        return "none"
+_LETTERS = "1246aCgKkqTvxy"                                   # options of ssh that may stand alone
+_WITH_VALUE = "BbcDEeFIiJLlmOoPpQRSWw"
+_REFUSED = {"A": "forward_agent=True forwards the agent", "J": "jumps are given by jump=",
+            "M": "a connection is shared by control_path=", "S": "a connection is shared by control_path="}
+_REFUSED.update(dict.fromkeys("LRDwXY", "nothing is forwarded here"))
+_REFUSED.update(dict.fromkeys("fNnsGVtOQW", "with it ssh would not run Python with a clean pipe to it"))
+
+
+def _extra(words: "Sequence[str]") -> "List[str]":
+    """``extra_args=`` as a list: options, as ssh reads them, and nothing that it would take for the host."""
+    if isinstance(words, str):
+        raise UsageError("extra_args= wants a list of words, not the str %r" % words)
+    out = [checked.text(word, "extra_args") for word in words]
+    rest = iter(out)
+    for word in rest:
+        if not re.fullmatch("-[^-].*", word):
+            raise UsageError("extra_args=: %r is no option of ssh; give words such as '-o', 'X=Y'" % word)
+        for place, letter in enumerate(word[1:], 2):
+            if letter in _REFUSED:
+                raise UsageError("extra_args=: %r cannot be given: %s" % (word, _REFUSED[letter]))
+            if letter in _WITH_VALUE:
+                if not word[place:] and next(rest, None) is None:
+                    raise UsageError("extra_args=: the value of %r is missing" % word)
+                break
+            if letter not in _LETTERS:
+                raise UsageError("extra_args=: ssh has no option '-%s'" % letter)
+    return out
+
+
+def _hops(jump: "Union[str, Sequence[str]]") -> "List[Tuple[Optional[str], str, Optional[str]]]":
+    """(user, host, port) of each hop; None is for ssh_config to say."""
     out = []
-    for hop in hops:
+    for hop in jump.split(",") if isinstance(jump, str) else jump:
         match = re.fullmatch(r"(?:(.*)@)?(\[[^\]]*\]|[^:]*|.*:.*:.*?)(?::([0-9]+))?", hop, re.DOTALL)
         if not match:
             raise UsageError("jump=%r: it is [user@]host[:port], or a list of them" % (hop,))
         user, host = split_host(match.group(2), match.group(1))
-        bracketed = "[%s]" % host if ":" in host else host
-        out.append(("" if user is None else user + "@") + bracketed
-                   + ("" if match.group(3) is None else ":%s" % _port(match.group(3))))
+        out.append((user, host, None if match.group(3) is None else str(_port(match.group(3)))))
     if not out:
         raise UsageError("jump= is empty; give None for no jump")
-    return ",".join(out)
+    return out
 
 
 def _default_name(host: str, port: "Union[None, int, str]") -> str:
     return "ssh.%s" % host if port is None or int(port) == 22 else "ssh.%s:%s" % (host, port)
-
-
-# -- the dialogue
-
-class SshDialogue(Dialogue):
-    """What ssh asks on its terminal, and who gets which secret."""
-
-    def __init__(self, user: "Optional[str]", host: str, identity_file: "Optional[StrPath]", plain_prompts: bool,
-                 secrets: "Dict[str, Optional[Secret]]") -> None:
-        self.user, self.host = user, host.lower()
-        self.identity_file = identity_file
-        self.plain_prompts = plain_prompts
-        Dialogue.__init__(self, (), secrets)
-        self.rules = self._rules()
-
-    def learn(self, data: bytes) -> None:
-        """Take what ``ssh -G`` wrote: the names of user and host that ssh will show in its prompts."""
-        found = {}  # type: Dict[str, str]
-        for row in data.decode("utf-8", "replace").splitlines():
-            key, _, value = row.partition(" ")
-            found.setdefault(key, value.strip())
-        if found.get("user") and found.get("hostname"):
-            self.user = found["user"]
-            alias = found.get("hostkeyalias", "none")
-            self.host = found["hostname"].lower() if alias in ("", "none") else alias
-            self.rules = self._rules()
-
-    def _rules(self) -> "Tuple[Rule, ...]":
-        names = (re.escape(self.user) if self.user else "[^@ ]+") + "@" + re.escape(self.host)
-        who = names.encode("utf-8", "surrogateescape")
-        asked = b"(?:" + who + rb"'s password|\(" + who + rb"\) [Pp]assword(?: for [\w.@\\:-]+)?): ?"
-        if self.plain_prompts:
-            asked = b"(?:" + asked + b"|[Pp]assword: ?)"
-        key = b"(?P<what>[^\n]*)"
-        if self.identity_file is not None:       # ssh shows it with ~ and %d replaced
-            key = b"(?P<what>(?:.*/)?" + re.escape(str(self.identity_file).split("/")[-1]).encode(
-                "utf-8", "surrogateescape") + b")"
-        rules = []
-        if "password" in self.secrets:
-            rules.append(prompt(asked, "reply", secret="password", text="the password was refused"))
-        else:
-            rules.append(prompt(asked, "fail", text="the host asks for a password, and password= was not given"))
-        if "passphrase" in self.secrets:
-            rules.append(prompt(b"Enter passphrase for key '" + key + b"': ?", "reply", secret="passphrase",
-                                text="the passphrase was refused: {prompt}"))
-        return tuple(rules) + _COMMON_RULES
-
-
-_COMMON_RULES = (
-    # Another key than the one whose passphrase we have: an empty answer makes ssh go on without it.
-    prompt(b"Enter passphrase for key '[^\n]*': ?", "empty"),
-    prompt(rb"Enter PIN for [^\n]*: ?", "fail", text="the key wants a PIN, which cannot be given here: {prompt}"),
-    prompt(rb"Are you sure you want to continue connecting [^\n]*\? ?|Please type 'yes'[^\n]*: ?", "fail",
-           error="HostKeyError", text="the host key of a jump host is not known; connect to it once by hand, or add "
-                                      "its key to known_hosts"),
-    prompt(rb"(?i)(?:\([^)\s]*@[^)\s]*\) )?(?:enter |retype )?(?:\S+@\S+'s )?(?:\(current\) |current |old |new "
-           rb"|retype new )(?:unix )?password: ?", "fail",
-           text="the password has expired and must be changed first: {prompt}"),
-    prompt(rb"\S+@\S+'s [Pp]assword: ?|\([^)\s]*@[^)\s]*\) [^\n]*[:?] ?", "fail",
-           text="it asks what cannot be answered here, or somebody asks whom no secret was meant for: {prompt}"),
-    prompt(rb"[Pp]assword: ?", "fail",
-           text="'Password:' does not say which host asks (ssh before OpenSSH 8.5); if it is no jump host, say "
-                "plain_prompts=True"),
-)
-
-
-# -- why it failed
-
-_FIRST = r"(?m)^(?:%s)"
-# (pattern, error, phase, message); for ssh's own errors, status 255. {0} is the line, {1} ... are groups.
-_ERRORS = tuple((re.compile(_FIRST % pattern), error, phase, text) for pattern, error, phase, text in (
-    (r"@ +WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED|Host key for (\S+) has changed", "HostKeyError", "connect",
-     "the host key has changed since it was stored in known_hosts: either the host was installed anew, or somebody "
-     "is in between. Find out, then remove the old key by ssh-keygen -R"),
-    (r"No (\S+) host key is known for (\S+) and", "HostKeyError", "connect",
-     "the {1} host key of {2} is not known; connect once by hand, add it to known_hosts, or say "
-     "host_keys='accept-new'"),
-    (r".*(?:has been revoked|is marked as revoked)", "HostKeyError", "connect", "the host key is revoked: {0}"),
-    (r"Host key verification failed", "HostKeyError", "connect",
-     "the host key of the host, or of a jump host, is not known; add it to known_hosts"),
-    (r"(\S+@\S+): Permission denied \(([^)]*)\)", "AuthenticationError", "login",
-     "{1} was refused (the host takes {2}); check user=, the key, or the password"),
-    (r"(?:.*Too many authentication failures)", "AuthenticationError", "login",
-     "the host ended the login after too many tries; give identity_file=, so that only this key is offered"),
-    (r".*(?:[Pp]assword has expired|[Pp]assword change required)", "AuthenticationError", "login",
-     "the password has expired and must be changed first: {0}"),
-    (r"Permission denied|Authentication failed", "AuthenticationError", "login", "the host refused the login: {0}"),
-    (r"ssh: Could not resolve hostname ([^ :]+|\S+): (.*)", "ConnectError", "connect",
-     "there is no host named {1} ({2})"),
-    (r"ssh: connect to host (\S+) port (\d+): Connection refused", "ConnectError", "connect",
-     "nothing listens at {1} port {2} (connection refused)"),
-    (r"ssh: connect to host (\S+) port (\d+): (?:Connection|Operation) timed out", "ConnectTimeout", "connect",
-     "no answer from {1} port {2} in time: the host is down, or a firewall drops the packets"),
-    (r"ssh: connect to host (\S+) port (\d+): (?:No route to host|Network is unreachable)", "ConnectError", "connect",
-     "there is no way to {1} port {2}: {0}"),
-    (r"(?:Connection to \S+ port \d+ timed out|Connection timed out during banner exchange)", "ConnectTimeout",
-     "connect", "the host took the connection and then said nothing: {0}"),
-    (r"Timeout, server (\S+) not responding", "ConnectError", "connect", "the host {1} stopped answering"),
-    (r"Unable to negotiate with (.*)", "ConnectError", "connect", "ssh and the host share no algorithm: {0}"),
-    (r"(?:kex_exchange_identification|ssh_exchange_identification|Connection (?:closed|reset) by)", "ConnectError",
-     "connect", "the host closed the connection before login; it may be overloaded (MaxStartups) or refuse this "
-                "address: {0}"),
-    (r".*(?:Bad configuration option|unsupported option|[Bb]ad configuration|keyword \S+ extra arguments)",
-     "ConnectError", "start", "ssh does not take its configuration: {0}"),
-    (r"(?:unknown|illegal|invalid) option|usage: ssh", "ConnectError", "start", "ssh does not take its options: {0}"),
-))
-# For a status of the remote shell, or of the command.
-_ENDS = tuple((re.compile(_FIRST % pattern), text) for pattern, text in (
-    (r"This account is (?:currently )?not available|.*account (?:is|has been) (?:disabled|locked|expired)",
-     "the account may not log in: {0}"),
-    (r"This service allows sftp connections only", "the account is for file transfer only: {0}"),
-))
-_NO_SSH = re.compile(r"(?m)^\S+: (?:line )?\d*:? ?exec: (?:line \d+: )?(\S+): (?:not found|cannot execute|Permission)")
-
-
-def classify(method: str, status: "Optional[int]", output: str) -> "Tuple[str, str, str]":
-    """Why ssh ended before HELLO: (error class name, message, phase).
-
-    status: its returncode, 255 for ssh's own failures, else that of the command there. output: the last lines of
-    stderr and terminal. Pure; any text will do.
-    """
-    if status == 255 or status is None:
-        for pattern, error, phase, text in _ERRORS:
-            match = pattern.search(output)
-            if match:
-                return error, _fill(text, match), phase
-        return "ConnectError", "ssh %s%s" % (how_it_ended(status), last_line(output)), "connect"
-    missing = _NO_SSH.search(output)
-    if missing and status in (126, 127):
-        return "ConnectError", "%s cannot be run; install OpenSSH's client, or say ssh=" % missing.group(1), "start"
-    for pattern, text in _ENDS:
-        match = pattern.search(output)
-        if match:
-            return "ConnectError", _fill(text, match), "boot"
-    if status == 127:
-        return "ConnectError", "the host has no such Python%s; say which by python=" % last_line(output), "boot"
-    if status == 126:
-        return "ConnectError", "the host cannot run this Python%s; say which by python=" % last_line(output), "boot"
-    return "ConnectError", "the command on the host %s before it said hello%s" % (
-        how_it_ended(status), last_line(output)), "boot"
-
-
-def _fill(text: str, match: "Match[str]") -> str:
-    start = match.string.rfind("\n", 0, match.start()) + 1
-    whole = match.string[start:].split("\n", 1)[0].strip()
-    for number, part in enumerate((whole,) + match.groups()):
-        text = text.replace("{%d}" % number, part or "")
-    return text

@@ -1,4 +1,5 @@
-"""What `python -c` gets: text that every Python can parse, that refuses an old one politely and loads the bundle.
+"""What `python -c` gets: text that every Python can parse, that refuses an old one and Windows politely and loads the
+bundle.
 
 One line without single quote, backslash, exclamation mark or newline, so that every login shell can quote it. It reads
 from descriptor 0: a length and the bundle (zlib of marshal, a list of module name and source or code); what follows
@@ -16,6 +17,7 @@ This file is not in the bundle: a child asks for it when it has children of its 
 """
 
 OLD = "contextree: Python 3.6 or newer is needed there, this is "
+WINDOWS = "contextree: Windows cannot be a target"
 ALIVE = b"contextree: python runs\n"  # tells the parent that login is over
 
 SAFE = "PYTHONSAFEPATH", "contextree"  # a variable of the environment, and a value that no user gives it
@@ -73,5 +75,6 @@ def text() -> str:
 
     stage = b2a_base64(compress(STAGE.encode(), 9)).decode().strip()
     return ('import sys;sys.path[:]=[p for p in sys.path if p[:1]=="/"];'
-            'sys.version_info<(3,6)and sys.exit("%s"+sys.version.split()[0]);import zlib,binascii;'
-            'exec(zlib.decompress(binascii.a2b_base64("%s")))' % (OLD, stage))
+            'sys.version_info<(3,6)and sys.exit("%s"+sys.version.split()[0]);'
+            'sys.platform=="win32"and sys.exit("%s");import zlib,binascii;'
+            'exec(zlib.decompress(binascii.a2b_base64("%s")))' % (OLD, WINDOWS, stage))

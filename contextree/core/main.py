@@ -137,7 +137,7 @@ class Child:
 def stdio(owner: Child) -> None:
     """Descriptors 0 to 2 open and blocking, 1 a pipe to the log, fresh ``sys.std*``; the old objects are kept,
     unflushed."""
-    null = os.open("/dev/null", os.O_RDWR)
+    null = process.null()
     os.dup2(null, 0)
     try:
         os.fstat(2)

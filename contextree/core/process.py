@@ -104,6 +104,16 @@ def own(fd: int) -> int:
     return fd
 
 
+def null() -> int:
+    """A descriptor that reads as ended: /dev/null, or an empty pipe where a root directory has no devices."""
+    try:
+        return os.open("/dev/null", os.O_RDWR)
+    except OSError:
+        fd, end = os.pipe()
+        os.close(end)
+        return fd
+
+
 def close(fd: int) -> None:
     """Close a descriptor taken by ``own``. Does nothing when it is not owned, or when the number is another's by now.
 

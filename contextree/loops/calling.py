@@ -1,4 +1,6 @@
-"""Calls and child processes, awaited: natively, without a thread."""
+"""Calls and child processes, awaited: natively, without a thread.
+
+A ``context`` here is the synchronous handle of a context, or of a service, which looks like one to those who call."""
 
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
@@ -11,17 +13,16 @@ from contextree.loops.waiting import Answer, EventLoop
 from contextree.parent import calls
 from contextree.parent.child import Child
 from contextree.parent.child_state import EXITED, ChildState
-from contextree.parent.context import Context as SyncContext
 
 GLANCE = 0.005  # seconds between looks whether there is room again
 
 
-async def prepare(loop: EventLoop, context: SyncContext, kind: int, function: Any, args: tuple[Any, ...],
+async def prepare(loop: EventLoop, context: Any, kind: int, function: Any, args: tuple[Any, ...],
                   kwargs: dict[str, Any], options: dict[str, Any]) -> tuple[Any, int, AbstractSet[str]]:
     """The call encoded, with the modules that it needs shared (by a thread, as that reads files), and room for it."""
     engine = context.engine
     engine.check_fork()
-    packed = context.pack_call(kind, function, args, kwargs, options)
+    packed: tuple[Any, int, AbstractSet[str]] = context.pack_call(kind, function, args, kwargs, options)
     _, flags, modules = packed
     if modules and not modules <= context.shared:
         await in_thread(loop, engine, engine.share, context, modules, bool(flags & MAIN))
@@ -31,13 +32,14 @@ async def prepare(loop: EventLoop, context: SyncContext, kind: int, function: An
     return packed
 
 
-async def ask(loop: EventLoop, context: SyncContext, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any],
+async def ask(loop: EventLoop, context: Any, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any],
               options: dict[str, Any], service: int = 0) -> Any:
     """Call and wait for the answer. Cancelled: the other end is told, and a late answer is dropped."""
     packed = await prepare(loop, context, CALL, function, args, kwargs, options)
     answer = Answer(loop.waiter())
-    channel = context.open_call(CALL, function, args, kwargs, options, answer.message, answer.end, service=service,
-                                packed=packed)
+    more: Any = {"service": service} if service else {}  # which a Context knows
+    channel = context.open_call(CALL, function, args, kwargs, options, answer.message, answer.end, packed=packed,
+                                **more)
     timeout = options.get("timeout")
     try:
         await answer.waiter.wait(timeout)

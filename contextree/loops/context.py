@@ -19,6 +19,9 @@ from contextree.parent.transfer import Transferred
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from contextree.connect.plan import Secret
+    from contextree.loops.jobs import Job
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -137,6 +140,11 @@ class Context(Grower[C]):
         return self.sync.pid
 
     @property
+    def address(self) -> str:
+        """How it was reached from here, as ``open`` takes it."""
+        return self.sync.address
+
+    @property
     def parent(self) -> C | None:
         """The context that it is a child of, as far as it is below this one."""
         parent = self.sync.parent
@@ -152,6 +160,11 @@ class Context(Grower[C]):
 
         Functions that are given as ``stdout`` and ``stderr`` are called in this task."""
         return await programs.run(self.loop, self.sync, args, options)
+
+    async def popen(self, args: Any, **options: Any) -> programs.Process:
+        """``contextree.Context.popen``: a ``Process`` whose streams and end are awaited; no thread waits for it.
+        Cancelled: the program is ended."""
+        return await programs.popen(self.loop, self.sync, args, options)
 
     # -- what is done by a thread
 
@@ -174,9 +187,16 @@ class Context(Grower[C]):
         """End it at once."""
         await self.shutdown(0.0, True)
 
-    async def detach(self) -> None:
-        """Let it survive the loss of its parent."""
-        await self._slow("detach")
+    async def detach(self, keep: bool = False, **options: Any) -> "Secret | None":
+        """Let it survive the loss of its parent; ``keep``: as a job, whose token this returns. The options are those of
+        ``contextree.Context.detach``."""
+        return await self._slow("detach", keep, **options)  # type: ignore[no-any-return]  # what ``detach`` gives
+
+    async def job(self) -> "Job":
+        """What this context has kept as a job."""
+        from contextree.loops.jobs import Job
+
+        return Job(self, await self._slow("job"))
 
     async def dump(self, timeout: float = 10.0) -> str:
         """The stacks of all threads there, as text."""

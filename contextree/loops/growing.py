@@ -1,17 +1,20 @@
 """Starting contexts, awaited."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from contextree.core.wire.errors import CallCancelled, ContextreeError
+from contextree.core.wire.errors import CallCancelled, Closed, ContextreeError
 from contextree.core.wire.frames import SERVICE
 from contextree.loops import calling
 from contextree.loops.channels import Channel
+from contextree.loops.services import Service
 from contextree.loops.threads import in_thread
 from contextree.loops.waiting import EventLoop, take
-from contextree.parent import control
+from contextree.parent import control, opening
 from contextree.parent.channel import Channel as SyncChannel
 from contextree.parent.context import Context as SyncContext
 from contextree.parent.grower import Grower as SyncGrower
+from contextree.parent.service import Service as SyncService
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
         sudo,
     )
     from contextree.loops.context import Context
+    from contextree.loops.jobs import Job
+    from contextree.parent.opening import Address, Options
 
 
 C = TypeVar("C", bound="Context[Any]")  # what this loop's contexts are
@@ -64,9 +69,12 @@ class Grower(Generic[C]):
         raise NotImplementedError
 
     def wrapped(self, value: Any) -> Any:
-        """A result as this loop's programs want it: a Context or a Channel to be awaited; all else is itself."""
+        """A result as this loop's programs want it: a Context, a Channel or a Service to be awaited; all else is
+        itself."""
         if isinstance(value, SyncContext):
             return self._wrap(value)
+        if isinstance(value, SyncService):
+            return Service(self, value)
         return Channel(self, value) if isinstance(value, SyncChannel) else value
 
     def __getattr__(self, name: str) -> Any:
@@ -76,11 +84,36 @@ class Grower(Generic[C]):
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
         async def call(*args: Any, **kwargs: Any) -> Any:
-            args = tuple(getattr(value, "sync", value) if isinstance(value, Grower) else value for value in args)
+            args = tuple(value.sync if isinstance(value, (Grower, Service)) else value for value in args)
             bound = getattr(self.sync, name)
             return self.wrapped(await in_thread(self.loop, self.sync.engine, bound, *args, **kwargs))
 
         return call
+
+    async def open(self, address: "Address", options: "Options" = None, reuse: bool = True, **last: Any) -> C:
+        """The context at ``address``, reached hop by hop from here: ``contextree.Context.open``, awaited."""
+        steps = opening.Way(self.sync, address, options, reuse, last).steps()
+        go: Any = steps.send
+        value: Any = None
+        while True:
+            try:
+                request = go(value)
+            except StopIteration as stop:
+                return self._wrap(stop.value)
+            try:
+                value = await self._perform(*request)
+                go = steps.send
+            except BaseException as error:
+                value, go = error, steps.throw
+
+    async def _perform(self, what: str, subject: Any, *growth: Any) -> Any:
+        """Do what a step of ``opening`` asks for."""
+        if what == "wait":
+            with suppress(Closed):
+                await take(self.loop, subject)
+            return None
+        method, args, options = growth
+        return (await self._start(method, *args, via=subject, **options)).sync
 
     async def fork(self, direct: bool = False, name: str | None = None, via: Any = None, **options: Any) -> C:
         """A forked child: from a clean template process, or (``direct``) of this very process with its memory."""
@@ -165,6 +198,19 @@ class Grower(Generic[C]):
         """A child by any Plan: for connection methods of your own."""
         return await self._start("grow", plan, via=via, **options)
 
+    async def attach(self, token: str, force: bool = False, name: str | None = None, timeout: float = 10.0,
+                     via: Any = None, **options: Any) -> C:
+        """Take up a job of this machine and account by its token: ``contextree.Context.attach``."""
+        parent = self.sync if via is None else getattr(via, "sync", via)
+        return self._wrap(await in_thread(self.loop, self.sync.engine, self.sync.attach, token, force, name, timeout,
+                                          parent, **options))
+
+    async def jobs(self, directory: Any = None) -> "list[Job]":
+        """The jobs that this account has on this machine, living and dead."""
+        from contextree.loops.jobs import Job
+
+        return [Job(self, job) for job in await in_thread(self.loop, self.sync.engine, self.sync.jobs, directory)]
+
     async def _start(self, method: str, *args: Any, via: Any = None, **options: Any) -> C:
         plans = Plans(self.sync)
         if via is not None:
@@ -177,8 +223,17 @@ class Grower(Generic[C]):
         if parent.id == engine.core.id:
             number = await self._start_here(engine, plan, options)
         else:
-            engine.share_package(parent)
-            number = await calling.ask(self.loop, parent, control.grow, (plan, options), {}, {}, SERVICE)
+            options = await in_thread(self.loop, engine, engine.ahead, parent, plan, options)
+            if plan.transport is not None:
+                plan = await in_thread(self.loop, engine, engine.handed_on, parent, plan)
+            options["token"] = token = parent._token()
+            try:
+                number = await calling.ask(self.loop, parent, control.grow, (plan, options), {}, {}, SERVICE)
+            except ContextreeError:
+                raise
+            except BaseException:
+                parent._forget_child(token)
+                raise
         context = engine.context(number)
         return self._wrap(context.with_options(threads=threads) if threads else context)
 

@@ -12,6 +12,7 @@ from contextree.master.router import Router as SyncRouter
 from contextree.parent.channel import Channel as SyncChannel
 from contextree.parent.context import Context as SyncContext
 from contextree.parent.router import Router as ParentRouter
+from contextree.parent.service import Service as SyncService
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -39,14 +40,14 @@ class Router(Grower[C]):
 
     @classmethod
     def of(cls, handle: Any) -> Any:
-        """The handle for this loop of a synchronous Router, Context or Channel."""
+        """The handle for this loop of a synchronous Router, Context, Channel or Service."""
         if isinstance(handle, ParentRouter):
             router = cls()
             router._sync = handle
             return router
-        if isinstance(handle, (SyncContext, SyncChannel)):
+        if isinstance(handle, (SyncContext, SyncChannel, SyncService)):
             return cls().wrapped(handle)
-        raise UsageError(f"{handle!r} is no Router, Context or Channel")
+        raise UsageError(f"{handle!r} is no Router, Context, Channel or Service")
 
     def __repr__(self) -> str:
         return f"<{self.loop.name} {self._sync!r}>" if self._sync else f"<{self.loop.name} Router, not open>"
@@ -54,7 +55,7 @@ class Router(Grower[C]):
     def _wrap(self, context: SyncContext) -> C:
         return self.context(context)
 
-    async def open(self) -> "Self":
+    async def _begin(self) -> "Self":
         """Start it, if that has not been done: what ``async with`` and ``await`` do."""
         if self._sync is None:
             args, options = self._arguments
@@ -70,10 +71,10 @@ class Router(Grower[C]):
         return self
 
     def __await__(self) -> "Generator[Any, Any, Self]":
-        return self.open().__await__()
+        return self._begin().__await__()
 
     async def __aenter__(self) -> "Self":
-        return await self.open()
+        return await self._begin()
 
     async def __aexit__(self, *exc_info: object) -> None:
         if self._sync is not None and self._sync.engine.core.generation == process.generation:
@@ -109,6 +110,12 @@ class Router(Grower[C]):
     def channel(self) -> Channel:
         """A two-way channel whose far end is here: who gets it in a call talks with us."""
         return Channel(self, self.sync.channel())
+
+    @property
+    def services(self) -> dict[str, Any]:
+        """Of a ``Client`` that was wrapped: the services that it may call, by name."""
+        services: dict[str, SyncService] = getattr(self.sync, "services", {})
+        return {name: self.wrapped(service) for name, service in services.items()}
 
     def tree(self) -> str:
         """The tree as text, for people."""

@@ -4,12 +4,9 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from contextree.core.importer import ABSENT, CODE, NAMESPACE, SOURCE
-from contextree.core.process import dumps
-from contextree.core.wire.errors import ContextreeError
-from contextree.core.wire.frames import SHARE
 from contextree.core.wire.routes import MAX_ID
 from contextree.master import bundle
 from contextree.master.finder import Finder
@@ -18,6 +15,10 @@ from contextree.master.values import decode
 from contextree.parent import ends
 from contextree.parent.context import Context
 from contextree.parent.engine import Engine
+
+if TYPE_CHECKING:
+    from contextree.connect.plan import Plan
+    from contextree.parent.boot import Branch
 
 NAMES = 100  # of modules in one message
 PUSH = 1 << 19  # bytes of modules that are sent ahead of a call
@@ -35,6 +36,7 @@ class RootEngine(Engine):
         self._main: bool | None = None
         self._plain: set[str] = set()  # modules of the standard library
         self._sharing = threading.Lock()
+        self.connections: Any = None  # of paramiko_link
 
     # -- modules
 
@@ -149,11 +151,24 @@ class RootEngine(Engine):
         parts = [names[at:at + NAMES] for at in range(0, len(names), NAMES)]
         messages: list[tuple[list[str], list[str], list[Row]]] = [
             (part, [name for name in part if name in coming], []) for part in parts]
-        try:
-            for message in [*messages, ([], [], rows)] if rows else messages:
-                self.core.open(context.id, SHARE, dumps(message, 4), fin=True, on_message=lambda *args: None)
-        except ContextreeError:
-            pass  # the call that this is for will say it
+        for message in [*messages, ([], [], rows)] if rows else messages:
+            self.tell_shared(context, message)
+
+    def share_package(self, context: Context, plan: Any = None, start: str = "") -> None:
+        """Send ahead what ``context`` needs of contextree itself, to start a child by ``plan`` or to do something else
+        for us, by functions of the module ``start``. Idempotent."""
+        from contextree.master import ahead
+
+        needed = ahead.names(plan, start)
+        info = self.infos.get(context.id)
+        with self._sharing:
+            # who is further down asks its parent, for all of it at once: so that has to have it
+            for each in [context] if info is None or info.link.peer == context.id else [
+                    self.context(info.link.peer), context]:
+                new = needed - each.shared
+                if new:
+                    self.push(each, sorted(new))
+                    each.shared |= new
 
     def main_by_name(self, value: Any = None) -> bool:
         """May functions of ``__main__`` go by name? Where it is a script that children can import. Any thread."""
@@ -163,6 +178,20 @@ class RootEngine(Engine):
             if self._main:  # children call it so, and their pickles do
                 sys.modules.setdefault("__mp_main__", sys.modules["__main__"])
         return self._main
+
+    def launch_by_transport(self, plan: "Plan", options: dict[str, Any], wait: bool) -> "Branch":
+        """Start a child by ``plan.transport``: paramiko is the only one."""
+        from contextree.master import paramiko_link
+
+        return paramiko_link.launch(self, plan, options, wait)
+
+    def handed_on(self, context: Context, plan: "Plan") -> "Plan":
+        """``plan`` as ``context`` is to carry it out; see ``master.paramiko_via``."""
+        if plan.transport is None:
+            return plan
+        from contextree.master import paramiko_via
+
+        return paramiko_via.begin(self, context, plan)
 
     def log_level(self) -> int:
         """The level below which children need not send log records."""

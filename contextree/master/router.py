@@ -16,6 +16,7 @@ from contextree.master.driving import DrivenLoop
 from contextree.master.engine import RootEngine
 from contextree.master.finder import Finder
 from contextree.parent import waits
+from contextree.parent.heartbeat import checked
 from contextree.parent.loop import Loop
 from contextree.parent.reaper import Reaper
 from contextree.parent.router import Router as ParentRouter
@@ -37,6 +38,8 @@ class Router(ParentRouter):
     log_level    records below this level are not sent by children; default: the root logger's level now.
     max_message  bytes; the largest message, here and in all children.
     grace        seconds that children have at the end, before they are terminated.
+    heartbeat    seconds within which a child on another host is found out to be silent, and dead: its host down, the
+                 network cut, its interpreter stopped; None: never. The default of that option, in the whole tree.
     allow_blocking  may its methods wait on a thread where an asyncio loop or a trio run is in progress? They freeze it.
                  Without it they raise WouldBlockLoop there, but for IPython and notebooks.
     thread       False: no thread is started; this one drives the tree, by ``poll_once`` and whenever it waits for it.
@@ -48,7 +51,9 @@ class Router(ParentRouter):
     def __init__(self, name: str = "master", *, share: Iterable[str] = (), block: Iterable[str] = (),
                  preload: Iterable[str] = (),
                  log_level: int | None = None, max_message: int = MAX_MESSAGE, grace: float = 3.0,
-                 allow_blocking: bool = False, thread: bool = True) -> None:
+                 heartbeat: float | None = RootEngine.heartbeat, allow_blocking: bool = False,
+                 thread: bool = True) -> None:
+        heartbeat = checked(heartbeat)
         self.broker: Loop = Loop(name=name) if thread else DrivenLoop(name)
         core = Core(self.broker, 0, name)
         core.max_message = max_message
@@ -56,6 +61,7 @@ class Router(ParentRouter):
         engine = RootEngine(core, self.finder, log_level)
         core.engine = engine
         engine.preload = tuple(preload)
+        engine.heartbeat = heartbeat
         engine.allow_blocking = allow_blocking
         super().__init__(engine)
         self.grace = grace
@@ -154,6 +160,8 @@ class Router(ParentRouter):
             self._left = [(child.pid, child.command) for child in engine.reaper if child.is_ours()]
         for branch in list(engine.children.values()):
             branch.abandon(Closed(str(self.broker.closed)))
+        for after in list(engine.afters):
+            after.abandon()
         if engine.template is not None:
             engine.template.abandon()
 

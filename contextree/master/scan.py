@@ -30,9 +30,14 @@ def parse(source: str | bytes, path: str = DISPLAY) -> ast.Module | None:
     """Return the tree of ``source``, or None if it is not Python of this version. Warns of nothing."""
     hush()
     try:
-        return ast.parse(source, path)
+        for _ in range(20):
+            try:
+                return ast.parse(source, path)
+            except SystemError:  # by chance, where other threads parse too: python/cpython#106905
+                continue
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
+        pass
+    return None
 
 
 def hush() -> None:

@@ -9,7 +9,8 @@ sent meanwhile. What comes back before the nonce is login noise; it is logged an
 nonce come frames, HELLO first. The phases have a limit each. All of this happens on the loop thread but ``launch``,
 which starts processes and waits.
 
-At the end three things come together in any order: end of file on the link, the exit status, the last lines of stderr.
+At the end these come together in any order: end of file on the link, the exit status, the last lines of stderr and of
+the terminal.
 The branch waits a second for those that are missing before it tells the waiters; ``ends`` has the words for it.
 
 Why this file is long: it is the whole life of one object, a table of moves, and the moves are read together.
@@ -37,6 +38,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Deque
 
+    from contextree.connect.dialogue import Dialogue
     from contextree.connect.plan import Plan
     from contextree.parent.child import Child
     from contextree.parent.child_state import ChildState
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 
 STDERR = 2  # kind of a log payload; 0 and 1 are in core.logs
 NEWS = 1.0  # seconds to wait for exit status and last lines once the link is gone
+SOON = 0.5  # seconds from TERM to KILL for what is not up: before NEWS is over, for then nobody may be left to do it
 LEFT = 0.5  # seconds for the link to end once the process has
 NOISE_KEPT = 4096
 MOVES = {
@@ -99,7 +102,9 @@ class Branch:
         self.link = self.process = self.timer = self.command = None  # type: ignore[assignment]
         self.terminal = self.slave = self.errors = None  # descriptors
         self.noise = b""
-        self.seen_alive = self.detached = False
+        self.seen_alive = self.detached = self.silent = False
+        self.echoes = False  # the nonce came, and no Python before it
+        self.kept = False  # is it a job?
         self.awaited = False  # is there a process of which we have not been told yet?
         self.output = deque(maxlen=20)  # type: Deque[str]
         self.lines = Bucket(2000, 20000)
@@ -110,6 +115,8 @@ class Branch:
         self.started = self.broker.clock()
         self.took = None  # type: float | None
         self.on_dead = []  # type: list[Callable[[], object]]
+        self.after = None  # type: Any  # what is to be done then: see steps
+        self.token = None  # type: Any  # what the ancestor calls it who asked for it
 
     # -- start; the loop thread from here on
 
@@ -124,7 +131,7 @@ class Branch:
         link.pending = [first] if first else []
         engine.children[self.id] = self
         engine.add(link, self.id, engine.core.id, self.name, self.trusted, {
-            "method": self.plan.method,
+            "method": self.plan.method, "via": (self.plan.address or self.plan.method + ":")[:256],
             "same": self.plan.method == "fork" or (self.plan.method == "local" and not self.plan.python)})
         self.move("connect")
         link.start()
@@ -172,8 +179,11 @@ class Branch:
         at = data.find(self.nonce)
         if not self.seen_alive and (at >= 0 or ALIVE in data):
             self.seen_alive = True
-            if at < 0:
+            self.echoes = at >= 0 and ALIVE not in data[:at]
+            if at < 0 and self.state != "boot":  # who has a connection of its own knew before
                 self.move("boot")
+        elif self.plan.handover and self.plan.dialogue is not None and not self.seen_alive:
+            self.converse(self.plan.dialogue, bytes(view))  # busybox's su asks on stdout
         noise = data if at < 0 else data[:at]
         keep = b"" if at >= 0 else noise[-NOISE_KEPT:]
         self.noise = keep
@@ -202,6 +212,8 @@ class Branch:
         except ContextreeError as error:
             return link.close("a bad hello: %s" % error)
         self.move("up")
+        if self.process is not None:
+            self.process.sweep = False  # from now on what it starts may outlive it
         link.receive = self.engine.receive
         self.took = self.broker.clock() - self.started
         facts["started"] = self.took
@@ -211,6 +223,8 @@ class Branch:
         self.engine.announce(info)
         if self.plan.dialogue is not None:
             self.plan.dialogue.finish()
+        if self.plan.heartbeat:
+            self.engine.heart.watch(self, self.plan.heartbeat)
         self.result.put(None)
         return None
 
@@ -248,20 +262,52 @@ class Branch:
         except BlockingIOError:
             return
         if not data:
-            return self.close_terminal()
+            self.close_terminal()
+            return self.settle()
         dialogue = self.plan.dialogue
-        if dialogue is None or dialogue.over or self.state in ("up", "dying", "dead"):
+        if dialogue is None or dialogue.over or self.state == "up":
             return self.partial.feed(data)
-        action = None  # type: Any  # Reply, Failed or Ready
-        for action in dialogue.feed(data):
+        return self.converse(dialogue, data)
+
+    def converse(self, dialogue: "Dialogue", data: bytes) -> None:
+        """Have the dialogue see what the command says, and do what it answers, unless the command has ended."""
+        actions = dialogue.feed(data)
+        if self.state != "dying":
+            self.act(actions)
+
+    def act(self, actions: "list[Any]") -> None:
+        """Do what the dialogue says."""
+        for action in actions:
             kind = type(action).__name__
+            if kind in ("Reply", "Ask") and self.state == "connect":
+                self.move("login")
             if kind == "Reply":
-                if self.state == "connect":
-                    self.move("login")
                 os.write(self.terminal, action.data)
+            elif kind == "Ask":
+                self.ask(action.secret)
             elif kind == "Failed":
                 self.fail(ends.make_error(self, action.error, action.message, "login"))
-        return None
+
+    def ask(self, secret: str) -> None:
+        """Have the source of a secret called, which may take as long as a person does, on a thread of its own."""
+        source = self.plan.dialogue.sources[secret]  # type: ignore[union-attr]
+
+        def call() -> None:
+            try:
+                answer = source()  # type: object
+            except BaseException as error:
+                answer = error
+            try:
+                self.broker.defer(self.answered, secret, answer)
+            except ContextreeError:
+                pass  # all has ended meanwhile
+
+        process.start_thread(call, ())
+
+    def answered(self, secret: str, answer: object) -> None:
+        """The source of a secret has returned; or it is too late."""
+        if self.terminal is not None and self.state in ("connect", "login", "boot"):
+            self.act(self.plan.dialogue.answer(secret, answer))  # type: ignore[union-attr]
 
     def close_terminal(self) -> None:
         """Hang up."""
@@ -269,7 +315,13 @@ class Branch:
         if fd is not None:
             self.broker.forget(fd)
             process.close(fd)
-            process.close(self.slave)
+            self.close_slave()
+
+    def close_slave(self) -> None:
+        """The terminal ends when all others have closed it too, and not before all of it has been read."""
+        fd, self.slave = self.slave, None
+        if fd is not None:
+            process.close(fd)
 
     def line(self, line: bytes) -> None:
         """A line that the child wrote to stderr."""
@@ -306,6 +358,14 @@ class Branch:
             self.process.hint()
         self.settle()
 
+    def lifeless(self, seconds: float) -> None:
+        """Nothing came from it for so long, though it was asked: it is dead to us, and its process is ended."""
+        self.silent = True
+        self.link.close("no sign of life for %.1f s (heartbeat=%g): its host is down, the network to it cut, or a "
+                        "process there or on the way hangs" % (seconds, self.plan.heartbeat or 0))
+        if self.process is not None:
+            self.process.end(grace=0, patience=0.5)
+
     def orphaned(self, state: "ChildState") -> None:
         """Who would reap it has ended: it goes on for as long as its link does, and nobody will know its status."""
         self.process = None
@@ -318,6 +378,7 @@ class Branch:
         if self.process is None:
             return  # orphaned, or detached
         self.status = state
+        self.close_slave()
         if self.state not in ("dying", "dead"):
             # descriptors that a grandchild inherited may keep the link open for ever
             self.broker.timer(LEFT, self.link.close, "the process ended")
@@ -326,7 +387,7 @@ class Branch:
     def settle(self, late: bool = False) -> None:
         """Tell everybody, once all the news are in (or it is too late to wait for them)."""
         ended = self.status is not None or (self.process is None and not self.awaited)
-        if self.state != "dying" or not (late or (ended and self.errors is None)):
+        if self.state != "dying" or not (late or (ended and self.errors is None and self.terminal is None)):
             return
         self.move("dead")
         self.close_stderr()
@@ -345,6 +406,8 @@ class Branch:
         if numbers:
             engine.remove(numbers, text, self.error, self.status, error.output)
         self.result.close(self.error or error)
+        if self.after is not None:
+            self.after.run()
         for function in self.on_dead:
             function()
 
@@ -359,18 +422,20 @@ class Branch:
 
     def timed_out(self, phase: str, limit: float) -> None:
         """A phase took too long."""
-        self.fail(ConnectTimeout("%s: phase %s took more than %s s" % (self.name, phase, limit), phase=phase,
-                                 output=ends.last_lines(self), command=" ".join(self.command or ())[:300]))
+        asked = self.plan.dialogue.pending if self.plan.dialogue is not None else ""
+        self.fail(ends.make_error(self, "ConnectTimeout", "it took more than %s s%s" % (
+            limit, "; its terminal asks: " + asked if asked else ""), phase))
 
     def fail(self, error: "ContextreeError") -> None:
         """Give up on a child that is not up."""
         self.error = self.error or error
+        self.close_terminal()  # a command of root's, which we may not signal, ends when its terminal hangs up
         if self.process is not None:
-            self.process.end(grace=0)
+            self.process.end(grace=0, patience=SOON)
         self.link.close(str(error))
 
     def shutdown(self, grace: float, patience: float = 2.0) -> None:
-        """End it: GOAWAY, then hang up, TERM, KILL."""
+        """End it: GOAWAY, then hang up, TERM, KILL; what is left of its group goes with it."""
         self.reason = self.reason or "it was shut down"
         link = self.link
         if self.state == "up":
@@ -378,19 +443,30 @@ class Branch:
         else:
             self.error = self.error or errors.CallCancelled("starting %s was cancelled: it was shut down" % self.name)
             link.close("it was shut down")
+            # it has nothing to finish, and what runs ahead of it does not hear the link
+            grace, patience = 0.0, min(patience, SOON)
         if self.process is not None:
+            self.process.take_along()
             self.process.end((lambda: None,), self.hang_up, grace, patience)
         else:
             self.broker.timer(grace + patience, link.close, "it was shut down")
 
     def release(self) -> None:
         """Let go of a detached child: its link is closed and it runs on. Loop thread."""
+        if self.kept and self.state == "up":
+            from contextree.parent import jobs
+
+            return jobs.part(self)
+        after, self.after = self.after, None
+        if after is not None:
+            after.leave()
         handle, self.process = self.process, None
         self.reason = self.reason or "it was detached"
         self.close_stderr()
         self.link.close(self.reason)
         if handle is not None:
             handle.release()
+        return None
 
     def hang_up(self) -> None:
         """Close what keeps it alive."""
@@ -403,6 +479,12 @@ def name_for(engine: "Engine", plan: "Plan", number: int) -> str:
     """The full name of a new child: its parent's, and its own last part."""
     last = plan.name if "{id}" not in plan.name else plan.name.replace("{id}", str(number))
     return last if engine.core.upstream is None else "%s.%s" % (engine.core.name, last)
+
+
+def title(number: int) -> str:
+    """The word by which ``ps`` shows a child: its id, and the pid here of who started it. Nothing else: everybody on
+    the machine can read it."""
+    return "contextree:%d@%d" % (number, os.getpid())
 
 
 def window(plan: "Plan") -> int:

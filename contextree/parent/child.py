@@ -189,11 +189,15 @@ class Child(Watched):
         """Begin to end it, and return at once. A second call replaces the schedule of the first.
 
         ``gentle`` (send SHUTDOWN, close stdin) are called on the loop thread: the first now, the others spread over
-        ``grace`` seconds. Then ``hang_up`` (close the pty's master), TERM and CONT. ``patience`` seconds later KILL,
-        to its group where it leads one. After that it is waited for as long as it takes; so it is where it refuses
-        our signals (another user)."""
+        ``grace`` seconds. Then ``hang_up`` (close the pty's master), TERM and CONT. ``patience`` seconds later KILL;
+        these to its group where it leads one. After that it is waited for as long as it takes; so it is where it
+        refuses our signals (another user)."""
         self._check_generation()
         self._broker.defer(self._begin_end, list(gentle), hang_up, grace, patience)
+
+    def take_along(self) -> None:
+        """When it dies, kill what is left of the group that it leads. Any thread."""
+        self.sweep = True
 
     def release(self) -> None:
         """Let go of it: it runs on, is no longer watched nor reaped by us; waiters get ``Closed``. Idempotent."""
@@ -301,8 +305,10 @@ class Child(Watched):
         if hang_up is not None:
             timers.append(at(grace, hang_up))  # a timer of its own: where it fails, TERM is sent all the same
         if patience > 0:  # else who dies of TERM would be gone before its group gets the KILL
-            timers.append(at(grace, self._quietly, self.kill, signal.SIGTERM))
-            timers.append(at(grace, self._quietly, self.kill, signal.SIGCONT))  # TERM stays pending in a stopped one
+            # to its group: lxc-attach and nsenter die of TERM, and what they entered a container for lives on there
+            timers.append(at(grace, self._quietly, self._kill_all, signal.SIGTERM))
+            # TERM stays pending in a stopped one
+            timers.append(at(grace, self._quietly, self._kill_all, signal.SIGCONT))
         timers.append(at(grace + patience, self._quietly, self._kill_all, signal.SIGKILL))
         self._end_timers = timers
 
@@ -332,6 +338,10 @@ class RemoteChild(Child):
         """Its parent says: this became of it. Any thread; after a death nothing more is heard."""
         self._check_generation()
         self._broker.defer(self._reported, state)
+
+    def take_along(self) -> None:
+        """Have its parent do it."""
+        self._kill(0)
 
     def _reported(self, state: "ChildState") -> None:
         if self.phase in FINAL:

@@ -3,11 +3,12 @@
 from contextree.core import calls as core_calls
 from contextree.core import process
 from contextree.core.wire import values
-from contextree.core.wire.errors import CallTimeout, Closed, ContextDied, UsageError
+from contextree.core.wire.errors import CallTimeout, Closed, ContextDied, ContextreeError, UsageError
 from contextree.core.wire.frames import CALL, CONTROL, MAIN, PICKLE, PICKLE5, PING, SERVICE, STREAM, frame
 from contextree.core.wire.routes import FULL_NAME, valid_name
 from contextree.parent import calls, waits
 from contextree.parent.grower import Grower
+from contextree.parent.lasting import Lasting
 from contextree.parent.mover import Mover
 from contextree.parent.pickling import pack_call, pack_value
 from contextree.parent.runner import Runner
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 PICKLES = PICKLE | (PICKLE5 if core_calls.PROTOCOL == 5 else 0)  # what answers may be
 
 
-class Context(Grower, Runner, Mover):
+class Context(Grower, Runner, Mover, Lasting):
     """One context of the tree, as seen from here. The same object for the same id, within one router.
 
     Handles may be passed to calls and come back as the same object.
@@ -210,6 +211,10 @@ class Context(Grower, Runner, Mover):
                              % (self.name, plan.name, FULL_NAME))
         options = dict(options)
         threads = options.pop("threads", 0)
+        if "heartbeat" in options:
+            from contextree.parent import heartbeat
+
+            heartbeat.checked(options["heartbeat"])
         return options, threads
 
     def _grow(self, plan: "Plan", options: "dict[str, Any]") -> "Context":
@@ -221,10 +226,36 @@ class Context(Grower, Runner, Mover):
         if self.id == self.engine.core.id:
             number = control.grow_here(self.engine, plan, options).id
         else:
-            self.engine.share_package(self)
-            number = self.service(control.grow, plan, options)
+            options = self.engine.ahead(self, plan, options)
+            plan = self.engine.handed_on(self, plan)
+            options["token"] = token = self._token()
+            try:
+                number = self.service(control.grow, plan, options)
+            except ContextreeError:
+                raise
+            except BaseException:
+                self._forget_child(token)
+                raise
         context = self.engine.context(number)
         return context.with_options(threads=threads) if threads else context
+
+    def _token(self) -> "tuple[int, int]":
+        """What to call a child that is asked for there; nobody else says it."""
+        return self.engine.core.id, next(self.engine.core.numbers)
+
+    def _forget_child(self, token: "tuple[int, int]") -> None:
+        """Have a child ended that was asked for there: its id, if it has one by now, will be known to nobody. Never
+        waits."""
+        from contextree.parent import control
+
+        try:
+            self.open_call(CALL, control.forget, (token,), {}, {}, lambda *message: None, lambda *end: None,
+                           service=SERVICE)
+        except ContextreeError:
+            pass  # it is gone with its parent
+
+    def _context(self) -> "Context":
+        return self
 
     def shutdown(self, timeout: float = 3.0, force: bool = False) -> None:
         """End this context and its subtree; returns when it is gone and reaped. Siblings are untouched.
@@ -250,25 +281,6 @@ class Context(Grower, Runner, Mover):
             except ContextDied:
                 pass  # its parent ended, and it with it
         engine.wait_gone(self.id, 5.0)
-
-    def detach(self) -> None:
-        """Let it survive the loss of its parent: whatever becomes of that, it ends when the call that runs there then
-        ends.
-
-        Until then nothing changes; ``shutdown`` and ``kill`` still end it. Returns when it knows. A terminal that its
-        command runs on (``sudo``, passwords for ``ssh``) is hung up all the same."""
-        engine = self.engine
-        engine.check_fork()
-        from contextree.parent import control
-
-        info = engine.infos.get(self.id)
-        if info is None:
-            raise UsageError("only a context below this one can be detached, and %s is none" % self.name)
-        if info.parent == engine.core.id:
-            engine.share_package(self)
-            control.detach_here(engine, self.id)
-        else:
-            engine.context(info.parent).service(control.detach, self.id)
 
     def kill(self) -> None:
         """End it at once: KILL for its process group."""
@@ -301,6 +313,17 @@ class Context(Grower, Runner, Mover):
     def pid(self) -> "int | None":
         """Its process id, on its machine."""
         return self.facts.get("pid")
+
+    @property
+    def address(self) -> str:
+        """How it was reached from here, as ``open`` takes it: ``ssh://web1/sudo:root``. Options that do not say which
+        target it is are not in it, nor is anything secret."""
+        hops = []  # type: list[str]
+        info = self.engine.infos.get(self.id)
+        while info is not None:
+            hops.insert(0, info.facts.get("via", "?"))
+            info = self.engine.infos.get(info.parent)
+        return "/".join(hops)
 
     @property
     def parent(self) -> "Context | None":

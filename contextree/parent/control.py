@@ -2,7 +2,8 @@
 
 from contextree.core import calls as core_calls
 from contextree.core import process
-from contextree.core.wire.errors import CallCancelled, CallTimeout, Closed, ContextDied, UsageError
+from contextree.core.wire.errors import CallCancelled, CallTimeout, Closed, ContextDied, ContextreeError, UsageError
+from contextree.core.wire.frames import CALL, SERVICE
 from contextree.parent import boot, spawn, template, waits
 from contextree.parent.engine import engine_of
 
@@ -25,11 +26,19 @@ def grow_here(engine: "Engine", plan: "Plan", options: "dict[str, Any]") -> "Bra
     options = dict(options)
     wait = options.pop("wait", True)
     direct = options.pop("direct", False)
+    plan = plan.copy(heartbeat=options.pop(
+        "heartbeat", plan.heartbeat or (engine.heartbeat if plan.remote else None)))
+    if plan.heartbeat and engine.heart is None:  # here: the loop thread must not import
+        from contextree.parent.heartbeat import Heart
+
+        engine.heart = Heart(engine.broker)
     config = engine.child_options(plan, options)
     if options:
         raise UsageError("unknown options: %s" % ", ".join(sorted(options)))
     if plan.method == "fork":
         return template.launch(engine, plan, config, direct, wait)
+    if plan.transport is not None:
+        return engine.launch_by_transport(plan, config, wait)
     return spawn.launch(engine, plan, config, wait)
 
 
@@ -39,11 +48,38 @@ def grow(plan: "Plan", options: "dict[str, Any]") -> int:
         raise UsageError("fork(direct=True) forks the process that calls it; %s forks from its template"
                          % core_calls.here.router.name)
     wait = options.pop("wait", True)
-    branch = grow_here(engine_of(core_calls.here.router), plan, dict(options, wait=False))
+    token = options.pop("token", None)
+    ids = options.pop("ids", None)
+    engine = engine_of(core_calls.here.router)
+    if ids:
+        engine.broker.call(engine.ids_came, *ids)
+    branch = grow_here(engine, plan, dict(options, wait=False))
+    branch.token = token
+    end_if_cancelled(branch)
     if wait:
-        end_if_cancelled(branch)
         boot.wait_up(branch)
     return branch.id
+
+
+def forget(token: object) -> None:
+    """End the child that ``grow`` was asked for with this ``token``: whoever asked has left, and the answer may have
+    been on its way already."""
+    engine = engine_of(core_calls.here.router)
+
+    def find() -> None:
+        for branch in list(engine.children.values()):
+            if getattr(branch, "token", None) == token:  # clients have none
+                give_up(branch)
+
+    engine.broker.call(find)
+
+
+def give_up(branch: "Branch") -> None:
+    """Nobody will know of this child: end it. Loop thread."""
+    if branch.state == "up":
+        branch.shutdown(0.0)
+    elif branch.state not in ("dying", "dead"):
+        branch.fail(CallCancelled("starting %s was cancelled" % branch.name))
 
 
 def end_if_cancelled(branch: "Branch") -> None:
@@ -51,24 +87,19 @@ def end_if_cancelled(branch: "Branch") -> None:
     call = core_calls.here.call
     ended = call.channel.on_end
 
-    def give_up() -> None:
-        if branch.state == "up":
-            branch.shutdown(0.0)
-        elif branch.state not in ("dying", "dead"):
-            branch.fail(CallCancelled("starting %s was cancelled" % branch.name))
-
     def on_end(channel: "Channel", error: BaseException) -> None:
         ended(channel, error)
-        give_up()
+        give_up(branch)
 
     call.channel.on_end = on_end
     if call.cancelled:
-        branch.broker.defer(give_up)
+        branch.broker.defer(give_up, branch)
 
 
 def shutdown_here(engine: "Engine", number: int, grace: float, patience: float) -> None:
-    """End a direct child and wait until it is gone."""
+    """End a direct child and wait until it is gone, and what was to be done after it has been done."""
     waiter = waits.waiter(engine)
+    afters = []  # type: list[Any]
 
     def begin() -> None:
         branch = engine.children.get(number)
@@ -77,17 +108,44 @@ def shutdown_here(engine: "Engine", number: int, grace: float, patience: float) 
         else:
             branch.on_dead.append(waiter.wake)
             engine.watchers.setdefault(number, []).append(waiter)  # for the end of the loop
+            afters.append(branch.after)
             branch.shutdown(grace, patience)
 
     engine.broker.call(begin)
     if not waiter.wait(grace + patience + 10):
         raise CallTimeout("context %d has not ended, even by KILL" % number)
     engine.check_end(number)
+    if any(afters):
+        afters[0].wait()
 
 
 def shutdown(number: int, grace: float, patience: float) -> None:
     """``shutdown_here`` for an ancestor."""
     shutdown_here(engine_of(core_calls.here.router), number, grace, patience)
+
+
+def end_soon(engine: "Engine", number: int, grace: float = 3.0) -> None:
+    """Have a context below this one ended, and wait for nothing. Any thread."""
+    info = engine.infos.get(number)
+    if info is None:
+        return
+
+    def begin() -> None:
+        branch = engine.children.get(number)
+        if branch is not None:
+            branch.shutdown(grace)
+
+    def ignore(*args: object) -> None:
+        """It has ended, or its parent has, and it with that."""
+
+    try:
+        if info.parent == engine.core.id:
+            engine.broker.defer_nowait(begin)
+        else:
+            engine.context(info.parent).open_call(CALL, shutdown, (number, grace, 2.0), {}, {}, ignore, ignore,
+                                                  service=SERVICE)
+    except ContextreeError:
+        pass
 
 
 def detach_here(engine: "Engine", number: int) -> None:
@@ -162,5 +220,5 @@ def dump() -> str:
     return "\n".join(parts)
 
 
-__all__ = ["boot", "detach", "detach_here", "detach_self", "dump", "grant", "grow", "grow_here", "shutdown",
+__all__ = ["boot", "detach", "detach_here", "detach_self", "dump", "forget", "grant", "grow", "grow_here", "shutdown",
            "shutdown_here", "use", "use_here"]

@@ -67,6 +67,8 @@ __all__ = [  # one a line: branches add to it
     "HostKeyError",
     "InternalError",
     "Invitation",  # noqa: F822  see LAZY
+    "Job",  # noqa: F822  see LAZY
+    "JobCall",  # noqa: F822  see LAZY
     "Listener",  # noqa: F822  see LAZY
     "NotOurChild",
     "NotSendable",
@@ -107,6 +109,8 @@ LAZY = {
     "CallFuture": "future",
     "Client": "join",
     "Invitation": "listen",
+    "Job": "jobs",
+    "JobCall": "jobs",
     "Listener": "listen",
     "OutputTooLarge": "command",
     "Process": "running",

@@ -13,8 +13,10 @@ from contextree.core import main as life
 from contextree.core import process
 from contextree.core.logs import LINE
 from contextree.core.mailbox import Mailbox
+from contextree.core.process import dumps
 from contextree.core.wire import values
-from contextree.core.wire.errors import CallTimeout, Closed, ForkedError, UsageError
+from contextree.core.wire.errors import CallTimeout, Closed, ContextreeError, ForkedError, UsageError
+from contextree.core.wire.frames import SHARE
 from contextree.parent import boot, ends, waits
 from contextree.parent.context import Context
 from contextree.parent.importer import ModuleService
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from contextree.connect.plan import Plan
     from contextree.core.router import Router as Core
     from contextree.core.wire.errors import ContextreeError
+    from contextree.parent.boot import Branch
     from contextree.parent.reports import Info
 
 making = process.allocate_lock()
@@ -51,6 +54,7 @@ def engine_of(core: "Core") -> "Engine":
             child = life.child
             core.engine = Engine(core, child.config["ids"], child.bundle, trusted=child.config["trusted"])
             core.engine.above = frozenset(child.config["above"])
+            core.engine.heartbeat = child.config.get("heartbeat", Engine.heartbeat)
         return core.engine  # type: ignore[no-any-return]
 
 
@@ -68,6 +72,7 @@ class Engine(Routing):
 
     allow_blocking = False  # may its synchronous API wait on the thread of an event loop?
     future_class = None  # type: Any  # of ``submit``, where it is not CallFuture
+    heartbeat = 60.0  # type: float | None  # of children on other hosts whose grower does not say
 
     def __init__(self, core: "Core", ids: "Iterable[Any]", bundle: bytes, decode: "Callable[..., Any]" = decode,
                  trusted: bool = True) -> None:
@@ -81,8 +86,11 @@ class Engine(Routing):
         self._later = None  # type: Any
         self.lock = process.allocate_lock()
         self.template_lock = process.allocate_lock()
+        self.heart = None  # type: Any  # parent.heartbeat.Heart, once a child has a heartbeat
         self.preload = ()  # type: tuple[Any, ...]
+        self.opened = {}  # type: dict[Any, Any]  # hops of addresses on the way to others: see ``parent.opening``
         self.services = None  # type: Any  # parent.serving.Services, once one is served
+        self.tubes = set()  # type: set[Any]  # see tube
         self.modules = ModuleService(self)
         self.broker.on_end(self._release)
 
@@ -155,7 +163,9 @@ class Engine(Routing):
             raise Closed("the router %s was closed: %s" % (self.core.name, self.broker.closed))
 
     def _release(self) -> None:
-        """The loop ends: wake all who wait for the end of a context. Loop thread."""
+        """The loop ends: wake all who wait for the end of a context, close the tubes. Loop thread."""
+        for tube in list(self.tubes):
+            tube.close()
         for waiters in list(self.watchers.values()):
             for waiter in waiters:
                 waiter.wake()
@@ -170,9 +180,25 @@ class Engine(Routing):
             self.allow(modules)
         config = {"level": options.pop("log_level", self.log_level()), "hooks": [hook[0] for hook in hooks],
                   "above": sorted(self.above | {self.core.id})}
+        if self.heartbeat != Engine.heartbeat:
+            config["heartbeat"] = self.heartbeat
         if plan.method == "fork" or (plan.method == "local" and not plan.python):
             config["path"] = search_path()
         return config
+
+    def launch_by_transport(self, plan: "Plan", options: "dict[str, Any]", wait: bool) -> "Branch":
+        """Start a child by ``plan.transport``, which needs no command. UsageError where that is not known here."""
+        if plan.transport.name == "channel":
+            from contextree.parent import tube
+
+            return tube.launch(self, plan, options, wait)
+        raise UsageError("transport=%r is carried out by the master alone, %s is another context: say jump=, or leave "
+                         "transport= out" % (plan.transport.name, self.core.name))
+
+    def handed_on(self, context: "Context", plan: "Plan") -> "Plan":
+        """``plan`` as ``context`` is to carry it out: where its transport is one of this process, what that needs
+        here is begun."""
+        return plan
 
     def log_level(self) -> int:
         """The level below which children need not send log records."""
@@ -197,8 +223,28 @@ class Engine(Routing):
     def allow(self, modules: "Any") -> None:
         """Let children have ``modules``: the root decides."""
 
-    def share_package(self, context: "Context") -> None:
-        """See that ``context`` may import contextree's own parent half: it may always."""
+    def share_package(self, context: "Context", plan: "Plan | None" = None, start: str = "") -> None:
+        """Have ``context`` know what it needs of contextree itself, to start a child by ``plan`` or to do something
+        else for an ancestor (by functions of the module ``start``): it may import that in any case, and now it asks for
+        all of it at once. Idempotent."""
+        own = {name for name in life.child.importer.records if name.startswith("contextree.")} - context.shared
+        if own:
+            context.shared |= own
+            self.tell_shared(context, (sorted(own), [], []))
+
+    def ahead(self, context: "Context", plan: "Plan", options: "dict[str, Any]") -> "dict[str, Any]":
+        """Send ahead what ``context`` would have to ask for when it starts a child by ``plan``; the options to give it
+        for that. Each question would be a round trip."""
+        self.share_package(context, plan)
+        block = self.broker.call(self.ids_ahead, context.id)
+        return dict(options, ids=block) if block else options
+
+    def tell_shared(self, context: "Context", message: "tuple[list[str], list[str], list[Any]]") -> None:
+        """Say which modules ``context`` may import: (names, those of them that are coming, records)."""
+        try:
+            self.core.open(context.id, SHARE, dumps(message, 4), fin=True, on_message=lambda *args: None)
+        except ContextreeError:
+            pass  # the call that this is for will say it
 
     def main_by_name(self, value: "Any" = None) -> bool:
         """May functions of ``__main__`` such as ``value`` go by name? Here only where it is the root's script,

@@ -149,7 +149,7 @@ class NearPipe(Pipe):
         if waits.inside(context.engine.broker):
             raise WouldBlockLoop("a transfer on the loop thread would wait for itself")
         waits.check(context.engine)
-        context.engine.share_package(context)
+        context.engine.share_package(context, start=function.__module__)
         calls.wait_for_room(context, timeout)
         self.channel = context.open_call(CALL, function, args, {}, {"threads": THREADS}, self.message,
                                          self.end, service=SERVICE, fin=fin)

@@ -170,7 +170,7 @@ def become(config: "dict[str, Any]", fd: int, error_fd: int, bundle: bytes) -> N
             error_fd = process.high(error_fd)
             os.dup2(error_fd, 2)
             process.close_fd(error_fd)
-        entitle("contextree:%d" % config["id"])
+        entitle(config["title"])
         forget_loops()
         life.here.call = None  # the call that forked runs in the parent
         life.Child(config, fd, fd, bundle, True).run()
@@ -211,6 +211,7 @@ class Server:
         self.control = control
         self.bundle = bundle
         self.pids = set()  # type: set[int]
+        self.doomed = set()  # type: set[int]  # those that are being ended: what is left of their groups goes with them
         self.fds = []  # type: list[int]
         self.data = b""
         self.wake_r, self.wake_w = os.pipe()
@@ -279,7 +280,9 @@ class Server:
             self.tell(forked=config["id"], pid=pid)
 
     def kill(self, pid: int, number: int) -> None:
-        """Signal a child that has not been reaped, and its group: it leads one."""
+        """Signal a child that has not been reaped, for KILL its group, too: it leads one. Once the child has died of
+        that, or (signal 0) otherwise, what is left of the group is killed."""
+        self.doomed.add(pid)
         for send in (os.kill, os.killpg) if number == signal.SIGKILL else (os.kill,):
             try:
                 send(pid, number)
@@ -289,9 +292,12 @@ class Server:
     def reap(self) -> None:
         """Tell the statuses of those that have ended: asked for one by one."""
         for pid in list(self.pids):
+            if pid in self.doomed and dead(pid):
+                self.kill(pid, signal.SIGKILL)  # before it is reaped: until then nobody else has its number
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:
                 self.pids.discard(pid)
+                self.doomed.discard(pid)
                 self.tell(exited=pid, status=status)
 
     def tell(self, **message: "Any") -> None:
@@ -303,13 +309,18 @@ class Server:
             os._exit(0)
 
 
+def dead(pid: int) -> bool:
+    """Whether a child has ended, and waits to be reaped."""
+    return hasattr(os, "waitid") and bool(os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT))
+
+
 def main(config: "dict[str, Any]", rfd: int, wfd: int, bundle: bytes) -> None:
     """The life of a template: called by ``core.main.boot`` for the role of this module."""
     control = socket.socket(fileno=rfd)
     control.setblocking(True)
     os.close(wfd)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # that of the thread which started it
-    null = os.open("/dev/null", os.O_RDWR)
+    null = process.null()
     os.dup2(null, 0)
     os.dup2(null, 1)
     os.close(null)

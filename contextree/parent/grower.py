@@ -2,6 +2,7 @@
 
 from importlib import import_module
 
+from contextree.connect import address as addresses
 from contextree.connect import local as local_method
 from contextree.connect.options import GROW
 from contextree.core.wire.errors import UsageError
@@ -9,6 +10,7 @@ from contextree.parent.template import fork_plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
     from typing import Any, Sequence, Union
 
     from typing_extensions import Unpack
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from contextree.connect.plan import Plan
     from contextree.parent.context import Context
     from contextree.parent.engine import Engine
+    from contextree.parent.jobs import Job
+    from contextree.parent.opening import Address, Options
 
 
 class Grower:
@@ -66,6 +70,24 @@ class Grower:
     def _grow(self, plan: "Plan", options: "dict[str, Any]") -> "Context":
         raise NotImplementedError
 
+    def open(self, address: "Address", options: "Options" = None, reuse: bool = True, **last: "Any") -> "Context":
+        """The context at ``address``, reached hop by hop from here: ``"ssh://web1/sudo:root/docker:app"``, or a list
+        with a hop in each element. See docs/methods/addresses.md for what can be written.
+
+        options  what is not for an address, passwords above all: a dict of a method (``"sudo"``) or a hop
+                 (``"sudo:root"``) to a dict of keyword arguments, or to a function of the hop that returns one and is
+                 called when that hop is really opened; or one such function for all hops.
+        reuse    hops before the last are shared by all ``open``s of this tree, and stay until it ends or somebody
+                 shuts them down. False: they are opened for this context alone, and end with it.
+        last     keyword arguments for the last hop, which is always a new context: ``name=``, ``threads=`` ...
+
+        Raises UsageError for an address that means nothing. An error of a hop says which one it was, and has ``hop``,
+        ``hops`` and ``address`` (of that hop) as fields; what this call had opened, and nobody else uses, is ended
+        then. From any thread: two that want the same hop at once share one connect."""
+        from contextree.parent import opening
+
+        return opening.run(self, address, options, reuse, last)
+
     def fork(self, direct: bool = False, name: "str | None" = None, via: "Grower | None" = None,
              **options: "Unpack[GrowOptions]") -> "Context":
         """A forked child: from a clean template process, or (``direct``) of this very process with its memory.
@@ -77,7 +99,34 @@ class Grower:
               connect_timeout: "float | dict[str, float]" = 30, name: "str | None" = None,
               via: "Grower | None" = None, **options: "Unpack[GrowOptions]") -> "Context":
         """A new interpreter on the machine of this context: ``python`` is its command, this interpreter by default."""
-        return self.grow(local_method.plan(python, env, connect_timeout, name), via, **options)
+        plan = local_method.plan(python, env, connect_timeout, name)
+        plan.address = addresses.written("local", plan.python[0] if len(plan.python) == 1 else "", {})
+        return self.grow(plan, via, **options)
+
+    def attach(self, token: str, force: bool = False, name: "str | None" = None, timeout: float = 10.0,
+               via: "Grower | None" = None, **options: "Unpack[GrowOptions]") -> "Context":
+        """Take up a job again that runs on the machine and under the account of this context, by the token that
+        ``Context.detach(keep=True)`` gave: it becomes a child of this context, with all that a context has, and
+        ``Context.job`` shows what it has kept. When this tree goes, it lives on as before; ``shutdown()`` ends it.
+
+        ``force``: take it from a master that still has it; without that AuthenticationError. ``timeout``: seconds for
+        each step. Raises AuthenticationError where the token is not its, ConnectError (ConnectTimeout) where it is not
+        there or does not answer, VersionError where another version of contextree started it, UsageError for what is no
+        token."""
+        from contextree.parent import jobs
+
+        return jobs.attach(self._parent(via)._context(), token, force, name, timeout, dict(options))
+
+    def jobs(self, directory: "str | os.PathLike[str] | None" = None) -> "list[Job]":
+        """The jobs that this account has on the machine of this context, living and dead, oldest first; ``directory``:
+        those that were made in that one. The dead ones that nobody has looked after for longer than their
+        ``time_to_live`` are removed."""
+        from contextree.parent import jobs
+
+        return jobs.find(self._context(), directory)
+
+    def _context(self) -> "Context":
+        raise NotImplementedError
 
     def _by(self, method: str, via: "Grower | None", options: "Any", *target: object) -> "Context":
         """A child by ``contextree.connect.<method>.plan``, which takes what is not for ``grow``."""
@@ -88,10 +137,14 @@ class Grower:
         for name in options:
             if name not in taken:
                 raise TypeError("%s() got an unexpected keyword argument %r" % (method, name))
-        return self.grow(plan(*target, **options), via, **grow)
+        made = plan(*target, **options)
+        made.address = addresses.written(method, target[0], options)
+        return self.grow(made, via, **grow)
 
     def ssh(self, host: str, via: "Grower | None" = None, **options: "Unpack[ssh_method.Options]") -> "Context":
-        """An interpreter on ``host``, by the system's ssh. Options: see ``contextree.connect.ssh.plan``."""
+        """An interpreter on ``host``, by the system's ssh. Options: see ``contextree.connect.ssh.plan``.
+
+        ``transport="paramiko"``: by that library, in this process, without the ssh program."""
         return self._by("ssh", via, options, host)
 
     def sudo(self, user: str = "root", via: "Grower | None" = None,

@@ -85,7 +85,7 @@ class Guest:
     """A client that has joined; stands among the children of ``engine`` where others have a Branch. Loop thread."""
 
     detached = False
-    process = None
+    process = after = None
 
     def __init__(self, listener: "Listener", fd: int, number: int, rights: Rights) -> None:
         self.engine = listener.engine
@@ -136,6 +136,8 @@ class Listener:
     ...         client.services["echo"].call.echo(5)
     '5'
     """
+
+    _knocking = Knock  # type: type[Knock]  # what somebody is until it has been let in
 
     def __init__(self, engine: "Engine", place: Place, sock: "Any", limit: int, deadline: float) -> None:
         self.engine = engine
@@ -272,7 +274,7 @@ class Listener:
             os.set_blocking(fd, False)
             fd = process.own(fd)
             pid, uid = peer(fd)
-            knock = self.knocks[fd] = Knock(self, fd, pid)
+            knock = self.knocks[fd] = self._knocking(self, fd, pid)
             if uid != os.geteuid():
                 knock.refuse("user %d may not join a tree of user %d" % (uid, os.geteuid()))
             if len(self.knocks) > PENDING:

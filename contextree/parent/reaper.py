@@ -60,11 +60,12 @@ class Reaper:
 
     # -- any thread
 
-    def monitor(self, pid: int, command: str = "", spawned: bool = False) -> Child:
+    def monitor(self, pid: int, command: str = "", spawned: bool = False, sweep: bool = False) -> Child:
         """A handle of our child ``pid``, which is reaped from now on; the same one where it has one already.
 
         ``spawned``: we started it a moment ago, so that a status which is gone already means LOST. Without it a process
-        that is not our child is refused with ``NotOurChild``. Raises ``Closed`` after the end of the loop."""
+        that is not our child is refused with ``NotOurChild``. ``sweep``: what is left of the group that it leads is
+        killed when it dies (until its ``sweep`` is made false). Raises ``Closed`` after the end of the loop."""
         self._check_generation()
         if pid <= 0:
             raise NotOurChild("%r is no process: wanted the pid of a child" % pid)
@@ -73,6 +74,7 @@ class Reaper:
                 if child.pid == pid and child.is_ours():
                     return child
         child = Child(self, pid, command, self._open_pidfd(pid))
+        child.sweep = sweep
         if not spawned and not child.is_ours():
             process.close(child._fd)
             name = describe(pid, command)

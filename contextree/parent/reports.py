@@ -345,6 +345,17 @@ class Subtree:
                                                NUMBER.pack(max(count, ID_BLOCK))))
         return None
 
+    def ids_ahead(self, number: int) -> "tuple[int, int] | None":
+        """A block for a direct child that has had none, bound to its link, if there is one here: it need not ask when
+        it is to have children. Loop thread."""
+        info = self.infos.get(number)
+        if info is None or info.link.peer != number or info.link.blocks.room() > 1:
+            return None
+        block = self.ids.take(8 * ID_BLOCK)  # for its children and for theirs
+        if block:
+            info.link.blocks.add(*block)
+        return block
+
     def grant_ids(self, link: "ChildLink", first: int, end: int) -> None:
         """Bind a block to a child's link and tell it."""
         link.blocks.add(first, end)

@@ -32,7 +32,10 @@ class Router(Grower):
         return "<Router %s, %d contexts>" % (self.name, len(self.engine.infos))
 
     def _grow(self, plan: "Plan", options: "dict[str, Any]") -> "Context":
-        return Context._grow(self.engine.context(self.id, self.name), plan, options)
+        return Context._grow(self._context(), plan, options)
+
+    def _context(self) -> Context:
+        return self.engine.context(self.id, self.name)
 
     def context_by_id(self, number: int) -> Context:
         """The context ``number``, named as everywhere else; the same object each time. UsageError when there is
@@ -150,8 +153,9 @@ class Router(Grower):
             facts = info.facts
             link = info.link if info.id == info.link.peer else None
             rows.append((
-                "  " * depth + info.name, str(info.id), str(facts.get("pid", "?")), str(facts.get("method", "?")),
-                info.state, ".".join(str(part) for part in facts.get("version", ("?",))),
+                "  " * depth + info.name, str(info.id), str(facts.get("pid", "?")),
+                str(facts.get("via", "?")).rstrip(":"), info.state,
+                ".".join(str(part) for part in facts.get("version", ("?",))),
                 "%.1f ms" % (1000 * facts["started"]) if "started" in facts else "?",
                 "%.2f ms" % (1000 * link.rtt) if link and link.rtt is not None else "",
                 size(link.bytes_in) if link else "", size(link.bytes_out) if link else ""))

@@ -94,6 +94,7 @@ class Routing(Subtree):
         self.relays = {}  # type: dict[tuple[Any, ...], Relay]
         self.children = {}  # type: dict[int, Any]  # id of direct child -> Branch; of a client: Guest
         self.jobs = set()  # type: set[Any]  # programs that run here: see program
+        self.afters = set()  # type: set[Any]  # what is done when a child is gone: see steps
         self.watchman = None  # type: Any  # who ends them if this process is killed
         self.ending = False
 

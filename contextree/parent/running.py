@@ -129,9 +129,20 @@ class Process:
     ([b'first\\n', b'second\\n'], 0)
     """
 
-    def __init__(self, context: "Context", args: "Any", text: "Optional[bool]" = None,
-                 encoding: "Optional[str]" = None, errors: "Optional[str]" = None, **options: "Any") -> None:
+    def __init__(self, context: "Context", args: "Any", **options: "Any") -> None:
         may_wait(context.engine)
+        session = self._begin(context, args, **options)
+        try:
+            session.started.get(self.timeout)
+        except ContextreeError as error:
+            self._has_started(error)
+        except BaseException:
+            session.close()
+            raise
+
+    def _begin(self, context: "Context", args: "Any", text: "Optional[bool]" = None,
+               encoding: "Optional[str]" = None, errors: "Optional[str]" = None, **options: "Any") -> Session:
+        """All of ``__init__`` but the waiting, which is for ``started`` of what this returns."""
         sinks = {}  # type: Dict[bytes, Mailbox]
         options = dict({"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}, **options)
         for name in ("stdin", "stdout", "stderr"):
@@ -162,16 +173,15 @@ class Process:
         if spec["stdin"] == "pipe":
             raw = Writer(owner)  # type: Any
             self.stdin = io.TextIOWrapper(raw, encoding or "utf-8", errors, write_through=True) if text else raw
-        try:
-            session.started.get(self.timeout)
-        except CallTimeout:
+        return session
+
+    def _has_started(self, error: ContextreeError) -> None:
+        """The wait for its start has ended with ``error``, which is Closed when it runs."""
+        session = self._session
+        if isinstance(error, CallTimeout):
             session.close()
             raise subprocess.TimeoutExpired(self.args, self.timeout or 0) from None
-        except ContextreeError:
-            session.check()  # it could not be started
-        except BaseException:
-            session.close()
-            raise
+        session.check()  # it could not be started
 
     def __repr__(self) -> str:
         state = "running" if self.returncode is None else "ended with %s" % self.returncode
@@ -201,11 +211,17 @@ class Process:
         may_wait(session.engine)
         try:
             session.exited.get(timeout)
-        except CallTimeout:
+        except ContextreeError as error:
+            return self._outcome(error, timeout)
+        raise AssertionError("nothing is ever put there")
+
+    def _outcome(self, error: ContextreeError, timeout: "Optional[float]") -> int:
+        """What ``wait`` returns or raises, whose wait has ended with ``error``."""
+        session = self._session
+        if isinstance(error, CallTimeout):
             raise subprocess.TimeoutExpired(self.args, timeout or 0) from None
-        except ContextreeError:
-            if session.status is None and session.reason is None:
-                session.check()
+        if session.status is None and session.reason is None:
+            session.check()
         if session.expired:
             raise subprocess.TimeoutExpired(self.args, self.timeout or 0)
         if session.status is None:
@@ -234,16 +250,25 @@ class Process:
         session = self._session
         if session.over:
             return
-        session.engine.check_fork()
         may_wait(session.engine)
-        session.end(grace)
-        for letter in session.sinks:  # else what nobody reads would keep the end from coming
-            session.discard(letter)
+        if not self._begin_end(grace):
+            return
         try:
             while session.main.get(grace + PATIENCE)[0] != END:
                 pass
         except ContextreeError:
             session.close()
+
+    def _begin_end(self, grace: float) -> bool:
+        """``end`` but for the waiting; False: there is nothing to wait for."""
+        session = self._session
+        if session.over:
+            return False
+        session.engine.check_fork()
+        session.end(grace)
+        for letter in session.sinks:  # else what nobody reads would keep the end from coming
+            session.discard(letter)
+        return True
 
     def resize(self, rows: int, columns: int) -> None:
         """Set the size of its terminal (``pty=``); it gets SIGWINCH."""
@@ -263,9 +288,12 @@ class Process:
         try:
             self.end(GRACE if kind is None or issubclass(kind, Exception) else 0.0)
         finally:
-            for stream in (self.stdin, self.stdout, self.stderr):
-                if stream is not None:
-                    try:
-                        stream.close()
-                    except (OSError, ContextreeError):
-                        pass  # it cannot be said any more
+            self._close_streams()
+
+    def _close_streams(self) -> None:
+        for stream in (self.stdin, self.stdout, self.stderr):
+            if stream is not None:
+                try:
+                    stream.close()
+                except (OSError, ContextreeError):
+                    pass  # it cannot be said any more

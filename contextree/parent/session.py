@@ -23,7 +23,7 @@ from contextree.parent.pumps import BUDGET, COUNT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, List, Optional
+    from typing import Any, Callable, Dict, Iterator, List, Optional
 
     from contextree.core.router import Channel
     from contextree.parent.context import Context
@@ -72,7 +72,7 @@ class Session:
         self.failure = None  # type: Any
         self.error = None  # type: Optional[ContextreeError]
         self.expired = self.over = False
-        engine.share_package(context)
+        engine.share_package(context, start=program.__name__)
         self.channel = context.open_call(CALL, program.start, (spec,), {}, {}, self.message, self.ended,
                                          service=SERVICE, fin=False)
         calls.opened(self.channel)  # the end of the call that runs here may be the end of this
@@ -212,8 +212,13 @@ class Session:
         """Send ``data`` to stdin; wait while too much is on its way. BrokenPipeError when nobody reads it.
 
         Short pieces are sent by the loop, at once, which makes one message of those that come meanwhile."""
-        self.engine.check_fork()
         may_wait(self.engine)
+        for _ in self.writing(data):
+            self.writes.get(timeout)
+
+    def writing(self, data: "Any") -> "Iterator[None]":
+        """``write`` but for the waiting: whenever this yields, an item of ``writes`` is to be taken."""
+        self.engine.check_fork()
         view = memoryview(data).cast("B")
         if self.writes.closed is not None:
             self.writes.get(0)  # raises what it was closed with
@@ -226,7 +231,7 @@ class Session:
                 return
             view = memoryview(b"")
         while view or len(self.pieces) >= WRITE:
-            self.writes.get(timeout)
+            yield
             with self.lock:
                 room = max(0, WRITE - len(self.pieces))
                 self.send(b"I" + self.pieces[:WRITE] + view[:room])

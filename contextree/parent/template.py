@@ -11,7 +11,7 @@ from contextree.core import first_stage, process
 from contextree.core.logs import Lines
 from contextree.core.wire.errors import ConnectError
 from contextree.core.wire.frames import NUMBER
-from contextree.parent import boot, child_state, spawn
+from contextree.parent import boot, child_state, ends, spawn
 from contextree.parent.popen import popen
 
 TYPE_CHECKING = False
@@ -134,8 +134,8 @@ class Template:
         elif "failed" in message:
             branch = self.branches.pop(message["failed"])
             branch.awaited = False
-            branch.fail(ConnectError("%s: the template cannot fork: %s" % (branch.name, message["error"]),
-                                     phase="start"))
+            text = "the template cannot fork: %s" % message["error"]
+            branch.fail(ends.make_error(branch, "ConnectError", text, "start"))
 
     def line(self, line: bytes) -> None:
         """A line that it wrote to stderr."""
@@ -166,10 +166,12 @@ class Template:
 
     def why(self, branch: "Branch") -> ConnectError:
         """The error of a child that was to be forked, with what the template said last."""
-        text = "%s: the template process has ended" % branch.name
+        text = "the template process has ended"
         if self.last:
             text += "; its last lines were:\n  " + "\n  ".join(list(self.last)[-10:])
-        return ConnectError(text, phase="start", output="\n".join(self.last))
+        error = ends.make_error(branch, "ConnectError", text, "start")  # type: Any
+        error.output = "\n".join(self.last)
+        return error  # type: ignore[no-any-return]  # a ConnectError
 
     def lost(self) -> None:
         """It has ended: statuses of its children will not come. Those that run go on."""
@@ -230,7 +232,7 @@ def launch(engine: "Engine", plan: "Plan", options: "dict[str, Any]", direct: bo
     process.own(fds[0])
     process.own(fds[2])
     os.set_blocking(fds[2], False)
-    config = boot.configuration(branch, options)
+    config = dict(boot.configuration(branch, options), title=boot.title(branch.id))
 
     def begin() -> None:
         branch.begin(fds[0], b"")
@@ -247,8 +249,8 @@ def launch(engine: "Engine", plan: "Plan", options: "dict[str, Any]", direct: bo
         else:
             template.fork(branch, config, (fds[1], fds[3]))
     except BaseException as error:
-        text = "%s: cannot fork: %s" % (branch.name, error)
-        failed = error if isinstance(error, ConnectError) else ConnectError(text, phase="start")
+        failed = error if isinstance(error, ConnectError) else ends.make_error(
+            branch, "ConnectError", "cannot fork: %s" % error, "start")
         branch.awaited = False
         engine.broker.call(branch.fail, failed)
         raise failed from error

@@ -12,6 +12,12 @@ line of shell that opens and closes the slave and becomes the command. ``preexec
 it rules out vfork, and forking a large process costs more than starting sh (8.4 ms of CPU against 0.4 by vfork, at a
 heap of 200 MB). Where opening is not enough (the BSDs, perhaps macOS), a line of Python asks by TIOCSCTTY.
 
+Some commands ask on their stdin (su). They are *handed over* the terminal: it is their stdin and stderr, and their
+stdout is the link, a socket that carries both directions. No login shell closes these three, whatever it does to others
+(csh closes them all). stderr's pipe waits at 9, where it survives most shells; ``HANDED`` is what the interpreter does
+first: it puts the link to 0, where it is expected, and the pipe to 2. Where the pipe is lost, the terminal stays
+stderr; the parent logs what is written there as well.
+
 How it is set: nothing is echoed or translated and no character has a meaning but the line end, so that any password
 passes; input is still handed over by lines. Programs that ask for a password flush the input before they write
 their prompt (OpenSSH, util-linux su and PAM, sudo, doas: seen by strace), so an answer to a prompt is not lost.
@@ -37,8 +43,15 @@ _IOCTLS_ELSEWHERE = (0x80045430, 0x40045431, 0x5441)
 
 # A redirection of one command leaves all descriptors as they were, so none that the command inherits is lost.
 _SHELL = ': <>"$0" && exec "$@"'
+_SHELL_HANDOVER = 'exec 9>&2 <>"$0" 2>&0 && exec "$@"'
 _PYTHON = ("import fcntl, os, sys, termios; f = os.open(sys.argv[1], os.O_RDWR); fcntl.ioctl(f, termios.TIOCSCTTY, 0); "
-           "os.close(f); os.execvp(sys.argv[2], sys.argv[2:])")
+           "%sos.close(f); os.execvp(sys.argv[2], sys.argv[2:])")
+_PYTHON_HANDOVER = "os.dup2(2, 9); os.dup2(f, 0); os.dup2(f, 2); "
+
+#: What an interpreter behind a handover does first. 9 is stderr's if it is a pipe. As ``first_stage`` has it: text for
+#: any shell and any Python.
+HANDED = ("import os;os.dup2(1,0);exec(chr(10).join([\"try:\",\" if os.fstat(9).st_mode>>12==1:\",\"  os.dup2(9,2)\","
+          "\"  os.close(9)\",\"except OSError:pass\"]));")
 
 
 class Pty:
@@ -102,16 +115,16 @@ def open_pty(silent: bool = True) -> "Pty":
         raise ConnectError("the new terminal cannot be used: %s" % (exc,), phase="start") from exc
 
 
-def wrap(argv: "Sequence[str]", slave_path: str) -> "List[str]":
+def wrap(argv: "Sequence[str]", slave_path: str, handover: bool = False) -> "List[str]":
     """A command that makes the terminal its controlling one and becomes `argv`.
 
     Start it with ``start_new_session=True``: it must be the leader of a session that has no terminal yet. Its
-    descriptors are left as they are. It ends with status 126 or 127 where argv cannot be run, and with
-    another one where the terminal cannot be opened; argv is not run then.
+    descriptors are left as they are, or handed over (see above). It ends with status 126 or 127 where argv cannot be
+    run, and with another one where the terminal cannot be opened; argv is not run then.
     """
     if sys.platform.startswith("linux"):
-        return ["/bin/sh", "-c", _SHELL, slave_path] + list(argv)
-    return [sys.executable, "-ISc", _PYTHON, slave_path] + list(argv)
+        return ["/bin/sh", "-c", _SHELL_HANDOVER if handover else _SHELL, slave_path] + list(argv)
+    return [sys.executable, "-ISc", _PYTHON % (_PYTHON_HANDOVER if handover else ""), slave_path] + list(argv)
 
 
 def find(program: "str | bytes", env: "Mapping[str, Any]", cwd: "str | bytes | None") -> None:

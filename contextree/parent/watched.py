@@ -17,6 +17,8 @@ never made up.
 """
 
 import errno
+import os
+import signal
 
 from contextree.core import process
 from contextree.core.wire.errors import InternalError
@@ -60,6 +62,7 @@ class Watched:
         self.command = command
         self.phase = Phase.RUNNING
         self.privileged = False  # it refused our signals (EPERM): its end can only be waited for
+        self.sweep = False  # what is left of the group that it leads is killed when it dies
         self._reaper = reaper  # type: Any
         self._broker = reaper.broker
         self._generation = process.generation
@@ -151,6 +154,8 @@ class Watched:
             return
         with self._lock:
             try:
+                if self.sweep and self._peek() == "dead":
+                    self._kill_left()
                 state = self._wait(pidfd.WEXITED)
             except ChildProcessError:
                 state = self._recover()
@@ -161,6 +166,15 @@ class Watched:
             return
         if readable or self._recoveries or (self._fd < 0 and (self.phase == Phase.EXIT_HINT or self._tickets)):
             self._look_again()
+
+    def _kill_left(self) -> None:
+        """Under the lock: KILL what is left of the group of a leader that is dead and not reaped yet: as long as that
+        is so, the number of the group can be nobody else's."""
+        try:
+            if os.getpgid(self.pid) == self.pid != os.getpgrp():
+                os.killpg(self.pid, signal.SIGKILL)
+        except OSError:
+            pass  # there is nobody left; or they are another user's, whose terminal or pipe must do
 
     def _look_again(self) -> None:
         """Readable, but waitid has nothing: it is traced by somebody. Or polled, or stolen a moment ago. Ask by

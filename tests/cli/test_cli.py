@@ -97,7 +97,7 @@ def test_doctor_examines_hosts(sshd):
     done = command("doctor", "key,nosuchuser@key", "-F", sshd.ssh_config)
     assert done.returncode == 1
     assert re.search(r"^key +ok +Python 3\.", done.stdout, re.MULTILINE)
-    assert re.search(r"^nosuchuser@key +WRONG +in phase login: ssh.key: ", done.stdout, re.MULTILINE)
+    assert re.search(r"^nosuchuser@key +WRONG +ssh.key, from master, phase login: ", done.stdout, re.MULTILINE)
 
 
 def test_ping_times_each_host(sshd):
@@ -105,6 +105,67 @@ def test_ping_times_each_host(sshd):
     assert done.returncode == 0, done.stderr
     assert {line.split()[0] for line in done.stdout.splitlines()} == {"key", "local"}
     assert done.stdout.count("round trip") == 2
+
+
+# -- addresses
+
+def test_hosts_are_addresses(sshd):
+    done = command("call", "local:?name=a/fork:,key/local:,local:/local:/no/such", "os:getppid", "-F", sshd.ssh_config)
+    assert done.returncode == 1
+    assert [line.split(": ")[0] for line in sorted(done.stdout.splitlines())] == ["key/local", "local:?name=a/fork"]
+    assert done.stderr == ("local:/local:/no/such: hop 2 of 2 (local:/no/such at local): local.local, from local, "
+                           "phase start: cannot start /no/such: No such file or directory\n")
+    assert command("run", "local:/fork:", "--", "echo", "here").stdout == "here\n"
+
+
+def test_options_count_where_the_address_says_nothing_else(sshd):
+    done = command("call", "--json", "-F", sshd.ssh_config, "-u", "nosuchuser", "--python", "/no/such",
+                   f"{sshd.key_user}@key?python=python3,key,local:?python=python3", "os:getuid")
+    found = json.loads(done.stdout)
+    assert found[f"{sshd.key_user}@key?python=python3"]["result"] > 0
+    assert "nosuchuser@" in found["key"]["error"]
+    assert found["local:?python=python3"]["result"] == os.getuid()
+
+
+def on_terminal(answers, *words):
+    """Run ``contextree WORDS`` with a controlling terminal, and answer what it asks there: (status, what it said)."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen(["setsid", "--ctty", "--wait", sys.executable, "-m", "contextree", *words], stdin=slave,
+                               stdout=slave, stderr=slave, env=dict(os.environ, PYTHONPATH=str(ROOT), NO_COLOR="1"))
+    os.close(slave)
+    said = b""
+    with process:
+        while True:
+            try:
+                said += os.read(master, 65536)
+            except OSError:  # EIO: nobody has it any more
+                break
+            for prompt, answer in answers.items():
+                if said.endswith(prompt):
+                    os.write(master, answer.encode() + b"\n")
+    os.close(master)
+    return process.wait(LIMIT), said.decode()
+
+
+def test_passwords_are_asked_for_once_and_shown_nowhere(sshd):
+    prompt = b"Password for SSH: "
+    host = "password?extra_args=-o&extra_args=PubkeyAuthentication=no"
+    words = ("call", "-k", "-F", sshd.ssh_config, host, "os:getuid")
+    status, said = on_terminal({prompt: sshd.password}, *words[:4], f"{host}&name=a,{host}&name=b/fork", "os:getuid")
+    assert status == 0, said
+    assert said.count(prompt.decode()) == 1
+    assert len(re.findall(r"^password\S*: \d+", said, re.MULTILINE)) == 2
+    assert sshd.password not in said
+    status, said = on_terminal({prompt: "no, not this"}, *words)
+    assert status == 1
+    assert "ssh.password, from master, phase login: " in said and "refused" in said
+    assert "no, not this" not in said
+
+
+def test_without_a_terminal_nobody_can_be_asked():
+    done = command("ping", "-K", "local:", start_new_session=True)
+    assert done.returncode == 2
+    assert "nobody to answer" in done.stderr
 
 
 # -- call
@@ -149,6 +210,9 @@ def test_call_as_json_keeps_results_and_errors_apart():
     (("call", "local:", "sys:path"), "is no function: it is of type list"),
     (("ping", "web[9-1]"), "wants a lower and a higher number"),
     (("ping", "web[1-20"), "is no list of hosts"),
+    (("ping", "web1/sud:root"), "there is no method 'sud'; did you mean sudo"),
+    (("ping", "sud:root"), "there is no method 'sud'; did you mean sudo"),
+    (("ping", "ann:geheim@web1"), "an address holds no password: --ask-pass"),
     (("run", "local:"), "Missing argument"),
     (("fly",), "No such command 'fly'"),
 ])

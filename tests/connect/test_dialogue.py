@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contextree.connect import ssh
-from contextree.connect.dialogue import KEPT_LINES, KEPT_WIDTH, Dialogue, Failed, Ready, Reply, line, prompt
+from contextree.connect.dialogue import KEPT_LINES, KEPT_WIDTH, Ask, Dialogue, Failed, Ready, Reply, line, prompt
 from contextree.connect.plan import Secret
 from contextree.core.wire.errors import InternalError
 
@@ -223,3 +223,121 @@ def test_any_bytes_never_raise(data):
         talk.note(data)
         assert isinstance(talk.explain(), str)
     assert all(isinstance(part, str) for part in ssh.classify("ssh", 255, data.decode("latin-1")))
+
+
+# -- questions of the host
+
+CODE = Reply(b"123456\n")
+BOTH = Reply(PASSWORD.encode() + b"123456\n")
+
+
+@pytest.mark.parametrize("asked, action", [
+    ("Password: ", REPLY), ("Passwort: ", REPLY), ("Mot de passe : ", REPLY), ("Contraseña: ", REPLY),
+    ("Пароль: ", REPLY), ("パスワード\uff1a", REPLY), ("密码\uff1a", REPLY), ("Hasło: ", REPLY), ("Lösenord: ", REPLY),
+    ("비밀번호: ", REPLY), ("Password for code@token.example: ", REPLY), ("Enter your password: ", REPLY),
+    ("LDAP Password (central): ", REPLY), ("Password for new@old: ", REPLY),
+    ("Verification code: ", CODE), ("Passcode:", CODE), ("Enter PASSCODE: ", CODE), ("OTP: ", CODE),
+    ("One-time password (OATH) for `ann': ", CODE), ("Passcode or option (1-3): ", CODE), ("YubiKey for `ann': ", CODE),
+    ("Bestätigungscode: ", CODE), ("Código de verificación: ", CODE), ("Response: ", CODE), ("What now? ", CODE),
+    ("Token_Response: ", CODE), ("验证码\uff1a", CODE), ("Duo two-factor [push] ", CODE),
+    ("Password & verification code: ", BOTH), ("Password and OTP: ", BOTH),
+])
+def test_p_70_questions_and_what_they_get(asked, action):
+    said = b"Access for staff alone.\r\n(ann@web1) " + asked.encode()
+    for pieces in each_split(said):
+        assert feed_in(web(otp="123456"), pieces) == [action], pieces
+    for other in (b"(bob@web1) ", b"(ann@jump) "):
+        assert [type(action) for action in web(otp="123456").feed(said.replace(b"(ann@web1) ", other))] == [Failed]
+
+
+@pytest.mark.parametrize("asked", [
+    "Current password: ", "(current) UNIX password: ", "New password: ", "Retype new password: ", "Old Password: ",
+    "Aktuelles Passwort: ", "Neues Passwort: ", "Geben Sie das neue Passwort erneut ein: ", "Mot de passe actuel : ",
+    "Nouveau mot de passe : ", "Nueva contraseña: ", "Новый пароль: ", "新しいパスワード\uff1a", "当前密码\uff1a"])
+@pytest.mark.parametrize("before", ["", "Password: "])
+def test_the_change_of_an_expired_password_is_never_answered(asked, before):
+    for secrets in ({}, {"otp": "123456"}):
+        talk = web(**secrets)
+        if before:
+            assert talk.feed(b"(ann@web1) " + before.encode()) == [REPLY]
+        actions = talk.feed(b"\r\nYou are required to change your password.\r\n(ann@web1) " + asked.encode())
+        assert [type(action) for action in actions] == [Failed]
+        assert "expired" in actions[0].message or "cannot be answered" in actions[0].message
+
+
+@pytest.mark.parametrize("secrets, asked, words", [
+    ({"otp": "1"}, "Password: ", "password= was not given"), ({"password": "x"}, "Verification code: ", "otp= was not"),
+    ({"password": "x"}, "Password & verification code: ", "not both"),
+    ({"password": "x"}, "What? ", "cannot be answered"),
+    ({"otp": "1"}, "Password & verification code: ", "not both")])
+def test_questions_that_nothing_was_given_for(secrets, asked, words):
+    talk = web(**{"password": None, **secrets})
+    action, = talk.feed(b"(ann@web1) " + asked.encode())
+    assert action.error == "AuthenticationError" and words in action.message
+
+
+def test_s_19_each_secret_once_whatever_the_words():
+    for first, again in (("Password: ", "LDAP password: "), ("Code: ", "Next token: "), ("Code: ", "Why? "),
+                         ("Password: ", "Password & code: "), ("Password and code: ", "Code: ")):
+        talk = web(otp="123456")
+        assert len(talk.feed(b"(ann@web1) " + first.encode())) == 1
+        action, = talk.feed(b"\r\n(ann@web1) " + again.encode())
+        assert isinstance(action, Failed) and "refused" in action.message
+    talk = web(otp="123456")
+    assert talk.feed(b"(ann@web1) Password: ") + talk.feed(b"\n(ann@web1) Verification code: ") == [REPLY, CODE]
+    assert talk.feed(b"\r\nann@web1's password: ") == [
+        Failed("AuthenticationError", "the password or the one-time code was refused")]
+
+
+def test_plain_prompts_of_old_ssh():
+    talk = web(otp="123456", plain_prompts=True)
+    assert talk.feed(b"Password: ") + talk.feed(b"\nVerification code: ") == [REPLY, CODE]
+    assert web(plain_prompts=True).feed(b"(current) UNIX password: ")[0].error == "AuthenticationError"
+    assert web(otp="123456").feed(b"Verification code: ") == []
+
+
+def test_a_function_is_asked_when_the_prompt_is_there():
+    talk = web(otp=lambda: "123456")
+    assert talk.feed(b"(ann@web1) Password: ") == [REPLY]
+    assert talk.feed(b"\r\n(ann@web1) Verification code:") == [Ask("otp")]
+    assert talk.feed(b" ") == []
+    assert talk.answer("otp", "123456") == [CODE]
+    assert talk.answer("otp", "123456") == []
+    assert "123456" not in talk.explain() + repr(vars(talk)) + repr(talk)
+    assert talk.feed(b"\r\n(ann@web1) Verification code: ") == [Failed("AuthenticationError", "the code was refused")]
+
+
+@pytest.mark.parametrize("answer", [None, 5, "", "a\n", ValueError("no")])
+def test_a_function_that_gives_no_code(answer):
+    talk = web(otp=lambda: "")
+    assert talk.feed(b"(ann@web1) Code: ") == [Ask("otp")]
+    action, = talk.answer("otp", answer)
+    assert action.error == "AuthenticationError" and "otp=" in action.message and talk.over
+
+
+def test_an_answer_that_comes_too_late():
+    talk = web(otp=lambda: "1")
+    assert talk.feed(b"(ann@web1) Code: ") == [Ask("otp")]
+    assert talk.feed(b"\r\n(ann@web1) Code: ")[0].error == "AuthenticationError"
+    assert talk.answer("otp", "123456") == []
+    talk = web(otp=lambda: "1")
+    talk.feed(b"(ann@web1) Code: ")
+    talk.finish()
+    assert talk.answer("otp", "123456") == [] and talk.sources == {}
+
+
+def test_a_function_stays_where_it_is():
+    """Pickled for another context, the dialogue takes along the code, and nothing that makes codes."""
+    calls = []
+    talk = web(otp=lambda: calls.append(1) or "123456")
+    copy = pickle.loads(pickle.dumps(talk))
+    assert calls == [1] and copy.sources == {} and list(talk.sources) == ["otp"]
+    assert copy.feed(b"(ann@web1) Code: ") == [CODE]
+
+
+def test_s_17_a_host_that_feeds_a_question_byte_by_byte_costs_little():
+    talk = web(otp="1")
+    for number in range(20_000):
+        assert talk.feed(b"(ann@web1) "[number:number + 1] or b"a") == []
+    action, = web().feed(b"(ann@web1) " + b"Password " * 40 + b": ")
+    assert isinstance(action, Failed) and "cannot be answered" in action.message

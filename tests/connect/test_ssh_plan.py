@@ -1,6 +1,8 @@
 """The plans of connect.ssh and connect.local as data: what is refused, and what ssh makes of the rest."""
 
 import pickle
+import re
+import shlex
 import subprocess
 
 import pytest
@@ -65,12 +67,72 @@ def test_options_that_are_refused(options):
         ssh.plan("web1", **options)
 
 
-@pytest.mark.parametrize("jump, said", [
-    ("ann@gate:2222", "ann@gate:2222"), (["a", "b@[::1]:22"], "a,b@[::1]:22"), ("a,b", "a,b"), ("::1", "[::1]"),
-    ("none", "none")])
-def test_jumps(jump, said):
-    argv = ssh.plan("web1", jump=jump).argv
-    assert argv[argv.index("-J") + 1] == said
+STRICT = ["-o", "StrictHostKeyChecking=yes", "-o", "NoHostAuthenticationForLocalhost=no", "-o", "BatchMode=yes"]
+
+
+FILLED = {"%h": "HOST", "%p": "PORT", "%%": "%"}
+
+
+def hops(plan):
+    """The ssh commands of a plan's ProxyCommand, as ssh and /bin/sh read them, the last hop first."""
+    out, argv = [], plan.argv
+    while True:
+        proxy = [word for word in argv if word.startswith("ProxyCommand=")]
+        if not proxy:
+            return out
+        argv = shlex.split(re.sub("%[hp%]", lambda match: FILLED[match.group()], proxy[0].partition("=")[2]))
+        out.append(argv)
+
+
+@pytest.mark.parametrize("jump, expected", [
+    ("ann@gate:2222", [["-l", "ann", "-p", "2222", "-W", "[HOST]:PORT", "--", "gate"]]),
+    (["a", "b@[::1]:22"], [["-l", "b", "-p", "22", "-W", "[HOST]:PORT", "--", "::1"],
+                           ["-W", "[HOST]:PORT", "--", "a"]]),
+    ("a,b,c", [["-W", "[HOST]:PORT", "--", name] for name in "cba"]),
+    ("CORP\\ann@fe80::1%eth0", [["-l", "CORP\\ann", "-W", "[HOST]:PORT", "--", "fe80::1%eth0"]])])
+def test_jumps(jump, expected):
+    """Each is started with all that we insist on."""
+    plan = ssh.plan("web1", jump=jump, ssh="ssh -4", ssh_config="/x y/it's", password="x", identity_file="/key",
+                    host_keys="off", known_hosts="/a %h b")
+    found = hops(plan)
+    assert len(found) == len(expected)
+    for argv, end in zip(found, expected, strict=True):
+        assert argv[:4] == ["ssh", "-4", "-F", "/x y/it's"]
+        assert argv[4:10] == STRICT
+        assert 'UserKnownHostsFile="/a %%h b"' in argv and "ControlPath=none" in argv and "ForwardAgent=no" in argv
+        rest = iter(argv[10:])
+        assert [word for word in rest if word != "-o" or not next(rest)] == end
+        assert "/key" not in argv
+    assert plan.env["SHELL"] == "/bin/sh" and "ProxyUseFdpass=no" in plan.argv
+
+
+@pytest.mark.parametrize("keyword", ["ProxyJump gate", "ProxyCommand nc %h %p"])
+def test_no_jump_whatever_ssh_config_says(keyword, tmp_path):
+    (tmp_path / "config").write_text("Host *\n  %s\n" % keyword)
+    for jump, there in ((None, True), ("none", False), (["none"], False)):
+        found = effective(ssh.plan("web1", ssh_config=tmp_path / "config", jump=jump))
+        assert ("proxyjump" in found or "proxycommand" in found) == there
+    found = effective(ssh.plan("web1", ssh_config=tmp_path / "config", jump="other"))
+    assert found["proxycommand"].endswith("-W '[%h]:%p' -- other") and "proxyjump" not in found
+
+
+@pytest.mark.parametrize("words", [
+    ["web2"], ["-v", "web2"], ["--"], ["-"], ["-o"], ["-vo"], ["-A"], ["-X"], ["-Y"], ["-vX"], ["-M"], ["-S", "x"],
+    ["-Sx"], ["-t"], ["-N"], ["-f"], ["-n"], ["-G"], ["-V"], ["-W", "a:1"], ["-L", "1:a:1"], ["-R1:a:1"], ["-D", "1"],
+    ["-w", "0"], ["-J", "gate"], ["-O", "exit"], ["-s"], ["-Q", "key"], ["-Z"], ["-o", "X=Y", "echo"], [""], [3],
+    "-v", ["-o", "a\nb"]])
+def test_s_27_s_28_extra_args_that_are_refused(words):
+    with pytest.raises(errors.UsageError, match="extra_args"):
+        ssh.plan("web1", extra_args=words)
+
+
+@pytest.mark.parametrize("words", [
+    [], ["-v"], ["-4"], ["-vvC"], ["-o", "X=Y"], ["-oX=Y"], ["-vo", "X=Y"], ["-c", "aes128-ctr", "-m", "x", "-4"],
+    ["-b", "10.0.0.1"], ["-E", "-log"], ("-6", "-q"), ["-i", "key"], ["-I/lib/pkcs11.so"]])
+def test_s_28_extra_args_that_ssh_takes(words):
+    argv = ssh.plan("web1", extra_args=words).argv
+    at = argv.index("--")
+    assert argv[at - len(words):at] == list(words) and argv[at + 1] == "web1"
 
 
 GENEROUS = """Host *

@@ -148,10 +148,15 @@ def test_s_27_unknown_key_of_a_jump_is_refused(lab, run, tmp_path, secret):
 
 
 def test_s_19_a_jump_that_asks_does_not_get_the_password(lab, run):
-    result = run(ssh.plan("final", user=lab.password_user, jump=f"{lab.password_user}@localhost:{lab.one.port}",
-                          password=lab.password, ssh_config="/dev/null", known_hosts=lab.known,
-                          extra_args=["-o", "HostName=127.0.0.1"]))
-    assert result.replies == 0 and result.failed
+    """One that is given here may not ask; one of ssh_config is not who the password is for."""
+    result = run(ssh.plan("final", user=lab.key_user, jump=f"{lab.password_user}@jump", password=lab.password,
+                          ssh_config=lab.config))
+    assert result.replies == 0 and not result.failed
+    assert result.why[0] == "AuthenticationError" and lab.password_user in result.why[1]
+    config = lab.folder / "config-with-jump"
+    config.write_text(f"Host final\n  ProxyJump {lab.password_user}@jump\n" + lab.config.read_text())
+    result = run(ssh.plan("final", user=lab.key_user, password=lab.password, ssh_config=config))
+    assert result.replies == 0 and result.failed.error == "AuthenticationError"
 
 
 def test_refused_port(lab, run):

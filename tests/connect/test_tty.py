@@ -4,6 +4,7 @@ import fcntl
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import termios
@@ -73,6 +74,38 @@ def poll_poll(fd):
     poller = select.poll()
     poller.register(fd, select.POLLIN)
     return poller.poll(LIMIT * 1000)
+
+
+HANDED = """
+import os, sys
+os.write(2, b"Password: ")
+answer = os.read(0, 4096)
+tell = "import os; print(repr(%a), sys.stdin.read(), flush=True); os.write(2, b'said on stderr')" % answer
+os.execv(sys.executable, [sys.executable, "-c", sys.argv[1] + tell])
+"""
+
+
+@pytest.mark.parametrize("platform", ["linux", "darwin"])
+@pytest.mark.parametrize("lost", [False, True])
+def test_p_46_a_terminal_that_is_handed_over(monkeypatch, platform, lost):
+    monkeypatch.setattr(sys, "platform", platform)
+    ours, theirs = socket.socketpair()
+    reader, writer = os.pipe()
+    shell = ["/bin/sh", "-c", 'exec "$0" "$@" 9>&-'] if lost else []  # as csh does
+    with tty.open_pty() as pty, ours, open(reader, "rb") as said:
+        argv = tty.wrap([*shell, sys.executable, "-c", HANDED, "import sys;" + tty.HANDED], pty.path, True)
+        with subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=writer, start_new_session=True) as child:
+            theirs.close()
+            os.close(writer)
+            assert read_until(pty.master, b": ") == b"Password: "
+            os.write(pty.master, b"secret\n")
+            ours.sendall(b"data")
+            ours.shutdown(socket.SHUT_WR)
+            with ours.makefile("rb") as link:
+                assert link.read() == b"b'secret\\n' data\n"
+            assert child.wait(LIMIT) == 0
+        assert said.read() == (b"" if lost else b"said on stderr")
+        assert not lost or read_until(pty.master, b"stderr") == b"said on stderr"
 
 
 @pytest.mark.parametrize("wait", [poll_epoll, poll_poll, lambda fd: select.select([fd], [], [], LIMIT)[0]])

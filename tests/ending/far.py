@@ -66,3 +66,13 @@ def hold(path):
     """Say so in ``path``.held, and end when there is a file ``path``."""
     open(path + ".held", "w").close()
     until(lambda: os.path.exists(path), "the gate", 30)
+
+
+def start_sleeper():
+    """Start a process that stays in this context's group; its pid."""
+    import subprocess
+
+    sleeper = subprocess.Popen(["sleep", "600"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)
+    sleeper.returncode = 0  # nobody waits for it here
+    return sleeper.pid

@@ -25,7 +25,8 @@ class Fault(NamedTuple):
     break_it: object
     cell: str
     others: dict = {}
-    kind: str = "local"  # how ``mid.target`` was grown
+    kind: str = "local"  # how ``mid.target`` was grown; "job": taken up
+    beats: str = ""  # which one of the two has ``heartbeat=1``
 
     def expected(self, wait):
         """The beginning of what a wait gets: ``Class: text``, or ``returns``, ``goes on``."""
@@ -42,6 +43,11 @@ def kill(context):
     os.kill(context.pid, signal.SIGKILL)
 
 
+def stop(context):
+    """Have it hang: it is stopped, as by a debugger, a freezer, or a host that swaps."""
+    os.kill(context.pid, signal.SIGSTOP)
+
+
 def leave(context, status):
     """Have it leave within a call."""
     context.with_options(threads=9).submit(os._exit, status)
@@ -55,6 +61,10 @@ FAULTS = [
     Fault("the process between is killed", lambda tree: kill(tree.mid), WITH_MID + "killed by SIGKILL (9)", GONE),
     Fault("the process between exits in a call", lambda tree: leave(tree.mid, 8), WITH_MID + "exited with status 8",
           GONE),
+    Fault("it hangs and has a heartbeat", lambda tree: stop(tree.target),
+          "ContextDied: mid.target ended: no sign of life for ", GONE, beats="target"),
+    Fault("the process between hangs and has a heartbeat", lambda tree: stop(tree.mid),
+          "ContextDied: mid.target ended with mid: no sign of life for ", GONE, beats="mid"),
     Fault("it is shut down by somebody else", lambda tree: tree.target.shutdown(0.1, force=True),
           "ContextDied: mid.target ended: its process (local) ", GONE),
     Fault("the process between is shut down by somebody else", lambda tree: tree.mid.shutdown(0.1, force=True),
@@ -66,6 +76,10 @@ FAULTS = [
           "goes on", {"ping": "returns", "shutdown": "returns"}, "fork"),
     Fault("it floods its stderr", lambda tree: tree.target.with_options(threads=9).call(far.flood_stderr, 5_000_000),
           "goes on", {"ping": "returns", "shutdown": "returns"}),
+    Fault("it is a job that was taken up, and is killed", lambda tree: kill(tree.target),
+          "ContextDied: mid.target ended: its process has ended, or another master has taken it", GONE, "job"),
+    Fault("it is a job that was taken up, and another master takes it", lambda tree: tree.take(),
+          "ContextDied: mid.target ended: its process has ended, or another master has taken it", GONE, "job"),
 ]
 
 

@@ -152,10 +152,59 @@ def test_p_08_everything_after_the_end_raises(router):
 def test_p_51_a_start_that_takes_too_long_is_killed_and_reaped(router):
     silent = [sys.executable, "-c", "import signal; signal.pause()"]
     plan = contextree.Plan(silent, "slow", "test", phases={"connect": 0.3})
-    with pytest.raises(contextree.ConnectTimeout, match=r"slow: phase connect took more than 0\.3 s"):
+    with pytest.raises(contextree.ConnectTimeout, match=r"slow, from master, phase connect: it took more than 0\.3 s"):
         router.grow(plan)
     until(lambda: not processes.descendants(os.getpid()), "the process to be reaped")
     assert router.contexts == []
+
+
+@pytest.mark.parametrize("why", ["time", "exit", "shutdown"])
+@pytest.mark.parametrize("deep", [False, True])
+def test_p_51_what_a_failed_start_has_started_ends_with_it(router, tmp_path, deep, why):
+    """A shell that waits for a command, as wrappers do: TERM ends the shell alone."""
+    parent = router.local() if deep else router
+    os.mkfifo(tmp_path / "pids")
+    leave = "trap '' HUP TERM; sleep 600 & echo $! >%s; %s" % (tmp_path / "pids", "exit 4" if why == "exit" else "wait")
+    wrapper = ["sh", "-c", "(%s); exit 5" % leave]
+    failed = []
+
+    def grow():
+        try:
+            parent.local(python=wrapper, connect_timeout=0.5 if why == "time" else 30)
+        except contextree.ContextreeError as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=grow)
+    thread.start()
+    with open(tmp_path / "pids") as pids:
+        left = processes.identity(int(pids.readline()))
+    if why == "shutdown":
+        until(lambda: len(router.contexts) > deep, "it to be known")
+        router.contexts[-1].shutdown(0.1)
+    thread.join(20)
+    assert type(failed[0]) is {"time": contextree.ConnectTimeout, "exit": contextree.ConnectError,
+                               "shutdown": contextree.CallCancelled}[why]
+    until(lambda: not processes.alive(left), "what it had started to be gone")
+    assert deep == len(router.contexts)
+
+
+@pytest.mark.parametrize("method", ["fork", "local"])
+@pytest.mark.parametrize("how", ["idle", "busy", "by itself"])
+def test_s_35_what_a_context_has_started_ends_when_it_is_ended(router, method, how):
+    """What is in its group, at least. A context that ends by itself leaves it, as processes do."""
+    context = getattr(router, method)()
+    left = processes.identity(context.call(far.start_sleeper))
+    if how == "by itself":
+        context.submit(os._exit, 0)
+        context.wait(10)
+        assert processes.alive(left)
+        os.kill(left[0], signal.SIGKILL)
+        return
+    if how == "busy":
+        context.submit(select.select, [], [], [])
+        context.ping(5)
+    context.shutdown(0.2)
+    until(lambda: not processes.alive(left), "what it had started to be gone")
 
 
 def test_p_52_the_error_has_the_last_lines(router):
@@ -179,7 +228,7 @@ def test_p_54_inherited_descriptors_do_not_keep_a_failed_start_open(router):
     via = router.local()
     for parent in (router, via):
         with pytest.raises(contextree.ConnectError, match="status 6") as caught:
-            parent.local(python=["sh", "-c", "sleep 20 & echo $! >&2; exit 6"])
+            parent.local(python=["sh", "-c", "setsid sleep 20 & echo $! >&2; exit 6"])
         os.kill(int(caught.value.output.split()[-1]), signal.SIGKILL)
 
 

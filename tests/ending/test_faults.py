@@ -1,5 +1,6 @@
 """Every fault of the table happens, and everyone who waits gets what the table says."""
 
+import contextlib
 import importlib
 import os
 import select
@@ -78,11 +79,18 @@ def start(tree):
 
 
 @pytest.mark.parametrize("fault", faults.FAULTS, ids=lambda fault: fault.name.replace(" ", "-"))
-def test_fault(fault, stall):
-    with contextree.Router(share=[STALLED]) as router:
+def test_fault(fault, stall, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    with contextree.Router(share=[STALLED]) as router, contextlib.ExitStack() as stack:
         tree = types.SimpleNamespace(router=router, stall=stall)
-        tree.mid = router.local(name="mid")
-        tree.target = getattr(tree.mid, fault.kind)(name="target")
+        tree.mid = router.local(name="mid", heartbeat=2 if fault.beats == "mid" else None)
+        if fault.kind == "job":
+            token = tree.mid.local(name="before").detach(keep=True)
+            tree.target = tree.mid.attach(token, force=True, name="target")
+            tree.take = lambda: stack.enter_context(router.attach(token, force=True))
+        else:
+            tree.target = getattr(tree.mid, fault.kind)(name="target",
+                                                        heartbeat=2 if fault.beats == "target" else None)
         tree.template = processes.stat(tree.target.pid)[0]
         running = start(tree)
         fault.break_it(tree)

@@ -280,9 +280,9 @@ with open({str(result)!r}, "w") as file:
 @BOTH
 def test_p_73_s_25_name_in_ps(router, direct):
     child = router.fork(direct=direct)
-    assert child.call(far.command_line) == "contextree:%d" % child.id
+    assert child.call(far.command_line) == "contextree:%d@%d" % (child.id, os.getpid())
     below = router.context_by_id(child.call(far.grow, "direct")[0])
-    assert below.call(far.command_line) == "contextree:%d" % below.id
+    assert below.call(far.command_line) == "contextree:%d@%d" % (below.id, child.pid)
     assert far.command_line() != child.call(far.command_line)
 
 

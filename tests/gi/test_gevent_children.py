@@ -18,7 +18,8 @@ CHECKS = [node.name for node in ast.parse(Path(__file__).with_name("in_gevent.py
 @pytest.mark.parametrize("check", CHECKS)
 def test_in_gevent(check, patched):
     try:
-        run("tests.gi.in_gevent", check, before=PATCH if patched else "", options=("-W", "ignore::DeprecationWarning"))
+        run("tests.gi.in_gevent", check, before=PATCH if patched else "", options=("-W", "ignore::DeprecationWarning"),
+            timeout=15 if "without_the_reset" in check else 50)
     except subprocess.TimeoutExpired:
         # without the reset a message is sent twice, or the program never ends: both show what the reset is for
         if "without_the_reset" not in check:

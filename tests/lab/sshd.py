@@ -147,6 +147,8 @@ class Sshd:
         for name in self.users:
             if _exists(name):
                 _account("userdel", "-r", name)
+        for path in self.__dict__.get("files", ()):
+            Path(path).unlink(missing_ok=True)
         shutil.rmtree(self.directory, ignore_errors=True)
         if self.state:
             Path(self.state).unlink(missing_ok=True)

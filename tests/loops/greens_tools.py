@@ -10,10 +10,10 @@ from tests.fork.tools import program
 FORKED = 30.0
 
 
-def run(module, check, *, before="", options=("-W", "error"), env=None, quiet=True):
+def run(module, check, *, before="", options=("-W", "error"), env=None, quiet=True, timeout=50):
     """Run ``check`` of ``module`` in a process of its own, after the lines ``before``; it must say "good"."""
     text = "%s\nfrom %s import %s\n%s()\nprint('good')" % (before, module, check, check)
-    done = program(text, *options, check=False, timeout=50, env=env or {})
+    done = program(text, *options, check=False, timeout=timeout, env=env or {})
     assert (done.returncode, done.stdout) == (0, "good\n"), done.stderr or done.stdout
     assert not (quiet and done.stderr), done.stderr
 

@@ -90,6 +90,36 @@ def test_handles_cross(world, router, web):
 
 
 @pytest.mark.parametrize("where", ["here", "below"])
+@pytest.mark.parametrize("wait", [True, False])
+def test_a_connect_that_is_cancelled_when_its_answer_has_come(world, router, web, where, wait):
+    """The answer and the cancel cross: nobody will know of the child, so it ends."""
+    async def main():
+        place = world.api.wrap(router if where == "here" else web)
+        if where == "below":
+            await (await place.local()).shutdown()  # it has what it needs for that
+        known = set(router.engine.infos)
+
+        async def start():
+            await place.local(wait=wait)
+
+        async with world.tasks() as tasks:
+            starting = tasks.start(start)
+            while set(router.engine.infos) == known:
+                await world.rest(0.0001)
+            new, = set(router.engine.infos) - known
+            child = router.context_by_id(new)
+            until(lambda: child.state == "up" and not router.engine.core.channels, "the answer")  # nobody runs here
+            starting.cancel()
+            if (await starting.wait())[1] == "cancelled":  # without ``wait`` it may have been through already
+                until(lambda: child.state == "died", "the end of the child")
+            else:
+                assert not wait
+                await world.api.wrap(child).shutdown()
+
+    world.run(main)
+
+
+@pytest.mark.parametrize("where", ["here", "below"])
 def test_a_cancelled_connect_ends_the_child(world, router, web, where):
     """A child that is not up yet when its start is cancelled: its process is ended, and nothing of it stays."""
     silent = ["sh", "-c", "echo $$ >&2; exec sleep 60"]

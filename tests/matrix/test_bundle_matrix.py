@@ -176,5 +176,5 @@ def test_python_below_36_gets_one_sentence(pythons, said):
         with pytest.raises(VersionError) as caught:
             router.grow(lab.plan(start, {"PYTHONWARNINGS": "error"}))
     sentence = "Python 3.6 or newer is needed there, this is %s" % pythons["2.7"].version
-    assert str(caught.value) == "target: " + sentence
+    assert str(caught.value) == "target, from master, phase boot: " + sentence
     assert said.of("target.login") == ["contextree: " + sentence]

@@ -3,9 +3,35 @@
 import pytest
 
 import contextree
+from tests.methods.boxes import box, lab, lent  # noqa: F401  fixtures
 from tests.methods.way import Way
+from tests.methods.way_accounts import accounts, become, way_doas, way_runuser, way_su, way_sudo  # noqa: F401  fixtures
+from tests.methods.way_containers import (  # noqa: F401  fixtures
+    way_buildah,
+    way_docker,
+    way_kubectl,
+    way_podman,
+)
+from tests.methods.way_namespaces import (  # noqa: F401  fixtures
+    NAMES,
+    setns_target,
+    way_chroot,
+    way_incus,
+    way_jail,
+    way_lxc,
+    way_lxd,
+    way_machinectl,
+    way_nspawn,
+    way_setns,
+    way_setns_lxc,
+    way_setns_nsenter,
+)
+from tests.methods.way_paramiko import way_paramiko  # noqa: F401  a fixture
 
-WAYS = ["fork", "local", "ssh"]
+WAYS = ["fork", "local", "ssh", "paramiko"]
+WAYS += ["docker", "podman", "buildah", "kubectl"]
+WAYS += ["sudo", "su", "doas", "runuser"]
+WAYS += NAMES
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """What must be the same however an interpreter is reached."""
 
 import os
-import signal
 import sys
 import time
 
@@ -10,19 +9,7 @@ import pytest
 import contextree
 from tests.lab import processes
 from tests.lab.poll import until
-
-
-def squares(count):
-    for number in range(count):
-        yield number * number
-
-
-def leave(status):
-    os._exit(status)
-
-
-def kill_self():
-    os.kill(os.getpid(), signal.SIGKILL)
+from tests.methods.there import kill_self, leave, router_name, squares
 
 
 def test_call_stream_name_and_tree(router, way):
@@ -36,13 +23,9 @@ def test_call_stream_name_and_tree(router, way):
             context.call(divmod, 1, 0)
         assert context.name == way.tail.format(id=context.id)
         assert context.facts["method"] == way.method
-        assert context.call(contextree_name) == context.name
+        assert context.call(router_name) == context.name
         assert context.name in str(router.tree())
     assert context.state == "died"
-
-
-def contextree_name():
-    return contextree.current_router().name
 
 
 def test_name_is_ours_to_give(router, way):

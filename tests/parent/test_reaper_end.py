@@ -133,6 +133,16 @@ def test_r_01_kill_goes_to_the_group(reaper):
         until(lambda: proc_state(grandchild) in ("", "Z"))
 
 
+def test_r_01_term_goes_to_the_group(reaper):
+    """A leader that dies of TERM, and its child that would live on."""
+    command = ["sh", "-c", "sleep 1000 & echo $!; wait"]
+    with processes.start(command, reaper=reaper, stdout=subprocess.PIPE, start_new_session=True) as child:
+        grandchild = int(child.stdout.readline())
+        child.end(grace=0, patience=LONG)
+        assert child.wait(LONG).killed_with() == signal.SIGTERM
+        until(lambda: proc_state(grandchild) in ("", "Z"))
+
+
 def test_r_02_a_stopped_child_ends(reaper):
     """TERM is pending while it is stopped; CONT lets it arrive."""
     with Gate() as gate:

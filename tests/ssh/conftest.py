@@ -5,6 +5,8 @@ import pathlib
 import pytest
 
 import contextree
+from tests.lab.sshd import CannotStart
+from tests.lab.sshd_odd import OddSshd
 
 
 @pytest.fixture
@@ -19,6 +21,27 @@ def reach(router, sshd):
     """reach(host="key", **options): a context at a host of the lab's ssh_config."""
     def go(host="key", **options):
         options.setdefault("ssh_config", sshd.ssh_config)
+        return router.ssh(host, **options)
+
+    return go
+
+
+@pytest.fixture(scope="session")
+def odd():
+    """The odd sshd."""
+    try:
+        server = OddSshd.up()
+    except CannotStart as error:
+        pytest.skip("odd sshd: %s" % error)
+    yield server
+    server.down()
+
+
+@pytest.fixture
+def far(router, odd):
+    """far(host, **options): a context at a host of the odd ssh_config."""
+    def go(host="free", **options):
+        options.setdefault("ssh_config", odd.ssh_config)
         return router.ssh(host, **options)
 
     return go

@@ -1,6 +1,7 @@
 """A network that is cut without a word: both ends notice soon; a master that is merely stopped is no reason."""
 
 import os
+import pathlib
 import signal
 import socket
 import subprocess
@@ -18,11 +19,10 @@ from tests.lab.sshd import CannotStart
 
 
 @pytest.fixture(scope="module")
-def network(sshd, tmp_path_factory):
+def network(sshd):
     """A host behind a network of its own."""
-    folder = tmp_path_factory.mktemp("network")
     try:
-        net = Network(sshd, folder)
+        net = Network(sshd, {"host": "client"})
     except CannotStart as error:
         pytest.skip(str(error))
     yield net
@@ -59,6 +59,30 @@ def test_without_a_network_there_is_no_connection(router, network):
     network.cut()
     with pytest.raises(contextree.ConnectTimeout):
         router.ssh("host", ssh=network.ssh, ssh_config=network.ssh_config, connect_timeout={"connect": 1})
+
+
+def test_s_28_link_local_address_with_its_scope(router, network, sshd, tmp_path):
+    """From the neighbour of the host."""
+    if not os.path.exists("/proc/net/if_inet6"):
+        pytest.skip("no IPv6 on this machine")
+
+    far = network.hosts["host"]
+    device = far.wire.right  # that is its name on both sides
+
+    def ready():
+        said = subprocess.run(["ip", "-n", far.name, "-6", "-o", "addr", "show", "dev", device, "scope", "link",
+                               "-tentative"], stdout=subprocess.PIPE, text=True).stdout.split()
+        return said[said.index("inet6") + 1].partition("/")[0] if "inet6" in said else None
+
+    address = until(ready, "the link-local address", 20) + "%" + device
+    known = tmp_path / "known"
+    known.write_text("%s %s" % (address, pathlib.Path(sshd.daemons["plain"]["key"] + ".pub").read_text()))
+    options = {"ssh": ["ip", "netns", "exec", far.wire.namespace.name, "ssh"], "ssh_config": "/dev/null",
+               "known_hosts": known, "identity_file": sshd.key, "extra_args": ["-o", "IdentityAgent=none"]}
+    for host in (address, "[%s]" % address, "%s@[%s]" % (sshd.key_user, address)):
+        with router.ssh(host, user=sshd.key_user, **options) as web:
+            assert "%" in web.call(os.getenv, "SSH_CONNECTION")
+            assert web.name == "ssh." + address.replace("%", "_")
 
 
 MASTER = """

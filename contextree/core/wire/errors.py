@@ -216,7 +216,9 @@ class CallCancelled(WorldError):
 class ConnectError(WorldError):
     """A context could not be started or reached.
 
-    Fields: ``phase`` (start, connect, login, boot), ``command``, ``status``, ``output`` (last lines).
+    Fields: ``context`` (full name of what was being started), ``via`` (name of the context that tried), ``phase``
+    (start, connect, login, boot), ``command``, ``status``, ``output`` (last lines); of ``open``: ``hop`` and ``hops``
+    (which one of how many it was), ``address`` (of that hop).
 
     >>> try:
     ...     router.local(python="/no/such/python")
@@ -225,8 +227,8 @@ class ConnectError(WorldError):
     start
     """
 
-    phase = command = output = ""
-    status = None
+    context = via = phase = command = output = address = ""
+    status = hop = hops = None
 
 
 class ConnectTimeout(ConnectError, TimeoutError):
