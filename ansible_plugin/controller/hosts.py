@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import contextree
 from contextree.connect.plan import Plan
 
-from ..target import agent
+from ..target import agent, archives
 
 THREADS = 1000  # requests of workers that may wait at once; ansible's forks are fewer
 
@@ -26,7 +26,8 @@ class Host:
 
     def __init__(self, context: contextree.Context) -> None:
         self.context = context
-        self.sent: set[tuple[Any, str]] = set()  # (seat, archive)
+        self.sent: set[str] = set()  # archives
+        self.parts: set[bytes] = set()  # of archives
         self.homes: dict[Any, str] = {}
 
 
@@ -37,7 +38,8 @@ class Hosts:
         self.router = router
         self.lock = threading.Lock()
         self.links: dict[str, Future[Host]] = {}
-        self.archives: dict[str, bytes] = {}
+        self.recipes: dict[str, archives.Recipe] = {}
+        self.parts: dict[bytes, bytes] = {}
         self.counts: collections.Counter[str] = collections.Counter()
         self.fallbacks: collections.Counter[str] = collections.Counter()
 
@@ -63,7 +65,7 @@ class Hosts:
     def do(self, link: Link, steps: list[list[Any]]) -> Any:
         """Do steps at a host; the answers are those of ``agent.do``, and ("want", digest): give that archive first."""
         for step in steps:
-            if step[0] == "module" and step[2] not in self.archives:
+            if step[0] == "module" and step[2] not in self.recipes:
                 return "want", step[2]
         self.counts["requests"] += 1
         host = self.host(link)
@@ -71,9 +73,6 @@ class Hosts:
         while True:
             batch = [self._with_archive(host, step) for step in steps[done:]]
             answer = host.context.call(agent.do, batch)
-            for step in steps[done:]:
-                if step[0] == "module":
-                    host.sent.add((repr(step[1]), step[2]))
             if answer[0] == "done":
                 for step in steps:
                     self.counts[step[0]] += 1
@@ -81,17 +80,25 @@ class Hosts:
             done += answer[1]
             if answer[0] != "missing":
                 return (answer[0], done, *answer[2:])
-            host.sent = {key for key in host.sent if key[1] != answer[2]}
+            host.sent.clear()  # it has lost some
+            host.parts.clear()
 
     def _with_archive(self, host: Host, step: list[Any]) -> list[Any]:
-        if step[0] != "module" or (repr(step[1]), step[2]) in host.sent:
+        """A step with what the host lacks of its archive. What is sent to it arrives in this order."""
+        if step[0] != "module" or step[2] in host.sent:
             return step
-        return [*step[:3], self.archives[step[2]], *step[4:]]
+        recipe = self.recipes[step[2]]
+        lacking = {key: self.parts[key] for _, key in recipe[2] if key not in host.parts}
+        host.parts.update(lacking)
+        host.sent.add(step[2])
+        return [*step[:3], (recipe, lacking), *step[4:]]
 
     @contextree.expose
     def archive(self, digest: str, data: bytes) -> None:
         """Keep an archive of modules."""
-        self.archives[digest] = data
+        recipe, parts = archives.take_apart(data)
+        self.parts.update(parts)
+        self.recipes[digest] = recipe
 
     @contextree.expose
     def later(self, link: Link, steps: list[list[Any]]) -> None:
@@ -121,10 +128,10 @@ class Hosts:
         self.host(link).context.put(source, target, mode=mode, fsync=False)
 
     @contextree.expose
-    def get(self, link: Link, source: str, target: str) -> None:
+    def get(self, link: Link, source: str, target: str, mode: int) -> None:
         """Copy a file from the host."""
         self.counts["get"] += 1
-        self.host(link).context.get(source, target, fsync=False)
+        self.host(link).context.get(source, target, mode=mode, fsync=False)
 
     @contextree.expose
     def drop(self, link: Link) -> None:
