@@ -20,8 +20,8 @@ NEEDED = {
     "contextree.connect.plan": ("Plan", "PYTHON_QUOTED"),
     "ansible.constants": ("DEFAULT_LOCAL_TMP",),
     "ansible.plugins.become": ("BecomeBase.build_become_command",),
-    "ansible.plugins.connection": ("ConnectionBase.exec_command", "ConnectionBase.fetch_file", "ConnectionBase.put_file",
-                                   "ConnectionBase.reset", "ConnectionBase.set_become_plugin"),
+    "ansible.plugins.connection": ("ConnectionBase.exec_command", "ConnectionBase.fetch_file",
+                                   "ConnectionBase.put_file", "ConnectionBase.reset", "ConnectionBase.set_become_plugin"),
     "ansible.plugins.connection.ssh": ("Connection._build_command",),
     "ansible.plugins.loader": ("connection_loader.get_with_context",),
     "ansible.plugins.shell": ("ShellBase.build_module_command", "ShellBase.chmod", "ShellBase.env_prefix",
@@ -40,7 +40,7 @@ def fault() -> str | None:
     for module, names in NEEDED.items():
         try:
             found = importlib.import_module(module)
-        except Exception as error:  # noqa: BLE001  # whatever an import may raise
+        except Exception as error:  # whatever an import may raise
             return _missing(module, error)
         for name in names:
             try:
@@ -62,7 +62,7 @@ def mixin(module: str, name: str) -> type:
             if isinstance(found, type):
                 return found
             why = f"{module}.{name} is no class"
-        except Exception as error:  # noqa: BLE001  # an ansible-core that our feature tests do not know
+        except Exception as error:  # an ansible-core that our feature tests do not know
             why = f"{_core()} is not as expected: {_text(error)}"
     _broken[module] = why
     return type(name, (Stock,), {"why": why})
@@ -93,9 +93,9 @@ def broken() -> str | None:
 def program(module: str, function: str, *args: Any) -> str:
     """The text of a program for ``python -c`` that calls a function of a module of this collection.
 
-    There is no loader of ansible in that process, and the collection's folder need not be below its sys.path, or another
-    copy of the collection may be there: so the packages around it are made by hand. They have specs, so that contextree's
-    importer knows them for namespace packages and gives them and what is in them to other contexts.
+    There is no loader of ansible in that process, and the collection's folder need not be below its sys.path, or
+    another copy of the collection may be there: so the packages around it are made by hand. They have specs, so that
+    contextree's importer knows them for namespace packages and gives them and what is in them to other contexts.
     """
     package = __package__.rpartition(".")[0]
     folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -145,8 +145,10 @@ def _lacks(module: str, name: str) -> str:
     if not module.startswith("contextree"):
         return f"{_core()} is not as expected: {module} has no {name}"
     contextree = sys.modules["contextree"]
-    return (f"the collection is of version {version()} and contextree, in {os.path.dirname(contextree.__file__ or '')}, "
-            f"of {getattr(contextree, '__version__', 'an unknown one')}: {module} has no {name}")
+    folder = os.path.dirname(contextree.__file__ or "")
+    theirs = getattr(contextree, "__version__", "an unknown one")
+    return (f"the collection is of version {version()} and contextree, in {folder}, of {theirs}, "
+            f"where {module} has no {name}")
 
 
 def _core() -> str:

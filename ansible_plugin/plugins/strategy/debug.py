@@ -1,6 +1,9 @@
 """``contextree.fast.debug``: as core's ``debug``, over links that last for the run."""
 
+from typing import Any
+
 from ansible.plugins.strategy import debug as core
+
 from ansible_collections.contextree.fast.controller import ready
 
 DOCUMENTATION = """
@@ -12,7 +15,8 @@ description:
     keep one link to each host for the whole run.
 author: contextree
 """
+Mixin: Any = ready.mixin("strategy", "Mixin")
 
 
-class StrategyModule(ready.mixin("strategy", "Mixin"), core.StrategyModule):
+class StrategyModule(Mixin, core.StrategyModule):
     """As core's, but faster."""

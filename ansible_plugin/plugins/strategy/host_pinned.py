@@ -1,6 +1,9 @@
 """``contextree.fast.host_pinned``: as core's ``host_pinned``, over links that last for the run."""
 
+from typing import Any
+
 from ansible.plugins.strategy import host_pinned as core
+
 from ansible_collections.contextree.fast.controller import ready
 
 DOCUMENTATION = """
@@ -12,7 +15,8 @@ description:
     keep one link to each host for the whole run.
 author: contextree
 """
+Mixin: Any = ready.mixin("strategy", "Mixin")
 
 
-class StrategyModule(ready.mixin("strategy", "Mixin"), core.StrategyModule):
+class StrategyModule(Mixin, core.StrategyModule):
     """As core's, but faster."""
