@@ -21,11 +21,13 @@ NEEDED = {
     "ansible.constants": ("DEFAULT_LOCAL_TMP",),
     "ansible.plugins.become": ("BecomeBase.build_become_command",),
     "ansible.plugins.connection": ("ConnectionBase.exec_command", "ConnectionBase.fetch_file",
-                                   "ConnectionBase.put_file", "ConnectionBase.reset", "ConnectionBase.set_become_plugin"),
+                                   "ConnectionBase.put_file", "ConnectionBase.reset",
+                                   "ConnectionBase.set_become_plugin"),
     "ansible.plugins.connection.ssh": ("Connection._build_command",),
     "ansible.plugins.loader": ("connection_loader.get_with_context",),
     "ansible.plugins.shell": ("ShellBase.build_module_command", "ShellBase.chmod", "ShellBase.env_prefix",
-                              "ShellBase.exists", "ShellBase.expand_user", "ShellBase.mkdtemp", "ShellBase.remove"),
+                              "ShellBase.exists", "ShellBase.expand_user", "ShellBase.mkdtemp",
+                              "ShellBase.remove"),
     "ansible.plugins.strategy": ("StrategyBase.run",),
 }
 _broken: dict[str, str] = {}  # our modules that could not be imported, and why
