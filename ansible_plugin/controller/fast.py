@@ -11,16 +11,23 @@ import os
 import shlex
 from typing import Any
 
-import contextree
 from ansible import constants as C  # noqa: N812  as everywhere in ansible
 from ansible.errors import AnsibleConnectionFailure, AnsibleError, AnsibleFileNotFound
 from ansible.utils.display import Display
+
+import contextree
 
 from . import become, payload, worker
 from .hosts import Link
 from .shell import Notes
 
 display = Display()
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ansible.plugins.connection import ConnectionBase as Base
+else:
+    Base = object  # ConnectionBase comes in by core's connection
 
 SMALL = 1 << 18  # bytes of a file that goes in a request
 Result = tuple[int, bytes, bytes]
@@ -30,7 +37,7 @@ class Stock(Exception):
     """This is left to core's own connection; the reason is counted."""
 
 
-class Fast:
+class Fast(Base):
     """Mixed into a connection of core, before it. For one thread, as core's are."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
