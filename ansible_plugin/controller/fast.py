@@ -38,14 +38,21 @@ class Fast:
         self.main_pid = os.getppid() if forked else os.getpid()
         self.later: list[list[Any]] = []  # steps that wait to be sent
         self.made: set[str] = set()  # folders for temporary files, made by us
+        self._link: Link | None = None
         super().__init__(*args, **kwargs)
         self.notes = Notes(self._shell)  # type: ignore[attr-defined]
 
     # -- what each connection says
 
     def link(self) -> Link:
-        """How the host is reached; raises Stock."""
+        """How the host is reached, by the options as they are now; raises Stock."""
         raise NotImplementedError
+
+    def way(self) -> Link:
+        """The same, put together once for each task and item."""
+        if self._link is None:
+            self._link = self.link()
+        return self._link
 
     def login_argv(self, cmd: str) -> list[str | None]:
         """The words that run a command there; None: the login shell."""
@@ -54,6 +61,11 @@ class Fast:
     cwd: str | None = None  # where commands and modules run; None: where a login begins
 
     # -- core's methods
+
+    def set_options(self, *args: Any, **kwargs: Any) -> None:
+        """See core, which does this for each task and item."""
+        super().set_options(*args, **kwargs)  # type: ignore[misc]
+        self._link = None
 
     def set_become_plugin(self, plugin: Any) -> None:
         """See core."""
@@ -76,7 +88,7 @@ class Fast:
         if self.later:
             steps, self.later = plain(self.later), []
             try:
-                self.hosts("later", self.link(), steps)
+                self.hosts("later", self.way(), steps)
             except (contextree.ContextreeError, Stock):
                 display.vvv("contextree: temporary files could not be removed")
         super().close()  # type: ignore[misc]
@@ -84,7 +96,7 @@ class Fast:
     def reset(self) -> None:
         """See core."""
         try:
-            self.hosts("drop", self.link())
+            self.hosts("drop", self.way())
         except (contextree.ContextreeError, Stock):
             pass  # there is none
         super().reset()  # type: ignore[misc]
@@ -100,7 +112,7 @@ class Fast:
         text, spec = self.meant(cmd, sudoable)
         kind, what = self.notes.meaning.get(text, ("", None))
         if kind == "home":
-            home = self.hosts("home", self.link(), plain((None, spec)) if spec else None)
+            home = self.hosts("home", self.way(), plain((None, spec)) if spec else None)
             return None if home is None else (0, home.encode() + b"\n", b"")
         if spec is not None:
             return None
@@ -162,14 +174,14 @@ class Fast:
 
     def send(self, step: list[Any], module: payload.Payload | None = None) -> Any:
         """Send a step and those that wait; its result, or None where it has to be done in another way."""
-        steps, self.later = plain([*self.later, step]), []
-        link = self.link()
+        link = self.way()
+        steps = plain([*self.later, step])
         while True:
             answer = self.hosts("do", link, steps)
-            if answer[0] == "want" and module is not None:
-                self.hosts("archive", answer[1], module.zip_data())
-                continue
-            break
+            if answer[0] != "want" or module is None:
+                break
+            self.hosts("archive", answer[1], module.zip_data())
+        self.later = []  # not before: where the link broke, core tries again
         if answer[0] == "done":
             return answer[1]
         if answer[0] == "failed":
@@ -182,13 +194,19 @@ class Fast:
 
     def put_file(self, in_path: str, out_path: str) -> Any:
         """See core."""
-        target = self.absolute(out_path)
-        if not self.ours(target):
+        try:
+            source, target = self.absolute(in_path), self.absolute(out_path)
+            if self.ours(target):
+                return self.put(source, target)
             self.settle()
-            return super().put_file(in_path, out_path)  # type: ignore[misc]
-        source = self.absolute(in_path)
+        except (Stock, contextree.ConnectError) as why:
+            display.vvv("contextree: %s" % why)
+        return super().put_file(in_path, out_path)  # type: ignore[misc]
+
+    def put(self, source: str, target: str) -> Result:
+        """Put a file into a folder that we have made. As by sftp, it gets the mode that it has here, less the umask."""
         if not os.path.exists(source):
-            raise AnsibleFileNotFound("file or module does not exist: {0}".format(in_path))
+            raise AnsibleFileNotFound("file or module does not exist: {0}".format(source))
         status = os.stat(source)
         mode = status.st_mode & 0o777
         if status.st_size <= SMALL:
@@ -196,7 +214,30 @@ class Fast:
                 self.later.append(["put", None, target, mode, file.read()])
         else:
             self.settle()
-            self.hosts("put", self.link(), source, target, mode)
+            self.hosts("put", self.way(), *plain([source, target]), mode)
+        return 0, b"", b""
+
+    def fetch_file(self, in_path: str, out_path: str) -> Any:
+        """See core."""
+        try:
+            found = self.send(["read", None, in_path, SMALL]) if in_path.startswith("/") else None
+            if found is not None:
+                return self.get(in_path, out_path, *found)
+            self.settle()
+        except (Stock, contextree.ConnectError) as why:
+            display.vvv("contextree: %s" % why)
+        return super().fetch_file(in_path, out_path)  # type: ignore[misc]
+
+    def get(self, source: str, target: str, mode: int, data: bytes | None) -> Result:
+        """Have a file that is there. As by sftp, it gets the mode that it has there, less the umask."""
+        mode = mode & 0o777 | 0o200
+        if data is None:
+            umask = os.umask(0)
+            os.umask(umask)
+            self.hosts("get", self.way(), *plain([source, self.absolute(target)]), mode & ~umask)
+        else:
+            with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
+                file.write(data)
         return 0, b"", b""
 
     def absolute(self, path: str) -> str:

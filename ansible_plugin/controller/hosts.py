@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import contextree
 from contextree.connect.plan import Plan
 
-from ..target import agent
+from ..target import agent, archives
 
 THREADS = 1000  # requests of workers that may wait at once; ansible's forks are fewer
 
@@ -26,7 +26,8 @@ class Host:
 
     def __init__(self, context: contextree.Context) -> None:
         self.context = context
-        self.sent: set[tuple[Any, str]] = set()  # (seat, archive)
+        self.sent: set[str] = set()  # archives
+        self.parts: set[bytes] = set()  # of archives
         self.homes: dict[Any, str] = {}
 
 
@@ -37,7 +38,8 @@ class Hosts:
         self.router = router
         self.lock = threading.Lock()
         self.links: dict[str, Future[Host]] = {}
-        self.archives: dict[str, bytes] = {}
+        self.recipes: dict[str, archives.Recipe] = {}
+        self.parts: dict[bytes, bytes] = {}
         self.counts: collections.Counter[str] = collections.Counter()
         self.fallbacks: collections.Counter[str] = collections.Counter()
 
@@ -54,7 +56,7 @@ class Hosts:
         if mine:
             try:
                 future.set_result(Host(self.router.grow(link.plan, threads=agent.THREADS)))
-                self.counts["links"] += 1
+                self.count("links")
             except BaseException as error:
                 future.set_exception(error)
         return future.result()
@@ -63,42 +65,46 @@ class Hosts:
     def do(self, link: Link, steps: list[list[Any]]) -> Any:
         """Do steps at a host; the answers are those of ``agent.do``, and ("want", digest): give that archive first."""
         for step in steps:
-            if step[0] == "module" and step[2] not in self.archives:
+            if step[0] == "module" and step[2] not in self.recipes:
                 return "want", step[2]
-        self.counts["requests"] += 1
+        self.count("requests")
         host = self.host(link)
         done = 0
         while True:
             batch = [self._with_archive(host, step) for step in steps[done:]]
             answer = host.context.call(agent.do, batch)
-            for step in steps[done:]:
-                if step[0] == "module":
-                    host.sent.add((repr(step[1]), step[2]))
             if answer[0] == "done":
-                for step in steps:
-                    self.counts[step[0]] += 1
+                self.count(*[step[0] for step in steps])
                 return answer
             done += answer[1]
             if answer[0] != "missing":
                 return (answer[0], done, *answer[2:])
-            host.sent = {key for key in host.sent if key[1] != answer[2]}
+            host.sent.clear()  # it has lost some
+            host.parts.clear()
 
     def _with_archive(self, host: Host, step: list[Any]) -> list[Any]:
-        if step[0] != "module" or (repr(step[1]), step[2]) in host.sent:
+        """A step with what the host lacks of its archive. What is sent to it arrives in this order."""
+        if step[0] != "module" or step[2] in host.sent:
             return step
-        return [*step[:3], self.archives[step[2]], *step[4:]]
+        recipe = self.recipes[step[2]]
+        lacking = {key: self.parts[key] for _, key in recipe[2] if key not in host.parts}
+        host.parts.update(lacking)
+        host.sent.add(step[2])
+        return [*step[:3], (recipe, lacking), *step[4:]]
 
     @contextree.expose
     def archive(self, digest: str, data: bytes) -> None:
         """Keep an archive of modules."""
-        self.archives[digest] = data
+        recipe, parts = archives.take_apart(data)
+        self.parts.update(parts)
+        self.recipes[digest] = recipe
 
     @contextree.expose
     def later(self, link: Link, steps: list[list[Any]]) -> None:
         """Do steps that nobody waits for."""
         future = self.links.get(link.key)
         if future is not None and future.done() and not future.exception():
-            self.counts["later"] += len(steps)
+            self.count("later", *[step[0] for step in steps])
             with contextlib.suppress(contextree.ContextreeError):
                 future.result().context.submit(agent.do, steps)
 
@@ -117,14 +123,14 @@ class Hosts:
     @contextree.expose
     def put(self, link: Link, source: str, target: str, mode: int) -> None:
         """Copy a file to the host, into a folder that is ours there."""
-        self.counts["put"] += 1
+        self.count("put")
         self.host(link).context.put(source, target, mode=mode, fsync=False)
 
     @contextree.expose
-    def get(self, link: Link, source: str, target: str) -> None:
+    def get(self, link: Link, source: str, target: str, mode: int) -> None:
         """Copy a file from the host."""
-        self.counts["get"] += 1
-        self.host(link).context.get(source, target, fsync=False)
+        self.count("get")
+        self.host(link).context.get(source, target, mode=mode, fsync=False)
 
     @contextree.expose
     def drop(self, link: Link) -> None:
@@ -137,7 +143,13 @@ class Hosts:
     @contextree.expose
     def fell_back(self, reason: str) -> None:
         """Count that something was left to stock."""
-        self.fallbacks[reason] += 1
+        with self.lock:
+            self.fallbacks[reason] += 1
+
+    def count(self, *names: str) -> None:
+        """Count what was done."""
+        with self.lock:
+            self.counts.update(names)
 
     def statistics(self) -> dict[str, Any]:
         """What was done, for tests and for people."""

@@ -25,23 +25,18 @@ import threading
 
 import contextree
 
-from . import process, warm
+from . import archives, process, warm
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Dict, List, Optional, Tuple
 
 THREADS = 64  # requests that run at once in one interpreter
-ARCHIVES = 64  # that the link's interpreter keeps for those of its seats
 
 _lock = threading.Lock()
 _template = None  # type: Optional[warm.Template]
 _seats = {}  # type: Dict[Any, Seat]
-_archives = {}  # type: Dict[str, bytes]
-
-
-class Refused(Exception):
-    """A seat cannot be had."""
+_store = archives.Store()
 
 
 class Seat:
@@ -70,6 +65,10 @@ class Seat:
 def do(steps: "List[List[Any]]") -> "Tuple[Any, ...]":
     """Do the steps; see above for what is answered. From any thread."""
     done = 0
+    for step in steps:
+        if step[0] == "module" and step[3] is not None:
+            _store.add(step[2], *step[3])
+            step[3] = None
     while True:
         seat = steps[done][1]
         count = 1
@@ -120,27 +119,17 @@ def do_there(key: "Any", steps: "List[List[Any]]") -> "Tuple[Any, ...]":
         context = seat.get()
     except contextree.ConnectError as error:
         return ("plain" if key[1] is None else "refused", 0, type(error).__name__, error.phase, str(error), error.output)
-    for step in steps:
-        if step[0] == "module" and step[3] is not None:
-            keep(step[2], step[3])
     steps = [[step[0], None] + list(step[2:]) for step in steps]
-    answer = context.call(do_here, [step if step[0] != "module" else step[:3] + [None] + step[4:] for step in steps])
-    if answer[0] == "missing" and answer[2] in _archives:
+    answer = context.call(do_here, steps)
+    if answer[0] == "missing":
         index = answer[1]
         steps = steps[index:]
-        steps[0][3] = _archives[answer[2]]
-        answer = context.call(do_here, steps)
-        if answer[0] != "done":
-            answer = (answer[0], answer[1] + index) + tuple(answer[2:])
+        steps[0][3] = _store.get(steps[0][2])
+        if steps[0][3] is not None:
+            answer = context.call(do_here, steps)
+            if answer[0] != "done":
+                answer = (answer[0], answer[1] + index) + tuple(answer[2:])
     return answer
-
-
-def keep(digest: str, data: bytes) -> None:
-    """Keep an archive for seats that have not had it yet."""
-    with _lock:
-        _archives[digest] = data
-        while len(_archives) > ARCHIVES:
-            del _archives[next(iter(_archives))]
 
 
 def do_here(steps: "List[List[Any]]") -> "Tuple[Any, ...]":
@@ -178,19 +167,24 @@ def login_shell() -> str:
 
 
 def module(digest: str, data: "Optional[bytes]", task: "Dict[str, Any]") -> "Any":
-    """A module of Ansible."""
+    """A module of Ansible, in an archive that comes whole from the link's interpreter, or in parts to it."""
     global _template
     with _lock:
         if _template is None:
             _template = warm.Template()
     result = _template.run(digest, data, task)
     if result == warm.MISSING:
-        return "missing", digest
+        data = _store.get(digest)
+        if data is None:
+            return "missing", digest
+        result = _template.run(digest, data, task)
     return result
 
 
 def mkdtemp(path: str, mode: int, text: str) -> "process.Result":
     """A folder that nobody else can have made, and its parents; ``text`` is what a shell would run."""
+    if os.path.isdir(path) and os.stat(path).st_uid == os.geteuid():
+        return DONE  # the link broke when this had been done, and it is asked again; nobody can guess that name
     try:
         missing = []
         folder = os.path.dirname(path)
@@ -249,17 +243,17 @@ def home() -> str:
 
 
 def read(path: str, limit: int) -> "Any":
-    """A small file: [mode, content]; None where it is none, or more than ``limit`` bytes: fetch it in another way."""
+    """A file: [mode, content], without content where that is more than ``limit`` bytes; None where it is none."""
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait
+            return None
         with open(path, "rb") as file:
-            status = os.fstat(file.fileno())
-            if stat.S_ISREG(status.st_mode) and status.st_size <= limit:
-                data = file.read(limit + 1)
-                if len(data) <= limit:
-                    return [stat.S_IMODE(status.st_mode), data]
+            data = file.read(limit + 1)  # type: Optional[bytes]
+            if data is not None and len(data) > limit:
+                data = None
+            return [stat.S_IMODE(os.fstat(file.fileno()).st_mode), data]
     except OSError:
-        pass
-    return None
+        return None
 
 
 KINDS = {"command": command, "module": module, "mkdtemp": mkdtemp, "put": put, "add_mode": add_mode, "remove": remove,
