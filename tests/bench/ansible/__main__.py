@@ -88,7 +88,7 @@ def main(words=None):
     if options.json:
         Path(options.json).write_text(json.dumps({**about, "rows": [table.as_dict(row) for row in rows]}, indent=1))
     if options.write:
-        told = "Measured on %(date)s with ansible-core %(ansible-core)s, %(rounds)d rounds: %(machine)s; it was %(load)s."
+        told = "Measured on %(date)s with ansible-core %(ansible-core)s, %(rounds)d rounds: %(machine)s; %(load)s."
         report.write("\n\n".join([report.BEGIN, told % about, table.markdown(rows), report.END]), PAGE)
     return 1 if cannot or any(row.void for row in rows) else 0
 

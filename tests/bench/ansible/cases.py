@@ -1,7 +1,7 @@
 """The playbooks that are measured. Each is written into a folder of its own, in JSON, which is YAML.
 
-A case is a function of how many: it returns ``Case``. In its plays ``{{ dir }}`` is a folder of the host, empty when the
-run begins (or with what ``before`` names in it), whose files are compared afterwards.
+A case is a function of how many: it returns ``Case``. In its plays ``{{ dir }}`` is a folder of the host, empty when
+the run begins (or with what ``before`` names in it), whose files are compared afterwards.
 """
 
 import dataclasses
