@@ -2,7 +2,7 @@
 
 It is started by ``warm.Template`` as stock starts a module, ``python3`` with a script on its standard input, which is
 ``boot.text``. So interpreter, flags, path, locale and standard streams are those that a module finds in stock. It has
-one thread, and of this package nothing but this file and ``archives.py``, as code.
+one thread, and of this package nothing but this file and ``modules.py``, as code.
 
 Requests come over a socket: two lengths, then a marshalled dict, then an archive or nothing; with the first bytes three
 descriptors: standard output and error of the module, and a socket for news of it. That gets ``STARTED`` before the
@@ -21,7 +21,7 @@ import struct
 import sys
 import time
 
-from . import archives
+from . import modules
 from .talk import ENDED, HEADER, KILL, NEWS, STALE, STARTED
 
 TYPE_CHECKING = False
@@ -36,7 +36,7 @@ class Template:
     def __init__(self, fd: int) -> None:
         self.control = socket.socket(fileno=fd)
         self.open = True
-        self.archives = {}  # type: Dict[str, Optional[archives.Archive]]
+        self.modules = {}  # type: Dict[str, Optional[modules.Archive]]
         self.news = {}  # type: Dict[int, socket.socket]  # process -> who wants to know of it
         self.pids = {}  # type: Dict[int, int]  # descriptor of that socket -> process
         self.wake_r, self.wake_w = os.pipe()
@@ -79,7 +79,7 @@ class Template:
         data = self.read(sizes[1])
         fds = struct.unpack("3i", rights[0][2])
         for digest in task["drop"]:
-            archive = self.archives.pop(digest)
+            archive = self.modules.pop(digest)
             if archive is not None:
                 archive.forget()
         try:
@@ -106,12 +106,12 @@ class Template:
             _tell(news, STALE)
             news.close()
             return
-        if data and task["digest"] not in self.archives:
+        if data and task["digest"] not in self.modules:
             try:
-                self.archives[task["digest"]] = archives.Archive(data)
+                self.modules[task["digest"]] = modules.Archive(data)
             except Exception:
-                self.archives[task["digest"]] = None
-        archive = self.archives[task["digest"]]
+                self.modules[task["digest"]] = None
+        archive = self.modules[task["digest"]]
         if archive is None:  # stock's Python fails as well, and says so at length
             _tell(news, STARTED)
             os.write(fds[1], b"zipfile.BadZipFile: File is not a zip file\n")
@@ -119,7 +119,7 @@ class Template:
             news.close()
             return
         if not self.stamp:
-            archives.warm(archive)
+            modules.warm(archive)
             self.stamp = stamp()
         for name in archive.modules:
             try:
@@ -182,7 +182,7 @@ class Template:
         self.control.close()
         for each in self.news.values():
             each.close()
-        for fd in [self.wake_r, self.wake_w] + [each.fd for each in self.archives.values()
+        for fd in [self.wake_r, self.wake_w] + [each.fd for each in self.modules.values()
                                                     if each is not None and each.fd is not None]:
             os.close(fd)
 
@@ -211,7 +211,7 @@ def stamp() -> "Tuple[Any, ...]":
     return tuple(found)
 
 
-def become_module(archive: "archives.Archive", task: "Dict[str, Any]", out: int, err: int) -> None:
+def become_module(archive: "modules.Archive", task: "Dict[str, Any]", out: int, err: int) -> None:
     """In the forked process: be the module. Does not return."""
     os.setsid()
     for fd, number in (out, 1), (err, 2):
@@ -268,7 +268,7 @@ def ended(status: int) -> int:
     return status
 
 
-def play(archive: "archives.Archive", task: "Dict[str, Any]") -> None:
+def play(archive: "modules.Archive", task: "Dict[str, Any]") -> None:
     """Do what the text does that stock gives to Python."""
     import atexit
     import runpy
@@ -292,7 +292,7 @@ def play(archive: "archives.Archive", task: "Dict[str, Any]") -> None:
         sys.orig_argv[1:] = []
     here = os.path.dirname(os.path.realpath("<stdin>"))
     sys.path[:] = [each for each in sys.path if each not in ("", ".", here)]
-    archives.enter(archive)
+    modules.enter(archive)
     if task["profile"] is not None:
         from ansible.module_utils._internal._ansiballz import _loader  # type: ignore[import-not-found]
 

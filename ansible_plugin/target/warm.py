@@ -298,7 +298,7 @@ def program(fd: int) -> bytes:
     global _code
     if _code is None:
         codes = []
-        for name in "talk", "archives", "template":
+        for name in "talk", "modules", "template":
             spec = find_spec("%s.%s" % (__package__, name))  # type: Any
             codes.append((name, spec.loader.get_code(spec.name)))
         _code = b2a_base64(zlib.compress(marshal.dumps(codes), 6)).decode().strip()
