@@ -1,47 +1,270 @@
-"""What our connections have in common: a payload that we know goes to the host's runner, all else as a command."""
+"""What our connections have in common: what core asks for becomes steps at a host, see ``target.agent``.
 
-import hashlib
+A step that nobody need wait for (a folder for temporary files, a small file in it, its removal) stays here until the
+next one that core waits for, and goes with it: one round trip. When it fails, what core would have said of it is raised
+then. What is no such thing is the command that it is in stock, run over our link; and what our link cannot do, or not
+as stock would, is left to core's own connection (``Stock``).
+"""
+
+import multiprocessing
 import os
-import pickle
+import shlex
 from typing import Any
 
 import contextree
 from ansible import constants as C  # noqa: N812  as everywhere in ansible
-from ansible.errors import AnsibleConnectionFailure
+from ansible.errors import AnsibleConnectionFailure, AnsibleError, AnsibleFileNotFound
+from ansible.utils.display import Display
 
-from ..target import runner
-from . import payload, worker
+from . import become, payload, worker
+from .hosts import Link
+from .shell import Notes
+
+display = Display()
+
+SMALL = 1 << 18  # bytes of a file that goes in a request
+Result = tuple[int, bytes, bytes]
+
+
+class Stock(Exception):
+    """This is left to core's own connection; the reason is counted."""
 
 
 class Fast:
-    """Mixed into a connection of core."""
+    """Mixed into a connection of core, before it. For one thread, as core's are."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.main_pid = int(kwargs.get("ansible_playbook_pid") or os.getppid())
+        forked = multiprocessing.parent_process() is not None
+        self.main_pid = os.getppid() if forked else os.getpid()
+        self.later: list[list[Any]] = []  # steps that wait to be sent
+        self.made: set[str] = set()  # folders for temporary files, made by us
         super().__init__(*args, **kwargs)
+        self.notes = Notes(self._shell)  # type: ignore[attr-defined]
 
-    def plan(self) -> Any:
-        """How the host is reached."""
+    # -- what each connection says
+
+    def link(self) -> Link:
+        """How the host is reached; raises Stock."""
         raise NotImplementedError
 
-    def ask(self, method: str, *args: Any) -> Any:
-        """Have the multiplexer do something at the host."""
-        plan = self.plan()
-        key = hashlib.sha256(pickle.dumps((plan.argv, plan.python, plan.env))).hexdigest()
-        hosts = worker.hosts(C.DEFAULT_LOCAL_TMP, self.main_pid)
-        try:
-            return getattr(hosts, method)(key, plan, *args)
-        except contextree.ConnectError as error:
-            raise AnsibleConnectionFailure(str(error)) from error
-        except contextree.ContextDied as error:
-            raise AnsibleConnectionFailure(str(error)) from error
+    def login_argv(self, cmd: str) -> list[str | None]:
+        """The words that run a command there; None: the login shell."""
+        return [None, "-c", cmd]
 
-    def module(self, data: bytes) -> Any:
-        """Run what core wants to feed to Python, if it is a payload that we know: (status, stdout, stderr)."""
-        found = payload.take_apart(data)
-        if found is None:
+    cwd: str | None = None  # where commands and modules run; None: where a login begins
+
+    # -- core's methods
+
+    def set_become_plugin(self, plugin: Any) -> None:
+        """See core."""
+        super().set_become_plugin(plugin)  # type: ignore[misc]
+        if plugin is not None:
+            self.notes.become(plugin)
+
+    def is_pipelining_enabled(self, wrap_async: bool = False) -> bool:
+        """Modules go through stdin, or what looks like it to core, whatever the settings say."""
+        plugin = self.become  # type: ignore[attr-defined]
+        return not wrap_async and (plugin is None or getattr(plugin, "pipelining", plugin.name != "su"))
+
+    @property
+    def always_pipeline_modules(self) -> bool:
+        """As above, for ansible-core before 2.19."""
+        return True
+
+    def close(self) -> None:
+        """See core. What was not sent yet goes now."""
+        if self.later:
+            steps, self.later = plain(self.later), []
+            try:
+                self.hosts("later", self.link(), steps)
+            except (contextree.ContextreeError, Stock):
+                display.vvv("contextree: temporary files could not be removed")
+        super().close()  # type: ignore[misc]
+
+    def reset(self) -> None:
+        """See core."""
+        try:
+            self.hosts("drop", self.link())
+        except (contextree.ContextreeError, Stock):
+            pass  # there is none
+        super().reset()  # type: ignore[misc]
+
+    # -- steps
+
+    def hosts(self, method: str, *args: Any) -> Any:
+        """Call the multiplexer."""
+        return getattr(worker.hosts(C.DEFAULT_LOCAL_TMP, self.main_pid), method)(*args)
+
+    def at_once(self, cmd: str, sudoable: bool) -> Result | None:
+        """The result of a command that nobody need wait for, or that is known; None: it has to be run."""
+        text, spec = self.meant(cmd, sudoable)
+        kind, what = self.notes.meaning.get(text, ("", None))
+        if kind == "home":
+            home = self.hosts("home", self.link(), plain((None, spec)) if spec else None)
+            return None if home is None else (0, home.encode() + b"\n", b"")
+        if spec is not None:
             return None
-        answer = self.ask("module", found.digest, None, found.task)
-        if answer == runner.MISSING:
-            answer = self.ask("module", found.digest, found.zip_data(), found.task)
+        if kind == "mkdtemp":
+            path, mode, base = what
+            self.later.append(["mkdtemp", None, path, mode, text])
+            self.made.add(path)
+            return 0, ("%s=%s\n" % (base, path)).encode(), b""
+        if kind == "add_mode" and all(self.ours(path) for path in what[0]):
+            self.later.append(["add_mode", None, *what, text])
+            return 0, b"", b""
+        if kind == "remove" and self.ours(what):
+            self.later.append(["remove", None, what])
+            return 0, b"", b""
+        return None
+
+    def ours(self, path: str) -> bool:
+        """Whether a path is in a folder that we have made."""
+        return any(path.rstrip("/") == made or path.startswith(made + "/") for made in self.made)
+
+    def meant(self, cmd: str, sudoable: bool) -> tuple[str, become.Spec | None]:
+        """What a command is without what was put around it, and the account for it; raises Stock."""
+        text = self.notes.unwrapped(cmd)[1].removesuffix(" && sleep 0")
+        plugin = self.become  # type: ignore[attr-defined]
+        if not sudoable or plugin is None or text not in self.notes.inner:
+            return text, None
+        spec = become.spec(plugin)
+        if spec is not None:
+            return self.notes.inner[text], spec
+        if plugin.expect_prompt():
+            raise Stock("become by %s" % plugin.name)
+        return cmd, None
+
+    def act(self, cmd: str, in_data: bytes | None, sudoable: bool, terminal: bool) -> Result:
+        """Do what core wants of a host; raises Stock, ConnectError, ContextDied."""
+        text, spec = self.meant(cmd, sudoable)
+        kind, what = self.notes.meaning.get(text, ("", None))
+        if kind == "python" and in_data:
+            words, env = what
+            found = payload.take_apart(in_data)
+            if found is not None:
+                task = dict(found.task, env=env, cwd=self.cwd, umask=None)
+                seat = (tuple(words), spec)
+                answer = self.send(["module", seat, found.digest, None, task], found)
+                if answer is not None:
+                    return answer
+        if spec is None:
+            step = ["command", None, self.login_argv(cmd)]
+        else:
+            step = ["command", (None, spec), [C.DEFAULT_EXECUTABLE or "/bin/sh", "-c", text]]
+        answer = self.send([*step, in_data, terminal, self.cwd, self.terminal_environment(terminal)])
+        if answer is None:
+            raise Stock("the account or interpreter cannot be had by our link")
         return answer
+
+    def terminal_environment(self, terminal: bool) -> dict[str, str] | None:
+        """What ssh tells the other end of our terminal."""
+        return {"TERM": os.environ.get("TERM", "dumb")} if terminal else None
+
+    def send(self, step: list[Any], module: payload.Payload | None = None) -> Any:
+        """Send a step and those that wait; its result, or None where it has to be done in another way."""
+        link = self.link()
+        steps = plain([*self.later, step])
+        while True:
+            answer = self.hosts("do", link, steps)
+            if answer[0] != "want" or module is None:
+                break
+            self.hosts("archive", answer[1], module.zip_data())
+        self.later = []  # not before: where the link broke, core tries again
+        if answer[0] == "done":
+            return answer[1]
+        if answer[0] == "failed":
+            failed(steps[answer[1]], *answer[2:])
+        display.vvv("contextree: %s" % (answer[2:],))
+        self.hosts("fell_back", " ".join(map(str, answer[:1] + answer[2:4])))
+        return None
+
+    # -- files
+
+    def put_file(self, in_path: str, out_path: str) -> Any:
+        """See core."""
+        try:
+            source, target = self.absolute(in_path), self.absolute(out_path)
+            if self.ours(target):
+                return self.put(source, target)
+            self.settle()
+        except (Stock, contextree.ConnectError) as why:
+            display.vvv("contextree: %s" % why)
+        return super().put_file(in_path, out_path)  # type: ignore[misc]
+
+    def put(self, source: str, target: str) -> Result:
+        """Put a file into a folder that we have made. As by sftp, it gets the mode that it has here, less the umask."""
+        if not os.path.exists(source):
+            raise AnsibleFileNotFound("file or module does not exist: {0}".format(source))
+        status = os.stat(source)
+        mode = status.st_mode & 0o777
+        if status.st_size <= SMALL:
+            with open(source, "rb") as file:
+                self.later.append(["put", None, target, mode, file.read()])
+        else:
+            self.settle()
+            self.hosts("put", self.link(), *plain([source, target]), mode)
+        return 0, b"", b""
+
+    def fetch_file(self, in_path: str, out_path: str) -> Any:
+        """See core."""
+        try:
+            found = self.send(["read", None, in_path, SMALL]) if in_path.startswith("/") else None
+            if found is not None:
+                return self.get(in_path, out_path, *found)
+            self.settle()
+        except (Stock, contextree.ConnectError) as why:
+            display.vvv("contextree: %s" % why)
+        return super().fetch_file(in_path, out_path)  # type: ignore[misc]
+
+    def get(self, source: str, target: str, mode: int, data: bytes | None) -> Result:
+        """Have a file that is there. As by sftp, it gets the mode that it has there, less the umask."""
+        mode = mode & 0o777 | 0o200
+        if data is None:
+            umask = os.umask(0)
+            os.umask(umask)
+            self.hosts("get", self.link(), *plain([source, self.absolute(target)]), mode & ~umask)
+        else:
+            with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
+                file.write(data)
+        return 0, b"", b""
+
+    def absolute(self, path: str) -> str:
+        """A path, with a relative one being where core means it."""
+        return os.path.join(self.cwd or os.getcwd(), os.path.expanduser(path)) if not path.startswith("/") else path
+
+    def settle(self) -> None:
+        """Do what waits, now."""
+        if self.later:
+            self.send(["home", None])
+
+
+def plain(value: Any) -> Any:
+    """The same without what ansible-core 2.19 adds to strings (where they come from, and the like)."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, dict):
+        return {plain(key): plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(each) for each in value]
+    return value
+
+
+def failed(step: list[Any], status: int, out: bytes, err: bytes) -> None:
+    """Raise what core says where a step failed that it did not wait for."""
+    stdout, stderr = out.decode(errors="replace"), err.decode(errors="replace")
+    if step[0] == "mkdtemp":
+        if "No space left on device" in stderr:
+            text = stderr
+        else:
+            text = ("Failed to create temporary directory. In some cases, you may have been able to authenticate and did "
+                    "not have permissions on the target directory. Consider changing the remote tmp path in ansible.cfg to "
+                    'a path rooted in "/tmp", for more error information use -vvv. Failed command was: %s, exited with '
+                    "result %d" % (step[4], status))
+        if stdout:
+            text += ", stdout output: " + stdout
+        if display.verbosity > 3 and stderr:
+            text += ", stderr output: " + stderr
+        raise AnsibleConnectionFailure(text)
+    if step[0] == "add_mode":
+        raise AnsibleError("Failed to set execute bit on remote files (rc: %d, err: %s)" % (status, stderr))
+    raise AnsibleError("failed to transfer file to %s:\n%s\n%s" % (shlex.quote(step[2]), stdout, stderr))

@@ -1,26 +1,35 @@
 """``contextree.fast.local``: the controller itself, with modules run in processes that are forked from a warm one."""
 
-from ansible.plugins.connection import local as core
+from typing import Any
 
-from ansible_collections.contextree.fast.controller.fast import Fast
+from ansible.plugins.connection import local as core
+from ansible_collections.contextree.fast.controller import fast
+from ansible_collections.contextree.fast.controller.local import link
 
 DOCUMENTATION = core.DOCUMENTATION.replace("name: local", "name: contextree.fast.local")
 
 
-class Connection(Fast, core.Connection):
+class Connection(fast.Fast, core.Connection):
     """As core's ``local``, but faster."""
 
     transport = "local"
-    has_pipelining = True
 
-    def plan(self):
-        from contextree.connect import local
+    def link(self):
+        return link()
 
-        return local.plan("/usr/bin/python3")
+    def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> Any:
+        try:
+            answer = self.at_once(cmd, sudoable)
+            if answer is None and in_data:
+                answer = self.act(cmd, in_data, sudoable, False)
+        except fast.Stock as why:
+            self.hosts("fell_back", str(why))
+            answer = None
+        if answer is None:
+            self.settle()
+            answer = core.Connection.exec_command(self, cmd, in_data, sudoable)
+        return answer
 
-    def exec_command(self, cmd, in_data=None, sudoable=True):
-        if in_data and not (sudoable and self.become):
-            found = self.module(in_data)
-            if found is not None:
-                return found
-        return core.Connection.exec_command(self, cmd, in_data, sudoable)
+    def fetch_file(self, in_path: str, out_path: str) -> Any:
+        self.settle()
+        return core.Connection.put_file(self, in_path, out_path)

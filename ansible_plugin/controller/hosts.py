@@ -1,0 +1,151 @@
+"""What the multiplexer does for workers: one link for each host and way, archives sent once over each, homes known."""
+
+import collections
+import contextlib
+import threading
+from concurrent.futures import Future
+from typing import Any, NamedTuple
+
+import contextree
+from contextree.connect.plan import Plan
+
+from ..target import agent, archives
+
+THREADS = 1000  # requests of workers that may wait at once; ansible's forks are fewer
+
+
+class Link(NamedTuple):
+    """How a host is reached."""
+
+    key: str  # the same for the same way
+    plan: Plan
+
+
+class Host:
+    """One link, and what its host has and is."""
+
+    def __init__(self, context: contextree.Context) -> None:
+        self.context = context
+        self.sent: set[str] = set()  # archives
+        self.parts: set[bytes] = set()  # of archives
+        self.homes: dict[Any, str] = {}
+
+
+class Hosts:
+    """What workers call. From any thread."""
+
+    def __init__(self, router: contextree.Router) -> None:
+        self.router = router
+        self.lock = threading.Lock()
+        self.links: dict[str, Future[Host]] = {}
+        self.recipes: dict[str, archives.Recipe] = {}
+        self.parts: dict[bytes, bytes] = {}
+        self.counts: collections.Counter[str] = collections.Counter()
+        self.fallbacks: collections.Counter[str] = collections.Counter()
+
+    def host(self, link: Link) -> Host:
+        """The host at the end of a link: the first who asks opens it, the others wait for that."""
+        with self.lock:
+            future = self.links.get(link.key)
+            if future is not None and future.done() and (
+                    future.exception() or future.result().context.state == "died"):
+                future = None
+            mine = future is None
+            if future is None:
+                future = self.links[link.key] = Future()
+        if mine:
+            try:
+                future.set_result(Host(self.router.grow(link.plan, threads=agent.THREADS)))
+                self.counts["links"] += 1
+            except BaseException as error:
+                future.set_exception(error)
+        return future.result()
+
+    @contextree.expose
+    def do(self, link: Link, steps: list[list[Any]]) -> Any:
+        """Do steps at a host; the answers are those of ``agent.do``, and ("want", digest): give that archive first."""
+        for step in steps:
+            if step[0] == "module" and step[2] not in self.recipes:
+                return "want", step[2]
+        self.counts["requests"] += 1
+        host = self.host(link)
+        done = 0
+        while True:
+            batch = [self._with_archive(host, step) for step in steps[done:]]
+            answer = host.context.call(agent.do, batch)
+            if answer[0] == "done":
+                for step in steps:
+                    self.counts[step[0]] += 1
+                return answer
+            done += answer[1]
+            if answer[0] != "missing":
+                return (answer[0], done, *answer[2:])
+            host.sent.clear()  # it has lost some
+            host.parts.clear()
+
+    def _with_archive(self, host: Host, step: list[Any]) -> list[Any]:
+        """A step with what the host lacks of its archive. What is sent to it arrives in this order."""
+        if step[0] != "module" or step[2] in host.sent:
+            return step
+        recipe = self.recipes[step[2]]
+        lacking = {key: self.parts[key] for _, key in recipe[2] if key not in host.parts}
+        host.parts.update(lacking)
+        host.sent.add(step[2])
+        return [*step[:3], (recipe, lacking), *step[4:]]
+
+    @contextree.expose
+    def archive(self, digest: str, data: bytes) -> None:
+        """Keep an archive of modules."""
+        recipe, parts = archives.take_apart(data)
+        self.parts.update(parts)
+        self.recipes[digest] = recipe
+
+    @contextree.expose
+    def later(self, link: Link, steps: list[list[Any]]) -> None:
+        """Do steps that nobody waits for."""
+        future = self.links.get(link.key)
+        if future is not None and future.done() and not future.exception():
+            self.counts["later"] += len(steps)
+            with contextlib.suppress(contextree.ContextreeError):
+                future.result().context.submit(agent.do, steps)
+
+    @contextree.expose
+    def home(self, link: Link, seat: Any) -> str | None:
+        """The home directory at a seat; None where there is no such seat."""
+        host = self.host(link)
+        key = repr(seat)
+        if key not in host.homes:
+            answer = host.context.call(agent.do, [["home", seat]])
+            if answer[0] != "done":
+                return None
+            host.homes[key] = answer[1]
+        return host.homes[key]
+
+    @contextree.expose
+    def put(self, link: Link, source: str, target: str, mode: int) -> None:
+        """Copy a file to the host, into a folder that is ours there."""
+        self.counts["put"] += 1
+        self.host(link).context.put(source, target, mode=mode, fsync=False)
+
+    @contextree.expose
+    def get(self, link: Link, source: str, target: str, mode: int) -> None:
+        """Copy a file from the host."""
+        self.counts["get"] += 1
+        self.host(link).context.get(source, target, mode=mode, fsync=False)
+
+    @contextree.expose
+    def drop(self, link: Link) -> None:
+        """Forget a link: the next who wants the host opens a new one."""
+        with self.lock:
+            future = self.links.pop(link.key, None)
+        if future is not None and not future.exception():
+            future.result().context.shutdown()
+
+    @contextree.expose
+    def fell_back(self, reason: str) -> None:
+        """Count that something was left to stock."""
+        self.fallbacks[reason] += 1
+
+    def statistics(self) -> dict[str, Any]:
+        """What was done, for tests and for people."""
+        return {**self.counts, "fallbacks": dict(self.fallbacks)}

@@ -1,0 +1,260 @@
+"""What is done on a target: the steps of a request of a worker, one after the other, each at its seat.
+
+A *seat* is an interpreter and an account: ``None`` (this one), or (words of an interpreter or None, None or (method,
+options) of a way to another account). The contexts of seats are grown here, on the host itself, and live as long as the
+link: so a request is one round trip, whatever accounts it needs.
+
+A *step* is a list: its kind, its seat, and its arguments. The result of the last one is answered:
+
+    ("done", result)
+    ("failed", index, status, stdout, stderr)   an earlier step failed, and the rest was not done
+    ("missing", index, digest)                  the archive of a module is wanted; what stands before is done
+    ("plain", index, why)                       this module wants a Python of its own; what stands before is done
+    ("refused", index, class, phase, text, output)  the seat cannot be had; what stands before is done
+
+Commands give (status, stdout, stderr). This module is imported on the target, in the interpreter of the link and in
+those of its seats.
+"""
+
+import os
+import shlex
+import shutil
+import stat
+import sys
+import threading
+
+import contextree
+
+from . import archives, process, warm
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Dict, List, Optional, Tuple
+
+THREADS = 64  # requests that run at once in one interpreter
+
+_lock = threading.Lock()
+_template = None  # type: Optional[warm.Template]
+_seats = {}  # type: Dict[Any, Seat]
+_store = archives.Store()
+
+
+class Seat:
+    """A context on this host for steps of one kind; made by the first request that wants it."""
+
+    def __init__(self, key: "Any") -> None:
+        self.key = key
+        self.lock = threading.Lock()
+        self.context = None  # type: Optional[contextree.Context]
+
+    def get(self) -> "contextree.Context":
+        """The context, started where there is none that lives."""
+        with self.lock:
+            if self.context is None or self.context.state == "died":
+                python, become = self.key
+                router = contextree.current_router()
+                if become is None:
+                    context = router.local(python=list(python))
+                else:
+                    method, options = become
+                    context = getattr(router, method)(python=list(python) if python else None, **dict(options))
+                self.context = context.with_options(threads=THREADS)
+            return self.context
+
+
+def do(steps: "List[List[Any]]") -> "Tuple[Any, ...]":
+    """Do the steps; see above for what is answered. From any thread."""
+    done = 0
+    for step in steps:
+        if step[0] == "module" and step[3] is not None:
+            _store.add(step[2], *step[3])
+            step[3] = None
+    while True:
+        seat = steps[done][1]
+        count = 1
+        while done + count < len(steps) and steps[done + count][1] == seat:
+            count += 1
+        part = steps[done:done + count]
+        if is_here(seat):
+            answer = do_here(part)
+        else:
+            answer = do_there(seat, part)
+        if answer[0] != "done":
+            return (answer[0], answer[1] + done) + tuple(answer[2:])
+        done += count
+        if done >= len(steps):
+            return answer
+
+
+def is_here(seat: "Any") -> bool:
+    """Whether a seat is this interpreter, in this account."""
+    if seat is None:
+        return True
+    python, become = seat
+    return become is None and (python is None or same_python(python))
+
+
+def same_python(words: "Any") -> bool:
+    """Whether a command means the interpreter that runs here. A virtual environment is another one."""
+    if len(words) != 1 or sys.prefix != sys.base_prefix:
+        return list(words) == [sys.executable]
+    found = shutil.which(words[0])
+    if found is None or os.path.realpath(found) != os.path.realpath(sys.executable):
+        return False
+    return not any(os.path.exists(os.path.join(folder, "pyvenv.cfg")) for folder in (
+        os.path.dirname(found), os.path.dirname(os.path.dirname(found))))
+
+
+def do_there(key: "Any", steps: "List[List[Any]]") -> "Tuple[Any, ...]":
+    """Do steps that are all of one seat, which is not here."""
+    python, become = key
+    key = (tuple(python) if python else None, (become[0], tuple(sorted(become[1].items()))) if become else None)
+    with _lock:
+        seat = _seats.get(key)
+        if seat is None and python is None:  # any interpreter of that account will do
+            seat = next((each for each in _seats.values() if each.key[1] == key[1]), None)
+        if seat is None:
+            seat = _seats[key] = Seat(key)
+    try:
+        context = seat.get()
+    except contextree.ConnectError as error:
+        return ("plain" if key[1] is None else "refused", 0, type(error).__name__, error.phase, str(error), error.output)
+    steps = [[step[0], None] + list(step[2:]) for step in steps]
+    answer = context.call(do_here, steps)
+    if answer[0] == "missing":
+        index = answer[1]
+        steps = steps[index:]
+        steps[0][3] = _store.get(steps[0][2])
+        if steps[0][3] is not None:
+            answer = context.call(do_here, steps)
+            if answer[0] != "done":
+                answer = (answer[0], answer[1] + index) + tuple(answer[2:])
+    return answer
+
+
+def do_here(steps: "List[List[Any]]") -> "Tuple[Any, ...]":
+    """Do steps in this interpreter."""
+    for index, step in enumerate(steps):
+        result = KINDS[step[0]](*step[2:])
+        if isinstance(result, tuple) and result and isinstance(result[0], str):
+            return (result[0], index) + result[1:]
+        if index < len(steps) - 1 and isinstance(result, tuple) and result[0] and step[0] != "remove":
+            return ("failed", index) + result
+    return "done", result
+
+
+# -- kinds of steps. Those that a shell does in stock give what it would: (status, stdout, stderr)
+
+DONE = 0, b"", b""
+
+
+def command(argv: "List[str]", data: "Optional[bytes]" = None, terminal: bool = False, cwd: "Optional[str]" = None,
+            env: "Optional[Dict[str, str]]" = None) -> "process.Result":
+    """A program; where its name is None, the login shell."""
+    if argv[0] is None:
+        argv = [login_shell()] + list(argv[1:])
+    return process.run(argv, data, terminal, cwd, env)
+
+
+def login_shell() -> str:
+    """The shell of this account."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_shell or "/bin/sh"
+    except KeyError:
+        return "/bin/sh"
+
+
+def module(digest: str, data: "Optional[bytes]", task: "Dict[str, Any]") -> "Any":
+    """A module of Ansible, in an archive that comes whole from the link's interpreter, or in parts to it."""
+    global _template
+    with _lock:
+        if _template is None:
+            _template = warm.Template()
+    result = _template.run(digest, data, task)
+    if result == warm.MISSING:
+        data = _store.get(digest)
+        if data is None:
+            return "missing", digest
+        result = _template.run(digest, data, task)
+    return result
+
+
+def mkdtemp(path: str, mode: int, text: str) -> "process.Result":
+    """A folder that nobody else can have made, and its parents; ``text`` is what a shell would run."""
+    if os.path.isdir(path) and os.stat(path).st_uid == os.geteuid():
+        return DONE  # the link broke when this had been done, and it is asked again; nobody can guess that name
+    try:
+        missing = []
+        folder = os.path.dirname(path)
+        while not os.path.isdir(folder):
+            missing.append(folder)
+            folder = os.path.dirname(folder)
+        for folder in reversed(missing):
+            try:
+                os.mkdir(folder, mode)
+            except FileExistsError:
+                pass  # somebody else's task was quicker
+        os.mkdir(path, mode)
+    except OSError:
+        return command(["/bin/sh", "-c", text])  # it says in its own words what is wrong
+    return DONE
+
+
+def put(path: str, mode: int, data: bytes) -> "process.Result":
+    """The content of a file, which is made with this mode less the umask."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+    except OSError as error:
+        return 1, b"", ("%s: %s\n" % (path, error.strerror)).encode("utf-8", "surrogateescape")
+    return DONE
+
+
+def add_mode(paths: "List[str]", bits: int, text: str) -> "process.Result":
+    """More bits for the mode of files; ``text`` is what a shell would run."""
+    try:
+        for path in paths:
+            os.chmod(path, stat.S_IMODE(os.stat(path).st_mode) | bits)
+    except OSError:
+        return command(["/bin/sh", "-c", text])
+    return DONE
+
+
+def remove(path: str) -> "process.Result":
+    """A folder or file, and all that is in it; nothing there is well, too."""
+    try:
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError:
+        return command(["/bin/sh", "-c", "rm -f -r %s > /dev/null 2>&1" % shlex.quote(path)])
+    return DONE
+
+
+def home() -> str:
+    """The home directory, as a shell has it."""
+    return os.path.expanduser("~")
+
+
+def read(path: str, limit: int) -> "Any":
+    """A file: [mode, content], without content where that is more than ``limit`` bytes; None where it is none."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait
+            return None
+        with open(path, "rb") as file:
+            data = file.read(limit + 1)  # type: Optional[bytes]
+            if data is not None and len(data) > limit:
+                data = None
+            return [stat.S_IMODE(os.fstat(file.fileno()).st_mode), data]
+    except OSError:
+        return None
+
+
+KINDS = {"command": command, "module": module, "mkdtemp": mkdtemp, "put": put, "add_mode": add_mode, "remove": remove,
+         "home": home, "read": read}  # type: Dict[str, Callable[..., Any]]

@@ -1,0 +1,107 @@
+"""Programs on the target, run as a login by ssh would run them: without a terminal to the end of their outputs, with one
+to their own end."""
+
+import errno
+import fcntl
+import os
+import select
+import signal
+import struct
+import subprocess
+import termios
+import threading
+
+import contextree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Dict, List, Optional, Tuple
+
+    Result = Tuple[int, bytes, bytes]  # as ssh tells it: 128 + N for signal N
+
+#: Makes the terminal whose path is the first word that of a new session, and becomes the program in the others.
+_ON_TERMINAL = 'exec "$@" <>"$0" >&0 2>&1'
+
+
+def run(argv: "List[str]", data: "Optional[bytes]" = None, terminal: bool = False, cwd: "Optional[str]" = None,
+        env: "Optional[Dict[str, str]]" = None) -> "Result":
+    """Run a program: (status, stdout, stderr). On a terminal both outputs are in stdout. Its process group is killed
+    when nobody waits for the present call any more. Any thread."""
+    environment = dict(os.environ, **env) if env else None
+    if terminal:
+        return _on_terminal(argv, cwd, environment)
+    process = subprocess.Popen(argv, stdin=subprocess.PIPE if data else subprocess.DEVNULL, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, cwd=cwd, env=environment, start_new_session=True)
+    kill_with_call(process.pid)
+    out, err = process.communicate(data or None)
+    return told(process.returncode), out, err
+
+
+def kill_with_call(group: int) -> None:
+    """Kill a process group when the call that this thread works for is over."""
+    def kill() -> None:
+        try:
+            os.killpg(group, signal.SIGKILL)
+        except OSError:
+            pass  # it has ended
+
+    try:
+        contextree.current_call().on_cancel(kill)
+    except contextree.UsageError:
+        pass  # nobody has called
+
+
+def told(status: int) -> int:
+    """What a shell says of a status as subprocess has it."""
+    return status if status >= 0 else 128 - status
+
+
+def _on_terminal(argv: "List[str]", cwd: "Optional[str]", env: "Optional[Dict[str, str]]") -> "Result":
+    master, slave = os.openpty()
+    try:
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 0, 0, 0, 0))
+        path = os.ttyname(slave)
+        env = dict(os.environ if env is None else env, SSH_TTY=path)
+        process = subprocess.Popen(["/bin/sh", "-c", _ON_TERMINAL, path] + argv, stdin=slave, stdout=slave, stderr=slave,
+                                   cwd=cwd, env=env, start_new_session=True)
+    except BaseException:
+        os.close(master)
+        raise
+    finally:
+        os.close(slave)
+    kill_with_call(process.pid)
+    ended, end = os.pipe()
+    waiter = threading.Thread(target=_wait, args=(process, end), daemon=True)
+    waiter.start()
+    try:
+        out = _read_terminal(master, ended)
+        waiter.join()
+        return told(process.returncode), out, b""
+    finally:
+        os.close(master)
+        os.close(ended)
+
+
+def _wait(process: "subprocess.Popen[bytes]", end: int) -> None:
+    process.wait()
+    os.close(end)
+
+
+def _read_terminal(master: int, ended: int) -> bytes:
+    """What the program says until it has ended; what it has left running may still hold the terminal."""
+    parts = []
+    poll = select.poll()
+    poll.register(master, select.POLLIN)
+    poll.register(ended, select.POLLIN)
+    while True:
+        ready = [fd for fd, _ in poll.poll()]
+        if master in ready:
+            try:
+                parts.append(os.read(master, 65536))
+                continue
+            except OSError as error:  # nobody has the other end open
+                if error.errno != errno.EIO:
+                    raise
+                poll.unregister(master)
+        if ended in ready:
+            return b"".join(parts)
