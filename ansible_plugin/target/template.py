@@ -2,7 +2,7 @@
 
 It is started by ``warm.Template`` as stock starts a module, ``python3`` with a script on its standard input, which is
 ``boot.text``. So interpreter, flags, path, locale and standard streams are those that a module finds in stock. It has
-one thread, and of this package nothing but this file and ``modules.py``, as code.
+one thread, and of this package nothing but this file, ``modules.py`` and ``talk.py``, as code.
 
 Requests come over a socket: two lengths, then a marshalled dict, then an archive or nothing; with the first bytes three
 descriptors: standard output and error of the module, and a socket for news of it. That gets ``STARTED`` before the
@@ -36,7 +36,7 @@ class Template:
     def __init__(self, fd: int) -> None:
         self.control = socket.socket(fileno=fd)
         self.open = True
-        self.modules = {}  # type: Dict[str, Optional[modules.Archive]]
+        self.kept = {}  # type: Dict[str, Optional[modules.Archive]]
         self.news = {}  # type: Dict[int, socket.socket]  # process -> who wants to know of it
         self.pids = {}  # type: Dict[int, int]  # descriptor of that socket -> process
         self.wake_r, self.wake_w = os.pipe()
@@ -79,7 +79,7 @@ class Template:
         data = self.read(sizes[1])
         fds = struct.unpack("3i", rights[0][2])
         for digest in task["drop"]:
-            archive = self.modules.pop(digest)
+            archive = self.kept.pop(digest)
             if archive is not None:
                 archive.forget()
         try:
@@ -106,12 +106,12 @@ class Template:
             _tell(news, STALE)
             news.close()
             return
-        if data and task["digest"] not in self.modules:
+        if data and task["digest"] not in self.kept:
             try:
-                self.modules[task["digest"]] = modules.Archive(data)
+                self.kept[task["digest"]] = modules.Archive(data)
             except Exception:
-                self.modules[task["digest"]] = None
-        archive = self.modules[task["digest"]]
+                self.kept[task["digest"]] = None
+        archive = self.kept[task["digest"]]
         if archive is None:  # stock's Python fails as well, and says so at length
             _tell(news, STARTED)
             os.write(fds[1], b"zipfile.BadZipFile: File is not a zip file\n")
@@ -182,7 +182,7 @@ class Template:
         self.control.close()
         for each in self.news.values():
             each.close()
-        for fd in [self.wake_r, self.wake_w] + [each.fd for each in self.modules.values()
+        for fd in [self.wake_r, self.wake_w] + [each.fd for each in self.kept.values()
                                                     if each is not None and each.fd is not None]:
             os.close(fd)
 
