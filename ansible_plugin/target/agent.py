@@ -77,6 +77,22 @@ def do(steps: "List[List[Any]]") -> "Tuple[Any, ...]":
             return answer
 
 
+def prepare(words: "List[str]") -> None:
+    """Start the template of an interpreter before the first module wants it."""
+    try:
+        template(tuple(words)).start()
+    except OSError:
+        pass  # the first module says why
+
+
+def template(words: "Tuple[str, ...]") -> "warm.Template":
+    """The template of an interpreter."""
+    with _lock:
+        if words not in _templates:
+            _templates[words] = warm.Template(words)
+        return _templates[words]
+
+
 def do_there(seat: "Any", steps: "List[List[Any]]") -> "Tuple[Any, ...]":
     """Do steps of one seat, which is not here."""
     method, options = seat
@@ -141,16 +157,13 @@ def module(digest: str, data: "Optional[bytes]", task: "Dict[str, Any]") -> "Any
     words = tuple(task["python"])
     if words in _broken:
         return "plain", _broken[words]
-    with _lock:
-        if words not in _templates:
-            _templates[words] = warm.Template(words)
     try:
-        result = _templates[words].run(digest, data, task)
+        result = template(words).run(digest, data, task)
         if result == warm.MISSING:
             data = _store.get(digest)
             if data is None:
                 return "missing", digest
-            result = _templates[words].run(digest, data, task)
+            result = template(words).run(digest, data, task)
     except OSError as error:
         _broken[words] = str(error)
         return "plain", str(error)
