@@ -13,6 +13,7 @@ from typing import Any
 
 from ansible import constants as C  # noqa: N812  as everywhere in ansible
 from ansible.errors import AnsibleConnectionFailure, AnsibleError, AnsibleFileNotFound
+from ansible.plugins.connection import ConnectionBase
 from ansible.utils.display import Display
 
 import contextree
@@ -87,14 +88,15 @@ class Fast(Base):
             self.notes.become(plugin)
 
     def is_pipelining_enabled(self, wrap_async: bool = False) -> bool:
-        """Modules go through stdin, or what looks like it to core, whatever the settings say."""
+        """Modules go through stdin, or what looks like it to core, whatever the settings say; not those of ``async``."""
         plugin = self.become  # type: ignore[attr-defined]
-        return not wrap_async and (plugin is None or getattr(plugin, "pipelining", plugin.name != "su"))
+        return not wrap_async and not C.DEFAULT_KEEP_REMOTE_FILES and (plugin is None or plugin.pipelining)
 
-    @property
-    def always_pipeline_modules(self) -> bool:
-        """As above, for ansible-core before 2.19."""
-        return True
+    def get_option(self, option: str, *args: Any, **kwargs: Any) -> Any:
+        """See core, which before 2.19 asks for the option itself."""
+        if option == "pipelining" and not hasattr(ConnectionBase, "is_pipelining_enabled"):
+            return True
+        return super().get_option(option, *args, **kwargs)  # type: ignore[misc]
 
     def reset(self) -> None:
         """See core."""

@@ -6,6 +6,7 @@ place of running ssh for each command it comes here, where the command goes over
 
 import hashlib
 import os
+import re
 from typing import Any
 
 from ansible.plugins.connection import ssh as core
@@ -22,6 +23,7 @@ from .hosts import Link
 #: Before all else, as ssh takes the first value that it is given.
 OURS = ["-T", "-o", "ControlMaster=no", "-o", "ControlPath=none", "-o", "RemoteCommand=none"]
 PASSED_ON = ("SSH_AUTH_SOCK", "SSH_AGENT_PID", "HOME", "PATH", "KRB5CCNAME")
+_TERMINAL = re.compile(r"(?i)(?:^| )(?:-t+|-o ?requesttty[ =](?!no|auto)\S*)(?= |$)")
 
 
 def link(argv: list[str], host: str, user: str | None, password: Any, timeout: float) -> Link:
@@ -54,7 +56,7 @@ class Ssh(fast.Fast):
         words = words[words.index(self.get_option("ssh_executable")):]  # without sshpass
         if getattr(self._shell, "_IS_WINDOWS", False):
             raise fast.Stock("Windows")
-        if self._is_tty_requested():
+        if _TERMINAL.search(" ".join(words)):
             raise fast.Stock("ssh is told to ask for a terminal")
         return link(words, self.host, self.get_option("remote_user"),
                     self.get_option("password") or self._play_context.password, float(self.get_option("timeout")))
