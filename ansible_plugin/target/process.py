@@ -11,7 +11,7 @@ import subprocess
 import termios
 import threading
 
-import contextree
+from contextree.core.wire.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,8 +47,10 @@ def kill_with_call(group: int) -> None:
             pass  # it has ended
 
     try:
-        contextree.current_call().on_cancel(kill)
-    except contextree.UsageError:
+        from contextree.parent.current import current_call
+
+        current_call().on_cancel(kill)
+    except UsageError:
         pass  # nobody has called
 
 
