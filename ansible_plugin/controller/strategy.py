@@ -1,11 +1,13 @@
-"""What our strategies add to core's: everything is there before the first worker is forked."""
+"""What our strategies add to core's: everything is there before the first worker is forked, and workers stay."""
 
+import os
 from typing import Any
 
 from ansible import constants as C  # noqa: N812  as everywhere in ansible
+from ansible.plugins import strategy as core
 from ansible.plugins.loader import connection_loader
 
-from . import worker
+from . import crew, worker
 
 REDIRECT = {"ssh": "contextree.fast.ssh", "ansible.builtin.ssh": "contextree.fast.ssh",
             "local": "contextree.fast.local", "ansible.builtin.local": "contextree.fast.local"}
@@ -16,8 +18,6 @@ class Mixin:
 
     def run(self, iterator: Any, play_context: Any) -> Any:
         """Run a play."""
-        import os
-
         worker.where(C.DEFAULT_LOCAL_TMP, os.getpid())
         loaded = connection_loader.get_with_context
         for name in set(REDIRECT.values()):
@@ -27,7 +27,13 @@ class Mixin:
             return loaded(REDIRECT.get(name, name), *args, **kwargs)
 
         connection_loader.get_with_context = redirected
+        workers = core.WorkerProcess
         try:
-            return super().run(iterator, play_context)
+            if os.environ.get("NOCREW"):
+                return super().run(iterator, play_context)
+            with crew.Crew(self, iterator, play_context) as hands:
+                core.WorkerProcess = hands.slot
+                return super().run(iterator, play_context)
         finally:
+            core.WorkerProcess = workers
             del connection_loader.get_with_context
