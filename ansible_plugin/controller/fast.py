@@ -11,16 +11,23 @@ import os
 import shlex
 from typing import Any
 
-import contextree
 from ansible import constants as C  # noqa: N812  as everywhere in ansible
 from ansible.errors import AnsibleConnectionFailure, AnsibleError, AnsibleFileNotFound
 from ansible.utils.display import Display
+
+import contextree
 
 from . import become, payload, worker
 from .hosts import Link
 from .shell import Notes
 
 display = Display()
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ansible.plugins.connection import ConnectionBase as Base
+else:
+    Base = object  # ConnectionBase comes in by core's connection
 
 SMALL = 1 << 18  # bytes of a file that goes in a request
 Result = tuple[int, bytes, bytes]
@@ -30,7 +37,7 @@ class Stock(Exception):
     """This is left to core's own connection; the reason is counted."""
 
 
-class Fast:
+class Fast(Base):
     """Mixed into a connection of core, before it. For one thread, as core's are."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -38,14 +45,21 @@ class Fast:
         self.main_pid = os.getppid() if forked else os.getpid()
         self.later: list[list[Any]] = []  # steps that wait to be sent
         self.made: set[str] = set()  # folders for temporary files, made by us
+        self._link: Link | None = None
         super().__init__(*args, **kwargs)
         self.notes = Notes(self._shell)  # type: ignore[attr-defined]
 
     # -- what each connection says
 
     def link(self) -> Link:
-        """How the host is reached; raises Stock."""
+        """How the host is reached, by the options as they are now; raises Stock."""
         raise NotImplementedError
+
+    def way(self) -> Link:
+        """The same, put together once for each task and item."""
+        if self._link is None:
+            self._link = self.link()
+        return self._link
 
     def login_argv(self, cmd: str) -> list[str | None]:
         """The words that run a command there; None: the login shell."""
@@ -54,6 +68,11 @@ class Fast:
     cwd: str | None = None  # where commands and modules run; None: where a login begins
 
     # -- core's methods
+
+    def set_options(self, *args: Any, **kwargs: Any) -> None:
+        """See core, which does this for each task and item."""
+        super().set_options(*args, **kwargs)  # type: ignore[misc]
+        self._link = None
 
     def set_become_plugin(self, plugin: Any) -> None:
         """See core."""
@@ -76,7 +95,7 @@ class Fast:
         if self.later:
             steps, self.later = plain(self.later), []
             try:
-                self.hosts("later", self.link(), steps)
+                self.hosts("later", self.way(), steps)
             except (contextree.ContextreeError, Stock):
                 display.vvv("contextree: temporary files could not be removed")
         super().close()  # type: ignore[misc]
@@ -84,7 +103,7 @@ class Fast:
     def reset(self) -> None:
         """See core."""
         try:
-            self.hosts("drop", self.link())
+            self.hosts("drop", self.way())
         except (contextree.ContextreeError, Stock):
             pass  # there is none
         super().reset()  # type: ignore[misc]
@@ -100,7 +119,7 @@ class Fast:
         text, spec = self.meant(cmd, sudoable)
         kind, what = self.notes.meaning.get(text, ("", None))
         if kind == "home":
-            home = self.hosts("home", self.link(), plain((None, spec)) if spec else None)
+            home = self.hosts("home", self.way(), plain(spec))
             return None if home is None else (0, home.encode() + b"\n", b"")
         if spec is not None:
             return None
@@ -142,15 +161,14 @@ class Fast:
             words, env = what
             found = payload.take_apart(in_data)
             if found is not None:
-                task = dict(found.task, env=env, cwd=self.cwd, umask=None)
-                seat = (tuple(words), spec)
-                answer = self.send(["module", seat, found.digest, None, task], found)
+                task = dict(found.task, python=words, env=env, cwd=self.cwd, umask=None)
+                answer = self.send(["module", spec, found.digest, None, task], found)
                 if answer is not None:
                     return answer
         if spec is None:
             step = ["command", None, self.login_argv(cmd)]
         else:
-            step = ["command", (None, spec), [C.DEFAULT_EXECUTABLE or "/bin/sh", "-c", text]]
+            step = ["command", spec, [C.DEFAULT_EXECUTABLE or "/bin/sh", "-c", text]]
         answer = self.send([*step, in_data, terminal, self.cwd, self.terminal_environment(terminal)])
         if answer is None:
             raise Stock("the account or interpreter cannot be had by our link")
@@ -162,7 +180,7 @@ class Fast:
 
     def send(self, step: list[Any], module: payload.Payload | None = None) -> Any:
         """Send a step and those that wait; its result, or None where it has to be done in another way."""
-        link = self.link()
+        link = self.way()
         steps = plain([*self.later, step])
         while True:
             answer = self.hosts("do", link, steps)
@@ -202,7 +220,7 @@ class Fast:
                 self.later.append(["put", None, target, mode, file.read()])
         else:
             self.settle()
-            self.hosts("put", self.link(), *plain([source, target]), mode)
+            self.hosts("put", self.way(), *plain([source, target]), mode)
         return 0, b"", b""
 
     def fetch_file(self, in_path: str, out_path: str) -> Any:
@@ -222,7 +240,7 @@ class Fast:
         if data is None:
             umask = os.umask(0)
             os.umask(umask)
-            self.hosts("get", self.link(), *plain([source, self.absolute(target)]), mode & ~umask)
+            self.hosts("get", self.way(), *plain([source, self.absolute(target)]), mode & ~umask)
         else:
             with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
                 file.write(data)

@@ -56,10 +56,19 @@ class Hosts:
         if mine:
             try:
                 future.set_result(Host(self.router.grow(link.plan, threads=agent.THREADS)))
-                self.counts["links"] += 1
+                self.count("links")
             except BaseException as error:
                 future.set_exception(error)
         return future.result()
+
+    @contextree.expose
+    def prepare(self, link: Link, python: list[str] | None) -> None:
+        """Open a link before it is needed, and start the template of an interpreter there. Returns when that is done;
+        nothing is raised: who needs the host is told."""
+        with contextlib.suppress(contextree.ContextreeError):
+            context = self.host(link).context
+            if python:
+                context.call(agent.prepare, python)
 
     @contextree.expose
     def do(self, link: Link, steps: list[list[Any]]) -> Any:
@@ -67,15 +76,14 @@ class Hosts:
         for step in steps:
             if step[0] == "module" and step[2] not in self.recipes:
                 return "want", step[2]
-        self.counts["requests"] += 1
+        self.count("requests")
         host = self.host(link)
         done = 0
         while True:
             batch = [self._with_archive(host, step) for step in steps[done:]]
             answer = host.context.call(agent.do, batch)
             if answer[0] == "done":
-                for step in steps:
-                    self.counts[step[0]] += 1
+                self.count(*[step[0] for step in steps])
                 return answer
             done += answer[1]
             if answer[0] != "missing":
@@ -105,7 +113,7 @@ class Hosts:
         """Do steps that nobody waits for."""
         future = self.links.get(link.key)
         if future is not None and future.done() and not future.exception():
-            self.counts["later"] += len(steps)
+            self.count("later", *[step[0] for step in steps])
             with contextlib.suppress(contextree.ContextreeError):
                 future.result().context.submit(agent.do, steps)
 
@@ -124,13 +132,13 @@ class Hosts:
     @contextree.expose
     def put(self, link: Link, source: str, target: str, mode: int) -> None:
         """Copy a file to the host, into a folder that is ours there."""
-        self.counts["put"] += 1
+        self.count("put")
         self.host(link).context.put(source, target, mode=mode, fsync=False)
 
     @contextree.expose
     def get(self, link: Link, source: str, target: str, mode: int) -> None:
         """Copy a file from the host."""
-        self.counts["get"] += 1
+        self.count("get")
         self.host(link).context.get(source, target, mode=mode, fsync=False)
 
     @contextree.expose
@@ -144,7 +152,13 @@ class Hosts:
     @contextree.expose
     def fell_back(self, reason: str) -> None:
         """Count that something was left to stock."""
-        self.fallbacks[reason] += 1
+        with self.lock:
+            self.fallbacks[reason] += 1
+
+    def count(self, *names: str) -> None:
+        """Count what was done."""
+        with self.lock:
+            self.counts.update(names)
 
     def statistics(self) -> dict[str, Any]:
         """What was done, for tests and for people."""

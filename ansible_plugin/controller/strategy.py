@@ -12,8 +12,14 @@ from . import crew, worker
 REDIRECT = {"ssh": "contextree.fast.ssh", "ansible.builtin.ssh": "contextree.fast.ssh",
             "local": "contextree.fast.local", "ansible.builtin.local": "contextree.fast.local"}
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ansible.plugins.strategy import StrategyBase as Base
+else:
+    Base = object  # StrategyBase comes in by core's strategy
 
-class Mixin:
+
+class Mixin(Base):
     """Mixed into a strategy of core."""
 
     def run(self, iterator: Any, play_context: Any) -> Any:
