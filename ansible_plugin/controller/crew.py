@@ -10,6 +10,7 @@ its environment is not what it was, after ``TASKS`` tasks, and with the strategy
 What core sees is a ``Slot`` in the place of its ``WorkerProcess``: one for each task, alive until that is done.
 """
 
+import collections
 import contextlib
 import copy
 import io
@@ -25,9 +26,11 @@ from ansible import constants as C  # noqa: N812  as everywhere in ansible
 from ansible.executor.process.worker import WorkerProcess
 from ansible.playbook.handler import Handler
 from ansible.playbook.task import Task
+from ansible.plugins import strategy as core
 from ansible.plugins.loader import action_loader, become_loader, connection_loader, module_loader, shell_loader
+from ansible.plugins.strategy import free
 
-from . import freight
+from . import freight, wake
 
 TASKS = 500  # that one worker does at most
 BEHIND = 1 << 20  # bytes of changes that a worker may lack before a new one is cheaper
@@ -53,9 +56,10 @@ class Slot:
     def __init__(self, crew: "Crew", args: Any, kwargs: Any) -> None:
         self.crew, self.args, self.kwargs = crew, args, kwargs
         self.wanted = dict(zip(ORDER, args, strict=False), **kwargs)
-        self.worker_id = self.wanted["worker_id"]
+        self.worker_id, self._task, self._host = (self.wanted[name] for name in ("worker_id", "task", "host"))
         self.worker: Worker | None = None
-        self.done = False
+        self.done = False  # the worker is free for another task
+        self.gone = False  # it has ended
 
     def start(self) -> None:
         """Have a worker begin."""
@@ -63,12 +67,20 @@ class Slot:
 
     def is_alive(self) -> bool:
         """Whether the slot is taken: the task is not done, or its worker is on its way out."""
-        if self.worker is None or self.done:
+        if self.worker is None or self.done or self.gone:
             return False
         if self.worker.is_free():
             self.done = True
             return False
-        return self.worker.is_alive()
+        if self.worker.is_alive():
+            return True
+        self.gone = True
+        self.crew.left(self.worker)
+        return False
+
+    def sign(self) -> int | None:
+        """A file that can be read when that changes."""
+        return self.worker.sign() if self.worker is not None and self.is_alive() else None
 
     @property
     def exitcode(self) -> int | None:
@@ -107,6 +119,7 @@ class Crew:
 
     def __init__(self, strategy: Any, iterator: Any, play_context: Any) -> None:
         self.strategy, self.play, self.play_context = strategy, iterator._play, play_context
+        self.waker = wake.Waker(self._signs)
         self.manager = strategy._variable_manager
         self.workers: list[Worker] = []  # all that may stay, at work or free
         self.kinds: dict[Any, bool] = {}
@@ -131,6 +144,14 @@ class Crew:
     # -- what changes in the main process
 
     def __enter__(self) -> "Crew":
+        self.strategy._results = wake.Results(self.strategy._results, self.waker.wake)
+        for module in (core, free):
+            self.undo.callback(setattr, module, "time", module.time)
+            module.time = self.waker
+        self.undo.callback(setattr, core, "WorkerProcess", core.WorkerProcess)
+        core.WorkerProcess = self.slot
+        if hasattr(self.strategy, "_rpc_queue"):
+            self._watch(self.strategy._rpc_queue, "put", None, self.waker.wake)
         for name in FACTS:
             self._watch(self.manager, name, self._fact)
         for name in INVENTORY:
@@ -141,18 +162,24 @@ class Crew:
 
     def __exit__(self, *error: Any) -> None:
         self.undo.close()
+        self.strategy._results = collections.deque(self.strategy._results)
         self.dismiss()
+        self.waker.close()
         freight.forget()
 
-    def _watch(self, thing: Any, name: str, see: Any) -> None:
+    def _watch(self, thing: Any, name: str, before: Any, after: Any = None) -> None:
         """Be told of each call of a method."""
         method = getattr(thing, name, None)
         if method is None:
             return
 
         def watched(*args: Any, **kwargs: Any) -> Any:
-            see(name, args, kwargs)
-            return method(*args, **kwargs)
+            if before:
+                before(name, args, kwargs)
+            result = method(*args, **kwargs)
+            if after:
+                after()
+            return result
 
         setattr(thing, name, watched)
         self.undo.callback(delattr, thing, name)
@@ -178,6 +205,11 @@ class Crew:
     def _changed(self, name: str, args: Any, kwargs: Any) -> None:
         """Something else has changed that workers have from their fork."""
         self.dismiss()
+
+    def _signs(self) -> list[int]:
+        """Files that tell when a worker becomes free, or ends."""
+        signs = [slot.sign() for slot in self.strategy._workers if isinstance(slot, Slot)]
+        return [sign for sign in signs if sign is not None]
 
     def dismiss(self) -> None:
         """Have no worker stay; those at work finish."""
@@ -261,10 +293,16 @@ class Worker(WorkerProcess):
 
     def is_free(self) -> bool:
         """Whether it waits for a task."""
-        if not self.free and self.near.fileno() >= 0:
-            with contextlib.suppress(OSError):
-                self.free = self.near.recv(1, socket.MSG_DONTWAIT) == b"1"
+        if self.stays and not self.free:
+            with contextlib.suppress(BlockingIOError):
+                said = self.near.recv(1, socket.MSG_DONTWAIT)
+                self.free = said == b"1"
+                self.stays = said != b""
         return self.free
+
+    def sign(self) -> int:
+        """A file that can be read when it becomes free or ends."""
+        return self.near.fileno() if self.stays else self.sentinel
 
     def send(self, wanted: dict[str, Any], play: Any) -> bool:
         """Have it do a task; False where that is not possible."""
@@ -280,6 +318,7 @@ class Worker(WorkerProcess):
 
     def let_go(self) -> None:
         """Have it end when it is free."""
+        self.stays = False
         self.near.close()
 
     def close(self) -> None:

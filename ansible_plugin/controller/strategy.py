@@ -4,7 +4,6 @@ import os
 from typing import Any
 
 from ansible import constants as C  # noqa: N812  as everywhere in ansible
-from ansible.plugins import strategy as core
 from ansible.plugins.loader import connection_loader
 
 from . import crew, worker
@@ -33,13 +32,10 @@ class Mixin(Base):
             return loaded(REDIRECT.get(name, name), *args, **kwargs)
 
         connection_loader.get_with_context = redirected
-        workers = core.WorkerProcess
         try:
             if os.environ.get("NOCREW"):
                 return super().run(iterator, play_context)
-            with crew.Crew(self, iterator, play_context) as hands:
-                core.WorkerProcess = hands.slot
+            with crew.Crew(self, iterator, play_context):
                 return super().run(iterator, play_context)
         finally:
-            core.WorkerProcess = workers
             del connection_loader.get_with_context
