@@ -28,7 +28,7 @@ class Host:
         self.context = context
         self.sent: set[str] = set()  # archives
         self.parts: set[bytes] = set()  # of archives
-        self.homes: dict[Any, str] = {}
+        self.homes: dict[str, str] = {}
 
 
 class Hosts:
@@ -118,16 +118,12 @@ class Hosts:
                 future.result().context.submit(agent.do, steps)
 
     @contextree.expose
-    def home(self, link: Link, seat: Any) -> str | None:
-        """The home directory at a seat; None where there is no such seat."""
+    def home(self, link: Link, user: str) -> str:
+        """The home directory of a user there, or of the link's account."""
         host = self.host(link)
-        key = repr(seat)
-        if key not in host.homes:
-            answer = host.context.call(agent.do, [["home", seat]])
-            if answer[0] != "done":
-                return None
-            host.homes[key] = answer[1]
-        return host.homes[key]
+        if user not in host.homes:
+            host.homes[user] = host.context.call(agent.do, [["home", None, user]])[1]
+        return host.homes[user]
 
     @contextree.expose
     def put(self, link: Link, source: str, target: str, mode: int) -> None:

@@ -226,9 +226,9 @@ def remove(path: str) -> "process.Result":
     return DONE
 
 
-def home() -> str:
-    """The home directory, as a shell has it."""
-    return os.path.expanduser("~")
+def home(user: str) -> str:
+    """The home directory of a user, or of this account, as a shell has it."""
+    return os.path.expanduser("~" + user)
 
 
 def read(path: str, limit: int) -> "Any":
