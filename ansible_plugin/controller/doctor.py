@@ -40,18 +40,14 @@ class Fact(NamedTuple):
 
 
 class Host(NamedTuple):
-    """What becomes of a host's tasks. ``by``: the connection plugin that runs them; ``why``: what is not accelerated."""
+    """What becomes of a host's tasks. ``by``: the connection plugin that runs them; ``why``: what is not accelerated, or
+    why nothing is."""
 
     name: str
     by: str
     fast: bool
     why: list[str]
     variables: dict[str, Any]
-
-    @property
-    def text(self) -> str:
-        """In a few words."""
-        return "; ".join([f"by {self.by}" if self.fast else f"as in stock, by {self.by}", *self.why])
 
 
 def setup() -> Iterator[Fact]:
@@ -68,9 +64,15 @@ def setup() -> Iterator[Fact]:
         yield Fact("system", False, "this Python or Linux has no pidfd_open, by which the multiplexer sees that a run ends")
     yield Fact("configuration", True, C.CONFIG_FILE or "no ansible.cfg: all is as ansible-core has it by default")
     yield from switches()
+    interpreter = configured("INTERPRETER_PYTHON")[0]
+    if interpreter.startswith("auto"):
+        yield Fact("interpreter", True, f"{interpreter}: discovered by the first module at each host, as in stock, where "
+                                        "no variable names one")
     if C.DEFAULT_KEEP_REMOTE_FILES:
         yield Fact("keep_remote_files", None, "is on: modules are run as files, as in stock, and are not accelerated")
     yield Fact("forks", True, f"{C.DEFAULT_FORKS} hosts at a time")
+    yield Fact("ControlPersist", True, "not used by our links, of which each host has one for the run; what is left to "
+                                       "stock uses it as configured")
 
 
 def switches() -> Iterator[Fact]:
@@ -162,7 +164,6 @@ def judge(name: str, values: dict[str, Any], templar: Any) -> Host:
     if C.DEFAULT_KEEP_REMOTE_FILES:
         why.append("keep_remote_files: modules run as files, as in stock")
     why += become(value)
-    why += interpreter(value)
     return Host(name, by, True, why, values)
 
 
@@ -178,13 +179,6 @@ def become(value: Any) -> Iterator[str]:
 
 
 BECOME = ("sudo", "su", "doas")
-
-
-def interpreter(value: Any) -> Iterator[str]:
-    """What is to be said of the interpreter of modules."""
-    found = value("ansible_python_interpreter", C.config.get_config_value("INTERPRETER_PYTHON"))
-    if str(found).startswith("auto"):
-        yield f"interpreter {found}: discovered once for each host and run"
 
 
 def redirected(connection: str) -> str:
@@ -204,32 +198,37 @@ def plugin_of(connection: str) -> str | None:
     return strategy.REDIRECT.get(connection)
 
 
-def connect(found: list[Host], timeout: float) -> Iterator[tuple[Host, Fact]]:
-    """Open the link of each host that has one of ours, all in parallel, and say what is there."""
+def connect(found: list[Host], timeout: float) -> Iterator[Fact]:
+    """Open the link of each host that has one of ours, some at a time, and say what is there: a fact for each."""
     import contextree
 
-    with contextree.Router() as router, ThreadPoolExecutor(PARALLEL) as pool:
-        def one(host: Host) -> Fact:
-            start = time.monotonic()
-            try:
-                context = router.grow(link_of(host).plan)
-            except Exception as error:  # noqa: BLE001  # of ansible's options, of ssh, of the host
-                return Fact(host.name, False, " ".join(str(error).split()) or type(error).__name__)
+    def one(name: str, plan: Any) -> Fact:
+        start = time.monotonic()
+        try:
+            context = router.grow(plan)
             took = time.monotonic() - start
-            facts = context.facts
-            python = ".".join(map(str, facts["version"][:3]))
             round_trip = min(context.ping(timeout) for _ in range(3))
-            return Fact(host.name, True, f"Python {python} at {facts['executable']}, there in {took:.2f} s, round trip "
-                                         f"{round_trip * 1000:.1f} ms")
+        except contextree.ContextreeError as error:
+            return Fact(name, False, " ".join(str(error).split()))
+        python = ".".join(map(str, context.facts["version"][:3]))
+        return Fact(name, True, f"Python {python} at {context.facts['executable']}, there in {took:.2f} s, round trip "
+                                f"{round_trip * 1000:.1f} ms")
 
-        reachable = [host for host in found if host.fast]
-        yield from zip(reachable, pool.map(one, reachable), strict=True)
+    with contextree.Router() as router, ThreadPoolExecutor(PARALLEL) as pool:
+        futures = []
+        for host in found:
+            if host.fast:
+                try:
+                    futures.append(pool.submit(one, host.name, link_of(host).plan))  # ansible's loader: one thread
+                except Exception as error:  # noqa: BLE001  # of ansible's options, of the plugin
+                    yield Fact(host.name, False, " ".join(str(error).split()) or type(error).__name__)
+        for future in futures:
+            yield future.result()
 
 
 def link_of(host: Host) -> Any:
     """The link to a host, as its connection would ask for it."""
-    context = PlayContext()
     keywords: dict[str, Any] = {"task_uuid": "", "ansible_playbook_pid": str(os.getpid())}
-    connection = plugins.connection_loader.get(host.by, context, None, **keywords)
+    connection = plugins.connection_loader.get(host.by, PlayContext(), None, **keywords)
     connection.set_options(var_options=host.variables)
     return connection.link()

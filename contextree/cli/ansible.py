@@ -75,7 +75,7 @@ def look(pattern: str, inventory: list[str], connect: bool, timeout: float) -> d
     except Exception as error:  # noqa: BLE001  # of the inventory: plugins, scripts, YAML
         setup.append(fact("inventory", False, " ".join(str(error).split())))
         return found
-    links = dict(collection.connect(hosts, timeout)) if connect else {}
+    links = {each.what: each for each in collection.connect(hosts, timeout)} if connect else {}
     for host in hosts:
         row = {"host": host.name, "connection": host.by, "accelerated": host.fast, "notes": host.why}
         if host.name in links:
@@ -99,8 +99,7 @@ def rows(found: dict[str, Any]) -> list[Row]:
     for row in found["hosts"]:
         how = f"by {row['connection']}" if row["accelerated"] else f"as in stock, by {row['connection']}"
         ok = True if row["accelerated"] and not row["notes"] else None
-        if row.get("connected") is not None:
-            ok = ok if row["connected"] else False
+        if "connected" in row:
             lines.append((row["host"], row["connected"], row["found"]))
         alike.setdefault((ok, "; ".join([how, *row["notes"]])), []).append(row["host"])
     for (ok, text), names in alike.items():
