@@ -32,7 +32,7 @@ PARALLEL = 16
 
 
 class Fact(NamedTuple):
-    """One thing that was looked at. ``ok``: True, None (works, or works as in stock), False (nothing is accelerated)."""
+    """One thing that was looked at. ``ok``: True, None (to be noted), False (nothing is accelerated)."""
 
     what: str
     ok: bool | None
@@ -40,8 +40,8 @@ class Fact(NamedTuple):
 
 
 class Host(NamedTuple):
-    """What becomes of a host's tasks. ``by``: the connection plugin that runs them; ``why``: what is not accelerated, or
-    why nothing is."""
+    """What becomes of a host's tasks. ``by``: the connection plugin that runs them; ``why``: what is not accelerated,
+    or why nothing is."""
 
     name: str
     by: str
@@ -61,13 +61,13 @@ def setup() -> Iterator[Fact]:
     where = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     yield Fact("collection", why is None, f"{OURS[:-1]} {ready.version()} in {where}" if why is None else why)
     if not hasattr(os, "pidfd_open"):
-        yield Fact("system", False, "this Python or Linux has no pidfd_open, by which the multiplexer sees that a run ends")
+        yield Fact("system", False, "no pidfd_open here, by which the multiplexer sees that a run has ended")
     yield Fact("configuration", True, C.CONFIG_FILE or "no ansible.cfg: all is as ansible-core has it by default")
     yield from switches()
     interpreter = configured("INTERPRETER_PYTHON")[0]
     if interpreter.startswith("auto"):
-        yield Fact("interpreter", True, f"{interpreter}: discovered by the first module at each host, as in stock, where "
-                                        "no variable names one")
+        yield Fact("interpreter", True, f"{interpreter}: discovered by the first module at each host, as in stock, "
+                                        "where no variable names one")
     if C.DEFAULT_KEEP_REMOTE_FILES:
         yield Fact("keep_remote_files", None, "is on: modules are run as files, as in stock, and are not accelerated")
     yield Fact("forks", True, f"{C.DEFAULT_FORKS} hosts at a time")
@@ -103,8 +103,8 @@ def switches() -> Iterator[Fact]:
 def _deprecation() -> str:
     if not C.config.get_config_value("DEPRECATION_WARNINGS"):
         return "ansible-core's warning of all strategies but its own is silenced by deprecation_warnings = False"
-    return ("this ansible-core warns of all strategies but its own; deprecation_warnings = False under [defaults] silences "
-            f"that, and transport = {OURS}ssh works without a strategy")
+    return ("this ansible-core warns of all strategies but its own; deprecation_warnings = False under [defaults] "
+            f"silences that, and transport = {OURS}ssh works without a strategy")
 
 
 def configured(name: str) -> tuple[str, str]:
@@ -220,7 +220,7 @@ def connect(found: list[Host], timeout: float) -> Iterator[Fact]:
             if host.fast:
                 try:
                     futures.append(pool.submit(one, host.name, link_of(host).plan))  # ansible's loader: one thread
-                except Exception as error:  # noqa: BLE001  # of ansible's options, of the plugin
+                except Exception as error:  # of ansible's options, of the plugin
                     yield Fact(host.name, False, " ".join(str(error).split()) or type(error).__name__)
         for future in futures:
             yield future.result()

@@ -13,6 +13,7 @@ from typing import Any
 
 from ansible import constants as C  # noqa: N812  as everywhere in ansible
 from ansible.errors import AnsibleConnectionFailure, AnsibleError, AnsibleFileNotFound
+from ansible.plugins.connection import ConnectionBase
 from ansible.utils.display import Display
 
 import contextree
@@ -25,7 +26,7 @@ display = Display()
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ansible.plugins.connection import ConnectionBase as Base
+    Base = ConnectionBase
 else:
     Base = object  # ConnectionBase comes in by core's connection
 
@@ -85,10 +86,13 @@ class Fast(Base):
         plugin = self.become  # type: ignore[attr-defined]
         return not wrap_async and (plugin is None or getattr(plugin, "pipelining", plugin.name != "su"))
 
-    @property
-    def always_pipeline_modules(self) -> bool:
-        """As above, for ansible-core before 2.19."""
-        return True
+    def get_option(self, option: str, *args: Any, **kwargs: Any) -> Any:
+        """See core; before 2.19 this option is what it goes by (``always_pipeline_modules`` is for async, too)."""
+        if option == "pipelining" and self.feeding and not hasattr(ConnectionBase, "is_pipelining_enabled"):
+            return True
+        return super().get_option(option, *args, **kwargs)  # type: ignore[misc]
+
+    feeding = True  # False while core's own connection runs a command that gets no input
 
     def close(self) -> None:
         """See core. What was not sent yet goes now."""
@@ -166,7 +170,7 @@ class Fast(Base):
                 if answer is not None:
                     return answer
         if spec is None:
-            step = ["command", None, self.login_argv(cmd)]
+            step: list[Any] = ["command", None, self.login_argv(cmd)]
         else:
             step = ["command", spec, [C.DEFAULT_EXECUTABLE or "/bin/sh", "-c", text]]
         answer = self.send([*step, in_data, terminal, self.cwd, self.terminal_environment(terminal)])
