@@ -26,7 +26,7 @@ display = Display()
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    Base = ConnectionBase
+    from ansible.plugins.connection import ConnectionBase as Base
 else:
     Base = object  # ConnectionBase comes in by core's connection
 
