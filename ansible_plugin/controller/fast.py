@@ -93,10 +93,12 @@ class Fast(Base):
         return not wrap_async and not C.DEFAULT_KEEP_REMOTE_FILES and (plugin is None or plugin.pipelining)
 
     def get_option(self, option: str, *args: Any, **kwargs: Any) -> Any:
-        """See core, which before 2.19 asks for the option itself."""
-        if option == "pipelining" and not hasattr(ConnectionBase, "is_pipelining_enabled"):
+        """See core; before 2.19 this option is what it goes by (``always_pipeline_modules`` is for async, too)."""
+        if option == "pipelining" and self.feeding and not hasattr(ConnectionBase, "is_pipelining_enabled"):
             return True
         return super().get_option(option, *args, **kwargs)  # type: ignore[misc]
+
+    feeding = True  # False while core's own connection runs a command that gets no input
 
     def reset(self) -> None:
         """See core."""
@@ -172,7 +174,7 @@ class Fast(Base):
                 if answer is not None:
                     return answer
         if spec is None:
-            step = ["command", None, self.login_argv(cmd)]
+            step: list[Any] = ["command", None, self.login_argv(cmd)]
         else:
             step = ["command", spec, [C.DEFAULT_EXECUTABLE or "/bin/sh", "-c", text]]
         answer = self.send([*step, in_data, terminal, self.cwd, self.terminal_environment(terminal)])
