@@ -7,6 +7,7 @@ The template is exec'd and has one thread (docs/decisions/0003), and is what sto
 import marshal
 import os
 import select
+import signal
 import socket
 import struct
 import subprocess
@@ -28,9 +29,10 @@ KEPT = 64 << 20  # bytes of archives that a template keeps
 TEMPLATES = 4  # processes at a time: environments that a Python must be started with
 TRIES = 4  # starts of a template for one run
 LOOK = 0.25  # seconds after which a thread that waits sees that an exception was raised in it
-DIED = 128 + 9  # what a shell says of a process that was killed; of one whose template was, nobody knows better
-STARTUP = "PYTHON", "LD_", "DYLD_", "LC_", "MALLOC_", "OPENSSL_"  # variables that a Python, or its C library, reads only once
-STARTUP_NAMES = "LANG", "HOME", "GLIBC_TUNABLES", "LOCPATH", "GCONV_PATH"
+# Variables that a Python, its site module, the C library or that of SSL reads when it starts, and never again.
+STARTUP = "PYTHON", "_PYTHON", "LD_", "DYLD_", "LC_", "MALLOC_", "OPENSSL_"
+STARTUP_NAMES = "LANG", "HOME", "GLIBC_TUNABLES", "LOCPATH", "GCONV_PATH", "COVERAGE_PROCESS_START", "LIBPATH"
+SAID = {1: "Hangup", 6: "Aborted", 9: "Killed", 11: "Segmentation fault", 15: "Terminated"}
 
 _BOOT = """import sys
 sys.path[:] = [each for each in sys.path if each]
@@ -52,11 +54,9 @@ start()
 
 
 class Template:
-    """Templates of one interpreter. Nothing is started before the first module. From any thread."""
+    """Templates of this interpreter. Nothing is started before the first module. From any thread."""
 
-    def __init__(self, argv: "Sequence[str]" = ()) -> None:
-        """``argv``: the words of the interpreter; this one."""
-        self.argv = list(argv) or [sys.executable]
+    def __init__(self) -> None:
         self.lock = threading.Lock()
         self.processes = OrderedDict()  # type: OrderedDict[Tuple[Tuple[str, Optional[str]], ...], Process]
         self.closed = False
@@ -82,7 +82,7 @@ class Template:
             found = process.run(digest, data, whole)
             if found is not None:
                 return found
-        raise OSError("the template process of %s ends at once, with status %s" % (" ".join(self.argv),
+        raise OSError("the template process of %s ends at once, with status %s" % (sys.executable,
                                                                                   process.child.returncode))
 
     def process(self, startup: "Tuple[Tuple[str, Optional[str]], ...]") -> "Process":
@@ -92,7 +92,7 @@ class Template:
                 raise RuntimeError("this template is closed")
             process = self.processes.get(startup)
             if process is None or process.over:
-                process = self.processes[startup] = Process(self.argv, startup)
+                process = self.processes[startup] = Process(startup)
             self.processes.move_to_end(startup)
             while len(self.processes) > TEMPLATES:
                 self.processes.popitem(last=False)[1].close()
@@ -111,7 +111,7 @@ class Template:
 class Process:
     """One template process."""
 
-    def __init__(self, argv: "Sequence[str]", startup: "Sequence[Tuple[str, Optional[str]]]") -> None:
+    def __init__(self, startup: "Sequence[Tuple[str, Optional[str]]]") -> None:
         self.lock = threading.Lock()
         self.known = OrderedDict()  # type: OrderedDict[str, int]  # archives -> their sizes
         self.over = False
@@ -121,13 +121,13 @@ class Process:
         try:
             os.write(script_w, program(theirs.fileno()))
             os.close(script_w)
-            env = dict(os.environ)
+            env = environment()
             for name, value in startup:
                 if value is None:
                     env.pop(name, None)
                 else:
                     env[name] = value
-            self.child = subprocess.Popen(list(argv) + ["-", "contextree:ansible"], stdin=script_r, stdout=out_w,
+            self.child = subprocess.Popen([sys.executable, "-", "contextree:ansible"], stdin=script_r, stdout=out_w,
                                           stderr=out_w, env=env, pass_fds=(theirs.fileno(),), start_new_session=True)
         except BaseException:
             self.socket.close()
@@ -231,7 +231,10 @@ class Run:
             return None
         status = said[1][1] if len(said) > 1 else None
         out, err = (b"".join(self.parts[fd]) for fd in self.fds)
-        return DIED if status is None else shell_status(status), out, err
+        if status is None:
+            status = signal.SIGKILL  # the template was killed, and with it went what its modules would have said
+        code, text = shell_status(status)
+        return code, out, err + text
 
     def readable(self, fd: int) -> bool:
         """Take what has come; False at the end."""
@@ -282,9 +285,26 @@ def _watch(run: Run) -> "Any":
     return call
 
 
-def shell_status(status: int) -> int:
-    """An exit status as a shell has it, of a wait status."""
-    return os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
+def shell_status(status: int) -> "Tuple[int, bytes]":
+    """An exit status as a shell has it, of a wait status; and what the shell says of it on its standard error."""
+    if os.WIFEXITED(status):
+        return os.WEXITSTATUS(status), b""
+    number = os.WTERMSIG(status)
+    text = ""
+    if number not in (signal.SIGINT, signal.SIGPIPE):
+        text = getattr(signal, "strsignal", SAID.get)(number) or "Signal %d" % number  # 3.8+
+        text += " (core dumped)\n" if os.WCOREDUMP(status) else "\n"
+    return 128 + number, text.encode()
+
+
+def environment() -> "Dict[str, str]":
+    """The environment of this process as it was when its Python started: that may have coerced the locale (PEP 538),
+    which a Python that is started with another one must not see."""
+    env = dict(os.environ)
+    if (env.get("LC_CTYPE") in ("C.UTF-8", "C.utf8", "UTF-8") and not env.get("LC_ALL")
+            and env.get("LANG", "") in ("", "C", "POSIX")):
+        del env["LC_CTYPE"]
+    return env
 
 
 def at_start(env: "Dict[str, Optional[str]]") -> "Tuple[Tuple[str, Optional[str]], ...]":
