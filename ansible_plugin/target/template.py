@@ -228,11 +228,14 @@ def guarded(function: "Any") -> int:
             sys.stdout.flush()
         except Exception:
             pass
-        print(end.code, file=sys.stderr)
+        try:
+            print(end.code, file=sys.stderr)
+        except Exception:
+            os.write(2, b"\n")  # all that is left of it
         return 1
     except BaseException as error:
         sys.excepthook(type(error), error, own(error.__traceback__))
-        if isinstance(error, KeyboardInterrupt):
+        if isinstance(error, KeyboardInterrupt) and sys.version_info >= (3, 8):
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGINT)
         return 1
@@ -279,6 +282,8 @@ def play(archive: "modules.Archive", task: "Dict[str, Any]") -> None:
             os.chdir("/")
     if task["rlimit"]:
         limit(task["rlimit"])
+    for name in "contextree_ansible", __name__, modules.__name__, "contextree_ansible.talk":
+        del sys.modules[name]
     main = sys.modules["__main__"] = type(sys)("__main__")
     main.__builtins__ = sys.modules["builtins"]  # type: ignore[attr-defined]
     main.__file__ = "<stdin>"

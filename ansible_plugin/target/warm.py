@@ -32,7 +32,9 @@ LOOK = 0.25  # seconds after which a thread that waits sees that an exception wa
 # Variables that a Python, its site module, the C library or that of SSL reads when it starts, and never again.
 STARTUP = "PYTHON", "_PYTHON", "LD_", "DYLD_", "LC_", "MALLOC_", "OPENSSL_"
 STARTUP_NAMES = "LANG", "HOME", "GLIBC_TUNABLES", "LOCPATH", "GCONV_PATH", "COVERAGE_PROCESS_START", "LIBPATH"
-SAID = {1: "Hangup", 6: "Aborted", 9: "Killed", 11: "Segmentation fault", 15: "Terminated"}
+SAID = {1: "Hangup", 3: "Quit", 4: "Illegal instruction", 5: "Trace/breakpoint trap", 6: "Aborted", 7: "Bus error",
+        8: "Floating point exception", 9: "Killed", 10: "User defined signal 1", 11: "Segmentation fault",
+        12: "User defined signal 2", 14: "Alarm clock", 15: "Terminated"}  # Linux; before Python 3.8, which knows itself
 
 _BOOT = """import sys
 sys.path[:] = [each for each in sys.path if each]
