@@ -83,7 +83,8 @@ class Fast(Base):
     def is_pipelining_enabled(self, wrap_async: bool = False) -> bool:
         """Modules go through stdin, or what looks like it to core, whatever the settings say."""
         plugin = self.become  # type: ignore[attr-defined]
-        return not wrap_async and (plugin is None or getattr(plugin, "pipelining", plugin.name != "su"))
+        return not wrap_async and (plugin is None or getattr(plugin, "pipelining", plugin.name != "su")
+                                   or self.can_become(plugin))
 
     @property
     def always_pipeline_modules(self) -> bool:
@@ -140,40 +141,93 @@ class Fast(Base):
         """Whether a path is in a folder that we have made."""
         return any(path.rstrip("/") == made or path.startswith(made + "/") for made in self.made)
 
-    def meant(self, cmd: str, sudoable: bool) -> tuple[str, become.Spec | None]:
+    def meant(self, cmd: str, sudoable: bool) -> tuple[str, become.Way | None]:
         """What a command is without what was put around it, and the account for it; raises Stock."""
-        text = self.notes.unwrapped(cmd)[1].removesuffix(" && sleep 0")
+        outer, text = self.notes.unwrapped(cmd)
+        text = text.removesuffix(" && sleep 0")
         plugin = self.become  # type: ignore[attr-defined]
         if not sudoable or plugin is None or text not in self.notes.inner:
             return text, None
-        spec = become.spec(plugin)
-        if spec is not None:
-            return self.notes.inner[text], spec
+        inner, executable = self.notes.inner[text]
+        way = become.way(plugin, self._shell, outer, executable, self.patience())  # type: ignore[attr-defined]
+        if way is not None:
+            return inner, way
         if plugin.expect_prompt():
             raise Stock("become by %s" % plugin.name)
         return cmd, None
 
     def act(self, cmd: str, in_data: bytes | None, sudoable: bool, terminal: bool) -> Result:
         """Do what core wants of a host; raises Stock, ConnectError, ContextDied."""
-        text, spec = self.meant(cmd, sudoable)
+        text, way = self.meant(cmd, sudoable)
+        try:
+            return self.act_as(way, cmd, text, in_data, terminal)
+        except become.Refused as refused:
+            return self.refused(refused, cmd, in_data, terminal)
+
+    def act_as(self, way: become.Way | None, cmd: str, text: str, in_data: bytes | None, terminal: bool) -> Result:
+        """The same, in an account; raises Refused, too."""
         kind, what = self.notes.meaning.get(text, ("", None))
         if kind == "python" and in_data:
             words, env = what
             found = payload.take_apart(in_data)
             if found is not None:
+                if way is not None:
+                    env = {**become.variables(way, self.become, self._shell, text), **env}
                 task = dict(found.task, env=env, cwd=self.cwd, umask=None)
-                seat = (tuple(words), spec)
-                answer = self.send(["module", seat, found.digest, None, task], found)
+                answer = self.send(["module", (tuple(words), way), found.digest, None, task], found)
                 if answer is not None:
                     return answer
-        if spec is None:
+        env = self.terminal_environment(terminal)
+        if way is None:
             step = ["command", None, self.login_argv(cmd)]
         else:
-            step = ["command", (None, spec), [C.DEFAULT_EXECUTABLE or "/bin/sh", "-c", text]]
-        answer = self.send([*step, in_data, terminal, self.cwd, self.terminal_environment(terminal)])
+            env = {**(env or {}), **become.variables(way, self.become, self._shell, text)}
+            step = ["command", (None, way), [self.notes.executable(self._shell), "-c", text]]
+        answer = self.send([*step, in_data, terminal, self.cwd, env])
         if answer is None:
-            raise Stock("the account or interpreter cannot be had by our link")
+            raise Stock("the interpreter cannot be had by our link")
         return answer
+
+    # -- become
+
+    def patience(self) -> float:
+        """For how many seconds core would wait for the prompt of a become plugin, and for the end of what it does."""
+        try:
+            return 2 + float(self.get_option("timeout"))  # type: ignore[attr-defined]
+        except (KeyError, TypeError, ValueError):
+            return 2.0 + C.DEFAULT_TIMEOUT
+
+    def can_become(self, plugin: Any) -> bool:
+        """Whether we can become the account of a plugin, though core would not send it modules through stdin."""
+        try:
+            way = become.way(plugin, self._shell, C.DEFAULT_EXECUTABLE, C.DEFAULT_EXECUTABLE, self.patience())
+            return way is not None and self.hosts("home", self.way(), plain((None, way))) is not None
+        except (Stock, contextree.ContextreeError):
+            return False
+
+    def refused(self, refused: become.Refused, cmd: str, in_data: bytes | None, terminal: bool) -> Result:
+        """What core would have said where we cannot become another account; raises Stock."""
+        plugin = self.become  # type: ignore[attr-defined]
+        if refused.answered:  # the password is not tried once more
+            parts = become.transcript(refused, plugin)
+            return self.judged(become.replay([part.encode("utf-8", "surrogateescape") for part in parts],
+                                             1 if refused.status is None else refused.status))
+        if refused.late and plugin.expect_prompt():
+            become.too_late(refused, plugin)
+        if not become.never_asks(refused.way):
+            raise Stock("become by %s: %s" % (plugin.name, refused.kind))
+        answer = self.send(["command", None, self.login_argv(cmd), in_data, terminal, self.cwd,
+                            self.terminal_environment(terminal)])
+        if answer is None:
+            raise Stock("the account cannot be had by our link")
+        status, out, err = answer
+        if status and not plugin.check_success(out) and len(out) + len(err) < 50000:
+            return self.judged(become.replay([err], status, out))
+        return status, out, err
+
+    def judged(self, words: list[Any]) -> Result:
+        """What core makes of what a become plugin's command has said: ``words`` say it again, here. Raises Stock."""
+        raise Stock("become is refused")
 
     def terminal_environment(self, terminal: bool) -> dict[str, str] | None:
         """What ssh tells the other end of our terminal."""
@@ -191,6 +245,9 @@ class Fast(Base):
         self.later = []  # not before: where the link broke, core tries again
         if answer[0] == "done":
             return answer[1]
+        if answer[0] == "refused":
+            self.hosts("fell_back", "become: %s" % answer[2])
+            raise become.Refused(step[1][1], *answer[2:])
         if answer[0] == "failed":
             failed(steps[answer[1]], *answer[2:])
         display.vvv("contextree: %s" % (answer[2:],))
@@ -259,6 +316,8 @@ class Fast(Base):
 
 def plain(value: Any) -> Any:
     """The same without what ansible-core 2.19 adds to strings (where they come from, and the like)."""
+    if isinstance(value, become.Way):
+        return value
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, dict):

@@ -1,16 +1,17 @@
 """What is done on a target: the steps of a request of a worker, one after the other, each at its seat.
 
-A *seat* is an interpreter and an account: ``None`` (this one), or (words of an interpreter or None, None or (method,
-options) of a way to another account). The contexts of seats are grown here, on the host itself, and live as long as the
-link: so a request is one round trip, whatever accounts it needs.
+A *seat* is an interpreter and an account: ``None`` (this one), or (words of an interpreter or None, None or a
+``seats.Way`` to another account). The contexts of seats are grown here, on the host itself, and live as long as the
+link: so a request is one round trip, whatever accounts it needs. What an interpreter means in another account is found
+out there: there is an agent in each account, too.
 
 A *step* is a list: its kind, its seat, and its arguments. The result of the last one is answered:
 
-    ("done", result)
+    ("done", result, times that another account was become for it)
     ("failed", index, status, stdout, stderr)   an earlier step failed, and the rest was not done
     ("missing", index, digest)                  the archive of a module is wanted; what stands before is done
     ("plain", index, why)                       this module wants a Python of its own; what stands before is done
-    ("refused", index, class, phase, text, output)  the seat cannot be had; what stands before is done
+    ("refused", index, class, phase, text, output, status)  the seat cannot be had; what stands before is done
 
 Commands give (status, stdout, stderr). This module is imported on the target, in the interpreter of the link and in
 those of its seats.
@@ -25,7 +26,7 @@ import threading
 
 import contextree
 
-from . import archives, process, warm
+from . import archives, process, seats, warm
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,13 +38,14 @@ _lock = threading.Lock()
 _template = None  # type: Optional[warm.Template]
 _seats = {}  # type: Dict[Any, Seat]
 _store = archives.Store()
+_accounts = seats.Accounts()
 
 
 class Seat:
-    """A context on this host for steps of one kind; made by the first request that wants it."""
+    """Another interpreter in this account; started by the first request that wants it."""
 
-    def __init__(self, key: "Any") -> None:
-        self.key = key
+    def __init__(self, python: "List[str]") -> None:
+        self.python = python
         self.lock = threading.Lock()
         self.context = None  # type: Optional[contextree.Context]
 
@@ -51,14 +53,7 @@ class Seat:
         """The context, started where there is none that lives."""
         with self.lock:
             if self.context is None or self.context.state == "died":
-                python, become = self.key
-                router = contextree.current_router()
-                if become is None:
-                    context = router.local(python=list(python))
-                else:
-                    method, options = become
-                    context = getattr(router, method)(python=list(python) if python else None, **dict(options))
-                self.context = context.with_options(threads=THREADS)
+                self.context = contextree.current_router().local(python=self.python, threads=THREADS)
             return self.context
 
 
@@ -66,7 +61,7 @@ def do(steps: "List[List[Any]]") -> "Tuple[Any, ...]":
     """Do the steps; see above for what is answered. From any thread."""
     done = 0
     for step in steps:
-        if step[0] == "module" and step[3] is not None:
+        if step[0] == "module" and isinstance(step[3], (list, tuple)):
             _store.add(step[2], *step[3])
             step[3] = None
     while True:
@@ -83,15 +78,15 @@ def do(steps: "List[List[Any]]") -> "Tuple[Any, ...]":
             return (answer[0], answer[1] + done) + tuple(answer[2:])
         done += count
         if done >= len(steps):
-            return answer
+            return answer[0], answer[1], _accounts.news()
 
 
 def is_here(seat: "Any") -> bool:
     """Whether a seat is this interpreter, in this account."""
     if seat is None:
         return True
-    python, become = seat
-    return become is None and (python is None or same_python(python))
+    python, way = seat
+    return way is None and (python is None or same_python(python))
 
 
 def same_python(words: "Any") -> bool:
@@ -107,26 +102,48 @@ def same_python(words: "Any") -> bool:
 
 def do_there(key: "Any", steps: "List[List[Any]]") -> "Tuple[Any, ...]":
     """Do steps that are all of one seat, which is not here."""
-    python, become = key
-    key = (tuple(python) if python else None, (become[0], tuple(sorted(become[1].items()))) if become else None)
+    python, way = key
+    if way is not None:
+        return do_as(way, python, steps)
     with _lock:
-        seat = _seats.get(key)
-        if seat is None and python is None:  # any interpreter of that account will do
-            seat = next((each for each in _seats.values() if each.key[1] == key[1]), None)
-        if seat is None:
-            seat = _seats[key] = Seat(key)
+        seat = _seats.setdefault(tuple(python), Seat(list(python)))
     try:
         context = seat.get()
     except contextree.ConnectError as error:
-        return ("plain" if key[1] is None else "refused", 0, type(error).__name__, error.phase, str(error), error.output)
-    steps = [[step[0], None] + list(step[2:]) for step in steps]
-    answer = context.call(do_here, steps)
+        return "plain", 0, type(error).__name__, error.phase, str(error), error.output
+    return ask(context, do_here, [[step[0], None] + list(step[2:]) for step in steps])
+
+
+def do_as(way: "seats.Way", python: "Optional[List[str]]", steps: "List[List[Any]]") -> "Tuple[Any, ...]":
+    """Do steps in another account, by the agent there."""
+    inner = (python, None) if python else None
+    steps = [[step[0], inner] + list(step[2:]) for step in steps]
+    while True:
+        try:
+            with _accounts.use(way, python) as place:
+                if not place.watch.inside:
+                    return ask(place.context, do, steps)
+                if place.watch.inside_looks is None:
+                    place.watch.inside_looks = place.context.call(seats.stamps, place.watch.inside)
+                first = ["same", None, place.watch.inside, place.watch.inside_looks]
+                answer = ask(place.context, do, [first] + steps)
+                if answer[0] == "changed":
+                    _accounts.renew(place.account, place)
+                    continue
+                return answer if answer[0] == "done" else (answer[0], answer[1] - 1) + tuple(answer[2:])
+        except contextree.ConnectError as error:
+            return ("refused", 0, type(error).__name__, error.phase, str(error), error.output or "", error.status)
+
+
+def ask(context: "contextree.Context", function: "Callable[..., Any]", steps: "List[List[Any]]") -> "Any":
+    """Have steps done in another context, which gets the archives that it lacks."""
+    answer = context.call(function, steps)
     if answer[0] == "missing":
         index = answer[1]
         steps = steps[index:]
         steps[0][3] = _store.get(steps[0][2])
         if steps[0][3] is not None:
-            answer = context.call(do_here, steps)
+            answer = context.call(function, steps)
             if answer[0] != "done":
                 answer = (answer[0], answer[1] + index) + tuple(answer[2:])
     return answer
@@ -256,5 +273,10 @@ def read(path: str, limit: int) -> "Any":
         return None
 
 
+def same(paths: "List[str]", looks: "List[Any]") -> "Any":
+    """Whether files are as they were."""
+    return None if seats.stamps(paths) == [look and tuple(look) for look in looks] else ("changed",)
+
+
 KINDS = {"command": command, "module": module, "mkdtemp": mkdtemp, "put": put, "add_mode": add_mode, "remove": remove,
-         "home": home, "read": read}  # type: Dict[str, Callable[..., Any]]
+         "home": home, "read": read, "same": same}  # type: Dict[str, Callable[..., Any]]
