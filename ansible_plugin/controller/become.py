@@ -12,12 +12,17 @@ import shlex
 from typing import Any
 
 import ansible.plugins.become
+from ansible import constants as C  # noqa: N812  as everywhere in ansible
+from ansible import release
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
 
+import contextree
 from contextree.connect.dialogue import ANSWERED
 from contextree.connect.plan import PYTHON_QUOTED, TOKEN, Secret
 
 from ..target.seats import HANDED_OVER, OWN, Way
 
+Result = tuple[int, bytes, bytes]
 SAMPLE = "contextree"
 MARK = "BECOME-SUCCESS-" + (SAMPLE * 4)[:32]  # as core's, but the same each time
 OURS = os.path.join(os.path.dirname(ansible.plugins.become.__file__), "")
@@ -27,12 +32,17 @@ _CLUSTER = re.compile(r"-[bEeHiknPSs]+")  # options of sudo that take no argumen
 _ELSEWHERE = re.compile(r"-[A-Za-z]*[SAb]|--(?:askpass|background)")  # it asks, or runs, in another place
 
 
+class Stock(Exception):
+    """This is left to core's own connection; the reason is counted."""
+
+
 class Refused(Exception):
     """An account cannot be become by a way of ours."""
 
     def __init__(self, way: Way, kind: str, phase: str, text: str, output: str, status: int | None) -> None:
         super().__init__(text)
         self.way = way
+        self.kind = kind
         self.status = status
         self.output = output
         self.late = kind == "ConnectTimeout"
@@ -42,7 +52,7 @@ class Refused(Exception):
         self.answered = ANSWERED in output and not self.entered
 
 
-def way(plugin: Any, shell: Any, outer: str | None, executable: str | None, seconds: float) -> Way | None:
+def way_of(plugin: Any, shell: Any, outer: str | None, executable: str | None, seconds: float) -> Way | None:
     """How we become what ``plugin`` does, for commands that core hands to the shell ``outer`` to be run, and that become
     hands to ``executable``; None: only the plugin can."""
     name = getattr(plugin, "_load_name", "").rpartition(".")[2]
@@ -182,3 +192,100 @@ def replay(parts: list[bytes], status: int, out: bytes = b"") -> list[str | byte
     text = "; read -r answer; ".join('printf %%s "$%d" >&2' % (number + 1) for number in range(len(parts)))
     return ["/bin/sh", "-c", '%s; printf %%s "$%d"; exit %d' % (text, len(parts) + 1, status & 255), "sh",
             *(part.replace(b"\0", b"") for part in [*parts, out])]
+
+
+def too_late(refused: Refused, plugin: Any) -> None:
+    """Raise what core does where nobody asks in time."""
+    kind = AnsibleConnectionFailure if release.__version__ >= "2.19" else AnsibleError
+    raise kind("Timeout (%ds) waiting for privilege escalation prompt: " % refused.way.seconds)
+
+
+class Becoming:
+    """What a connection does about become. For one thread."""
+
+    become: Any
+    _shell: Any
+    notes: Any
+    ways: dict[str, Way | None] = {}  # to another account, by the become plugin's command
+    refusal: Refused | None = None  # of an account that was tried ahead of the command
+    get_option: Any
+    hosts: Any
+    send: Any
+    way: Any
+    login_argv: Any
+    cwd: Any
+    terminal_environment: Any
+
+    def meant(self, cmd: str, sudoable: bool) -> tuple[str, Way | None]:
+        """What a command is without what was put around it, and the account for it; raises Stock."""
+        outer, text = self.notes.unwrapped(cmd)
+        text = text.removesuffix(" && sleep 0")
+        plugin = self.become
+        if not sudoable or plugin is None or text not in self.notes.inner:
+            return text, None
+        inner, executable = self.notes.inner[text]
+        if text not in self.ways:
+            self.ways = {text: way_of(plugin, self._shell, outer, executable, self.patience())}
+        way = self.ways[text]
+        if way is not None:
+            return inner, way
+        if plugin.expect_prompt():
+            raise Stock("become by %s" % plugin.name)
+        return cmd, None
+
+    def patience(self) -> float:
+        """For how many seconds core would wait for the prompt of a become plugin, and for the end of what it does."""
+        try:
+            return 2 + float(self.get_option("timeout"))
+        except (KeyError, TypeError, ValueError):
+            return 2.0 + C.DEFAULT_TIMEOUT
+
+    def can_become(self, plugin: Any) -> bool:
+        """Whether we can become the account of a plugin, though core would not send it modules through stdin."""
+        try:
+            way = way_of(plugin, self._shell, C.DEFAULT_EXECUTABLE, C.DEFAULT_EXECUTABLE, self.patience())
+            if way is None:
+                return False
+            home = self.hosts("home", self.way(), way)
+        except (Stock, contextree.ContextreeError):
+            return False
+        if not isinstance(home, str) and home[0] == "refused":
+            self.refusal = Refused(way, *home[2:])
+        return isinstance(home, str)
+
+    def refused(self, refused: Refused, cmd: str, in_data: bytes | None, terminal: bool) -> Result:
+        """What core would have said where we cannot become another account; raises Stock."""
+        plugin = self.become
+        if refused.answered:  # the password is not tried once more
+            parts = transcript(refused, plugin)
+            status = 1 if refused.status is None else refused.status
+            return self.judged(replay([part.encode("utf-8", "surrogateescape") for part in parts], status))
+        if refused.late and plugin.expect_prompt():
+            too_late(refused, plugin)
+        if not never_asks(refused.way):
+            raise Stock("become by %s: %s" % (plugin.name, refused.kind))
+        answer = self.send(["command", None, self.login_argv(cmd), in_data, terminal, self.cwd,
+                            self.terminal_environment(terminal)])
+        if answer is None:
+            raise Stock("the account cannot be had by our link")
+        status, out, err = answer
+        if status and not plugin.check_success(out) and len(out) + len(err) < 50000:
+            return self.judged(replay([err], status, out))
+        return status, out, err
+
+    def judged(self, words: list[Any]) -> Result:
+        """What core makes of what a become plugin's command has said: ``words`` say it again, here. Raises Stock."""
+        raise Stock("become is refused")
+
+    def tried_ahead(self) -> None:
+        """Raise what came of it when an account was tried ahead of the command."""
+        refused, self.refusal = self.refusal, None
+        if refused is not None:
+            raise refused
+
+    def variables(self, way: Way, text: str) -> dict[str, str]:
+        """What sudo tells a command of itself."""
+        if "sudo" not in way.method:
+            return {}
+        script = "%s %s %s %s" % (self._shell.ECHO, self.become.success, self._shell.COMMAND_SEP, text)
+        return {"SUDO_COMMAND": "%s -c %s" % (self._shell.executable, script)[:4096]}

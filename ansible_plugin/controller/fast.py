@@ -18,6 +18,7 @@ from ansible.utils.display import Display
 import contextree
 
 from . import become, payload, worker
+from .become import Stock
 from .hosts import Link
 from .shell import Notes
 
@@ -33,11 +34,7 @@ SMALL = 1 << 18  # bytes of a file that goes in a request
 Result = tuple[int, bytes, bytes]
 
 
-class Stock(Exception):
-    """This is left to core's own connection; the reason is counted."""
-
-
-class Fast(Base):
+class Fast(become.Becoming, Base):
     """Mixed into a connection of core, before it. For one thread, as core's are."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -120,8 +117,8 @@ class Fast(Base):
         text, spec = self.meant(cmd, sudoable)
         kind, what = self.notes.meaning.get(text, ("", None))
         if kind == "home":
-            home = self.hosts("home", self.way(), plain((None, spec)) if spec else None)
-            return None if home is None else (0, home.encode() + b"\n", b"")
+            home = self.hosts("home", self.way(), spec)
+            return (0, home.encode() + b"\n", b"") if isinstance(home, str) else None
         if spec is not None:
             return None
         if kind == "mkdtemp":
@@ -141,21 +138,6 @@ class Fast(Base):
         """Whether a path is in a folder that we have made."""
         return any(path.rstrip("/") == made or path.startswith(made + "/") for made in self.made)
 
-    def meant(self, cmd: str, sudoable: bool) -> tuple[str, become.Way | None]:
-        """What a command is without what was put around it, and the account for it; raises Stock."""
-        outer, text = self.notes.unwrapped(cmd)
-        text = text.removesuffix(" && sleep 0")
-        plugin = self.become  # type: ignore[attr-defined]
-        if not sudoable or plugin is None or text not in self.notes.inner:
-            return text, None
-        inner, executable = self.notes.inner[text]
-        way = become.way(plugin, self._shell, outer, executable, self.patience())  # type: ignore[attr-defined]
-        if way is not None:
-            return inner, way
-        if plugin.expect_prompt():
-            raise Stock("become by %s" % plugin.name)
-        return cmd, None
-
     def act(self, cmd: str, in_data: bytes | None, sudoable: bool, terminal: bool) -> Result:
         """Do what core wants of a host; raises Stock, ConnectError, ContextDied."""
         text, way = self.meant(cmd, sudoable)
@@ -166,68 +148,29 @@ class Fast(Base):
 
     def act_as(self, way: become.Way | None, cmd: str, text: str, in_data: bytes | None, terminal: bool) -> Result:
         """The same, in an account; raises Refused, too."""
+        if way is not None:
+            self.tried_ahead()
         kind, what = self.notes.meaning.get(text, ("", None))
         if kind == "python" and in_data:
             words, env = what
             found = payload.take_apart(in_data)
             if found is not None:
                 if way is not None:
-                    env = {**become.variables(way, self.become, self._shell, text), **env}
-                task = dict(found.task, env=env, cwd=self.cwd, umask=None)
-                answer = self.send(["module", (tuple(words), way), found.digest, None, task], found)
+                    env = {**self.variables(way, text), **env}
+                task = dict(found.task, python=words, env=env, cwd=self.cwd, umask=None)
+                answer = self.send(["module", way, found.digest, None, task], found)
                 if answer is not None:
                     return answer
         env = self.terminal_environment(terminal)
         if way is None:
             step = ["command", None, self.login_argv(cmd)]
         else:
-            env = {**(env or {}), **become.variables(way, self.become, self._shell, text)}
-            step = ["command", (None, way), [self.notes.executable(self._shell), "-c", text]]
+            env = {**(env or {}), **self.variables(way, text)}
+            step = ["command", way, [self._shell.executable, "-c", text]]
         answer = self.send([*step, in_data, terminal, self.cwd, env])
         if answer is None:
             raise Stock("the interpreter cannot be had by our link")
         return answer
-
-    # -- become
-
-    def patience(self) -> float:
-        """For how many seconds core would wait for the prompt of a become plugin, and for the end of what it does."""
-        try:
-            return 2 + float(self.get_option("timeout"))  # type: ignore[attr-defined]
-        except (KeyError, TypeError, ValueError):
-            return 2.0 + C.DEFAULT_TIMEOUT
-
-    def can_become(self, plugin: Any) -> bool:
-        """Whether we can become the account of a plugin, though core would not send it modules through stdin."""
-        try:
-            way = become.way(plugin, self._shell, C.DEFAULT_EXECUTABLE, C.DEFAULT_EXECUTABLE, self.patience())
-            return way is not None and self.hosts("home", self.way(), plain((None, way))) is not None
-        except (Stock, contextree.ContextreeError):
-            return False
-
-    def refused(self, refused: become.Refused, cmd: str, in_data: bytes | None, terminal: bool) -> Result:
-        """What core would have said where we cannot become another account; raises Stock."""
-        plugin = self.become  # type: ignore[attr-defined]
-        if refused.answered:  # the password is not tried once more
-            parts = become.transcript(refused, plugin)
-            return self.judged(become.replay([part.encode("utf-8", "surrogateescape") for part in parts],
-                                             1 if refused.status is None else refused.status))
-        if refused.late and plugin.expect_prompt():
-            become.too_late(refused, plugin)
-        if not become.never_asks(refused.way):
-            raise Stock("become by %s: %s" % (plugin.name, refused.kind))
-        answer = self.send(["command", None, self.login_argv(cmd), in_data, terminal, self.cwd,
-                            self.terminal_environment(terminal)])
-        if answer is None:
-            raise Stock("the account cannot be had by our link")
-        status, out, err = answer
-        if status and not plugin.check_success(out) and len(out) + len(err) < 50000:
-            return self.judged(become.replay([err], status, out))
-        return status, out, err
-
-    def judged(self, words: list[Any]) -> Result:
-        """What core makes of what a become plugin's command has said: ``words`` say it again, here. Raises Stock."""
-        raise Stock("become is refused")
 
     def terminal_environment(self, terminal: bool) -> dict[str, str] | None:
         """What ssh tells the other end of our terminal."""
@@ -247,7 +190,7 @@ class Fast(Base):
             return answer[1]
         if answer[0] == "refused":
             self.hosts("fell_back", "become: %s" % answer[2])
-            raise become.Refused(step[1][1], *answer[2:])
+            raise become.Refused(step[1], *answer[2:])
         if answer[0] == "failed":
             failed(steps[answer[1]], *answer[2:])
         display.vvv("contextree: %s" % (answer[2:],))

@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 import contextree
+from contextree.connect.dialogue import ANSWERED
 from contextree.connect.plan import Plan
 
 from ..target import agent, archives
@@ -29,6 +30,12 @@ class Host:
         self.sent: set[str] = set()  # archives
         self.parts: set[bytes] = set()  # of archives
         self.homes: dict[Any, str] = {}
+        self.refusals: dict[Any, Any] = {}  # seats that cannot be had, tried once in a run, and what was said
+
+
+def key_of(seat: Any) -> Any:
+    """A seat, to look it up by: however long it may take to get there."""
+    return seat and seat._replace(seconds=0)
 
 
 class Hosts:
@@ -62,19 +69,43 @@ class Hosts:
         return future.result()
 
     @contextree.expose
+    def prepare(self, link: Link, python: list[str] | None) -> None:
+        """Open a link before it is needed, and start the template of an interpreter there. Returns when that is done;
+        nothing is raised: who needs the host is told."""
+        with contextlib.suppress(contextree.ContextreeError):
+            context = self.host(link).context
+            if python:
+                context.call(agent.prepare, python)
+
+    @contextree.expose
     def do(self, link: Link, steps: list[list[Any]]) -> Any:
         """Do steps at a host; the answers are those of ``agent.do``, and ("want", digest): give that archive first."""
         for step in steps:
             if step[0] == "module" and step[2] not in self.recipes:
                 return "want", step[2]
-        self.count("requests")
         host = self.host(link)
+        seat = key_of(steps[-1][1]), tuple(steps[-1][4]["python"]) if steps[-1][0] == "module" else None
+        if seat not in host.refusals:
+            answer = self._do(host, steps)
+            if answer[0] == "refused":
+                self.count("refused")
+                if answer[2] != "ConnectTimeout" and ANSWERED not in answer[5]:  # a password may be right the next time
+                    host.refusals[seat] = answer[2:]
+            return answer
+        if len(steps) > 1:
+            answer = self._do(host, steps[:-1])
+            if answer[0] != "done":
+                return answer
+        return ("refused", len(steps) - 1, *host.refusals[seat])
+
+    def _do(self, host: Host, steps: list[list[Any]]) -> Any:
+        self.count("requests")
         done = 0
         while True:
             batch = [self._with_archive(host, step) for step in steps[done:]]
             answer = host.context.call(agent.do, batch)
             if answer[0] == "done":
-                self.count(*[step[0] for step in steps])
+                self.count(*[step[0] for step in steps], *["escalations"] * answer[2])
                 return answer
             done += answer[1]
             if answer[0] != "missing":
@@ -109,14 +140,14 @@ class Hosts:
                 future.result().context.submit(agent.do, steps)
 
     @contextree.expose
-    def home(self, link: Link, seat: Any) -> str | None:
-        """The home directory at a seat; None where there is no such seat."""
+    def home(self, link: Link, seat: Any) -> Any:
+        """The home directory at a seat; where there is no such seat, the answer that says so."""
         host = self.host(link)
-        key = repr(seat)
+        key = key_of(seat)
         if key not in host.homes:
-            answer = host.context.call(agent.do, [["home", seat]])
+            answer = self.do(link, [["home", seat]])
             if answer[0] != "done":
-                return None
+                return answer
             host.homes[key] = answer[1]
         return host.homes[key]
 

@@ -1,27 +1,24 @@
 """What is done on a target: the steps of a request of a worker, one after the other, each at its seat.
 
-A *seat* is an interpreter and an account: ``None`` (this one), or (words of an interpreter or None, None or a
-``seats.Way`` to another account). The contexts of seats are grown here, on the host itself, and live as long as the
-link: so a request is one round trip, whatever accounts it needs. What an interpreter means in another account is found
-out there: there is an agent in each account, too.
+A *seat* is an account: ``None`` (this one), or a ``seats.Way`` to another. The contexts of seats are grown here, on the
+host itself, and live as long as the link: so a request is one round trip, whatever accounts it needs.
 
 A *step* is a list: its kind, its seat, and its arguments. The result of the last one is answered:
 
     ("done", result, times that another account was become for it)
     ("failed", index, status, stdout, stderr)   an earlier step failed, and the rest was not done
     ("missing", index, digest)                  the archive of a module is wanted; what stands before is done
-    ("plain", index, why)                       this module wants a Python of its own; what stands before is done
+    ("plain", index, why)                       the interpreter is none that can be kept warm; what stands before is done
     ("refused", index, class, phase, text, output, status)  the seat cannot be had; what stands before is done
 
 Commands give (status, stdout, stderr). This module is imported on the target, in the interpreter of the link and in
-those of its seats.
+those of its seats. A module runs in a process of the interpreter that it is for, see ``warm.py``.
 """
 
 import os
 import shlex
 import shutil
 import stat
-import sys
 import threading
 
 import contextree
@@ -35,33 +32,17 @@ if TYPE_CHECKING:
 THREADS = 64  # requests that run at once in one interpreter
 
 _lock = threading.Lock()
-_template = None  # type: Optional[warm.Template]
-_seats = {}  # type: Dict[Any, Seat]
+_templates = {}  # type: Dict[Tuple[str, ...], warm.Template]
+_broken = {}  # type: Dict[Tuple[str, ...], str]  # interpreters that cannot be kept warm -> why
 _store = archives.Store()
 _accounts = seats.Accounts()
-
-
-class Seat:
-    """Another interpreter in this account; started by the first request that wants it."""
-
-    def __init__(self, python: "List[str]") -> None:
-        self.python = python
-        self.lock = threading.Lock()
-        self.context = None  # type: Optional[contextree.Context]
-
-    def get(self) -> "contextree.Context":
-        """The context, started where there is none that lives."""
-        with self.lock:
-            if self.context is None or self.context.state == "died":
-                self.context = contextree.current_router().local(python=self.python, threads=THREADS)
-            return self.context
 
 
 def do(steps: "List[List[Any]]") -> "Tuple[Any, ...]":
     """Do the steps; see above for what is answered. From any thread."""
     done = 0
     for step in steps:
-        if step[0] == "module" and isinstance(step[3], (list, tuple)):
+        if step[0] == "module" and step[3] is not None:
             _store.add(step[2], *step[3])
             step[3] = None
     while True:
@@ -70,10 +51,7 @@ def do(steps: "List[List[Any]]") -> "Tuple[Any, ...]":
         while done + count < len(steps) and steps[done + count][1] == seat:
             count += 1
         part = steps[done:done + count]
-        if is_here(seat):
-            answer = do_here(part)
-        else:
-            answer = do_there(seat, part)
+        answer = do_here(part) if seat is None else do_there(seat, part)
         if answer[0] != "done":
             return (answer[0], answer[1] + done) + tuple(answer[2:])
         done += count
@@ -81,52 +59,35 @@ def do(steps: "List[List[Any]]") -> "Tuple[Any, ...]":
             return answer[0], answer[1], _accounts.news()
 
 
-def is_here(seat: "Any") -> bool:
-    """Whether a seat is this interpreter, in this account."""
-    if seat is None:
-        return True
-    python, way = seat
-    return way is None and (python is None or same_python(python))
-
-
-def same_python(words: "Any") -> bool:
-    """Whether a command means the interpreter that runs here. A virtual environment is another one."""
-    if len(words) != 1 or sys.prefix != sys.base_prefix:
-        return list(words) == [sys.executable]
-    found = shutil.which(words[0])
-    if found is None or os.path.realpath(found) != os.path.realpath(sys.executable):
-        return False
-    return not any(os.path.exists(os.path.join(folder, "pyvenv.cfg")) for folder in (
-        os.path.dirname(found), os.path.dirname(os.path.dirname(found))))
-
-
-def do_there(key: "Any", steps: "List[List[Any]]") -> "Tuple[Any, ...]":
-    """Do steps that are all of one seat, which is not here."""
-    python, way = key
-    if way is not None:
-        return do_as(way, python, steps)
-    with _lock:
-        seat = _seats.setdefault(tuple(python), Seat(list(python)))
+def prepare(words: "List[str]") -> None:
+    """Start the template of an interpreter before the first module wants it."""
     try:
-        context = seat.get()
-    except contextree.ConnectError as error:
-        return "plain", 0, type(error).__name__, error.phase, str(error), error.output
-    return ask(context, do_here, [[step[0], None] + list(step[2:]) for step in steps])
+        template(tuple(words)).start()
+    except OSError:
+        pass  # the first module says why
 
 
-def do_as(way: "seats.Way", python: "Optional[List[str]]", steps: "List[List[Any]]") -> "Tuple[Any, ...]":
-    """Do steps in another account, by the agent there."""
-    inner = (python, None) if python else None
-    steps = [[step[0], inner] + list(step[2:]) for step in steps]
+def template(words: "Tuple[str, ...]") -> "warm.Template":
+    """The template of an interpreter."""
+    with _lock:
+        if words not in _templates:
+            _templates[words] = warm.Template(words)
+        return _templates[words]
+
+
+def do_there(way: "seats.Way", steps: "List[List[Any]]") -> "Tuple[Any, ...]":
+    """Do steps in another account."""
+    python = next((step[4]["python"] for step in steps if step[0] == "module"), None)
+    steps = [[step[0], None] + list(step[2:]) for step in steps]
     while True:
         try:
             with _accounts.use(way, python) as place:
                 if not place.watch.inside:
-                    return ask(place.context, do, steps)
+                    return ask(place.context, steps)
                 if place.watch.inside_looks is None:
                     place.watch.inside_looks = place.context.call(seats.stamps, place.watch.inside)
                 first = ["same", None, place.watch.inside, place.watch.inside_looks]
-                answer = ask(place.context, do, [first] + steps)
+                answer = ask(place.context, [first] + steps)
                 if answer[0] == "changed":
                     _accounts.renew(place.account, place)
                     continue
@@ -135,15 +96,15 @@ def do_as(way: "seats.Way", python: "Optional[List[str]]", steps: "List[List[Any
             return ("refused", 0, type(error).__name__, error.phase, str(error), error.output or "", error.status)
 
 
-def ask(context: "contextree.Context", function: "Callable[..., Any]", steps: "List[List[Any]]") -> "Any":
+def ask(context: "contextree.Context", steps: "List[List[Any]]") -> "Any":
     """Have steps done in another context, which gets the archives that it lacks."""
-    answer = context.call(function, steps)
+    answer = context.call(do_here, steps)
     if answer[0] == "missing":
         index = answer[1]
         steps = steps[index:]
         steps[0][3] = _store.get(steps[0][2])
         if steps[0][3] is not None:
-            answer = context.call(function, steps)
+            answer = context.call(do_here, steps)
             if answer[0] != "done":
                 answer = (answer[0], answer[1] + index) + tuple(answer[2:])
     return answer
@@ -185,16 +146,19 @@ def login_shell() -> str:
 
 def module(digest: str, data: "Optional[bytes]", task: "Dict[str, Any]") -> "Any":
     """A module of Ansible, in an archive that comes whole from the link's interpreter, or in parts to it."""
-    global _template
-    with _lock:
-        if _template is None:
-            _template = warm.Template()
-    result = _template.run(digest, data, task)
-    if result == warm.MISSING:
-        data = _store.get(digest)
-        if data is None:
-            return "missing", digest
-        result = _template.run(digest, data, task)
+    words = tuple(task["python"])
+    if words in _broken:
+        return "plain", _broken[words]
+    try:
+        result = template(words).run(digest, data, task)
+        if result == warm.MISSING:
+            data = _store.get(digest)
+            if data is None:
+                return "missing", digest
+            result = template(words).run(digest, data, task)
+    except OSError as error:
+        _broken[words] = str(error)
+        return "plain", str(error)
     return result
 
 
