@@ -47,7 +47,7 @@ class Refused(Exception):
         self.output = output
         self.late = kind == "ConnectTimeout"
         #: Whether the account was become, and what stands in the way is its Python.
-        self.entered = MARK in output or phase == "boot" and "contextree: " in output
+        self.entered = MARK in output or (phase == "boot" and "contextree: " in output)
         #: Whether the password was given, and was not enough.
         self.answered = ANSWERED in output and not self.entered
 
@@ -76,8 +76,9 @@ def way_of(plugin: Any, shell: Any, outer: str | None, executable: str | None, s
         text = "exec " + text
     flags = options.get("become_flags", _option(plugin, "become_flags")).split()
     login = name in ("su", "sudosu") or any(flag == "--login" or re.fullmatch(r"-\w*i\w*", flag) for flag in flags)
-    return Way(name, _option(plugin, "become_user") or "root", (*words, "-c", text, before + PYTHON_QUOTED), terminal,
-               prompt, password, login, seconds)
+    argv = tuple(str.__str__(word) for word in (*words, "-c", text, before + PYTHON_QUOTED))
+    return Way(str.__str__(name), _option(plugin, "become_user") or "root", argv, terminal, prompt, password, login,
+               seconds)
 
 
 def _built(plugin: Any, shell: Any, options: dict[str, str]) -> tuple[str, str] | None:
