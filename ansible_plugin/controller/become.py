@@ -180,17 +180,21 @@ def never_asks(found: Way) -> bool:
     return not found.terminal
 
 
-def transcript(refused: Refused, plugin: Any) -> list[str]:
+def transcript(refused: Refused, plugin: Any, terminal: bool) -> list[bytes]:
     """What the command said, cut where it was given the password."""
-    said = refused.output
+    said = refused.output + "\n"
     if isinstance(plugin.prompt, str):
         said = re.sub(r"\[sudo via ansible, key=\w+\] password:", lambda match: plugin.prompt, said)
-    return said.split(ANSWERED)
+    if terminal:
+        said = said.replace("\n", "\r\n")
+    return [part.encode("utf-8", "surrogateescape") for part in said.split(ANSWERED)]
 
 
-def replay(parts: list[bytes], status: int, out: bytes = b"") -> list[str | bytes]:
-    """A command that says these parts on stderr, and reads a line after each but the last, and then ``out``."""
-    text = "; read -r answer; ".join('printf %%s "$%d" >&2' % (number + 1) for number in range(len(parts)))
+def replay(parts: list[bytes], status: int, out: bytes = b"", terminal: bool = False) -> list[Any]:
+    """A command that says these parts on stderr, or all on stdout as on a terminal, and reads a line after each but the
+    last, and then says ``out``."""
+    where = "" if terminal else " >&2"
+    text = "; read -r answer; ".join('printf %%s "$%d"%s' % (number + 1, where) for number in range(len(parts)))
     return ["/bin/sh", "-c", '%s; printf %%s "$%d"; exit %d' % (text, len(parts) + 1, status & 255), "sh",
             *(part.replace(b"\0", b"") for part in [*parts, out])]
 
@@ -231,7 +235,7 @@ class Becoming:
         if way is not None:
             return inner, way
         if plugin.expect_prompt():
-            raise Stock("become by %s" % plugin.name)
+            raise Stock("become by %s %r" % (plugin.name, cmd[:300]))
         return cmd, None
 
     def patience(self) -> float:
@@ -245,7 +249,7 @@ class Becoming:
         """Whether we can become the account of a plugin, though core would not send it modules through stdin."""
         try:
             way = way_of(plugin, self._shell, C.DEFAULT_EXECUTABLE, C.DEFAULT_EXECUTABLE, self.patience())
-            if way is None:
+            if way is None or self.refusal is not None:
                 return False
             home = self.hosts("home", self.way(), way)
         except (Stock, contextree.ContextreeError):
@@ -258,9 +262,9 @@ class Becoming:
         """What core would have said where we cannot become another account; raises Stock."""
         plugin = self.become
         if refused.answered:  # the password is not tried once more
-            parts = transcript(refused, plugin)
+            terminal = terminal or not getattr(plugin, "pipelining", plugin.name != "su")
             status = 1 if refused.status is None else refused.status
-            return self.judged(replay([part.encode("utf-8", "surrogateescape") for part in parts], status))
+            return self.judged(replay(transcript(refused, plugin, terminal), status, terminal=terminal))
         if refused.late and plugin.expect_prompt():
             too_late(refused, plugin)
         if not never_asks(refused.way):

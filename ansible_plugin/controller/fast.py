@@ -143,8 +143,9 @@ class Fast(become.Becoming, Base):
         text, way = self.meant(cmd, sudoable)
         try:
             return self.act_as(way, cmd, text, in_data, terminal)
-        except become.Refused as refused:
-            return self.refused(refused, cmd, in_data, terminal)
+        except become.Refused as why:
+            refused = why
+        return self.refused(refused, cmd, in_data, terminal)  # out here, what it raises has no cause
 
     def act_as(self, way: become.Way | None, cmd: str, text: str, in_data: bytes | None, terminal: bool) -> Result:
         """The same, in an account; raises Refused, too."""
