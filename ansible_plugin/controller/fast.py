@@ -59,6 +59,8 @@ class Fast:
         return [None, "-c", cmd]
 
     cwd: str | None = None  # where commands and modules run; None: where a login begins
+    put_mode: int | None = None  # of files that are put there, less the umask; None: the mode that they have here
+    stands_for: str | None = None  # the name that core would give to its own plugin, if a play asked for that
 
     # -- core's methods
 
@@ -66,6 +68,12 @@ class Fast:
         """See core, which does this for each task and item."""
         super().set_options(*args, **kwargs)  # type: ignore[misc]
         self._link = None
+
+    def update_vars(self, variables: dict[str, Any]) -> None:
+        """See core, which shows its own name."""
+        if self.stands_for is not None:
+            variables.setdefault("ansible_connection", self.stands_for)
+        super().update_vars(variables)  # type: ignore[misc]
 
     def set_become_plugin(self, plugin: Any) -> None:
         """See core."""
@@ -204,11 +212,11 @@ class Fast:
         return super().put_file(in_path, out_path)  # type: ignore[misc]
 
     def put(self, source: str, target: str) -> Result:
-        """Put a file into a folder that we have made. As by sftp, it gets the mode that it has here, less the umask."""
+        """Put a file into a folder that we have made."""
         if not os.path.exists(source):
             raise AnsibleFileNotFound("file or module does not exist: {0}".format(source))
         status = os.stat(source)
-        mode = status.st_mode & 0o777
+        mode = status.st_mode & 0o777 if self.put_mode is None else self.put_mode
         if status.st_size <= SMALL:
             with open(source, "rb") as file:
                 self.later.append(["put", None, target, mode, file.read()])

@@ -62,6 +62,18 @@ class Hosts:
         return future.result()
 
     @contextree.expose
+    def reach(self, link: Link, again: bool) -> str | None:
+        """Open a link unless it is there; None, or why there is none. ``again``: try even where that failed before."""
+        future = self.links.get(link.key)
+        if not again and future is not None and future.done() and future.exception():
+            return str(future.exception())
+        try:
+            self.host(link)
+        except contextree.ContextreeError as error:
+            return str(error)
+        return None
+
+    @contextree.expose
     def do(self, link: Link, steps: list[list[Any]]) -> Any:
         """Do steps at a host; the answers are those of ``agent.do``, and ("want", digest): give that archive first."""
         for step in steps:

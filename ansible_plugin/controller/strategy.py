@@ -6,10 +6,7 @@ from ansible import constants as C  # noqa: N812  as everywhere in ansible
 from ansible.plugins.loader import connection_loader
 
 from . import worker
-
-REDIRECT = {"ssh": "contextree.fast.ssh", "ansible.builtin.ssh": "contextree.fast.ssh",
-            "local": "contextree.fast.local", "ansible.builtin.local": "contextree.fast.local"}
-
+from .redirect import Redirect
 
 class Mixin:
     """Mixed into a strategy of core."""
@@ -19,14 +16,7 @@ class Mixin:
         import os
 
         worker.where(C.DEFAULT_LOCAL_TMP, os.getpid())
-        loaded = connection_loader.get_with_context
-        for name in set(REDIRECT.values()):
-            connection_loader.get_with_context(name, class_only=True)
-
-        def redirected(name: str, *args: Any, **kwargs: Any) -> Any:
-            return loaded(REDIRECT.get(name, name), *args, **kwargs)
-
-        connection_loader.get_with_context = redirected
+        connection_loader.get_with_context = Redirect(connection_loader)
         try:
             return super().run(iterator, play_context)
         finally:
