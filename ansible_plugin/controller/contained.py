@@ -70,8 +70,8 @@ class Way:
         return shlex.split(cmd)
 
     def within(self) -> list[str]:
-        """Words that start what follows them, with the variables that are set before the text of each command."""
-        return ["/bin/sh", "-c", self.before + 'exec "$0" "$@"'] if self.before else []
+        """Words that start what follows them as a command would be started, with the environment of one."""
+        return [*self.words, *self.shell, self.before + 'exec "$0" "$@"'] if self.shell is not None else self.words
 
 
 class Subprocess:
@@ -94,7 +94,8 @@ class Subprocess:
 @functools.cache
 def collection(name: str) -> Any:
     """The class of a connection plugin of a collection, with what can be asked. AnsibleError where there is none."""
-    cls = connection_loader.get(name, class_only=True)
+    # not by the loader's own attribute: our strategies have put a redirection there
+    cls = type(connection_loader).get_with_context(connection_loader, name, class_only=True).object
     if cls is None:
         raise AnsibleError("the connection plugin '%s' was not found" % name)
     ours = Subprocess()
@@ -138,9 +139,9 @@ class Contained(fast.Fast):
 
     # -- what a plugin may say otherwise
 
-    def entrance(self, words: list[str]) -> list[str]:
-        """The words that start an interpreter there, of those that stand before a command."""
-        return [*words, PYTHON]
+    def entrance(self, way: Way) -> list[str]:
+        """The words that start an interpreter there."""
+        return [*way.within(), PYTHON]
 
     def refuse(self) -> None:
         """Raise Stock where what is asked for cannot be a link."""
@@ -180,7 +181,7 @@ class Contained(fast.Fast):
         if way.env is not None:
             env = {name: way.env.get(name) for name in {*way.env, *os.environ}
                    if way.env.get(name) != os.environ.get(name)}
-        words = self.entrance(way.words)
+        words = self.entrance(way)
         address = re.sub(r"[^\w.@:-]", "_", str(self._play_context.remote_addr or ""))  # type: ignore[attr-defined]
         plan = Plan(words, safe_name("%s.%s" % (kind, address)), kind, python=discover.WORDS, env=env)
         text = repr((words, sorted(env.items()) if env else None))

@@ -11,10 +11,10 @@ class Connection(contained.Contained, contained.collection(NAME)):  # type: igno
 
     connect_is_dear = False
 
-    def entrance(self, words):
-        if words[-1] == "-c":  # su USER -c
-            return [*words, contained.PYTHON_QUOTED]
-        return contained.Contained.entrance(self, words)
+    def entrance(self, way):
+        if way.words[-1] == "-c":  # su USER -c
+            return [*way.words, contained.PYTHON_QUOTED]
+        return contained.Contained.entrance(self, way)
 
     def login_argv(self, cmd):
         if self.ask().words[-1] == "-c":  # of the two -c, su takes the latter

@@ -11,6 +11,3 @@ class Connection(contained.Contained, contained.collection(NAME)):  # type: igno
 
     put_mode = 0o666
     connect_is_dear = False
-
-    def entrance(self, words):
-        return contained.Contained.entrance(self, [*words, *self.ask().within()])

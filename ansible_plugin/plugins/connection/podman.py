@@ -9,6 +9,6 @@ DOCUMENTATION = contained.documentation(NAME)
 class Connection(contained.Contained, contained.collection(NAME)):  # type: ignore[misc]
     """As ``containers.podman.podman``, but faster."""
 
-    def entrance(self, words):
-        at = len(words) - words[::-1].index("exec")
-        return contained.Contained.entrance(self, [*words[:at], "-i", *words[at:]])
+    def entrance(self, way):
+        at = len(way.words) - way.words[::-1].index("exec")
+        return [*way.words[:at], "-i", *way.words[at:], contained.PYTHON]
