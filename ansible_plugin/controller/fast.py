@@ -11,16 +11,23 @@ import os
 import shlex
 from typing import Any
 
-import contextree
 from ansible import constants as C  # noqa: N812  as everywhere in ansible
 from ansible.errors import AnsibleConnectionFailure, AnsibleError, AnsibleFileNotFound
 from ansible.utils.display import Display
+
+import contextree
 
 from . import become, payload, worker
 from .hosts import Link
 from .shell import Notes
 
 display = Display()
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ansible.plugins.connection import ConnectionBase as Base
+else:
+    Base = object  # ConnectionBase comes in by core's connection
 
 SMALL = 1 << 18  # bytes of a file that goes in a request
 Result = tuple[int, bytes, bytes]
@@ -30,7 +37,7 @@ class Stock(Exception):
     """This is left to core's own connection; the reason is counted."""
 
 
-class Fast:
+class Fast(Base):
     """Mixed into a connection of core, before it. For one thread, as core's are."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -120,7 +127,7 @@ class Fast:
         text, spec = self.meant(cmd, sudoable)
         kind, what = self.notes.meaning.get(text, ("", None))
         if kind == "home":
-            home = self.hosts("home", self.way(), plain((None, spec)) if spec else None)
+            home = self.hosts("home", self.way(), plain(spec))
             return None if home is None else (0, home.encode() + b"\n", b"")
         if spec is not None:
             return None
@@ -162,15 +169,14 @@ class Fast:
             words, env = what
             found = payload.take_apart(in_data)
             if found is not None:
-                task = dict(found.task, env=env, cwd=self.cwd, umask=None)
-                seat = (tuple(words), spec)
-                answer = self.send(["module", seat, found.digest, None, task], found)
+                task = dict(found.task, python=words, env=env, cwd=self.cwd, umask=None)
+                answer = self.send(["module", spec, found.digest, None, task], found)
                 if answer is not None:
                     return answer
         if spec is None:
             step = ["command", None, self.login_argv(cmd)]
         else:
-            step = ["command", (None, spec), [C.DEFAULT_EXECUTABLE or "/bin/sh", "-c", text]]
+            step = ["command", spec, [C.DEFAULT_EXECUTABLE or "/bin/sh", "-c", text]]
         answer = self.send([*step, in_data, terminal, self.cwd, self.terminal_environment(terminal)])
         if answer is None:
             raise Stock("the account or interpreter cannot be had by our link")

@@ -1,12 +1,43 @@
-"""The link to the controller itself."""
+"""``local``: the controller itself, with modules run in processes that are forked from a warm one."""
 
 import sys
+from typing import Any
+
+from ansible.plugins.connection import local as core
 
 from contextree.connect import local
 
+from . import fast
 from .hosts import Link
 
 
 def link() -> Link:
     """The same for all."""
     return Link("local", local.plan(sys.executable, name="local"))
+
+
+class Local(fast.Fast):
+    """What our ``local`` mixes into core's."""
+
+    def link(self) -> Link:
+        """See Fast."""
+        return link()
+
+    def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> Any:
+        """See core."""
+        try:
+            answer = self.at_once(cmd, sudoable)
+            if answer is None and in_data:
+                answer = self.act(cmd, in_data, sudoable, False)
+        except fast.Stock as why:
+            self.hosts("fell_back", str(why))
+            answer = None
+        if answer is None:
+            self.settle()
+            answer = core.Connection.exec_command(self, cmd, in_data, sudoable)
+        return answer
+
+    def fetch_file(self, in_path: str, out_path: str) -> Any:
+        """See core."""
+        self.settle()
+        return core.Connection.put_file(self, in_path, out_path)

@@ -8,7 +8,14 @@ from ansible.plugins.loader import connection_loader
 from . import worker
 from .redirect import Redirect
 
-class Mixin:
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ansible.plugins.strategy import StrategyBase as Base
+else:
+    Base = object  # StrategyBase comes in by core's strategy
+
+
+class Mixin(Base):
     """Mixed into a strategy of core."""
 
     def run(self, iterator: Any, play_context: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 import contextree
 
-from . import mux
+from . import mux, ready
 
 _client: Any = None
 
@@ -36,7 +36,7 @@ def where(folder: str, main_pid: int) -> str:
 
 def start(folder: str, main_pid: int, path: str) -> None:
     """Start it, and wait until it listens."""
-    begin = "import sys; sys.path[:] = %r; from %s import main; main(%r, %d)" % (sys.path, mux.__name__, folder, main_pid)
+    begin = ready.program("controller.mux", "main", folder, main_pid)
     with open(os.path.join(folder, "contextree.log"), "ab") as log:
         process = subprocess.Popen([sys.executable, "-c", begin], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                    start_new_session=True)

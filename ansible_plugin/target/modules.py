@@ -1,87 +1,157 @@
-"""AnsiballZ archives on the target: code objects by content, and the import of what is in an archive.
+"""AnsiballZ archives in the template process (``template.py``): code by content, and the import of what is in an archive.
 
-An archive is kept in memory by its hash. What stands in it is compiled once for each content (name and CRC), in the
-long-lived interpreter, so that the process forked for a task finds code objects. ``ansible.module_utils.basic`` and
-what it imports are even imported here, from the first archive that comes; a task whose archive has other contents for
-one of these names (module_utils of a role, of a collection) forgets them all and imports its own.
+What stands in an archive is compiled once for each content (path, CRC, size), so that the process forked for a module
+finds code objects. All of it is compiled under one made-up name, ``NAME``, because the archives of different modules
+have most of it in common; a module process knows its archive by a path of its own, at which there is a real zip file.
 """
 
 import importlib.abc
+import importlib.machinery
 import importlib.util
 import io
+import os
 import sys
 import zipfile
+import zlib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import CodeType, ModuleType
-    from typing import Any, Dict, Optional, Sequence, Tuple
+    from typing import Any, Dict, Optional, Sequence, Set, Tuple
 
-KEPT = 200  # archives; each is some 100 KB
+NAME = "/ansible_payload.zip"  # what the files of code objects, and what is imported here, seem to be in
+FIRST = "ansible.module_utils.basic", "ansible.module_utils._internal._ansiballz._loader"  # what every module imports
+PROFILES = "ansible.module_utils._internal._json._profiles."
 
-_code = {}  # type: Dict[Tuple[str, int, int], CodeType]  # (path in the archive, CRC, size)
-_archives = {}  # type: Dict[str, Archive]
-_warm = {}  # type: Dict[str, Tuple[str, int, int]]  # name of a module that is imported here -> what it was made of
+code_objects = {}  # type: Dict[Tuple[str, int, int], CodeType]  # (path in the archive, CRC, size)
+imported = {}  # type: Dict[str, Tuple[str, int, int]]  # name of a module that is imported here -> what it was made of
 
 
 class Archive:
-    """One AnsiballZ zip: its ``data``, and the modules in it."""
+    """One archive: its ``path``, and what is in it."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
-        self.zip = zipfile.ZipFile(io.BytesIO(data))
+        self.files = {}  # type: Dict[str, Any]  # path -> its zipfile.ZipInfo
         self.modules = {}  # type: Dict[str, Tuple[Tuple[str, int, int], bool]]  # name -> (what it is, is it a package)
-        for entry in self.zip.infolist():
-            path = entry.filename
-            if path.endswith(".py"):
-                package = path.endswith("/__init__.py")
-                name = (path[:-12] if package else path[:-3]).replace("/", ".")
-                self.modules[name] = (path, entry.CRC, entry.file_size), package
+        with zipfile.ZipFile(io.BytesIO(data)) as file:
+            for entry in file.infolist():
+                path = entry.filename
+                self.files[path] = entry
+                if path.endswith(".py"):
+                    package = path.endswith("/__init__.py")
+                    name = (path[:-12] if package else path[:-3]).replace("/", ".")
+                    self.modules[name] = (path, entry.CRC, entry.file_size), package
+        self.fd, self.path = place(data)
+
+    def read(self, path: str) -> bytes:
+        """The bytes of a file of it; KeyError where there is none."""
+        entry = self.files[path]
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            with zipfile.ZipFile(io.BytesIO(self.data)) as file:
+                return file.read(path)
+        at = entry.header_offset + 30
+        at += int.from_bytes(self.data[at - 4:at - 2], "little") + int.from_bytes(self.data[at - 2:at], "little")
+        data = self.data[at:at + entry.compress_size]
+        return zlib.decompress(data, -15) if entry.compress_type == zipfile.ZIP_DEFLATED else data
 
     def code(self, name: str) -> "CodeType":
         """The code of a module, compiled once for all archives that have the same."""
         key = self.modules[name][0]
-        code = _code.get(key)
+        code = code_objects.get(key)
         if code is None:
-            code = _code[key] = compile(self.zip.read(key[0]), "ansible:" + key[0], "exec", dont_inherit=True)
+            code = code_objects[key] = compile(self.read(key[0]), "%s/%s" % (NAME, key[0]), "exec", dont_inherit=True)
         return code
+
+    def forget(self) -> None:
+        """It is not wanted any more."""
+        if self.fd is not None:
+            os.close(self.fd)
+        else:
+            try:
+                os.unlink(self.path)
+                os.rmdir(os.path.dirname(self.path))
+            except OSError:
+                pass
+
+
+def place(data: bytes) -> "Tuple[Optional[int], str]":
+    """Put an archive where other processes can read it, too, as long as this one lives: modules that start themselves
+    again with another Python want that. As in stock there is a ``sitecustomize`` in it. (descriptor or None, path)."""
+    fd = None  # type: Optional[int]
+    try:
+        fd = os.memfd_create("ansible", 0)
+    except (AttributeError, OSError):  # before 3.8; or not Linux
+        import tempfile
+
+        try:
+            with tempfile.TemporaryFile() as file:  # without a name, so it cannot stay behind
+                fd = os.dup(file.fileno())
+        except OSError:
+            pass
+    if fd is not None:
+        path = "/proc/%d/fd/%d" % (os.getpid(), fd)
+        if not os.path.exists(path):
+            os.close(fd)
+            fd = None
+    if fd is None:
+        import tempfile
+
+        path = os.path.join(tempfile.mkdtemp(prefix="ansible_payload_"), "ansible_payload.zip")
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        named = True
+    else:
+        named = False
+    with os.fdopen(fd if named else os.dup(fd), "w+b") as file:
+        file.write(data)
+        with zipfile.ZipFile(file, "a") as zip_file:
+            zip_file.writestr(zipfile.ZipInfo("sitecustomize.py"), 'import sys\nsys.path.insert(0, "%s")\n' % path)
+    return None if named else fd, path
 
 
 class Finder(importlib.abc.MetaPathFinder):
-    """Finds the modules of one archive, whose path is told to who asks where they are."""
+    """Finds the modules of one archive, in the process of a module or (``shown`` is NAME then) in the template."""
 
-    def __init__(self, archive: Archive, path: str) -> None:
+    def __init__(self, archive: Archive, shown: str) -> None:
         self.archive = archive
-        self.path = path
+        self.shown = shown
 
     def find_spec(self, name: str, path: "Optional[Sequence[Any]]" = None, target: "Optional[ModuleType]" = None) -> "Any":
         """See importlib."""
         found = self.archive.modules.get(name)
         if found is None:
             return None
-        spec = importlib.util.spec_from_loader(name, Loader(self), origin="%s/%s" % (self.path, found[0][0]),
-                                               is_package=found[1])
-        if spec is not None:
-            spec.has_location = True
-            if found[1]:
-                spec.submodule_search_locations = ["%s/%s" % (self.path, found[0][0][:-12])]
+        # What names deprecating code compares this one's path with those in code objects.
+        shown = NAME if name == "ansible" else self.shown
+        spec = importlib.machinery.ModuleSpec(name, Loader(self, shown), origin="%s/%s" % (shown, found[0][0]),
+                                              is_package=found[1])
+        spec.has_location = True
+        if spec.submodule_search_locations is not None:
+            spec.submodule_search_locations.append("%s/%s" % (self.shown, found[0][0][:-12]))
         return spec
 
 
 class Loader(importlib.abc.InspectLoader):
     """Loads the modules of one archive."""
 
-    def __init__(self, finder: Finder) -> None:
+    def __init__(self, finder: Finder, shown: str) -> None:
         self.finder = finder
+        self.archive = shown  # as zipimport.zipimporter has it
+        self.prefix = ""
 
     def get_code(self, name: str) -> "Any":
         """See importlib."""
-        return self.finder.archive.code(name)
+        try:
+            return self.finder.archive.code(name)
+        except KeyError:
+            raise ImportError("there is no %s in %s" % (name, self.archive)) from None
 
     def get_source(self, name: str) -> "Optional[str]":
         """See importlib."""
         archive = self.finder.archive
-        return archive.zip.read(archive.modules[name][0][0]).decode("utf-8")
+        if name not in archive.modules:
+            raise ImportError("there is no %s in %s" % (name, self.archive))
+        return importlib.util.decode_source(archive.read(archive.modules[name][0][0]))
 
     def is_package(self, name: str) -> bool:
         """See importlib."""
@@ -89,58 +159,62 @@ class Loader(importlib.abc.InspectLoader):
 
     def get_filename(self, name: str) -> str:
         """See importlib."""
-        return "%s/%s" % (self.finder.path, self.finder.archive.modules[name][0][0])
+        return "%s/%s" % (self.archive, self.finder.archive.modules[name][0][0])
 
     def get_data(self, path: str) -> bytes:
         """See importlib: a file of the archive."""
-        prefix = self.finder.path + "/"
-        if not path.startswith(prefix):
-            raise OSError("%r is not in %s" % (path, self.finder.path))
-        try:
-            return self.finder.archive.zip.read(path[len(prefix):])
-        except KeyError:
-            raise FileNotFoundError(path) from None
+        for prefix in self.archive + "/", self.finder.archive.path + "/", NAME + "/":
+            if path.startswith(prefix) and path[len(prefix):] in self.finder.archive.files:
+                return self.finder.archive.read(path[len(prefix):])
+        raise FileNotFoundError(2, "No such file in %s" % self.archive, path)
+
+    def get_resource_reader(self, name: str) -> "Any":
+        """See importlib.resources: that of the zip itself."""
+        import zipimport
+
+        path = self.finder.archive.modules[name][0][0]
+        place = os.path.join(self.finder.archive.path, os.path.dirname(path if self.is_package(name) else
+                                                                       os.path.dirname(path)))
+        importer = zipimport.zipimporter(os.path.dirname(place))  # type: Any
+        return importer.get_resource_reader(name)
 
 
-def known(digest: str) -> "Optional[Archive]":
-    """The archive with this hash, if it has come."""
-    return _archives.get(digest)
+def warm(archive: Archive) -> "Optional[str]":
+    """In the template: import what every module wants, once, from the first archive that comes. None, or why not."""
+    if imported:
+        return None
+    finder = Finder(archive, NAME)
+    before = set(sys.modules)
+    sys.meta_path.insert(0, finder)
+    why = None
+    try:
+        for name in FIRST + tuple(each for each in archive.modules if each.startswith(PROFILES)):
+            if name in archive.modules:
+                __import__(name)
+    except BaseException as error:  # a Python that is too old for it: it says so, and exits
+        why = repr(error)
+    finally:
+        sys.meta_path.remove(finder)
+    for name in set(sys.modules) - before:
+        if why is not None and (name == "ansible" or name.startswith("ansible.")):
+            del sys.modules[name]
+        elif name in archive.modules:
+            imported[name] = archive.modules[name][0]
+    return why
 
 
-def keep(digest: str, data: bytes) -> Archive:
-    """Keep an archive; the oldest of too many goes."""
-    while len(_archives) >= KEPT:
-        _archives.pop(next(iter(_archives)), None)
-    archive = _archives[digest] = Archive(data)
-    return archive
-
-
-def warm(archive: Archive, fqn: str) -> None:
-    """Import here what every module wants, once; compile what this one has."""
-    if not _warm:
-        finder = Finder(archive, "ansible:warm")
-        sys.meta_path.insert(0, finder)
-        before = set(sys.modules)
-        try:
-            for name in ("ansible.module_utils.basic", "ansible.module_utils._internal._ansiballz._loader"):
-                if name in archive.modules:
-                    __import__(name)
-        finally:
-            sys.meta_path.remove(finder)
-            for name in set(sys.modules) - before:
-                if name in archive.modules:
-                    _warm[name] = archive.modules[name][0]
-    for name in archive.modules:
-        if name not in _warm or _warm[name] != archive.modules[name][0]:
-            archive.code(name)
-
-
-def enter(archive: Archive, path: str) -> None:
-    """In the process of a task: modules of this archive are imported from now on, and of no other."""
-    for name, key in _warm.items():
+def enter(archive: Archive) -> None:
+    """In the process of a module: what is in this archive is imported from now on, and nothing of another one."""
+    for name, key in imported.items():
         found = archive.modules.get(name)
-        if found is not None and found[0] != key:  # another one of that name: what is imported may refer to ours
-            for each in [each for each in sys.modules if each == "ansible" or each.startswith("ansible.")]:
-                del sys.modules[each]
+        if found is None or found[0] != key:  # what is imported may refer to another content than this one's
+            purge()
             break
-    sys.meta_path.insert(0, Finder(archive, path))
+    sys.meta_path.insert(0, Finder(archive, archive.path))
+    sys.path.insert(0, archive.path)
+
+
+def purge() -> None:
+    """Forget what was imported from archives."""
+    for name in [each for each in sys.modules if each.split(".")[0] in ("ansible", "ansible_collections")]:
+        del sys.modules[name]

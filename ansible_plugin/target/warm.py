@@ -1,10 +1,308 @@
-"""Stands in until the warm template is there: a fork of this process for each module."""
+"""Warm Python for modules: a template process that has Ansible's ``module_utils`` imported, and forks for each module.
 
-from . import runner
+The template is exec'd and has one thread (docs/decisions/0003), and is what stock would start for the module; see
+``template.py``, its program. Here is the agent's end of it.
+"""
 
-MISSING = runner.MISSING
+import marshal
+import os
+import select
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import zlib
+from binascii import b2a_base64
+from collections import OrderedDict
+from importlib.util import find_spec
+
+from .talk import ENDED, HEADER, KILL, NEWS, STALE, STARTED
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+MISSING = "missing"
+KEPT = 64 << 20  # bytes of archives that a template keeps
+TEMPLATES = 4  # processes at a time: environments that a Python must be started with
+TRIES = 4  # starts of a template for one run
+LOOK = 0.25  # seconds after which a thread that waits sees that an exception was raised in it
+DIED = 128 + 9  # what a shell says of a process that was killed; of one whose template was, nobody knows better
+STARTUP = "PYTHON", "LD_", "DYLD_", "LC_", "MALLOC_", "OPENSSL_"  # variables that a Python, or its C library, reads only once
+STARTUP_NAMES = "LANG", "HOME", "GLIBC_TUNABLES", "LOCPATH", "GCONV_PATH"
+
+_BOOT = """import sys
+sys.path[:] = [each for each in sys.path if each]
+def start():
+    import binascii, marshal, zlib
+    kind = type(sys)
+    package = sys.modules["contextree_ansible"] = kind("contextree_ansible")
+    package.__path__ = []
+    for name, code in marshal.loads(zlib.decompress(binascii.a2b_base64("%s"))):
+        module = kind("contextree_ansible." + name)
+        module.__package__ = "contextree_ansible"
+        module.__file__ = code.co_filename
+        sys.modules[module.__name__] = module
+        setattr(package, name, module)
+        exec(code, module.__dict__)
+    module.Template(%d).run()
+start()
+"""
 
 
 class Template:
-    def run(self, digest, data, task):
-        return runner.run(digest, data, task)
+    """Templates of one interpreter. Nothing is started before the first module. From any thread."""
+
+    def __init__(self, argv: "Sequence[str]" = ()) -> None:
+        """``argv``: the words of the interpreter; this one."""
+        self.argv = list(argv) or [sys.executable]
+        self.lock = threading.Lock()
+        self.processes = OrderedDict()  # type: OrderedDict[Tuple[Tuple[str, Optional[str]], ...], Process]
+        self.closed = False
+
+    def start(self) -> None:
+        """Start a template before it is needed."""
+        self.process(())
+
+    def has(self, digest: str) -> bool:
+        """Whether the archive with this digest need not be sent."""
+        with self.lock:
+            return bool(self.processes) and all(digest in each.known for each in self.processes.values())
+
+    def run(self, digest: str, data: "Optional[bytes]", task: "Dict[str, Any]") -> "Any":
+        """Run a module; (status, stdout, stderr) of its process as a shell has them, or MISSING where its archive is
+        wanted. What ends the call of contextree in which this runs kills the module and all of its process group."""
+        whole = {"fqn": task["fqn"], "params": task["params"], "profile": task.get("profile"), "digest": digest,
+                 "extensions": task.get("extensions") or {}, "rlimit": task.get("rlimit") or 0,
+                 "env": dict(task.get("env") or {}), "cwd": task.get("cwd"), "umask": task.get("umask")}
+        startup = at_start(whole["env"])
+        for _ in range(TRIES):
+            process = self.process(startup)
+            found = process.run(digest, data, whole)
+            if found is not None:
+                return found
+        raise OSError("the template process of %s ends at once, with status %s" % (" ".join(self.argv),
+                                                                                  process.child.returncode))
+
+    def process(self, startup: "Tuple[Tuple[str, Optional[str]], ...]") -> "Process":
+        """The process whose Python was started with such variables."""
+        with self.lock:
+            if self.closed:
+                raise RuntimeError("this template is closed")
+            process = self.processes.get(startup)
+            if process is None or process.over:
+                process = self.processes[startup] = Process(self.argv, startup)
+            self.processes.move_to_end(startup)
+            while len(self.processes) > TEMPLATES:
+                self.processes.popitem(last=False)[1].close()
+            return process
+
+    def close(self) -> None:
+        """End the templates; each ends once no module of it runs any more. Idempotent."""
+        with self.lock:
+            self.closed = True
+            processes = list(self.processes.values())
+            self.processes.clear()
+        for each in processes:
+            each.close()
+
+
+class Process:
+    """One template process."""
+
+    def __init__(self, argv: "Sequence[str]", startup: "Sequence[Tuple[str, Optional[str]]]") -> None:
+        self.lock = threading.Lock()
+        self.known = OrderedDict()  # type: OrderedDict[str, int]  # archives -> their sizes
+        self.over = False
+        self.socket, theirs = socket.socketpair()
+        script_r, script_w = os.pipe()
+        out_r, out_w = os.pipe()  # as its modules will have, until they get theirs
+        try:
+            os.write(script_w, program(theirs.fileno()))
+            os.close(script_w)
+            env = dict(os.environ)
+            for name, value in startup:
+                if value is None:
+                    env.pop(name, None)
+                else:
+                    env[name] = value
+            self.child = subprocess.Popen(list(argv) + ["-", "contextree:ansible"], stdin=script_r, stdout=out_w,
+                                          stderr=out_w, env=env, pass_fds=(theirs.fileno(),), start_new_session=True)
+        except BaseException:
+            self.socket.close()
+            raise
+        finally:
+            theirs.close()
+            for fd in script_r, out_r, out_w:
+                os.close(fd)
+
+    def run(self, digest: str, data: "Optional[bytes]", task: "Dict[str, Any]") -> "Any":
+        """See Template.run; None: nothing has been done, and this process is no good any more."""
+        out_r, out_w = os.pipe()
+        err_r, err_w = os.pipe()
+        ours, theirs = socket.socketpair()
+        run = Run(out_r, err_r, ours)
+        try:
+            try:
+                sent = self.send(digest, data, task, (out_w, err_w, theirs.fileno()))
+            finally:
+                os.close(out_w)
+                os.close(err_w)
+                theirs.close()
+            if sent is not True:
+                return sent
+            found = run.result()
+            if found is None:
+                self.close()
+            return found
+        finally:
+            run.close()
+
+    def send(self, digest: str, data: "Optional[bytes]", task: "Dict[str, Any]", fds: "Sequence[int]") -> "Any":
+        """Ask for a run: True; MISSING; or None: it has ended."""
+        with self.lock:
+            if self.over:
+                return None
+            if digest in self.known:
+                self.known.move_to_end(digest)
+                data = b""
+            elif data is None:
+                return MISSING
+            else:
+                self.known[digest] = len(data)
+            task["drop"] = self.drop()
+            text = marshal.dumps(task)
+            message = memoryview(b"".join((HEADER.pack(len(text), len(data)), text, data)))
+            try:
+                count = self.socket.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("3i", *fds))])
+                self.socket.sendall(message[count:])
+            except OSError:
+                pass  # it has ended: the socket for news says so as well
+            return True
+
+    def drop(self) -> "List[str]":
+        """The oldest archives, when there are too many."""
+        dropped = []
+        while sum(self.known.values()) > KEPT and len(self.known) > 1:
+            dropped.append(self.known.popitem(last=False)[0])
+        return dropped
+
+    def close(self) -> None:
+        """Let it end. Idempotent."""
+        with self.lock:
+            if self.over:
+                return
+            self.over = True
+            self.socket.close()
+        threading.Thread(target=self.child.wait, name="contextree:ansible", daemon=True).start()
+
+
+class Run:
+    """One run of a module, seen by the thread that waits for it."""
+
+    def __init__(self, out: int, err: int, news: "socket.socket") -> None:
+        self.news = news
+        self.parts = {out: [], err: []}  # type: Dict[int, List[bytes]]
+        self.fds = out, err
+        self.left = {out, err}
+        self.read = b""
+
+    def result(self) -> "Optional[Tuple[int, bytes, bytes]]":
+        """Wait for it; None: it has not begun, and never will."""
+        call = _watch(self)
+        poll = select.poll()
+        for fd in self.fds + (self.news.fileno(),):
+            poll.register(fd, select.POLLIN)
+        open_ones = 3
+        try:
+            while open_ones:
+                for fd, _ in poll.poll(int(LOOK * 1000)):
+                    if not self.readable(fd):
+                        poll.unregister(fd)
+                        open_ones -= 1
+        except BaseException:
+            self.kill()
+            raise
+        if call is not None:
+            call.check()
+        said = [NEWS.unpack_from(self.read, at) for at in range(0, len(self.read) - NEWS.size + 1, NEWS.size)]
+        if not said or said[0][0] == STALE:
+            return None
+        status = said[1][1] if len(said) > 1 else None
+        out, err = (b"".join(self.parts[fd]) for fd in self.fds)
+        return DIED if status is None else shell_status(status), out, err
+
+    def readable(self, fd: int) -> bool:
+        """Take what has come; False at the end."""
+        if fd in self.parts:
+            data = os.read(fd, 1 << 18)
+            if data:
+                self.parts[fd].append(data)
+            return bool(data)
+        try:
+            data = self.news.recv(64)
+        except ConnectionError:
+            data = b""
+        self.read += data
+        return bool(data)
+
+    def kill(self) -> None:
+        """Have the module killed. From any thread, while ``result`` runs."""
+        try:
+            self.news.send(KILL)
+        except OSError:
+            pass
+
+    def close(self) -> None:
+        """Forget it."""
+        self.news.close()
+        for fd in self.fds:
+            os.close(fd)
+
+
+def _watch(run: Run) -> "Any":
+    """The call of contextree in which this runs, if it is one: when its caller cancels it, the module is killed. It is
+    not when the link is lost: it may be the module that did that, and its work is to be finished."""
+    if "contextree.core" not in sys.modules:
+        return None
+    from contextree.core.wire.errors import CallCancelled, CallTimeout, UsageError
+    from contextree.parent.current import current_call
+
+    try:
+        call = current_call()
+    except UsageError:
+        return None
+
+    def over() -> None:
+        if isinstance(call._call.channel.ended, (CallCancelled, CallTimeout)) or call.time_left() == 0:
+            run.kill()
+
+    call.on_cancel(over)
+    return call
+
+
+def shell_status(status: int) -> int:
+    """An exit status as a shell has it, of a wait status."""
+    return os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
+
+
+def at_start(env: "Dict[str, Optional[str]]") -> "Tuple[Tuple[str, Optional[str]], ...]":
+    """Those of a task's variables that only a Python which starts with them would heed."""
+    return tuple(sorted((name, value) for name, value in env.items()
+                        if (name.startswith(STARTUP) or name in STARTUP_NAMES) and os.environ.get(name) != value))
+
+
+def program(fd: int) -> bytes:
+    """The script of a template that reads requests from ``fd``."""
+    global _code
+    if _code is None:
+        codes = []
+        for name in "talk", "modules", "template":
+            spec = find_spec("%s.%s" % (__package__, name))  # type: Any
+            codes.append((name, spec.loader.get_code(spec.name)))
+        _code = b2a_base64(zlib.compress(marshal.dumps(codes), 6)).decode().strip()
+    return (_BOOT % (_code, fd)).encode()
+
+
+_code = None  # type: Optional[str]

@@ -1,0 +1,7 @@
+"""What the agent (``warm.py``) and the template process (``template.py``) say to each other."""
+
+import struct
+
+STARTED, ENDED, STALE, KILL = b"s", b"e", b"o", b"k"
+HEADER = struct.Struct("!II")  # of a request: the lengths of its dict and of its archive
+NEWS = struct.Struct("!ci")  # STARTED, ENDED or STALE, and a wait status
