@@ -72,7 +72,9 @@ def blocks(text: str, order: bool) -> dict[str, list[str]]:
         if re.match(r"(PLAY|TASK|RUNNING HANDLER|PLAY RECAP) ", line) or re.match(r"(PLAY|TASK|RUNNING).*\*\*\*$", line):
             heading = "%d %s" % (len(found) if order else 0, line.rstrip("* "))
         else:
-            found.setdefault(heading, []).append(line)
+            included = re.match(r"(included: .* for )(.*)", line)  # the hosts, in the order in which they came to it
+            found.setdefault(heading, []).append(
+                included[1] + ", ".join(sorted(included[2].split(", "))) if included else line)
     return {heading: sorted(filter(None, lines)) for heading, lines in found.items()}
 
 
@@ -90,7 +92,7 @@ def warnings(text: str) -> list[str]:
     """What was said on standard error, one entry a warning, in any order."""
     found: list[str] = []
     for line in masks.text(text).splitlines():
-        if line.startswith("[") or not found:
+        if re.match(r"\[(WARNING|DEPRECATION WARNING|ERROR)\]:", line) or not found:
             found.append(line)
         else:
             found[-1] += " " + line
