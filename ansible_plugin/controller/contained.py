@@ -183,8 +183,9 @@ class Contained(fast.Fast):
                    if way.env.get(name) != os.environ.get(name)}
         words = self.entrance(way)
         address = re.sub(r"[^\w.@:-]", "_", str(self._play_context.remote_addr or ""))  # type: ignore[attr-defined]
-        plan = Plan(words, safe_name("%s.%s" % (kind, address)), kind, python=discover.WORDS, env=env)
-        text = repr((words, sorted(env.items()) if env else None))
+        python = discover.beginning_with(self.interpreter) if self.interpreter else discover.WORDS
+        plan = Plan(words, safe_name("%s.%s" % (kind, address)), kind, python=python, env=env)
+        text = repr((words, self.interpreter, sorted(env.items()) if env else None))
         return Link(kind + "." + hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest(), plan)
 
     def login_argv(self, cmd: str) -> list[str | None]:

@@ -67,6 +67,7 @@ class Fast(Base):
 
     cwd: str | None = None  # where commands and modules run; None: where a login begins
     put_mode: int | None = None  # of files that are put there, less the umask; None: the mode that they have here
+    interpreter: str | None = None  # the path of the one that modules are likely to want
     stands_for: str | None = None  # the name that core would give to its own plugin, if a play asked for that
 
     # -- core's methods
@@ -80,6 +81,7 @@ class Fast(Base):
         """See core, which shows its own name."""
         if self.stands_for is not None:
             variables.setdefault("ansible_connection", self.stands_for)
+        self.interpreter = interpreter(variables)
         super().update_vars(variables)  # type: ignore[misc]
 
     def set_become_plugin(self, plugin: Any) -> None:
@@ -262,6 +264,18 @@ class Fast(Base):
         """Do what waits, now."""
         if self.later:
             self.send(["home", None])
+
+
+def interpreter(variables: dict[str, Any]) -> str | None:
+    """The path of the Python that variables say that modules want, if they do."""
+    delegated = list((variables.get("ansible_delegated_vars") or {}).values())
+    if len(delegated) == 1:
+        variables = delegated[0]
+    facts = variables.get("ansible_facts") or {}
+    for found in variables.get("ansible_python_interpreter"), facts.get("discovered_interpreter_python"):
+        if isinstance(found, str) and found.startswith("/"):
+            return plain(found)
+    return None
 
 
 def plain(value: Any) -> Any:

@@ -39,6 +39,7 @@ class Redirect:
         result = self.load(found[0], *args, **kwargs)
         if result.object is not None and not kwargs.get("class_only"):
             result.object.stands_for = found[1]
+            result.object.ansible_aliases = [*result.object.ansible_aliases, name]  # core asks by it for the next item
         return result
 
     def find(self, name: str, collections: Any = None) -> tuple[str, str] | None:

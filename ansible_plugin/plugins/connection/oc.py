@@ -16,3 +16,7 @@ class Connection(contained.Contained, contained.collection(NAME)):  # type: igno
         contained.Contained.refuse(self)
         if isinstance(self.get_option("oc_kubeconfig"), dict):
             raise contained.fast.Stock("a configuration that is made for each command")
+
+    def act(self, cmd, in_data, sudoable, terminal):
+        status, out, err = contained.Contained.act(self, cmd, in_data, sudoable, terminal)
+        return status, out, err + (b"command terminated with exit code %d\n" % status if status else b"")
