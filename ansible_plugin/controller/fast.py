@@ -64,6 +64,9 @@ class Fast(become.Becoming, Base):
         return [None, "-c", cmd]
 
     cwd: str | None = None  # where commands and modules run; None: where a login begins
+    put_mode: int | None = None  # of files that are put there, less the umask; None: the mode that they have here
+    interpreter: str | None = None  # the path of the one that modules are likely to want
+    stands_for: str | None = None  # the name that core would give to its own plugin, if a play asked for that
 
     # -- core's methods
 
@@ -77,6 +80,13 @@ class Fast(become.Becoming, Base):
         """See core, which does this for each task and item."""
         super().set_options(*args, **kwargs)  # type: ignore[misc]
         self._link = None
+
+    def update_vars(self, variables: dict[str, Any]) -> None:
+        """See core, which shows its own name."""
+        if self.stands_for is not None:
+            variables.setdefault("ansible_connection", self.stands_for)
+        self.interpreter = interpreter(variables)
+        super().update_vars(variables)  # type: ignore[misc]
 
     def set_become_plugin(self, plugin: Any) -> None:
         """See core."""
@@ -220,11 +230,11 @@ class Fast(become.Becoming, Base):
         return super().put_file(in_path, out_path)  # type: ignore[misc]
 
     def put(self, source: str, target: str) -> Result:
-        """Put a file into a folder that we have made. As by sftp, it gets the mode that it has here, less the umask."""
+        """Put a file into a folder that we have made."""
         if not os.path.exists(source):
             raise AnsibleFileNotFound("file or module does not exist: {0}".format(source))
         status = os.stat(source)
-        mode = status.st_mode & 0o777
+        mode = status.st_mode & 0o777 if self.put_mode is None else self.put_mode
         if status.st_size <= SMALL:
             with open(source, "rb") as file:
                 self.later.append(["put", None, target, mode, file.read()])
@@ -264,6 +274,18 @@ class Fast(become.Becoming, Base):
         """Do what waits, now."""
         if self.later:
             self.send(["home", None, ""])
+
+
+def interpreter(variables: dict[str, Any]) -> str | None:
+    """The path of the Python that variables say that modules want, if they do."""
+    delegated = list((variables.get("ansible_delegated_vars") or {}).values())
+    if len(delegated) == 1:
+        variables = delegated[0]
+    facts = variables.get("ansible_facts") or {}
+    for found in variables.get("ansible_python_interpreter"), facts.get("discovered_interpreter_python"):
+        if isinstance(found, str) and found.startswith("/"):
+            return plain(found)
+    return None
 
 
 def plain(value: Any) -> Any:

@@ -79,6 +79,18 @@ class Hosts:
         return future.result()
 
     @contextree.expose
+    def reach(self, link: Link, again: bool) -> str | None:
+        """Open a link unless it is there; None, or why there is none. ``again``: try even where that failed before."""
+        future = self.links.get(link.key)
+        if not again and future is not None and future.done() and future.exception():
+            return str(future.exception())
+        try:
+            self.host(link)
+        except contextree.ContextreeError as error:
+            return str(error)
+        return None
+
+    @contextree.expose
     def prepare(self, link: Link, python: list[str] | None) -> None:
         """Open a link before it is needed, and start the template of an interpreter there. Returns when that is done;
         nothing is raised: who needs the host is told."""
