@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import threading
+from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
@@ -29,6 +30,43 @@ class Host:
         self.sent: set[str] = set()  # archives
         self.parts: set[bytes] = set()  # of archives
         self.homes: dict[Any, str] = {}
+        self.lock = threading.Lock()
+        self.busy = 0  # requests
+        self.dropped = False
+
+    def enter(self) -> bool:
+        """A request begins: the link lasts at least until it is over. False: the link is about to end."""
+        with self.lock:
+            self.busy += not self.dropped
+            return not self.dropped
+
+    def leave(self) -> None:
+        """A request is over."""
+        with self.lock:
+            self.busy -= 1
+            last = self.dropped and not self.busy
+        if last:
+            self.context.shutdown()
+
+    def drop(self) -> None:
+        """End the link when the last request is over."""
+        with self.lock:
+            self.dropped = True
+            idle = not self.busy
+        if idle:
+            self.context.shutdown()
+
+    def do(self, steps: list[list[Any]]) -> Any:
+        """Have the agent do steps, for as long as somebody waits for that; its answer."""
+        return checked(agent.call_through(self.context, agent.do, steps), len(steps))
+
+
+def checked(answer: Any, count: int) -> Any:
+    """What the other end says, which may be anybody: an answer to ``count`` steps."""
+    if isinstance(answer, (tuple, list)) and len(answer) >= 2 and isinstance(answer[0], str):
+        if answer[0] == "done" or (type(answer[1]) is int and 0 <= answer[1] < count):
+            return answer
+    raise contextree.PeerError("this is no answer of an agent: %.100r" % (answer,))
 
 
 class Hosts:
@@ -61,6 +99,17 @@ class Hosts:
                 future.set_exception(error)
         return future.result()
 
+    @contextlib.contextmanager
+    def using(self, link: Link) -> Iterator[Host]:
+        """The same for a request, until whose end the link lasts, though it be dropped meanwhile."""
+        host = self.host(link)
+        while not host.enter():
+            host = self.host(link)
+        try:
+            yield host
+        finally:
+            host.leave()
+
     @contextree.expose
     def do(self, link: Link, steps: list[list[Any]]) -> Any:
         """Do steps at a host; the answers are those of ``agent.do``, and ("want", digest): give that archive first."""
@@ -68,11 +117,14 @@ class Hosts:
             if step[0] == "module" and step[2] not in self.recipes:
                 return "want", step[2]
         self.count("requests")
-        host = self.host(link)
+        with self.using(link) as host:
+            return self._do(host, steps)
+
+    def _do(self, host: Host, steps: list[list[Any]]) -> Any:
         done = 0
-        while True:
+        for _ in range(2 * len(steps) + 2):  # an honest one has what it was sent
             batch = [self._with_archive(host, step) for step in steps[done:]]
-            answer = host.context.call(agent.do, batch)
+            answer = host.do(batch)
             if answer[0] == "done":
                 self.count(*[step[0] for step in steps])
                 return answer
@@ -81,6 +133,7 @@ class Hosts:
                 return (answer[0], done, *answer[2:])
             host.sent.clear()  # it has lost some
             host.parts.clear()
+        raise contextree.PeerError("%s loses every archive that it is sent" % host.context.name)
 
     def _with_archive(self, host: Host, step: list[Any]) -> list[Any]:
         """A step with what the host lacks of its archive. What is sent to it arrives in this order."""
@@ -105,40 +158,46 @@ class Hosts:
         future = self.links.get(link.key)
         if future is not None and future.done() and not future.exception():
             self.count("later", *[step[0] for step in steps])
-            with contextlib.suppress(contextree.ContextreeError):
-                future.result().context.submit(agent.do, steps)
+            host = future.result()
+            if host.enter():
+                try:
+                    host.context.submit(agent.do, steps).add_done_callback(lambda future: host.leave())
+                except contextree.ContextreeError:
+                    host.leave()
 
     @contextree.expose
     def home(self, link: Link, seat: Any) -> str | None:
         """The home directory at a seat; None where there is no such seat."""
-        host = self.host(link)
         key = repr(seat)
-        if key not in host.homes:
-            answer = host.context.call(agent.do, [["home", seat]])
-            if answer[0] != "done":
-                return None
-            host.homes[key] = answer[1]
-        return host.homes[key]
+        with self.using(link) as host:
+            if key not in host.homes:
+                answer = host.do([["home", seat]])
+                if answer[0] != "done":
+                    return None
+                host.homes[key] = str(answer[1])
+            return host.homes[key]
 
     @contextree.expose
     def put(self, link: Link, source: str, target: str, mode: int) -> None:
         """Copy a file to the host, into a folder that is ours there."""
         self.count("put")
-        self.host(link).context.put(source, target, mode=mode, fsync=False)
+        with self.using(link) as host:
+            host.context.put(source, target, mode=mode, fsync=False)
 
     @contextree.expose
     def get(self, link: Link, source: str, target: str, mode: int) -> None:
         """Copy a file from the host."""
         self.count("get")
-        self.host(link).context.get(source, target, mode=mode, fsync=False)
+        with self.using(link) as host:
+            host.context.get(source, target, mode=mode, fsync=False)
 
     @contextree.expose
     def drop(self, link: Link) -> None:
-        """Forget a link: the next who wants the host opens a new one."""
+        """Forget a link: the next who wants the host opens a new one. As with stock's, what runs over it goes on."""
         with self.lock:
             future = self.links.pop(link.key, None)
         if future is not None and not future.exception():
-            future.result().context.shutdown()
+            future.result().drop()
 
     @contextree.expose
     def fell_back(self, reason: str) -> None:

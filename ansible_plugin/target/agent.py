@@ -120,16 +120,28 @@ def do_there(key: "Any", steps: "List[List[Any]]") -> "Tuple[Any, ...]":
     except contextree.ConnectError as error:
         return ("plain" if key[1] is None else "refused", 0, type(error).__name__, error.phase, str(error), error.output)
     steps = [[step[0], None] + list(step[2:]) for step in steps]
-    answer = context.call(do_here, steps)
+    answer = call_through(context, do_here, steps)
     if answer[0] == "missing":
         index = answer[1]
         steps = steps[index:]
         steps[0][3] = _store.get(steps[0][2])
         if steps[0][3] is not None:
-            answer = context.call(do_here, steps)
+            answer = call_through(context, do_here, steps)
             if answer[0] != "done":
                 answer = (answer[0], answer[1] + index) + tuple(answer[2:])
     return answer
+
+
+def call_through(context: "contextree.Context", function: "Callable[..., Any]", *args: "Any") -> "Any":
+    """Call a function in a context as a part of the call that runs here: it is cancelled when nobody waits for that
+    one any more. Where no call runs, or no Future can be had (Debian's python3-minimal), it is a call of its own."""
+    try:
+        present = contextree.current_call()
+        future = context.submit(function, *args)
+    except contextree.UsageError:
+        return context.call(function, *args)
+    present.on_cancel(future.cancel)
+    return future.result()
 
 
 def do_here(steps: "List[List[Any]]") -> "Tuple[Any, ...]":
@@ -200,6 +212,15 @@ def mkdtemp(path: str, mode: int, text: str) -> "process.Result":
     except OSError:
         return command(["/bin/sh", "-c", text])  # it says in its own words what is wrong
     return DONE
+
+
+def own_folder(path: str) -> bool:
+    """Whether there is such a folder that is this account's alone."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o077
 
 
 def put(path: str, mode: int, data: bytes) -> "process.Result":
