@@ -119,7 +119,7 @@ class Fast(Base):
         text, spec = self.meant(cmd, sudoable)
         kind, what = self.notes.meaning.get(text, ("", None))
         if kind == "home":
-            home = self.hosts("home", self.way(), plain((None, spec)) if spec else None)
+            home = self.hosts("home", self.way(), plain(spec))
             return None if home is None else (0, home.encode() + b"\n", b"")
         if spec is not None:
             return None
@@ -161,15 +161,14 @@ class Fast(Base):
             words, env = what
             found = payload.take_apart(in_data)
             if found is not None:
-                task = dict(found.task, env=env, cwd=self.cwd, umask=None)
-                seat = (tuple(words), spec)
-                answer = self.send(["module", seat, found.digest, None, task], found)
+                task = dict(found.task, python=words, env=env, cwd=self.cwd, umask=None)
+                answer = self.send(["module", spec, found.digest, None, task], found)
                 if answer is not None:
                     return answer
         if spec is None:
             step = ["command", None, self.login_argv(cmd)]
         else:
-            step = ["command", (None, spec), [C.DEFAULT_EXECUTABLE or "/bin/sh", "-c", text]]
+            step = ["command", spec, [C.DEFAULT_EXECUTABLE or "/bin/sh", "-c", text]]
         answer = self.send([*step, in_data, terminal, self.cwd, self.terminal_environment(terminal)])
         if answer is None:
             raise Stock("the account or interpreter cannot be had by our link")

@@ -111,6 +111,15 @@ class Hosts:
             host.leave()
 
     @contextree.expose
+    def prepare(self, link: Link, python: list[str] | None) -> None:
+        """Open a link before it is needed, and start the template of an interpreter there. Returns when that is done;
+        nothing is raised: who needs the host is told."""
+        with contextlib.suppress(contextree.ContextreeError):
+            context = self.host(link).context
+            if python:
+                context.call(agent.prepare, python)
+
+    @contextree.expose
     def do(self, link: Link, steps: list[list[Any]]) -> Any:
         """Do steps at a host; the answers are those of ``agent.do``, and ("want", digest): give that archive first."""
         for step in steps:

@@ -95,28 +95,31 @@ def broken() -> str | None:
 def program(module: str, function: str, *args: Any) -> str:
     """The text of a program for ``python -c`` that calls a function of a module of this collection.
 
-    There is no loader of ansible in that process, and the collection's folder need not be below its sys.path, or
-    another copy of the collection may be there: so the packages around it are made by hand. They have specs, so that
-    contextree's importer knows them for namespace packages and gives them and what is in them to other contexts.
+    There is no loader of ansible in that process, the collection's folder need not be below its sys.path, and another
+    copy of it may be, or the package ``ansible``, which has all of ``ansible_collections`` for itself. So there, and on
+    targets, which get modules from there, the collection is a package of a name that nothing else has. What workers
+    pickle has the other name: the modules that are there by then go by both.
     """
     package = __package__.rpartition(".")[0]
     folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    names = package, module, function, ", ".join(map(repr, args))
-    return _PROGRAM % (sys.path, package, folder, *names)
+    return _PROGRAM % (sys.path, PACKAGE, os.path.join(folder, "__init__.py"), PACKAGE, module, function, package,
+                       ", ".join(map(repr, args)))
 
 
+PACKAGE = "contextree_fast"
 _PROGRAM = """\
-import importlib.util, sys
-from importlib.machinery import ModuleSpec
+import importlib.util, sys, types
 sys.path[:] = %r
-name = ""
-for part in %r.split("."):
-    name += part
-    spec = ModuleSpec(name, None, is_package=True)
-    sys.modules[name] = importlib.util.module_from_spec(spec)
-    name += "."
-sys.modules[name[:-1]].__path__ = spec.submodule_search_locations = [%r]
+name = %r
+spec = importlib.util.spec_from_file_location(name, %r)
+sys.modules[name] = importlib.util.module_from_spec(spec)
 from %s.%s import %s as main
+alias = %r
+for each in [each for each in sys.modules if each == name or each.startswith(name + ".")]:
+    sys.modules[alias + each[len(name):]] = sys.modules[each]
+while "." in alias:
+    alias = alias.rpartition(".")[0]
+    sys.modules[alias] = types.ModuleType(alias)
 main(%s)
 """
 

@@ -1,26 +1,24 @@
 """What is done on a target: the steps of a request of a worker, one after the other, each at its seat.
 
-A *seat* is an interpreter and an account: ``None`` (this one), or (words of an interpreter or None, None or (method,
-options) of a way to another account). The contexts of seats are grown here, on the host itself, and live as long as the
-link: so a request is one round trip, whatever accounts it needs.
+A *seat* is an account: ``None`` (this one), or (method, options) of a way to another. The contexts of seats are grown
+here, on the host itself, and live as long as the link: so a request is one round trip, whatever accounts it needs.
 
 A *step* is a list: its kind, its seat, and its arguments. The result of the last one is answered:
 
     ("done", result)
     ("failed", index, status, stdout, stderr)   an earlier step failed, and the rest was not done
     ("missing", index, digest)                  the archive of a module is wanted; what stands before is done
-    ("plain", index, why)                       this module wants a Python of its own; what stands before is done
+    ("plain", index, why)                       the interpreter is none that can be kept warm; what stands before is done
     ("refused", index, class, phase, text, output)  the seat cannot be had; what stands before is done
 
 Commands give (status, stdout, stderr). This module is imported on the target, in the interpreter of the link and in
-those of its seats.
+those of its seats. A module runs in a process of the interpreter that it is for, see ``warm.py``.
 """
 
 import os
 import shlex
 import shutil
 import stat
-import sys
 import threading
 
 import contextree
@@ -34,31 +32,27 @@ if TYPE_CHECKING:
 THREADS = 64  # requests that run at once in one interpreter
 
 _lock = threading.Lock()
-_template = None  # type: Optional[warm.Template]
+_templates = {}  # type: Dict[Tuple[str, ...], warm.Template]
+_broken = {}  # type: Dict[Tuple[str, ...], str]  # interpreters that cannot be kept warm -> why
 _seats = {}  # type: Dict[Any, Seat]
 _store = archives.Store()
 
 
 class Seat:
-    """A context on this host for steps of one kind; made by the first request that wants it."""
+    """A context on this host for steps of another account; made by the first request that wants it."""
 
-    def __init__(self, key: "Any") -> None:
-        self.key = key
+    def __init__(self, method: str, options: "Dict[str, Any]") -> None:
+        self.method = method
+        self.options = options
         self.lock = threading.Lock()
         self.context = None  # type: Optional[contextree.Context]
 
-    def get(self) -> "contextree.Context":
-        """The context, started where there is none that lives."""
+    def get(self, python: "Optional[List[str]]") -> "contextree.Context":
+        """The context, started where there is none that lives, by the interpreter that the first who asks wants."""
         with self.lock:
             if self.context is None or self.context.state == "died":
-                python, become = self.key
-                router = contextree.current_router()
-                if become is None:
-                    context = router.local(python=list(python))
-                else:
-                    method, options = become
-                    context = getattr(router, method)(python=list(python) if python else None, **dict(options))
-                self.context = context.with_options(threads=THREADS)
+                grow = getattr(contextree.current_router(), self.method)
+                self.context = grow(python=python, **self.options).with_options(threads=THREADS)
             return self.context
 
 
@@ -75,10 +69,7 @@ def do(steps: "List[List[Any]]") -> "Tuple[Any, ...]":
         while done + count < len(steps) and steps[done + count][1] == seat:
             count += 1
         part = steps[done:done + count]
-        if is_here(seat):
-            answer = do_here(part)
-        else:
-            answer = do_there(seat, part)
+        answer = do_here(part) if seat is None else do_there(seat, part)
         if answer[0] != "done":
             return (answer[0], answer[1] + done) + tuple(answer[2:])
         done += count
@@ -86,39 +77,34 @@ def do(steps: "List[List[Any]]") -> "Tuple[Any, ...]":
             return answer
 
 
-def is_here(seat: "Any") -> bool:
-    """Whether a seat is this interpreter, in this account."""
-    if seat is None:
-        return True
-    python, become = seat
-    return become is None and (python is None or same_python(python))
-
-
-def same_python(words: "Any") -> bool:
-    """Whether a command means the interpreter that runs here. A virtual environment is another one."""
-    if len(words) != 1 or sys.prefix != sys.base_prefix:
-        return list(words) == [sys.executable]
-    found = shutil.which(words[0])
-    if found is None or os.path.realpath(found) != os.path.realpath(sys.executable):
-        return False
-    return not any(os.path.exists(os.path.join(folder, "pyvenv.cfg")) for folder in (
-        os.path.dirname(found), os.path.dirname(os.path.dirname(found))))
-
-
-def do_there(key: "Any", steps: "List[List[Any]]") -> "Tuple[Any, ...]":
-    """Do steps that are all of one seat, which is not here."""
-    python, become = key
-    key = (tuple(python) if python else None, (become[0], tuple(sorted(become[1].items()))) if become else None)
-    with _lock:
-        seat = _seats.get(key)
-        if seat is None and python is None:  # any interpreter of that account will do
-            seat = next((each for each in _seats.values() if each.key[1] == key[1]), None)
-        if seat is None:
-            seat = _seats[key] = Seat(key)
+def prepare(words: "List[str]") -> None:
+    """Start the template of an interpreter before the first module wants it."""
     try:
-        context = seat.get()
+        template(tuple(words)).start()
+    except OSError:
+        pass  # the first module says why
+
+
+def template(words: "Tuple[str, ...]") -> "warm.Template":
+    """The template of an interpreter."""
+    with _lock:
+        if words not in _templates:
+            _templates[words] = warm.Template(words)
+        return _templates[words]
+
+
+def do_there(seat: "Any", steps: "List[List[Any]]") -> "Tuple[Any, ...]":
+    """Do steps of one seat, which is not here."""
+    method, options = seat
+    key = method, tuple(sorted(options.items()))
+    with _lock:
+        if key not in _seats:
+            _seats[key] = Seat(method, options)
+    python = next((step[4]["python"] for step in steps if step[0] == "module"), None)
+    try:
+        context = _seats[key].get(python)
     except contextree.ConnectError as error:
-        return ("plain" if key[1] is None else "refused", 0, type(error).__name__, error.phase, str(error), error.output)
+        return "refused", 0, type(error).__name__, error.phase, str(error), error.output
     steps = [[step[0], None] + list(step[2:]) for step in steps]
     answer = call_through(context, do_here, steps)
     if answer[0] == "missing":
@@ -180,16 +166,19 @@ def login_shell() -> str:
 
 def module(digest: str, data: "Optional[bytes]", task: "Dict[str, Any]") -> "Any":
     """A module of Ansible, in an archive that comes whole from the link's interpreter, or in parts to it."""
-    global _template
-    with _lock:
-        if _template is None:
-            _template = warm.Template()
-    result = _template.run(digest, data, task)
-    if result == warm.MISSING:
-        data = _store.get(digest)
-        if data is None:
-            return "missing", digest
-        result = _template.run(digest, data, task)
+    words = tuple(task["python"])
+    if words in _broken:
+        return "plain", _broken[words]
+    try:
+        result = template(words).run(digest, data, task)
+        if result == warm.MISSING:
+            data = _store.get(digest)
+            if data is None:
+                return "missing", digest
+            result = template(words).run(digest, data, task)
+    except OSError as error:
+        _broken[words] = str(error)
+        return "plain", str(error)
     return result
 
 

@@ -5,13 +5,15 @@ import pathlib
 import shlex
 import stat
 import subprocess
-import sys
 
 import pytest
 
 import contextree
-from ansible_plugin.target import agent
+from ansible_plugin.target import agent, archives
 from tests.lab.poll import until
+
+
+EMPTY = b"PK\5\6" + bytes(18)  # a zip without members
 
 
 @pytest.fixture
@@ -92,26 +94,18 @@ def test_a_file_is_read_if_it_is_one(host: contextree.Context, tmp_path: pathlib
     assert [ask(host, ["read", None, str(tmp_path / name), 4]) for name in ("pipe", "none", ".")] == [("done", None)] * 3
 
 
-def test_another_interpreter_is_a_seat_of_its_own(host: contextree.Context, tmp_path: pathlib.Path) -> None:
-    """One that is the same by another name is none."""
-    link = tmp_path / "python"
-    link.symlink_to(os.path.realpath(sys.executable))
-    assert host.call(agent.is_here, [[sys.executable], None])
-    assert not host.call(agent.is_here, [[sys.executable, "-s"], None])
-    assert not host.call(agent.is_here, [["/no/such/python"], None])
-    seat = [[sys.executable, "-s"], None]
-    pid = "import os; print(os.getppid())"
-    first, second = (ask(host, ["command", seat, [sys.executable, "-c", pid]])[1][1] for _ in range(2))
-    assert first == second != ask(host, ["command", None, [sys.executable, "-c", pid]])[1][1]
-
-
 def test_a_seat_that_cannot_be_had_is_said_and_what_stands_before_is_done(host: contextree.Context, tmp_path: pathlib.Path) -> None:
     path = str(tmp_path / "folder")
-    answer = ask(host, ["mkdtemp", None, path, 0o700, "false"], ["home", [["/no/such/python"], None]])
-    assert answer[:4] == ("plain", 1, "ConnectError", "start")
+    answer = ask(host, ["mkdtemp", None, path, 0o700, "false"], ["home", ["sudo", {"user": "ctxt-nobody-of-that-name"}]])
+    assert answer[:2] == ("refused", 1)
     assert os.path.isdir(path)
-    answer = ask(host, ["home", [None, ["sudo", {"user": "ctxt-nobody-of-that-name"}]]])
-    assert answer[0] == "refused"
+
+
+def test_an_interpreter_that_cannot_be_kept_warm_is_said_once(host: contextree.Context) -> None:
+    task = {"python": ["false"], "fqn": "ansible.modules.ping", "params": b"{}"}
+    for _ in range(2):
+        answer = ask(host, ["module", None, "digest", archives.take_apart(EMPTY), task])
+        assert answer[:2] == ("plain", 0)
 
 
 def test_a_command_ends_with_who_waits_for_it(host: contextree.Context, tmp_path: pathlib.Path) -> None:

@@ -1,9 +1,11 @@
 """One run of one side, and how they take turns; what they did is compared."""
 
+import contextlib
 import dataclasses
 import hashlib
 import os
 import re
+import select
 import subprocess
 import time
 
@@ -96,13 +98,12 @@ def run(field, side, case, hosts, delay, peak=False):
             )
             memory = Peak(field.controller)
             try:
-                if peak:
-                    with memory:
-                        process.wait(LIMIT)
-                else:
-                    process.wait(LIMIT)
-            except subprocess.TimeoutExpired:
+                with memory if peak else contextlib.nullcontext():
+                    if not ended(process):
+                        field.controller.end(field.controller.members())
+            except BaseException:
                 field.controller.end(field.controller.members())
+                raise
             finally:
                 status = process.wait()
             wall = time.perf_counter() - start
@@ -115,6 +116,15 @@ def run(field, side, case, hosts, delay, peak=False):
             spent = [tuple(b - a for a, b in zip(*pair, strict=True)) for pair in zip(before, after, strict=True)]
             said = "" if not status else "\n".join((text + err.read()).splitlines()[-12:])
         return Run(wall, *spent, counts, status, tasks_of(text), tree_of(field.files_of("")), left, said, memory.value)
+
+
+def ended(process):
+    """Wait for its end; False: it takes too long. (Popen.wait looks 20 times a second only, when it is given a limit.)"""
+    watched = os.pidfd_open(process.pid)
+    try:
+        return bool(select.select([watched], [], [], LIMIT)[0])
+    finally:
+        os.close(watched)
 
 
 class Row:
