@@ -15,6 +15,7 @@ from typing import Any
 
 from ansible import constants as C  # noqa: N812  as everywhere in ansible
 from ansible.errors import AnsibleConnectionFailure, AnsibleError, AnsibleFileNotFound
+from ansible.plugins.connection import ConnectionBase
 from ansible.utils.display import Display
 
 import contextree
@@ -46,6 +47,7 @@ class Fast(Base):
         parent = multiprocessing.parent_process()
         self.main_pid = os.getpid() if parent is None or parent.pid is None else parent.pid
         self.later: list[list[Any]] = []  # steps that wait to be sent
+        self.tried = False  # they have been sent, but no answer came
         self.made: set[str] = set()  # folders for temporary files, made by us
         self._link: Link | None = None
         super().__init__(*args, **kwargs)
@@ -71,6 +73,12 @@ class Fast(Base):
 
     # -- core's methods
 
+    def _connect(self) -> Any:
+        """See core, which keeps a connection from item to item of a loop while it is connected."""
+        super()._connect()  # type: ignore[misc]
+        self._connected = True
+        return self
+
     def set_options(self, *args: Any, **kwargs: Any) -> None:
         """See core, which does this for each task and item."""
         super().set_options(*args, **kwargs)  # type: ignore[misc]
@@ -83,24 +91,17 @@ class Fast(Base):
             self.notes.become(plugin)
 
     def is_pipelining_enabled(self, wrap_async: bool = False) -> bool:
-        """Modules go through stdin, or what looks like it to core, whatever the settings say."""
+        """Modules go through stdin, or what looks like it to core, whatever the settings say; not those of ``async``."""
         plugin = self.become  # type: ignore[attr-defined]
-        return not wrap_async and (plugin is None or getattr(plugin, "pipelining", plugin.name != "su"))
+        return not wrap_async and not C.DEFAULT_KEEP_REMOTE_FILES and (plugin is None or plugin.pipelining)
 
-    @property
-    def always_pipeline_modules(self) -> bool:
-        """As above, for ansible-core before 2.19."""
-        return True
+    def get_option(self, option: str, *args: Any, **kwargs: Any) -> Any:
+        """See core; before 2.19 this option is what it goes by (``always_pipeline_modules`` is for async, too)."""
+        if option == "pipelining" and self.feeding and not hasattr(ConnectionBase, "is_pipelining_enabled"):
+            return True
+        return super().get_option(option, *args, **kwargs)  # type: ignore[misc]
 
-    def close(self) -> None:
-        """See core. What is to be removed is now; what was to be made nobody wants any more."""
-        steps, self.later = plain([step for step in self.later if step[0] == "remove"]), []
-        if steps:
-            try:
-                self.hosts("later", self.way(), steps)
-            except (contextree.ContextreeError, Stock):
-                display.vvv("contextree: temporary files could not be removed")
-        super().close()  # type: ignore[misc]
+    feeding = True  # False while core's own connection runs a command that gets no input
 
     def reset(self) -> None:
         """See core."""
@@ -126,9 +127,8 @@ class Fast(Base):
         """The result of a command that nobody need wait for, or that is known; None: it has to be run."""
         text, spec = self.meant(cmd, sudoable)
         kind, what = self.notes.meaning.get(text, ("", None))
-        if kind == "home":
-            home = self.hosts("home", self.way(), plain(spec))
-            return None if home is None else (0, home.encode() + b"\n", b"")
+        if kind == "home" and spec is None:
+            return 0, self.hosts("home", self.way(), plain(what)).encode() + b"\n", b""
         if spec is not None:
             return None
         if kind == "mkdtemp":
@@ -140,9 +140,20 @@ class Fast(Base):
             self.later.append(["add_mode", None, *what, text])
             return 0, b"", b""
         if kind == "remove" and self.ours(what):
-            self.later.append(["remove", None, what])
+            self.remove(what)
             return 0, b"", b""
         return None
+
+    def remove(self, path: str) -> None:
+        """Have a folder of ours removed, without waiting: the worker may end before there is another request."""
+        self.made.discard(path.rstrip("/"))
+        steps, self.later = self.later, []
+        tried, self.tried = self.tried, False
+        if tried:
+            steps = []  # they were sent, and nobody knows what came of that
+        elif any(step[0] == "mkdtemp" and step[2] == path.rstrip("/") for step in steps):
+            return  # it was never made
+        self.hosts("later", self.way(), plain([*steps, ["remove", None, path]]))
 
     def ours(self, path: str) -> bool:
         """Whether a path is in a folder that we have made."""
@@ -174,7 +185,7 @@ class Fast(Base):
                 if answer is not None:
                     return answer
         if spec is None:
-            step = ["command", None, self.login_argv(cmd)]
+            step: list[Any] = ["command", None, self.login_argv(cmd)]
         else:
             step = ["command", spec, [C.DEFAULT_EXECUTABLE or "/bin/sh", "-c", text]]
         answer = self.send([*step, in_data, terminal, self.cwd, self.terminal_environment(terminal)])
@@ -190,13 +201,13 @@ class Fast(Base):
         """Send a step and those that wait; its result, or None where it has to be done in another way."""
         link = self.way()
         steps = plain([*self.later, step])
-        self.later = [[*each[:5], True] if each[0] == "mkdtemp" else each for each in self.later]  # if sent again
+        self.tried = True
         while True:
             answer = self.hosts("do", link, steps)
             if answer[0] != "want" or module is None:
                 break
             self.hosts("archive", answer[1], module.zip_data())
-        self.later = []  # not before: where the link broke, core tries again
+        self.later, self.tried = [], False  # not before: where the link broke, core tries again
         if answer[0] == "done":
             return answer[1]
         if answer[0] == "failed":
@@ -210,15 +221,14 @@ class Fast(Base):
         display.vvv("contextree: left to core's own connection: %s" % why)
         with contextlib.suppress(contextree.ContextreeError, Stock):
             self.hosts("fell_back", str(why))
-        steps, self.later = self.later, []
+        steps, self.later, self.tried = self.later, [], False
         for step in steps:
             if step[0] == "put":
                 self.put_by_stock(*step[2:])
             else:
-                text = "rm -f -r %s > /dev/null 2>&1" % shlex.quote(step[2]) if step[0] == "remove" else step[4]
-                shell = shlex.join([C.DEFAULT_EXECUTABLE or "/bin/sh", "-c", text])
+                shell = shlex.join([C.DEFAULT_EXECUTABLE or "/bin/sh", "-c", step[4]])
                 status, out, err = super().exec_command(shell, None, False)  # type: ignore[misc]
-                if status and step[0] != "remove":
+                if status:
                     failed(step, status, out, err)
 
     def put_by_stock(self, target: str, mode: int, data: bytes) -> None:
@@ -286,7 +296,7 @@ class Fast(Base):
     def settle(self) -> None:
         """Do what waits, now."""
         if self.later:
-            self.send(["home", None])
+            self.send(["home", None, ""])
 
 
 def plain(value: Any) -> Any:

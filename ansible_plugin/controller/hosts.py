@@ -29,10 +29,11 @@ class Host:
         self.context = context
         self.sent: set[str] = set()  # archives
         self.parts: set[bytes] = set()  # of archives
-        self.homes: dict[Any, str] = {}
+        self.homes: dict[str, str] = {}
         self.lock = threading.Lock()
-        self.busy = 0  # requests
-        self.dropped = False
+        self.requests: set[Any] = set()  # Futures of those that somebody waits for
+        self.busy = 0
+        self.dropped = self.ended = False
 
     def enter(self) -> bool:
         """A request begins: the link lasts at least until it is over. False: the link is about to end."""
@@ -56,9 +57,27 @@ class Host:
         if idle:
             self.context.shutdown()
 
+    def cancel(self) -> None:
+        """Nobody waits for anything any more, now and later."""
+        with self.lock:
+            self.ended = True
+            requests = list(self.requests)
+        for future in requests:
+            future.cancel()
+
     def do(self, steps: list[list[Any]]) -> Any:
         """Have the agent do steps, for as long as somebody waits for that; its answer."""
-        return checked(agent.call_through(self.context, agent.do, steps), len(steps))
+        future = self.context.submit(agent.do, steps)
+        with self.lock:
+            self.requests.add(future)
+            if self.ended:
+                future.cancel()
+        try:
+            contextree.current_call().on_cancel(future.cancel)
+            return checked(future.result(), len(steps))
+        finally:
+            with self.lock:
+                self.requests.discard(future)
 
 
 def checked(answer: Any, count: int) -> Any:
@@ -67,6 +86,12 @@ def checked(answer: Any, count: int) -> Any:
         if answer[0] == "done" or (type(answer[1]) is int and 0 <= answer[1] < count):
             return answer
     raise contextree.PeerError("this is no answer of an agent: %.100r" % (answer,))
+
+
+def send_ahead(context: contextree.Context) -> None:
+    """Send what the first task needs there. Each thing that is asked for costs a round trip."""
+    context.engine.share_package(context, start="contextree.parent.current")
+    context.engine.share(context, {"%s.%s" % (agent.__package__, name) for name in ("agent", "template", "modules")}, 0)
 
 
 class Hosts:
@@ -82,7 +107,8 @@ class Hosts:
         self.fallbacks: collections.Counter[str] = collections.Counter()
 
     def host(self, link: Link) -> Host:
-        """The host at the end of a link: the first who asks opens it, the others wait for that."""
+        """The host at the end of a link, which the first who asks begins to open: who calls something there is told
+        whether that succeeds."""
         with self.lock:
             future = self.links.get(link.key)
             if future is not None and future.done() and (
@@ -93,7 +119,10 @@ class Hosts:
                 future = self.links[link.key] = Future()
         if mine:
             try:
-                future.set_result(Host(self.router.grow(link.plan, threads=agent.THREADS)))
+                # what is sent meanwhile goes behind the bundle: the first request costs no round trip of its own
+                context = self.router.grow(link.plan, threads=agent.THREADS, wait=False)
+                send_ahead(context)
+                future.set_result(Host(context))
                 self.count("links")
             except BaseException as error:
                 future.set_exception(error)
@@ -109,6 +138,14 @@ class Hosts:
             yield host
         finally:
             host.leave()
+
+    def end(self) -> None:
+        """The playbook has ended: what still runs is of no use any more."""
+        with self.lock:
+            futures = list(self.links.values())
+        for future in futures:
+            if future.done() and not future.exception():
+                future.result().cancel()
 
     @contextree.expose
     def prepare(self, link: Link, python: list[str] | None) -> None:
@@ -175,16 +212,12 @@ class Hosts:
                     host.leave()
 
     @contextree.expose
-    def home(self, link: Link, seat: Any) -> str | None:
-        """The home directory at a seat; None where there is no such seat."""
-        key = repr(seat)
+    def home(self, link: Link, user: str) -> str:
+        """The home directory of a user there, or of the link's account."""
         with self.using(link) as host:
-            if key not in host.homes:
-                answer = host.do([["home", seat]])
-                if answer[0] != "done":
-                    return None
-                host.homes[key] = str(answer[1])
-            return host.homes[key]
+            if user not in host.homes:
+                host.homes[user] = str(host.do([["home", None, user]])[1])
+            return host.homes[user]
 
     @contextree.expose
     def put(self, link: Link, source: str, target: str, mode: int) -> None:

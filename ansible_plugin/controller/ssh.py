@@ -6,6 +6,7 @@ place of running ssh for each command it comes here, where the command goes over
 
 import hashlib
 import os
+import re
 from typing import Any
 
 from ansible.errors import AnsibleError
@@ -22,6 +23,7 @@ from .hosts import Link
 
 #: Before all else, as ssh takes the first value that it is given.
 OURS = ["-T", "-o", "ControlMaster=no", "-o", "ControlPath=none", "-o", "RemoteCommand=none"]
+_TERMINAL = re.compile(r"-tt?$|(-o)?requesttty[ =]*(yes|force)$", re.IGNORECASE)
 SSHPASS_WRONG = 5  # its status when the password was
 
 #: Stands in for an ssh that has failed: what core then says, and whether it tries again, stays core's.
@@ -63,10 +65,15 @@ class Ssh(fast.Fast):
         words = words[words.index(self.get_option("ssh_executable")):]  # without sshpass
         if getattr(self._shell, "_IS_WINDOWS", False):
             raise fast.Stock("Windows")
-        if getattr(self, "_is_tty_requested", bool)():
+        if self._terminal_is_requested(words):
             raise fast.Stock("ssh is told to ask for a terminal")
         return link(words, self.host, self.get_option("remote_user"),
                     self.get_option("password") or self._play_context.password, float(self.get_option("timeout")))
+
+    def _terminal_is_requested(self, words: list[str]) -> bool:
+        if hasattr(core.Connection, "_is_tty_requested"):
+            return bool(self._is_tty_requested())
+        return any(_TERMINAL.match(word) for word in words)  # before 2.19, which parses them as ssh does
 
     def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> Any:
         """See core."""
@@ -130,8 +137,8 @@ class Ssh(fast.Fast):
 
     def _by_sshpass(self, cmd: Any) -> bool:
         """Whether it is sshpass that core has type passwords."""
-        return cmd[0] == b"sshpass" or getattr(self, "_sshpass_cmd", None) is not None and (
-            self.get_option("password_mechanism") == "sshpass")
+        return cmd[0] == b"sshpass" or (hasattr(self, "_sshpass_cmd") and
+                                         self.get_option("password_mechanism") == "sshpass")
 
     def _close_pipe(self) -> None:
         """Close what ansible-core before 2.19 opens for sshpass as it builds a command."""

@@ -14,7 +14,7 @@ import contextree
 from . import mux, ready
 
 _client: Any = None
-_owner = 0  # the process that has it
+_owner = 0  # the process that it is of: the main one has one too after ``meta: reset_connection``
 
 
 def hosts(folder: str, main_pid: int) -> Any:
