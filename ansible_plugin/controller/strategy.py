@@ -1,5 +1,8 @@
 """What our strategies add to core's: everything is there before the first worker is forked."""
 
+import atexit
+import gc
+import os
 from typing import Any
 
 from ansible import constants as C  # noqa: N812  as everywhere in ansible
@@ -22,9 +25,9 @@ class Mixin(Base):
 
     def run(self, iterator: Any, play_context: Any) -> Any:
         """Run a play."""
-        import os
-
-        worker.where(C.DEFAULT_LOCAL_TMP, os.getpid())
+        atexit.unregister(gc.freeze)  # there is a run for each play
+        atexit.register(gc.freeze)  # looking for cycles at the end of a process with such a heap takes some 70 ms
+        worker.begin(C.DEFAULT_LOCAL_TMP, os.getpid())
         loaded = connection_loader.get_with_context
         for name in set(REDIRECT.values()):
             connection_loader.get_with_context(name, class_only=True)
