@@ -1,4 +1,4 @@
-"""What our strategies add to core's: everything is there before the first worker is forked."""
+"""What our strategies add to core's: everything is there before the first worker is forked, and workers stay."""
 
 import atexit
 import gc
@@ -8,7 +8,7 @@ from typing import Any
 from ansible import constants as C  # noqa: N812  as everywhere in ansible
 from ansible.plugins.loader import connection_loader
 
-from . import worker
+from . import crew, worker
 
 REDIRECT = {"ssh": "contextree.fast.ssh", "ansible.builtin.ssh": "contextree.fast.ssh",
             "local": "contextree.fast.local", "ansible.builtin.local": "contextree.fast.local"}
@@ -37,6 +37,9 @@ class Mixin(Base):
 
         connection_loader.get_with_context = redirected
         try:
-            return super().run(iterator, play_context)
+            if os.environ.get("NOCREW"):
+                return super().run(iterator, play_context)
+            with crew.Crew(self, iterator, play_context):
+                return super().run(iterator, play_context)
         finally:
             del connection_loader.get_with_context
