@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import contextree
 
-from . import mux, ready
+from . import mux
 
 _client: Any = None
 _owner = 0  # the process that it is of: the main one has one too after ``meta: reset_connection``
@@ -65,13 +65,12 @@ def locked(folder: str, how: int) -> Iterator[IO[str]]:
 
 def start(folder: str, main_pid: int, lock: int) -> None:
     """Fork it: contextree, which it needs, has been imported here. It lets go of ``lock`` when it listens, or ends."""
-    program = ready.program("controller.mux", "main", folder, main_pid, lock)
     if os.fork() == 0:
         try:
             gc.freeze()  # what is garbage here may hold descriptors, whose numbers are somebody else's there
             os.setsid()
             detach(os.path.join(folder, "contextree.log"), lock)
-            exec(program, {"__name__": "contextree_mux"})  # noqa: S102  ours, see ready.program
+            mux.main(folder, main_pid, lock)
         except BaseException:
             traceback.print_exc()
         finally:
