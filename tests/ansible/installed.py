@@ -48,6 +48,12 @@ def build(kind: str, home: Path, target: Path, *settings: object) -> Path:
     return next(iter(target.iterdir()))
 
 
+def site_packages(python: Path) -> Path:
+    """Where a Python has what is installed."""
+    words = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    return Path(subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout.strip())
+
+
 class Environment:
     """A virtual environment in ``home`` with what ``core`` has, but nothing of ours until it is installed."""
 
@@ -56,10 +62,8 @@ class Environment:
         self.home = home
         self.python = home / "venv/bin/python"
         subprocess.run([core.folder / "python", "-m", "venv", "--without-pip", home / "venv"], check=True)
-        self.site = Path(self.run("-c", "import sysconfig; print(sysconfig.get_path('purelib'))").stdout.strip())
-        theirs = subprocess.run([core.folder / "python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
-                                stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
-        for path in Path(theirs).iterdir():
+        self.site = site_packages(self.python)
+        for path in site_packages(core.folder / "python").iterdir():
             if path.name not in OURS:
                 (self.site / path.name).symlink_to(path)
 

@@ -1,4 +1,4 @@
-"""The product installed as users do it, under each ansible-core: it is found without a path, or says why it is no use."""
+"""The product installed as users do it, under each ansible-core: found without a path, or it says why it is no use."""
 
 import json
 import re
