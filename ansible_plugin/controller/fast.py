@@ -70,6 +70,12 @@ class Fast(Base):
 
     # -- core's methods
 
+    def _connect(self) -> Any:
+        """See core, which keeps a connection from item to item of a loop while it is connected."""
+        super()._connect()  # type: ignore[misc]
+        self._connected = True
+        return self
+
     def set_options(self, *args: Any, **kwargs: Any) -> None:
         """See core, which does this for each task and item."""
         super().set_options(*args, **kwargs)  # type: ignore[misc]
@@ -82,9 +88,9 @@ class Fast(Base):
             self.notes.become(plugin)
 
     def is_pipelining_enabled(self, wrap_async: bool = False) -> bool:
-        """Modules go through stdin, or what looks like it to core, whatever the settings say."""
+        """Modules go through stdin, or what looks like it to core, whatever the settings say; not those of ``async``."""
         plugin = self.become  # type: ignore[attr-defined]
-        return not wrap_async and (plugin is None or getattr(plugin, "pipelining", plugin.name != "su"))
+        return not wrap_async and not C.DEFAULT_KEEP_REMOTE_FILES and (plugin is None or plugin.pipelining)
 
     def get_option(self, option: str, *args: Any, **kwargs: Any) -> Any:
         """See core; before 2.19 this option is what it goes by (``always_pipeline_modules`` is for async, too)."""
@@ -93,16 +99,6 @@ class Fast(Base):
         return super().get_option(option, *args, **kwargs)  # type: ignore[misc]
 
     feeding = True  # False while core's own connection runs a command that gets no input
-
-    def close(self) -> None:
-        """See core. What was not sent yet goes now."""
-        if self.later:
-            steps, self.later = plain(self.later), []
-            try:
-                self.hosts("later", self.way(), steps)
-            except (contextree.ContextreeError, Stock):
-                display.vvv("contextree: temporary files could not be removed")
-        super().close()  # type: ignore[misc]
 
     def reset(self) -> None:
         """See core."""
@@ -122,9 +118,8 @@ class Fast(Base):
         """The result of a command that nobody need wait for, or that is known; None: it has to be run."""
         text, spec = self.meant(cmd, sudoable)
         kind, what = self.notes.meaning.get(text, ("", None))
-        if kind == "home":
-            home = self.hosts("home", self.way(), plain(spec))
-            return None if home is None else (0, home.encode() + b"\n", b"")
+        if kind == "home" and spec is None:
+            return 0, self.hosts("home", self.way(), plain(what)).encode() + b"\n", b""
         if spec is not None:
             return None
         if kind == "mkdtemp":
@@ -136,9 +131,18 @@ class Fast(Base):
             self.later.append(["add_mode", None, *what, text])
             return 0, b"", b""
         if kind == "remove" and self.ours(what):
-            self.later.append(["remove", None, what])
+            self.remove(what)
             return 0, b"", b""
         return None
+
+    def remove(self, path: str) -> None:
+        """Have a folder of ours removed, without waiting: the worker may end before there is another request."""
+        self.made.discard(path.rstrip("/"))
+        if any(step[0] == "mkdtemp" and step[2] == path.rstrip("/") for step in self.later):
+            self.later = []  # it was never made
+        else:
+            self.hosts("later", self.way(), plain([*self.later, ["remove", None, path]]))
+            self.later = []
 
     def ours(self, path: str) -> bool:
         """Whether a path is in a folder that we have made."""
@@ -257,7 +261,7 @@ class Fast(Base):
     def settle(self) -> None:
         """Do what waits, now."""
         if self.later:
-            self.send(["home", None])
+            self.send(["home", None, ""])
 
 
 def plain(value: Any) -> Any:

@@ -28,7 +28,13 @@ class Host:
         self.context = context
         self.sent: set[str] = set()  # archives
         self.parts: set[bytes] = set()  # of archives
-        self.homes: dict[Any, str] = {}
+        self.homes: dict[str, str] = {}
+
+
+def send_ahead(context: contextree.Context) -> None:
+    """Send what the first task needs there. Each thing that is asked for costs a round trip."""
+    context.engine.share_package(context, start="contextree.parent.current")
+    context.engine.share(context, {"%s.%s" % (agent.__package__, name) for name in ("agent", "template", "modules")}, 0)
 
 
 class Hosts:
@@ -44,7 +50,8 @@ class Hosts:
         self.fallbacks: collections.Counter[str] = collections.Counter()
 
     def host(self, link: Link) -> Host:
-        """The host at the end of a link: the first who asks opens it, the others wait for that."""
+        """The host at the end of a link, which the first who asks begins to open: who calls something there is told
+        whether that succeeds."""
         with self.lock:
             future = self.links.get(link.key)
             if future is not None and future.done() and (
@@ -55,7 +62,10 @@ class Hosts:
                 future = self.links[link.key] = Future()
         if mine:
             try:
-                future.set_result(Host(self.router.grow(link.plan, threads=agent.THREADS)))
+                # what is sent meanwhile goes behind the bundle: the first request costs no round trip of its own
+                context = self.router.grow(link.plan, threads=agent.THREADS, wait=False)
+                send_ahead(context)
+                future.set_result(Host(context))
                 self.count("links")
             except BaseException as error:
                 future.set_exception(error)
@@ -118,16 +128,12 @@ class Hosts:
                 future.result().context.submit(agent.do, steps)
 
     @contextree.expose
-    def home(self, link: Link, seat: Any) -> str | None:
-        """The home directory at a seat; None where there is no such seat."""
+    def home(self, link: Link, user: str) -> str:
+        """The home directory of a user there, or of the link's account."""
         host = self.host(link)
-        key = repr(seat)
-        if key not in host.homes:
-            answer = host.context.call(agent.do, [["home", seat]])
-            if answer[0] != "done":
-                return None
-            host.homes[key] = answer[1]
-        return host.homes[key]
+        if user not in host.homes:
+            host.homes[user] = host.context.call(agent.do, [["home", None, user]])[1]
+        return host.homes[user]
 
     @contextree.expose
     def put(self, link: Link, source: str, target: str, mode: int) -> None:

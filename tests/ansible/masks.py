@@ -35,6 +35,8 @@ KEYS = re.compile(r"""(^|/)(
 # facts that change while one looks, or tell of the process that asks
 FACTS = {"ansible_date_time", "ansible_uptime_seconds", "ansible_memfree_mb", "ansible_memory_mb", "ansible_loadavg",
          "ansible_swapfree_mb", "ansible_processor_vcpus_load", "ansible_mounts", "ansible_entropy"}
+# lists that come from a set: their order is chance
+SETS = {"ansible_interfaces", "ansible_virtualization_tech_guest", "ansible_virtualization_tech_host"}
 
 
 def text(value: str) -> str:
@@ -51,5 +53,7 @@ def value(found: Any, path: str = "") -> Any:
     if isinstance(found, dict):
         return {text(name): value(each, "%s/%s" % (path, name)) for name, each in found.items()}
     if isinstance(found, list):
+        if path.rpartition("/")[2] in SETS:
+            found = sorted(found)
         return [value(each, "%s/%d" % (path, number)) for number, each in enumerate(found)]
     return text(found) if isinstance(found, str) else found
