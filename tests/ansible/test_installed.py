@@ -46,6 +46,9 @@ def test_wheel(environment, wheel):
     assert (requests > 0, done.stderr) == (True, "")
     shown = environment.ansible("doc", "-t", "strategy", "contextree.fast.free").stdout
     assert "ansible.builtin.free" in shown
+    shown = environment.ansible("doc", "-t", "connection", "contextree.fast.ssh").stdout
+    assert "one link to each host" in " ".join(shown.split())
+    assert "ssh_executable" in shown  # an option of core's
 
 
 @pytest.mark.parametrize("mode", ["lenient", "strict"])
