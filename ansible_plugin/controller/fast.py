@@ -19,6 +19,7 @@ from ansible.utils.display import Display
 import contextree
 
 from . import become, payload, worker
+from .become import Stock
 from .hosts import Link
 from .shell import Notes
 
@@ -34,11 +35,7 @@ SMALL = 1 << 18  # bytes of a file that goes in a request
 Result = tuple[int, bytes, bytes]
 
 
-class Stock(Exception):
-    """This is left to core's own connection; the reason is counted."""
-
-
-class Fast(Base):
+class Fast(become.Becoming, Base):
     """Mixed into a connection of core, before it. For one thread, as core's are."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -67,6 +64,9 @@ class Fast(Base):
         return [None, "-c", cmd]
 
     cwd: str | None = None  # where commands and modules run; None: where a login begins
+    put_mode: int | None = None  # of files that are put there, less the umask; None: the mode that they have here
+    interpreter: str | None = None  # the path of the one that modules are likely to want
+    stands_for: str | None = None  # the name that core would give to its own plugin, if a play asked for that
 
     # -- core's methods
 
@@ -81,6 +81,13 @@ class Fast(Base):
         super().set_options(*args, **kwargs)  # type: ignore[misc]
         self._link = None
 
+    def update_vars(self, variables: dict[str, Any]) -> None:
+        """See core, which shows its own name."""
+        if self.stands_for is not None:
+            variables.setdefault("ansible_connection", self.stands_for)
+        self.interpreter = interpreter(variables)
+        super().update_vars(variables)  # type: ignore[misc]
+
     def set_become_plugin(self, plugin: Any) -> None:
         """See core."""
         super().set_become_plugin(plugin)  # type: ignore[misc]
@@ -90,7 +97,8 @@ class Fast(Base):
     def is_pipelining_enabled(self, wrap_async: bool = False) -> bool:
         """Modules go through stdin, or what looks like it to core, whatever the settings say; not those of ``async``."""
         plugin = self.become  # type: ignore[attr-defined]
-        return not wrap_async and not C.DEFAULT_KEEP_REMOTE_FILES and (plugin is None or plugin.pipelining)
+        return not wrap_async and not C.DEFAULT_KEEP_REMOTE_FILES and (
+            plugin is None or getattr(plugin, "pipelining", plugin.name != "su") or self.can_become(plugin))
 
     def get_option(self, option: str, *args: Any, **kwargs: Any) -> Any:
         """See core; before 2.19 this option is what it goes by (``always_pipeline_modules`` is for async, too)."""
@@ -119,7 +127,7 @@ class Fast(Base):
         text, spec = self.meant(cmd, sudoable)
         kind, what = self.notes.meaning.get(text, ("", None))
         if kind == "home" and spec is None:
-            return 0, self.hosts("home", self.way(), plain(what)).encode() + b"\n", b""
+            return 0, self.hosts("home", self.way(), None, plain(what)).encode() + b"\n", b""
         if spec is not None:
             return None
         if kind == "mkdtemp":
@@ -148,38 +156,39 @@ class Fast(Base):
         """Whether a path is in a folder that we have made."""
         return any(path.rstrip("/") == made or path.startswith(made + "/") for made in self.made)
 
-    def meant(self, cmd: str, sudoable: bool) -> tuple[str, become.Spec | None]:
-        """What a command is without what was put around it, and the account for it; raises Stock."""
-        text = self.notes.unwrapped(cmd)[1].removesuffix(" && sleep 0")
-        plugin = self.become  # type: ignore[attr-defined]
-        if not sudoable or plugin is None or text not in self.notes.inner:
-            return text, None
-        spec = become.spec(plugin)
-        if spec is not None:
-            return self.notes.inner[text], spec
-        if plugin.expect_prompt():
-            raise Stock("become by %s" % plugin.name)
-        return cmd, None
-
     def act(self, cmd: str, in_data: bytes | None, sudoable: bool, terminal: bool) -> Result:
         """Do what core wants of a host; raises Stock, ConnectError, ContextDied."""
-        text, spec = self.meant(cmd, sudoable)
+        text, way = self.meant(cmd, sudoable)
+        try:
+            return self.act_as(way, cmd, text, in_data, terminal)
+        except become.Refused as why:
+            refused = why
+        return self.refused(refused, cmd, in_data, terminal)  # out here, what it raises has no cause
+
+    def act_as(self, way: become.Way | None, cmd: str, text: str, in_data: bytes | None, terminal: bool) -> Result:
+        """The same, in an account; raises Refused, too."""
+        if way is not None:
+            self.tried_ahead()
         kind, what = self.notes.meaning.get(text, ("", None))
         if kind == "python" and in_data:
             words, env = what
             found = payload.take_apart(in_data)
             if found is not None:
+                if way is not None:
+                    env = {**self.variables(way, text), **env}
                 task = dict(found.task, python=words, env=env, cwd=self.cwd, umask=None)
-                answer = self.send(["module", spec, found.digest, None, task], found)
+                answer = self.send(["module", way, found.digest, None, task], found)
                 if answer is not None:
                     return answer
-        if spec is None:
+        env = self.terminal_environment(terminal)
+        if way is None:
             step: list[Any] = ["command", None, self.login_argv(cmd)]
         else:
-            step = ["command", spec, [C.DEFAULT_EXECUTABLE or "/bin/sh", "-c", text]]
-        answer = self.send([*step, in_data, terminal, self.cwd, self.terminal_environment(terminal)])
+            env = {**(env or {}), **self.variables(way, text)}
+            step = ["command", way, [self._shell.executable, "-c", text]]
+        answer = self.send([*step, in_data, terminal, self.cwd, env])
         if answer is None:
-            raise Stock("the account or interpreter cannot be had by our link")
+            raise Stock("the interpreter cannot be had by our link")
         return answer
 
     def terminal_environment(self, terminal: bool) -> dict[str, str] | None:
@@ -198,6 +207,9 @@ class Fast(Base):
         self.later = []  # not before: where the link broke, core tries again
         if answer[0] == "done":
             return answer[1]
+        if answer[0] == "refused":
+            self.hosts("fell_back", "become: %s" % answer[2])
+            raise become.Refused(step[1], *answer[2:])
         if answer[0] == "failed":
             failed(steps[answer[1]], *answer[2:])
         display.vvv("contextree: %s" % (answer[2:],))
@@ -218,11 +230,11 @@ class Fast(Base):
         return super().put_file(in_path, out_path)  # type: ignore[misc]
 
     def put(self, source: str, target: str) -> Result:
-        """Put a file into a folder that we have made. As by sftp, it gets the mode that it has here, less the umask."""
+        """Put a file into a folder that we have made."""
         if not os.path.exists(source):
             raise AnsibleFileNotFound("file or module does not exist: {0}".format(source))
         status = os.stat(source)
-        mode = status.st_mode & 0o777
+        mode = status.st_mode & 0o777 if self.put_mode is None else self.put_mode
         if status.st_size <= SMALL:
             with open(source, "rb") as file:
                 self.later.append(["put", None, target, mode, file.read()])
@@ -264,8 +276,22 @@ class Fast(Base):
             self.send(["home", None, ""])
 
 
+def interpreter(variables: dict[str, Any]) -> str | None:
+    """The path of the Python that variables say that modules want, if they do."""
+    delegated = list((variables.get("ansible_delegated_vars") or {}).values())
+    if len(delegated) == 1:
+        variables = delegated[0]
+    facts = variables.get("ansible_facts") or {}
+    for found in variables.get("ansible_python_interpreter"), facts.get("discovered_interpreter_python"):
+        if isinstance(found, str) and found.startswith("/"):
+            return plain(found)
+    return None
+
+
 def plain(value: Any) -> Any:
     """The same without what ansible-core 2.19 adds to strings (where they come from, and the like)."""
+    if isinstance(value, become.Way):
+        return value
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, dict):

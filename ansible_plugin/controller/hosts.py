@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 import contextree
+from contextree.connect.dialogue import ANSWERED
 from contextree.connect.plan import Plan
 
 from ..target import agent, archives
@@ -28,13 +29,19 @@ class Host:
         self.context = context
         self.sent: set[str] = set()  # archives
         self.parts: set[bytes] = set()  # of archives
-        self.homes: dict[str, str] = {}
+        self.homes: dict[Any, str] = {}
+        self.refusals: dict[Any, Any] = {}  # seats that cannot be had, tried once in a run, and what was said
 
 
 def send_ahead(context: contextree.Context) -> None:
     """Send what the first task needs there. Each thing that is asked for costs a round trip."""
     context.engine.share_package(context, start="contextree.parent.current")
     context.engine.share(context, {"%s.%s" % (agent.__package__, name) for name in ("agent", "template", "modules")}, 0)
+
+
+def key_of(seat: Any) -> Any:
+    """A seat, to look it up by: however long it may take to get there."""
+    return seat and seat._replace(seconds=0)
 
 
 class Hosts:
@@ -72,6 +79,18 @@ class Hosts:
         return future.result()
 
     @contextree.expose
+    def reach(self, link: Link, again: bool) -> str | None:
+        """Open a link unless it is there; None, or why there is none. ``again``: try even where that failed before."""
+        future = self.links.get(link.key)
+        if not again and future is not None and future.done() and future.exception():
+            return str(future.exception())
+        try:
+            self.host(link)
+        except contextree.ContextreeError as error:
+            return str(error)
+        return None
+
+    @contextree.expose
     def prepare(self, link: Link, python: list[str] | None) -> None:
         """Open a link before it is needed, and start the template of an interpreter there. Returns when that is done;
         nothing is raised: who needs the host is told."""
@@ -86,14 +105,29 @@ class Hosts:
         for step in steps:
             if step[0] == "module" and step[2] not in self.recipes:
                 return "want", step[2]
-        self.count("requests")
         host = self.host(link)
+        seat = key_of(steps[-1][1]), tuple(steps[-1][4]["python"]) if steps[-1][0] == "module" else None
+        if seat not in host.refusals:
+            answer = self._do(host, steps)
+            if answer[0] == "refused":
+                self.count("refused")
+                if answer[2] != "ConnectTimeout" and ANSWERED not in answer[5]:  # a password may be right the next time
+                    host.refusals[seat] = answer[2:]
+            return answer
+        if len(steps) > 1:
+            answer = self._do(host, steps[:-1])
+            if answer[0] != "done":
+                return answer
+        return ("refused", len(steps) - 1, *host.refusals[seat])
+
+    def _do(self, host: Host, steps: list[list[Any]]) -> Any:
+        self.count("requests")
         done = 0
         while True:
             batch = [self._with_archive(host, step) for step in steps[done:]]
             answer = host.context.call(agent.do, batch)
             if answer[0] == "done":
-                self.count(*[step[0] for step in steps])
+                self.count(*[step[0] for step in steps], *["escalations"] * answer[2])
                 return answer
             done += answer[1]
             if answer[0] != "missing":
@@ -128,12 +162,16 @@ class Hosts:
                 future.result().context.submit(agent.do, steps)
 
     @contextree.expose
-    def home(self, link: Link, user: str) -> str:
-        """The home directory of a user there, or of the link's account."""
+    def home(self, link: Link, seat: Any, user: str) -> Any:
+        """The home directory of a user, or of a seat's account; where there is no such seat, the answer that says so."""
         host = self.host(link)
-        if user not in host.homes:
-            host.homes[user] = host.context.call(agent.do, [["home", None, user]])[1]
-        return host.homes[user]
+        key = key_of(seat), user
+        if key not in host.homes:
+            answer = self.do(link, [["home", seat, user]])
+            if answer[0] != "done":
+                return answer
+            host.homes[key] = answer[1]
+        return host.homes[key]
 
     @contextree.expose
     def put(self, link: Link, source: str, target: str, mode: int) -> None:

@@ -101,3 +101,7 @@ class Ssh(fast.Fast):
         if terminal and getattr(self, "_persistent", False):
             err += b"Shared connection to %s closed.\r\n" % self.host.encode()
         return status, out, err
+
+    def judged(self, words: list[Any]) -> Any:
+        """See Becoming."""
+        return core.Connection._bare_run(self, [*words, self.get_option("ssh_executable")], None, True, False)

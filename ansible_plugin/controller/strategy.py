@@ -7,9 +7,7 @@ from ansible import constants as C  # noqa: N812  as everywhere in ansible
 from ansible.plugins.loader import connection_loader
 
 from . import crew, worker
-
-REDIRECT = {"ssh": "contextree.fast.ssh", "ansible.builtin.ssh": "contextree.fast.ssh",
-            "local": "contextree.fast.local", "ansible.builtin.local": "contextree.fast.local"}
+from .redirect import Redirect
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,14 +22,7 @@ class Mixin(Base):
     def run(self, iterator: Any, play_context: Any) -> Any:
         """Run a play."""
         worker.where(C.DEFAULT_LOCAL_TMP, os.getpid())
-        loaded = connection_loader.get_with_context
-        for name in set(REDIRECT.values()):
-            connection_loader.get_with_context(name, class_only=True)
-
-        def redirected(name: str, *args: Any, **kwargs: Any) -> Any:
-            return loaded(REDIRECT.get(name, name), *args, **kwargs)
-
-        connection_loader.get_with_context = redirected
+        connection_loader.get_with_context = Redirect(connection_loader)
         try:
             if os.environ.get("NOCREW"):
                 return super().run(iterator, play_context)
