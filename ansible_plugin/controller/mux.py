@@ -5,10 +5,12 @@ does (a pidfd tells), and no longer, however that ends. Workers join it by an in
 temporary directory (0700).
 """
 
+import contextlib
 import json
 import os
 import select
 import signal
+import sys
 from typing import Any
 
 import contextree
@@ -22,6 +24,8 @@ STATISTICS = "ANSIBLE_CONTEXTREE_STATS"  # the path of a file for them
 def main(folder: str, pid: int) -> None:
     """Serve until process ``pid`` has ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in signal.SIGTERM, signal.SIGHUP:
+        signal.signal(number, lambda number, frame: sys.exit())
     watched = os.pidfd_open(pid)
     with contextree.Router() as router:
         hosts = Hosts(router)
@@ -29,7 +33,9 @@ def main(folder: str, pid: int) -> None:
         listener = router.listen()
         invitation = listener.invite(services=[service], trusted=True)
         publish(os.path.join(folder, FILE), listener.save(invitation))
-        select.select([watched], [], [])
+        with contextlib.suppress(SystemExit):
+            select.select([watched], [], [])
+        hosts.end()
     if os.environ.get(STATISTICS):
         publish(os.environ[STATISTICS], json.dumps(hosts.statistics()))
 

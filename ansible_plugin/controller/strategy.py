@@ -1,11 +1,12 @@
-"""What our strategies add to core's: everything is there before the first worker is forked."""
+"""What our strategies add to core's: everything is there before the first worker is forked, and workers stay."""
 
+import os
 from typing import Any
 
 from ansible import constants as C  # noqa: N812  as everywhere in ansible
 from ansible.plugins.loader import connection_loader
 
-from . import worker
+from . import crew, worker
 from .redirect import Redirect
 
 TYPE_CHECKING = False
@@ -20,11 +21,12 @@ class Mixin(Base):
 
     def run(self, iterator: Any, play_context: Any) -> Any:
         """Run a play."""
-        import os
-
         worker.where(C.DEFAULT_LOCAL_TMP, os.getpid())
         connection_loader.get_with_context = Redirect(connection_loader)
         try:
-            return super().run(iterator, play_context)
+            if os.environ.get("NOCREW"):
+                return super().run(iterator, play_context)
+            with crew.Crew(self, iterator, play_context):
+                return super().run(iterator, play_context)
         finally:
             del connection_loader.get_with_context
