@@ -9,17 +9,18 @@ import json
 import os
 import select
 import signal
+from collections.abc import Callable
 from typing import Any
 
 import contextree
 
 from .hosts import THREADS, Hosts
+from .worker import FILE
 
-FILE = "contextree"
 STATISTICS = "ANSIBLE_CONTEXTREE_STATS"  # the path of a file for them
 
 
-def main(folder: str, pid: int) -> None:
+def main(folder: str, pid: int, listening: Callable[[], None] | None = None) -> None:
     """Serve until process ``pid`` has ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     watched = os.pidfd_open(pid)
@@ -29,6 +30,8 @@ def main(folder: str, pid: int) -> None:
         listener = router.listen()
         invitation = listener.invite(services=[service], trusted=True)
         publish(os.path.join(folder, FILE), listener.save(invitation))
+        if listening is not None:
+            listening()
         select.select([watched], [], [])
     if os.environ.get(STATISTICS):
         publish(os.environ[STATISTICS], json.dumps(hosts.statistics()))

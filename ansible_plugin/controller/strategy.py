@@ -21,9 +21,15 @@ else:
 class Mixin(Base):
     """Mixed into a strategy of core."""
 
+    def __init__(self, tqm: Any) -> None:
+        worker.begin(C.DEFAULT_LOCAL_TMP)
+        super().__init__(tqm)
+
     def run(self, iterator: Any, play_context: Any) -> Any:
         """Run a play."""
-        worker.where(C.DEFAULT_LOCAL_TMP, os.getpid())
+        import contextree  # before the first worker: each would import it again
+
+        assert contextree.join
         loaded = connection_loader.get_with_context
         for name in set(REDIRECT.values()):
             connection_loader.get_with_context(name, class_only=True)
