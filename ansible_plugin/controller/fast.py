@@ -13,6 +13,7 @@ from typing import Any
 
 from ansible import constants as C  # noqa: N812  as everywhere in ansible
 from ansible.errors import AnsibleConnectionFailure, AnsibleError, AnsibleFileNotFound
+from ansible.plugins.connection import ConnectionBase
 from ansible.utils.display import Display
 
 import contextree
@@ -87,14 +88,17 @@ class Fast(Base):
             self.notes.become(plugin)
 
     def is_pipelining_enabled(self, wrap_async: bool = False) -> bool:
-        """Modules go through stdin, or what looks like it to core, whatever the settings say."""
+        """Modules go through stdin, or what looks like it to core, whatever the settings say; not those of ``async``."""
         plugin = self.become  # type: ignore[attr-defined]
-        return not wrap_async and (plugin is None or getattr(plugin, "pipelining", plugin.name != "su"))
+        return not wrap_async and not C.DEFAULT_KEEP_REMOTE_FILES and (plugin is None or plugin.pipelining)
 
-    @property
-    def always_pipeline_modules(self) -> bool:
-        """As above, for ansible-core before 2.19."""
-        return True
+    def get_option(self, option: str, *args: Any, **kwargs: Any) -> Any:
+        """See core; before 2.19 this option is what it goes by (``always_pipeline_modules`` is for async, too)."""
+        if option == "pipelining" and self.feeding and not hasattr(ConnectionBase, "is_pipelining_enabled"):
+            return True
+        return super().get_option(option, *args, **kwargs)  # type: ignore[misc]
+
+    feeding = True  # False while core's own connection runs a command that gets no input
 
     def reset(self) -> None:
         """See core."""
@@ -170,7 +174,7 @@ class Fast(Base):
                 if answer is not None:
                     return answer
         if spec is None:
-            step = ["command", None, self.login_argv(cmd)]
+            step: list[Any] = ["command", None, self.login_argv(cmd)]
         else:
             step = ["command", spec, [C.DEFAULT_EXECUTABLE or "/bin/sh", "-c", text]]
         answer = self.send([*step, in_data, terminal, self.cwd, self.terminal_environment(terminal)])

@@ -31,6 +31,12 @@ class Host:
         self.homes: dict[str, str] = {}
 
 
+def send_ahead(context: contextree.Context) -> None:
+    """Send what the first task needs there. Each thing that is asked for costs a round trip."""
+    context.engine.share_package(context, start="contextree.parent.current")
+    context.engine.share(context, {"%s.%s" % (agent.__package__, name) for name in ("agent", "template", "modules")}, 0)
+
+
 class Hosts:
     """What workers call. From any thread."""
 
@@ -44,7 +50,8 @@ class Hosts:
         self.fallbacks: collections.Counter[str] = collections.Counter()
 
     def host(self, link: Link) -> Host:
-        """The host at the end of a link: the first who asks opens it, the others wait for that."""
+        """The host at the end of a link, which the first who asks begins to open: who calls something there is told
+        whether that succeeds."""
         with self.lock:
             future = self.links.get(link.key)
             if future is not None and future.done() and (
@@ -55,7 +62,10 @@ class Hosts:
                 future = self.links[link.key] = Future()
         if mine:
             try:
-                future.set_result(Host(self.router.grow(link.plan, threads=agent.THREADS)))
+                # what is sent meanwhile goes behind the bundle: the first request costs no round trip of its own
+                context = self.router.grow(link.plan, threads=agent.THREADS, wait=False)
+                send_ahead(context)
+                future.set_result(Host(context))
                 self.count("links")
             except BaseException as error:
                 future.set_exception(error)

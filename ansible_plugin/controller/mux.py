@@ -9,7 +9,6 @@ import json
 import os
 import select
 import signal
-from collections.abc import Callable
 from typing import Any
 
 import contextree
@@ -20,8 +19,8 @@ from .worker import FILE
 STATISTICS = "ANSIBLE_CONTEXTREE_STATS"  # the path of a file for them
 
 
-def main(folder: str, pid: int, listening: Callable[[], None] | None = None) -> None:
-    """Serve until process ``pid`` has ended."""
+def main(folder: str, pid: int, told: int | None = None) -> None:
+    """Serve until process ``pid`` has ended. File ``told`` is closed when workers can join."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     watched = os.pidfd_open(pid)
     with contextree.Router() as router:
@@ -30,8 +29,8 @@ def main(folder: str, pid: int, listening: Callable[[], None] | None = None) -> 
         listener = router.listen()
         invitation = listener.invite(services=[service], trusted=True)
         publish(os.path.join(folder, FILE), listener.save(invitation))
-        if listening is not None:
-            listening()
+        if told is not None:
+            os.close(told)
         select.select([watched], [], [])
     if os.environ.get(STATISTICS):
         publish(os.environ[STATISTICS], json.dumps(hosts.statistics()))

@@ -6,6 +6,7 @@ place of running ssh for each command it comes here, where the command goes over
 
 import hashlib
 import os
+import re
 from typing import Any
 
 from ansible.plugins.connection import ssh as core
@@ -21,6 +22,7 @@ from .hosts import Link
 
 #: Before all else, as ssh takes the first value that it is given.
 OURS = ["-T", "-o", "ControlMaster=no", "-o", "ControlPath=none", "-o", "RemoteCommand=none"]
+_TERMINAL = re.compile(r"-tt?$|(-o)?requesttty[ =]*(yes|force)$", re.IGNORECASE)
 PASSED_ON = ("SSH_AUTH_SOCK", "SSH_AGENT_PID", "HOME", "PATH", "KRB5CCNAME")
 
 
@@ -54,10 +56,15 @@ class Ssh(fast.Fast):
         words = words[words.index(self.get_option("ssh_executable")):]  # without sshpass
         if getattr(self._shell, "_IS_WINDOWS", False):
             raise fast.Stock("Windows")
-        if self._is_tty_requested():
+        if self._terminal_is_requested(words):
             raise fast.Stock("ssh is told to ask for a terminal")
         return link(words, self.host, self.get_option("remote_user"),
                     self.get_option("password") or self._play_context.password, float(self.get_option("timeout")))
+
+    def _terminal_is_requested(self, words: list[str]) -> bool:
+        if hasattr(core.Connection, "_is_tty_requested"):
+            return bool(self._is_tty_requested())
+        return any(_TERMINAL.match(word) for word in words)  # before 2.19, which parses them as ssh does
 
     def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> Any:
         """See core."""

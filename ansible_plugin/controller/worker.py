@@ -24,15 +24,17 @@ LOG = "contextree.log"
 STARTUP = 60.0  # seconds
 
 _client: Any = None
+_owner = 0  # the process that it is of: the main one has one too after ``meta: reset_connection``
 _begun: int | None = None  # can be read when the multiplexer that was forked listens, or died
 
 
 def hosts(folder: str, main_pid: int) -> Any:
     """The service of the run's multiplexer, which is started by the first worker that asks."""
-    global _client
-    if _client is None:
+    global _client, _owner
+    if _client is None or _owner != os.getpid():
         import contextree
 
+        _owner = os.getpid()
         _client = contextree.join(where(folder, main_pid))
     return _client.services["hosts"].call
 
@@ -97,9 +99,7 @@ def _become_multiplexer(folder: str, main_pid: int, told: int) -> None:
         os.closerange(4, os.sysconf("SC_OPEN_MAX"))
         kept = [sys.stdin, sys.stdout, sys.stderr]  # what is in their buffers is not ours to write
         sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w", 1), open(2, "w", 1)  # noqa: SIM115
-        from . import mux
-
-        mux.main(folder, main_pid, lambda: os.close(told))
+        exec(ready.program("controller.mux", "main", folder, main_pid, told), {"__name__": "__main__"})
         del kept
         os._exit(0)
     except BaseException:

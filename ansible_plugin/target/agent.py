@@ -12,22 +12,24 @@ A *step* is a list: its kind, its seat, and its arguments. The result of the las
     ("refused", index, class, phase, text, output)  the seat cannot be had; what stands before is done
 
 Commands give (status, stdout, stderr). This module is imported on the target, in the interpreter of the link and in
-those of its seats. A module runs in a process of the interpreter that it is for, see ``warm.py``.
+those of its seats. A module runs in a process of the interpreter that it is for, see ``warm.py``. What is imported here
+costs each host some time at its first task, so what few requests need is imported by those; and ``contextree`` itself
+would be a hundred kilobytes more.
 """
 
 import os
-import shlex
-import shutil
 import stat
 import threading
 
-import contextree
+from contextree.core.wire.errors import ConnectError
 
 from . import archives, process, warm
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Dict, List, Optional, Tuple
+
+    from contextree.parent.context import Context
 
 THREADS = 64  # requests that run at once in one interpreter
 
@@ -45,13 +47,15 @@ class Seat:
         self.method = method
         self.options = options
         self.lock = threading.Lock()
-        self.context = None  # type: Optional[contextree.Context]
+        self.context = None  # type: Optional[Context]
 
-    def get(self, python: "Optional[List[str]]") -> "contextree.Context":
+    def get(self, python: "Optional[List[str]]") -> "Context":
         """The context, started where there is none that lives, by the interpreter that the first who asks wants."""
         with self.lock:
             if self.context is None or self.context.state == "died":
-                grow = getattr(contextree.current_router(), self.method)
+                from contextree.parent.router import current_router
+
+                grow = getattr(current_router(), self.method)
                 self.context = grow(python=python, **self.options).with_options(threads=THREADS)
             return self.context
 
@@ -103,7 +107,7 @@ def do_there(seat: "Any", steps: "List[List[Any]]") -> "Tuple[Any, ...]":
     python = next((step[4]["python"] for step in steps if step[0] == "module"), None)
     try:
         context = _seats[key].get(python)
-    except contextree.ConnectError as error:
+    except ConnectError as error:
         return "refused", 0, type(error).__name__, error.phase, str(error), error.output
     steps = [[step[0], None] + list(step[2:]) for step in steps]
     answer = context.call(do_here, steps)
@@ -216,13 +220,15 @@ def remove(path: str) -> "process.Result":
     """A folder or file, and all that is in it; nothing there is well, too."""
     try:
         if os.path.isdir(path) and not os.path.islink(path):
-            shutil.rmtree(path)
+            from shutil import rmtree
+
+            rmtree(path)
         else:
             os.unlink(path)
     except FileNotFoundError:
         pass
     except OSError:
-        return command(["/bin/sh", "-c", "rm -f -r %s > /dev/null 2>&1" % shlex.quote(path)])
+        return command(["/bin/sh", "-c", 'rm -f -r "$0" > /dev/null 2>&1', path])
     return DONE
 
 
