@@ -80,10 +80,10 @@ __all__ = [  # one a line: branches add to it
 if TYPE_CHECKING:  # a type checker is told what there is, and that there is nothing else
     from contextree import aio, cothread, gevent, trio
     from contextree.core.wire.errors import (
-        AuthenticationError, CallCancelled, CallTimeout, Closed, ConnectError, ConnectTimeout, ContextDied, ContextreeError,
-        DecodeError, ForkedError, HostKeyError, InternalError, NotOurChild, NotSendable, Overflow, PeerError, ProcessExited,
-        ProtocolError, Refused, RemoteError, UncleanExit, UsageError, VersionError, WorldError, WouldBlockLoop,
-        WrongThread,
+        AuthenticationError, CallCancelled, CallTimeout, Closed, ConnectError, ConnectTimeout, ContextDied,
+        ContextreeError, DecodeError, ForkedError, HostKeyError, InternalError, NotOurChild, NotSendable, Overflow,
+        PeerError, ProcessExited, ProtocolError, Refused, RemoteError, UncleanExit, UsageError, VersionError,
+        WorldError, WouldBlockLoop, WrongThread,
     )
     from contextree.connect.plan import Plan, Secret
     from contextree.core.wire.values import register as register_type

@@ -1,5 +1,6 @@
 """What our strategies add to core's: everything is there before the first worker is forked, and workers stay."""
 
+import importlib
 import os
 from typing import Any
 
@@ -27,9 +28,7 @@ class Mixin(Base):
 
     def run(self, iterator: Any, play_context: Any) -> Any:
         """Run a play."""
-        import contextree  # before the first worker: each would import it again
-
-        assert contextree.join
+        importlib.import_module("contextree.parent.join")  # before the first worker: each would import it again
         loaded = connection_loader.get_with_context
         for name in set(REDIRECT.values()):
             connection_loader.get_with_context(name, class_only=True)

@@ -67,14 +67,14 @@ def start(folder: str, main_pid: int, path: str) -> None:
 
 
 def begin(folder: str) -> None:
-    """Fork it, once in a run. In the main thread of the main process, while that has no other thread that does anything."""
+    """Fork it, once in a run. In the main thread of the main process, while no other thread of it does anything."""
     global _begun
     if _begun is not None or os.path.exists(os.path.join(folder, FILE)):
         return
     _begun, told = os.pipe()
     main_pid = os.getpid()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # that there are threads: core forks its workers all the same
+        warnings.simplefilter("ignore", DeprecationWarning)  # there are threads; core forks its workers all the same
         pid = os.fork()
     if pid == 0:
         try:
@@ -99,7 +99,7 @@ def _become_multiplexer(folder: str, main_pid: int, told: int) -> None:
         os.closerange(4, os.sysconf("SC_OPEN_MAX"))
         kept = [sys.stdin, sys.stdout, sys.stderr]  # what is in their buffers is not ours to write
         sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w", 1), open(2, "w", 1)  # noqa: SIM115
-        exec(ready.program("controller.mux", "main", folder, main_pid, told), {"__name__": "__main__"})
+        exec(ready.program("controller.mux", "main", folder, main_pid, told), {"__name__": "__main__"})  # noqa: S102
         del kept
         os._exit(0)
     except BaseException:
