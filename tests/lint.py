@@ -224,6 +224,33 @@ def low_floors_import_standard_library(source):
                 yield node.lineno, "imports typing at run time: put it under `if TYPE_CHECKING:`"
 
 
+def target_imports_standard_library(source):
+    """What the collection runs on targets: as above; ansible's module_utils are in a module's archive."""
+    for line, text in low_floors_import_standard_library(source):
+        if not re.search(r"imports (typing|ansible\.module_utils\b)", text):
+            yield line, text
+    for node in source.tree.body:
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            names = [node.module]
+        if "typing" in names:
+            yield node.lineno, "imports typing at run time: put it under `if TYPE_CHECKING:`"
+
+
+def plugins_import_little(source):
+    """A plugin of the collection can be loaded where contextree is missing and ansible-core unknown: see ready.py."""
+    for node in ast.walk(source.tree):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            names = ["." * node.level + (node.module or "") + "." + alias.name for alias in node.names]
+        for name in names:
+            top = name.split(".")[0]
+            if top != "ansible" and top not in sys.stdlib_module_names and name != _READY:
+                yield node.lineno, "imports %s: a plugin imports ansible's modules and %s" % (name, _READY)
+
+
+_READY = "ansible_collections.contextree.fast.controller.ready"
+
 # Brackets around one letter, so that this file does not hold the words.
 _MARKERS = re.compile(r"\b(TOD[O]|FIXM[E]|XX[X])\b")
 _PATHS = re.compile(r"(?<![\w.])/(wor[k]|far[m])/|\.pyenv/version[s]")
@@ -248,6 +275,8 @@ RULES = [  # (rule, the files that it reads, the files among them that it does n
     (long_files_say_why, (*PRODUCT, "tests/"), ()),
     (public_things_have_docstrings, PRODUCT, ()),
     (low_floors_import_standard_library, LOW_FLOORS, ()),
+    (target_imports_standard_library, ("ansible_plugin/target/",), ()),
+    (plugins_import_little, ("ansible_plugin/plugins/",), ()),
     (words_that_do_not_land, ("",), ()),
 ]
 

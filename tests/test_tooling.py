@@ -15,6 +15,7 @@ from tests.lab.pythons import ROOT
 CORE = "contextree/core/planted.py"
 TEST = "tests/test_planted.py"
 MARK = "TO" + "DO"
+COLLECTION = "ansible_collections.contextree.fast.controller"
 DOCUMENTED = "class A:\n    '''Doc.'''\n    def f(self):\n        '''Doc.'''\n"
 VIOLATIONS = [  # (rule, path, text)
     ("waits_for_one_child", CORE, "import os\nos.wait()"),
@@ -49,6 +50,11 @@ VIOLATIONS = [  # (rule, path, text)
     ("low_floors_import_standard_library", CORE, "import msgspec"),
     ("low_floors_import_standard_library", "contextree/parent/x.py", "def _f():\n    from rich.table import Table"),
     ("low_floors_import_standard_library", CORE, "from typing import List"),
+    ("target_imports_standard_library", "ansible_plugin/target/x.py", "import msgspec"),
+    ("target_imports_standard_library", "ansible_plugin/target/x.py", "from typing import List"),
+    ("target_imports_standard_library", "ansible_plugin/target/x.py", "def _f():\n    import ansible.plugins"),
+    ("plugins_import_little", "ansible_plugin/plugins/connection/x.py", "import contextree"),
+    ("plugins_import_little", "ansible_plugin/plugins/strategy/x.py", "from ...controller import fast"),
     ("words_that_do_not_land", CORE, "# %s: later" % MARK),
     ("words_that_do_not_land", "docs/x.md", "see " + "FIX" + "ME"),
     ("words_that_do_not_land", "docs/x.md", "X" * 3 + " is not done"),
@@ -69,6 +75,8 @@ ALLOWED = [  # (path, text)
     (CORE, "class A:\n    '''Doc.'''\n    @x.setter\n    def x(self, v): pass\n    def __len__(self): pass"),
     (CORE, "import os, dill\nfrom contextree.core import process\nif TYPE_CHECKING:\n    from typing import List"),
     ("contextree/master/x.py", "import msgspec"),
+    ("ansible_plugin/target/x.py", "import os\nfrom . import y\ndef _f():\n    from ansible.module_utils import basic"),
+    ("ansible_plugin/plugins/strategy/x.py", "from ansible import x\nfrom %s import ready" % COLLECTION),
     ("docs/x.md", "mktemp /tmp/x." + "X" * 6 + ", https://example.org/work/x"),
 ]
 
@@ -126,7 +134,9 @@ TOOLS = Path(sys.executable).parent
 @pytest.fixture
 def tree(tmp_path):
     """A copy of the package and its configuration; ``tree(path, text)`` plants a file and the packages above it."""
-    shutil.copytree(ROOT / "contextree", tmp_path / "contextree", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("contextree", "ansible_plugin", "ansible_collections"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, tmp_path / name, symlinks=True, ignore=ignored)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
 
     def plant(path, text):
@@ -159,6 +169,8 @@ def test_contracts_catch_every_planted_import(tree):
     tree("contextree/core/router.py", "")
     tree("contextree/attic/planted.py", "")
     tree("contextree/cli/planted.py", "import contextree\n")
+    tree("ansible_plugin/target/planted.py", "from contextree.master import router\n")
+    tree("ansible_plugin/target/higher.py", "def f():\n    from ..controller import mux\n")
     status, output = run(tree, "lint-imports", "--no-cache")
     assert status == 1
     for said in (
@@ -169,9 +181,11 @@ def test_contracts_catch_every_planted_import(tree):
         "contextree.attic",
         "contextree.core.streams_planted",
         "contextree.cli.planted is not allowed to import contextree:",
-        "4 broken",
+        "ansible_collections.contextree.fast.target is not allowed to import contextree.master",
+        "ansible_collections.contextree.fast.target.higher -> ansible_collections.contextree.fast.controller.mux",
+        "6 broken",
     ):
-        assert said in output, output
+        assert said in " ".join(output.split()), output
 
 
 def test_vermin_catches_what_3_6_does_not_have(tree):

@@ -19,7 +19,7 @@ class Notes:
 
     def __init__(self, shell: Any) -> None:
         self.meaning: dict[str, tuple[str, Any]] = {}
-        self.inner: dict[str, str] = {}
+        self.inner: dict[str, tuple[str, str | None]] = {}  # what it is for, and the shell that become starts
         self.environments: dict[str, dict[str, str]] = {"": {}}
         for name in ("mkdtemp", "remove", "chmod", "expand_user", "env_prefix", "build_module_command"):
             if hasattr(shell, name):
@@ -41,7 +41,7 @@ class Notes:
         def noting(cmd: Any, shell: Any) -> Any:
             text = build(cmd, shell)
             if text != cmd:
-                self.inner[text] = cmd
+                self.inner[text] = cmd, getattr(shell, "executable", None)
             return text
 
         plugin.build_become_command = noting
@@ -64,8 +64,9 @@ class Notes:
             self.meaning[text] = "add_mode", (list(paths), bits)
 
     def _expand_user(self, shell: Any, text: str, user_home_path: str, username: str = "") -> None:
-        if user_home_path == "~" and not username:
-            self.meaning[text] = "home", None
+        found = re.fullmatch(r"~([A-Za-z0-9_][\w.-]*|)", user_home_path)
+        if found and not username:
+            self.meaning[text] = "home", found[1]
 
     def _env_prefix(self, shell: Any, text: str, **kwargs: Any) -> None:
         self.environments[text.strip()] = {name: str(value) for name, value in kwargs.items()}

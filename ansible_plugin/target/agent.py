@@ -1,29 +1,27 @@
 """What is done on a target: the steps of a request of a worker, one after the other, each at its seat.
 
-A *seat* is an interpreter and an account: ``None`` (this one), or (words of an interpreter or None, None or (method,
-options) of a way to another account). The contexts of seats are grown here, on the host itself, and live as long as the
-link: so a request is one round trip, whatever accounts it needs.
+A *seat* is an account: ``None`` (this one), or a ``seats.Way`` to another. The contexts of seats are grown here, on the
+host itself, and live as long as the link: so a request is one round trip, whatever accounts it needs.
 
 A *step* is a list: its kind, its seat, and its arguments. The result of the last one is answered:
 
-    ("done", result)
+    ("done", result, times that another account was become for it)
     ("failed", index, status, stdout, stderr)   an earlier step failed, and the rest was not done
     ("missing", index, digest)                  the archive of a module is wanted; what stands before is done
-    ("plain", index, why)                       this module wants a Python of its own; what stands before is done
-    ("refused", index, class, phase, text, output)  the seat cannot be had; what stands before is done
+    ("plain", index, why)                       the interpreter is none that can be kept warm; what stands before is done
+    ("refused", index, class, phase, text, output, status)  the seat cannot be had; what stands before is done
 
 Commands give (status, stdout, stderr). This module is imported on the target, in the interpreter of the link and in
-those of its seats.
+those of its seats. A module runs in a process of the interpreter that it is for, see ``warm.py``. What is imported here
+costs each host some time at its first task, so what few requests need is imported by those; and ``contextree`` itself
+would be a hundred kilobytes more.
 """
 
 import os
-import shlex
-import shutil
 import stat
-import sys
 import threading
 
-import contextree
+from contextree.core.wire.errors import ConnectError, UsageError
 
 from . import archives, process, warm
 
@@ -31,35 +29,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Dict, List, Optional, Tuple
 
+    from contextree.parent.context import Context
+
+    from . import seats
+
 THREADS = 64  # requests that run at once in one interpreter
 
 _lock = threading.Lock()
-_template = None  # type: Optional[warm.Template]
-_seats = {}  # type: Dict[Any, Seat]
+_templates = {}  # type: Dict[Tuple[str, ...], warm.Template]
+_broken = {}  # type: Dict[Tuple[str, ...], str]  # interpreters that cannot be kept warm -> why
 _store = archives.Store()
-
-
-class Seat:
-    """A context on this host for steps of one kind; made by the first request that wants it."""
-
-    def __init__(self, key: "Any") -> None:
-        self.key = key
-        self.lock = threading.Lock()
-        self.context = None  # type: Optional[contextree.Context]
-
-    def get(self) -> "contextree.Context":
-        """The context, started where there is none that lives."""
-        with self.lock:
-            if self.context is None or self.context.state == "died":
-                python, become = self.key
-                router = contextree.current_router()
-                if become is None:
-                    context = router.local(python=list(python))
-                else:
-                    method, options = become
-                    context = getattr(router, method)(python=list(python) if python else None, **dict(options))
-                self.context = context.with_options(threads=THREADS)
-            return self.context
+_accounts = None  # type: Optional[seats.Accounts]
 
 
 def do(steps: "List[List[Any]]") -> "Tuple[Any, ...]":
@@ -75,61 +55,83 @@ def do(steps: "List[List[Any]]") -> "Tuple[Any, ...]":
         while done + count < len(steps) and steps[done + count][1] == seat:
             count += 1
         part = steps[done:done + count]
-        if is_here(seat):
-            answer = do_here(part)
-        else:
-            answer = do_there(seat, part)
+        answer = do_here(part) if seat is None else do_there(seat, part)
         if answer[0] != "done":
             return (answer[0], answer[1] + done) + tuple(answer[2:])
         done += count
         if done >= len(steps):
-            return answer
+            return answer[0], answer[1], 0 if _accounts is None else _accounts.news()
 
 
-def is_here(seat: "Any") -> bool:
-    """Whether a seat is this interpreter, in this account."""
-    if seat is None:
-        return True
-    python, become = seat
-    return become is None and (python is None or same_python(python))
-
-
-def same_python(words: "Any") -> bool:
-    """Whether a command means the interpreter that runs here. A virtual environment is another one."""
-    if len(words) != 1 or sys.prefix != sys.base_prefix:
-        return list(words) == [sys.executable]
-    found = shutil.which(words[0])
-    if found is None or os.path.realpath(found) != os.path.realpath(sys.executable):
-        return False
-    return not any(os.path.exists(os.path.join(folder, "pyvenv.cfg")) for folder in (
-        os.path.dirname(found), os.path.dirname(os.path.dirname(found))))
-
-
-def do_there(key: "Any", steps: "List[List[Any]]") -> "Tuple[Any, ...]":
-    """Do steps that are all of one seat, which is not here."""
-    python, become = key
-    key = (tuple(python) if python else None, (become[0], tuple(sorted(become[1].items()))) if become else None)
-    with _lock:
-        seat = _seats.get(key)
-        if seat is None and python is None:  # any interpreter of that account will do
-            seat = next((each for each in _seats.values() if each.key[1] == key[1]), None)
-        if seat is None:
-            seat = _seats[key] = Seat(key)
+def prepare(words: "List[str]") -> None:
+    """Start the template of an interpreter before the first module wants it."""
     try:
-        context = seat.get()
-    except contextree.ConnectError as error:
-        return ("plain" if key[1] is None else "refused", 0, type(error).__name__, error.phase, str(error), error.output)
+        template(tuple(words)).start()
+    except OSError:
+        pass  # the first module says why
+
+
+def template(words: "Tuple[str, ...]") -> "warm.Template":
+    """The template of an interpreter."""
+    with _lock:
+        if words not in _templates:
+            _templates[words] = warm.Template(words)
+        return _templates[words]
+
+
+def do_there(way: "seats.Way", steps: "List[List[Any]]") -> "Tuple[Any, ...]":
+    """Do steps in another account."""
+    global _accounts
+    from . import seats
+
+    with _lock:
+        if _accounts is None:
+            _accounts = seats.Accounts()
+    python = next((step[4]["python"] for step in steps if step[0] == "module"), None)
     steps = [[step[0], None] + list(step[2:]) for step in steps]
-    answer = context.call(do_here, steps)
+    while True:
+        try:
+            with _accounts.use(way, python) as place:
+                if not place.watch.inside:
+                    return ask(place.context, steps)
+                if place.watch.inside_looks is None:
+                    place.watch.inside_looks = place.context.call(seats.stamps, place.watch.inside)
+                first = ["same", None, place.watch.inside, place.watch.inside_looks]
+                answer = ask(place.context, [first] + steps)
+                if answer[0] == "changed":
+                    _accounts.renew(place.account, place)
+                    continue
+                return answer if answer[0] == "done" else (answer[0], answer[1] - 1) + tuple(answer[2:])
+        except ConnectError as error:
+            return ("refused", 0, type(error).__name__, error.phase, str(error), error.output or "", error.status)
+
+
+def ask(context: "Context", steps: "List[List[Any]]") -> "Any":
+    """Have steps done in another context, which gets the archives that it lacks."""
+    answer = call_through(context, do_here, steps)
     if answer[0] == "missing":
         index = answer[1]
         steps = steps[index:]
         steps[0][3] = _store.get(steps[0][2])
         if steps[0][3] is not None:
-            answer = context.call(do_here, steps)
+            answer = call_through(context, do_here, steps)
             if answer[0] != "done":
                 answer = (answer[0], answer[1] + index) + tuple(answer[2:])
     return answer
+
+
+def call_through(context: "Context", function: "Callable[..., Any]", *args: "Any") -> "Any":
+    """Call a function in a context as a part of the call that runs here: it is cancelled when nobody waits for that
+    one any more. Where no call runs, or no Future can be had (Debian's python3-minimal), it is a call of its own."""
+    try:
+        from contextree.parent.current import current_call
+
+        present = current_call()
+        future = context.submit(function, *args)
+    except UsageError:
+        return context.call(function, *args)
+    present.on_cancel(future.cancel)
+    return future.result()
 
 
 def do_here(steps: "List[List[Any]]") -> "Tuple[Any, ...]":
@@ -168,16 +170,19 @@ def login_shell() -> str:
 
 def module(digest: str, data: "Optional[bytes]", task: "Dict[str, Any]") -> "Any":
     """A module of Ansible, in an archive that comes whole from the link's interpreter, or in parts to it."""
-    global _template
-    with _lock:
-        if _template is None:
-            _template = warm.Template()
-    result = _template.run(digest, data, task)
-    if result == warm.MISSING:
-        data = _store.get(digest)
-        if data is None:
-            return "missing", digest
-        result = _template.run(digest, data, task)
+    words = tuple(task["python"])
+    if words in _broken:
+        return "plain", _broken[words]
+    try:
+        result = template(words).run(digest, data, task)
+        if result == warm.MISSING:
+            data = _store.get(digest)
+            if data is None:
+                return "missing", digest
+            result = template(words).run(digest, data, task)
+    except OSError as error:
+        _broken[words] = str(error)
+        return "plain", str(error)
     return result
 
 
@@ -227,19 +232,21 @@ def remove(path: str) -> "process.Result":
     """A folder or file, and all that is in it; nothing there is well, too."""
     try:
         if os.path.isdir(path) and not os.path.islink(path):
-            shutil.rmtree(path)
+            from shutil import rmtree
+
+            rmtree(path)
         else:
             os.unlink(path)
     except FileNotFoundError:
         pass
     except OSError:
-        return command(["/bin/sh", "-c", "rm -f -r %s > /dev/null 2>&1" % shlex.quote(path)])
+        return command(["/bin/sh", "-c", 'rm -f -r "$0" > /dev/null 2>&1', path])
     return DONE
 
 
-def home() -> str:
-    """The home directory, as a shell has it."""
-    return os.path.expanduser("~")
+def home(user: str) -> str:
+    """The home directory of a user, or of this account, as a shell has it."""
+    return os.path.expanduser("~" + user)
 
 
 def read(path: str, limit: int) -> "Any":
@@ -256,5 +263,12 @@ def read(path: str, limit: int) -> "Any":
         return None
 
 
+def same(paths: "List[str]", looks: "List[Any]") -> "Any":
+    """Whether files are as they were."""
+    from . import seats
+
+    return None if seats.stamps(paths) == [look and tuple(look) for look in looks] else ("changed",)
+
+
 KINDS = {"command": command, "module": module, "mkdtemp": mkdtemp, "put": put, "add_mode": add_mode, "remove": remove,
-         "home": home, "read": read}  # type: Dict[str, Callable[..., Any]]
+         "home": home, "read": read, "same": same}  # type: Dict[str, Callable[..., Any]]

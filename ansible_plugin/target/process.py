@@ -11,7 +11,7 @@ import subprocess
 import termios
 import threading
 
-import contextree
+from contextree.core.wire.errors import CallCancelled, CallTimeout, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     Result = Tuple[int, bytes, bytes]  # as ssh tells it: 128 + N for signal N
 
+LAST_WORDS = 100  # milliseconds that the kernel has, after the program's end, to bring what it has written to the terminal
 #: Makes the terminal whose path is the first word that of a new session, and becomes the program in the others.
 _ON_TERMINAL = 'exec "$@" <>"$0" >&0 2>&1'
 
@@ -38,17 +39,23 @@ def run(argv: "List[str]", data: "Optional[bytes]" = None, terminal: bool = Fals
 
 
 def kill_with_call(group: int) -> None:
-    """Kill a process group when the call that this thread works for is over."""
+    """Kill a process group when it is said that nobody waits for the present call any more. When the link is lost, its
+    work is to be finished, as it is by what ssh has started: it may be the work that took the link away."""
     def kill() -> None:
-        try:
-            os.killpg(group, signal.SIGKILL)
-        except OSError:
-            pass  # it has ended
+        ended = call._call.channel.ended  # type: ignore[attr-defined]
+        if isinstance(ended, (CallCancelled, CallTimeout)) or call.time_left() == 0:
+            try:
+                os.killpg(group, signal.SIGKILL)
+            except OSError:
+                pass  # it has ended
 
     try:
-        contextree.current_call().on_cancel(kill)
-    except contextree.UsageError:
-        pass  # nobody has called
+        from contextree.parent.current import current_call
+
+        call = current_call()
+    except UsageError:
+        return  # nobody has called
+    call.on_cancel(kill)
 
 
 def told(status: int) -> int:
@@ -93,15 +100,20 @@ def _read_terminal(master: int, ended: int) -> bytes:
     poll = select.poll()
     poll.register(master, select.POLLIN)
     poll.register(ended, select.POLLIN)
-    while True:
-        ready = [fd for fd, _ in poll.poll()]
+    held = running = True
+    while held or running:
+        ready = [fd for fd, _ in poll.poll(None if running else LAST_WORDS)]
         if master in ready:
             try:
                 parts.append(os.read(master, 65536))
-                continue
             except OSError as error:  # nobody has the other end open
                 if error.errno != errno.EIO:
                     raise
                 poll.unregister(master)
-        if ended in ready:
-            return b"".join(parts)
+                held = False
+        elif ended in ready:
+            poll.unregister(ended)
+            running = False
+        elif not running:
+            break
+    return b"".join(parts)

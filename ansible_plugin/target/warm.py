@@ -16,7 +16,6 @@ import threading
 import zlib
 from binascii import b2a_base64
 from collections import OrderedDict
-from importlib.util import find_spec
 
 from .talk import ENDED, HEADER, KILL, NEWS, STALE, STARTED
 
@@ -43,7 +42,10 @@ def start():
     kind = type(sys)
     package = sys.modules["contextree_ansible"] = kind("contextree_ansible")
     package.__path__ = []
-    for name, code in marshal.loads(zlib.decompress(binascii.a2b_base64("%s"))):
+    texts, packed = [zlib.decompress(binascii.a2b_base64(each)) for each in ("%s", "%s")]
+    codes = marshal.loads(packed) if sys.version == %r else [
+        (name, compile(text, name + ".py", "exec")) for name, text in marshal.loads(texts)]
+    for name, code in codes:
         module = kind("contextree_ansible." + name)
         module.__package__ = "contextree_ansible"
         module.__file__ = code.co_filename
@@ -56,9 +58,11 @@ start()
 
 
 class Template:
-    """Templates of this interpreter. Nothing is started before the first module. From any thread."""
+    """Templates of one interpreter. Nothing is started before the first module. From any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, argv: "Sequence[str]" = ()) -> None:
+        """``argv``: the words of the interpreter; this one."""
+        self.argv = list(argv) or [sys.executable]
         self.lock = threading.Lock()
         self.processes = OrderedDict()  # type: OrderedDict[Tuple[Tuple[str, Optional[str]], ...], Process]
         self.closed = False
@@ -84,7 +88,7 @@ class Template:
             found = process.run(digest, data, whole)
             if found is not None:
                 return found
-        raise OSError("the template process of %s ends at once, with status %s" % (sys.executable,
+        raise OSError("the template process of %s ends at once, with status %s" % (" ".join(self.argv),
                                                                                   process.child.returncode))
 
     def process(self, startup: "Tuple[Tuple[str, Optional[str]], ...]") -> "Process":
@@ -94,7 +98,7 @@ class Template:
                 raise RuntimeError("this template is closed")
             process = self.processes.get(startup)
             if process is None or process.over:
-                process = self.processes[startup] = Process(startup)
+                process = self.processes[startup] = Process(self.argv, startup)
             self.processes.move_to_end(startup)
             while len(self.processes) > TEMPLATES:
                 self.processes.popitem(last=False)[1].close()
@@ -113,7 +117,7 @@ class Template:
 class Process:
     """One template process."""
 
-    def __init__(self, startup: "Sequence[Tuple[str, Optional[str]]]") -> None:
+    def __init__(self, argv: "Sequence[str]", startup: "Sequence[Tuple[str, Optional[str]]]") -> None:
         self.lock = threading.Lock()
         self.known = OrderedDict()  # type: OrderedDict[str, int]  # archives -> their sizes
         self.over = False
@@ -121,22 +125,24 @@ class Process:
         script_r, script_w = os.pipe()
         out_r, out_w = os.pipe()  # as its modules will have, until they get theirs
         try:
-            os.write(script_w, program(theirs.fileno()))
-            os.close(script_w)
             env = environment()
             for name, value in startup:
                 if value is None:
                     env.pop(name, None)
                 else:
                     env[name] = value
-            self.child = subprocess.Popen([sys.executable, "-", "contextree:ansible"], stdin=script_r, stdout=out_w,
+            self.child = subprocess.Popen(list(argv) + ["-", "contextree:ansible"], stdin=script_r, stdout=out_w,
                                           stderr=out_w, env=env, pass_fds=(theirs.fileno(),), start_new_session=True)
+            try:
+                os.write(script_w, program(theirs.fileno()))  # while Python starts; shorter than what a pipe takes
+            except BrokenPipeError:
+                pass  # it has ended: the first run sees that
         except BaseException:
             self.socket.close()
             raise
         finally:
             theirs.close()
-            for fd in script_r, out_r, out_w:
+            for fd in script_r, script_w, out_r, out_w:
                 os.close(fd)
 
     def run(self, digest: str, data: "Optional[bytes]", task: "Dict[str, Any]") -> "Any":
@@ -316,15 +322,19 @@ def at_start(env: "Dict[str, Optional[str]]") -> "Tuple[Tuple[str, Optional[str]
 
 
 def program(fd: int) -> bytes:
-    """The script of a template that reads requests from ``fd``."""
-    global _code
-    if _code is None:
-        codes = []
+    """The script of a template that reads requests from ``fd``: as code for a Python like this one, else as text."""
+    global _parts
+    if _parts is None:
+        from importlib.util import find_spec
+
+        texts, codes = [], []
         for name in "talk", "modules", "template":
             spec = find_spec("%s.%s" % (__package__, name))  # type: Any
             codes.append((name, spec.loader.get_code(spec.name)))
-        _code = b2a_base64(zlib.compress(marshal.dumps(codes), 6)).decode().strip()
-    return (_BOOT % (_code, fd)).encode()
+            texts.append((name, spec.loader.get_source(spec.name)))
+        _parts = tuple(b2a_base64(zlib.compress(each, 6)).decode().strip()
+                       for each in (marshal.dumps(texts, 2), marshal.dumps(codes)))  # 2: any Python reads that
+    return (_BOOT % (_parts + (sys.version, fd))).encode()
 
 
-_code = None  # type: Optional[str]
+_parts = None  # type: Any

@@ -29,8 +29,7 @@ PREFIX = "ctxt-"
 RUN = Path("/run")
 ENVIRON = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 CONFIG = """\
-ListenAddress 127.0.0.1
-Port {port}
+{listen}Port {port}
 HostKey {directory}/{name}_host_key
 PidFile {directory}/{name}.pid
 AuthorizedKeysFile {directory}/keys/%u
@@ -78,6 +77,7 @@ class Sshd:
     """A running sshd. Fields:
 
     host, port       where the one without PAM listens
+    addresses        all addresses that both listen at; the first is ``host``
     daemons          {"plain": ..., "pam": ...}: each a dict of ``port``, ``key`` (private host key), ``log`` and
                      ``process``
     key_user         account that takes the keys ``key`` and ``passphrase_key`` (so does root), and no password
@@ -97,8 +97,11 @@ class Sshd:
         self.__dict__.update(fields)
 
     @classmethod
-    def up(cls, state=None, keeper=None):
+    def up(cls, state=None, keeper=None, addresses=("127.0.0.1",), own=()):
         """Start one. Raises CannotStart; then nothing is left behind.
+
+        ``addresses``: up to sixteen loopback addresses, each of which looks like a host of its own. ``own``: folders
+        such as /tmp that are empty ones of their own for whoever logs in (``folder(path)`` leads there).
 
         ``state``: file to write for ``load``. ``keeper``: pid whose death makes this one a leftover that the next
         ``up`` may remove; default: the parent when there is a state file (the shell that runs us), else this process.
@@ -115,8 +118,8 @@ class Sshd:
         directory.chmod(0o755)
         keeper = keeper or (os.getppid() if state else os.getpid())
         server = cls(
-            directory=str(directory), host="127.0.0.1", port=0, daemons={}, users=[], left_out=[], state=state,
-            keeper=processes.identity(keeper),
+            directory=str(directory), host=addresses[0], addresses=list(addresses), own=list(own), port=0, daemons={},
+            users=[], left_out=[], state=state, keeper=processes.identity(keeper),
         )  # fmt: skip
         server._save(directory / "state.json")
         try:
@@ -156,7 +159,12 @@ class Sshd:
     def known_line(self, daemon="plain", key=None):
         """The line of known_hosts for one of the two, or with the other's key."""
         kind, data = Path(self.daemons[key or daemon]["key"] + ".pub").read_text().split()[:2]
-        return "[127.0.0.1]:%d %s %s\n" % (self.daemons[daemon]["port"], kind, data)
+        port = self.daemons[daemon]["port"]
+        return "%s %s %s\n" % (",".join("[%s]:%d" % (address, port) for address in self.addresses), kind, data)
+
+    def folder(self, path):
+        """Where a folder as who logs in sees it can be reached from here."""
+        return Path("/proc/%d/root" % self.daemons["plain"]["process"][0], path.lstrip("/"))
 
     def ssh(self, *words, **options):
         """subprocess.run of the ssh program with this server's configuration; ``words``: host, command ..."""
@@ -217,11 +225,11 @@ class Sshd:
         RUN.joinpath("sshd").mkdir(mode=0o755, exist_ok=True)  # its privilege separation folder; init's job elsewhere
         private = _private_folders([*self._pythons.values()])
         del self._pythons
-        script = _namespace_script(private, home) + '/usr/sbin/sshd -f "$1/plain.conf" -E "$1/plain.log"\n'
+        script = _namespace_script(private, home, self.own) + '/usr/sbin/sshd -f "$1/plain.conf" -E "$1/plain.log"\n'
         script += 'exec /usr/sbin/sshd -f "$1/pam.conf" -E "$1/pam.log"\n'
         apart = ["unshare", "--mount", "--propagation", "private"]
-        if private and subprocess.run([*apart, "true"], stderr=subprocess.DEVNULL, check=False).returncode:
-            self.left_out.append("no mount namespace here: Pythons below %s cannot be reached" % ", ".join(private))
+        if (private or self.own) and subprocess.run([*apart, "true"], stderr=subprocess.DEVNULL, check=False).returncode:
+            self.left_out.append("no mount namespace here: %s cannot be reached" % ", ".join([*private, *self.own]))
             apart, script = [], "\n".join(script.splitlines()[-2:])
         for _attempt in range(5):
             for name in DAEMONS:
@@ -247,7 +255,8 @@ class Sshd:
     def _configure(self, name):
         """Write the configuration of one of them, for a port that is free now."""
         port = self.daemons[name]["port"] = _free_port()
-        text = CONFIG.format(port=port, directory=self.directory, name=name, pam=DAEMONS[name])
+        listen = "".join("ListenAddress %s\n" % address for address in self.addresses)
+        text = CONFIG.format(listen=listen, port=port, directory=self.directory, name=name, pam=DAEMONS[name])
         matches = "".join(
             "Match User %s\n  SetEnv PATH=%s/python/%s:/usr/bin:/bin\n" % (user, self.directory, minor)
             for minor, user in self.python_users.items()
@@ -271,7 +280,7 @@ class Sshd:
             if pid_file.exists() and pid_file.read_text().strip():
                 self.daemons[name]["process"] = processes.identity(int(pid_file.read_text()))
                 return True
-            return "gave up" if log.exists() and "Cannot bind any address" in log.read_text() else None
+            return "gave up" if log.exists() and "Bind to port" in log.read_text() else None
 
         try:
             return until(settled, "sshd to listen", 10) is True
@@ -349,8 +358,9 @@ def _private_folders(executables):
     return private
 
 
-def _namespace_script(private, home):
-    """Shell lines that replace every private folder by a readable one with the needed paths in it."""
+def _namespace_script(private, home, own):
+    """Shell lines that replace every private folder by a readable one with the needed paths in it, and the ``own``
+    ones by empty ones."""
     lines, number = [], 0
     for folder, paths in private.items():
         moves = []
@@ -360,4 +370,5 @@ def _namespace_script(private, home):
             lines.append("mkdir -p %s; mount --bind %s %s" % (hold, shlex.quote(path), hold))
             moves.append("mkdir -p %s; mount --move %s %s" % (shlex.quote(path), hold, shlex.quote(path)))
         lines += ["mount -t tmpfs -o mode=755 tmpfs %s" % shlex.quote(folder), *moves]
+    lines += ["mount -t tmpfs -o mode=1777 tmpfs %s" % shlex.quote(folder) for folder in own]
     return "umask 022\n" + "\n".join(lines) + "\n"

@@ -1,35 +1,28 @@
-"""``contextree.fast.local``: the controller itself, with modules run in processes that are forked from a warm one."""
+"""``contextree.fast.local``: as core's ``local``, with modules run in processes that are forked from a warm one."""
 
 from typing import Any
 
 from ansible.plugins.connection import local as core
-from ansible_collections.contextree.fast.controller import fast
-from ansible_collections.contextree.fast.controller.local import link
 
-DOCUMENTATION = core.DOCUMENTATION.replace("name: local", "name: contextree.fast.local")
+from ansible_collections.contextree.fast.controller import ready
+
+DOCUMENTATION = """
+name: local
+short_description: As the connection plugin C(local) of ansible-core, several times faster
+description:
+  - Modules run in processes that are forked from a warm Python.
+  - Its options are those of P(ansible.builtin.local#connection) of the installed version.
+author: contextree
+extends_documentation_fragment:
+  - connection_pipelining
+  - contextree.fast.stock.local
+"""
+# ansible-doc reads the text above; options are read from this one.
+DOCUMENTATION: str = core.DOCUMENTATION.replace("name: local", "name: contextree.fast.local")  # type: ignore[no-redef]
+Mixin: Any = ready.mixin("local", "Local")
 
 
-class Connection(fast.Fast, core.Connection):
-    """As core's ``local``, but faster."""
+class Connection(Mixin, core.Connection):
+    """As core's, but faster."""
 
     transport = "local"
-
-    def link(self):
-        return link()
-
-    def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> Any:
-        try:
-            answer = self.at_once(cmd, sudoable)
-            if answer is None and in_data:
-                answer = self.act(cmd, in_data, sudoable, False)
-        except fast.Stock as why:
-            self.hosts("fell_back", str(why))
-            answer = None
-        if answer is None:
-            self.settle()
-            answer = core.Connection.exec_command(self, cmd, in_data, sudoable)
-        return answer
-
-    def fetch_file(self, in_path: str, out_path: str) -> Any:
-        self.settle()
-        return core.Connection.put_file(self, in_path, out_path)

@@ -1,0 +1,27 @@
+"""The lab and the cores; what cannot be had here is left out with its reason."""
+
+import pytest
+
+from tests.ansible import cores
+from tests.ansible.lab import Lab
+from tests.lab.sshd import CannotStart
+
+
+@pytest.fixture(scope="session")
+def lab():
+    """Hosts for playbooks (tests.ansible.lab.Lab)."""
+    try:
+        found = Lab()
+    except CannotStart as error:
+        pytest.skip("private sshd: %s" % error)
+    yield found
+    found.down()
+
+
+@pytest.fixture(scope="session")
+def core(request):
+    """An ansible-core: the newest one unless a test is parametrised by others."""
+    try:
+        return cores.make(getattr(request, "param", cores.NEWEST))
+    except cores.CannotMake as error:
+        pytest.skip(str(error))

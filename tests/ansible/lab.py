@@ -1,0 +1,191 @@
+"""Where playbooks run: a private sshd with several addresses as hosts, and a folder for each run.
+
+Who logs in has a /tmp and a /var/tmp of their own, so a file of the controller is never taken for one of a target by
+chance; the rest of the file system is the same for all. Each run of a playbook finds the same empty folders: ``run``
+(home, temporary files and configuration of the controller) and ``work`` (what it makes on hosts).
+"""
+
+import contextlib
+import hashlib
+import http.server
+import json
+import os
+import pwd
+import shutil
+import stat
+import threading
+from pathlib import Path
+from typing import Any
+
+from tests.lab import processes, pythons
+from tests.lab.accounts import Accounts
+from tests.lab.sshd import Sshd
+
+ADDRESSES = tuple("127.0.0.%d" % number for number in range(2, 12))
+TEMPORARY = ("/tmp", "/var/tmp")
+HERE = Path(__file__).resolve().parent
+PLAYBOOKS = HERE / "playbooks"
+SSH = """\
+Host *
+  Port {port}
+  UserKnownHostsFile {known_hosts}
+  GlobalKnownHostsFile /dev/null
+  StrictHostKeyChecking yes
+  IdentityFile {key}
+  IdentitiesOnly yes
+  IdentityAgent none
+  ConnectTimeout 10
+  LogLevel ERROR
+"""
+
+
+class Lab:
+    """Fields: ``sshd``, ``accounts`` (made when first asked for), ``run``, ``work``, ``ssh_config``."""
+
+    def __init__(self) -> None:
+        self.sshd = Sshd.up(addresses=ADDRESSES, own=TEMPORARY)
+        self._accounts: Any = None
+        base = Path(self.sshd.directory, "ansible")
+        self.run, self.work, self.ssh_config = base / "run", base / "work", base / "ssh_config"
+        self._server: Any = None
+        self._thread: Any = None
+        self._materials: dict[str, str] = {}
+        base.mkdir()
+        self.ssh_config.write_text(SSH.format(**self.sshd.__dict__))
+
+    def down(self) -> None:
+        """Stop it; nothing of it stays."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._thread.join()
+        if self._accounts is not None:
+            self._accounts.down()
+        self.sshd.down()
+
+    @property
+    def accounts(self) -> Any:
+        """Accounts that may become others; the key of the lab's accounts opens theirs too."""
+        if self._accounts is None:
+            self._accounts = Accounts.up()
+            public = Path(self.sshd.directory, "keys", self.sshd.key_user).read_text()
+            for name in self._accounts.users:
+                Path(self.sshd.directory, "keys", name).write_text(public)
+        return self._accounts
+
+    def materials(self) -> dict[str, str]:
+        """Variables of playbooks: a large file, archives, and the address of a server of the files in playbooks/files."""
+        if not self._materials:
+            base = self.run.parent / "materials"
+            base.mkdir()
+            (base / "large").write_bytes(b"".join(hashlib.sha256(b"%d" % number).digest() for number in range(50000)))
+            self._materials = {"large": str(base / "large"), "http": self._serve(),
+                               "tar": shutil.make_archive(str(base / "tree"), "gztar", PLAYBOOKS / "files", "tree"),
+                               "zip": shutil.make_archive(str(base / "tree"), "zip", PLAYBOOKS / "files", "parts")}
+        return self._materials
+
+    def _serve(self) -> str:
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Files)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
+        self._thread.start()
+        return "http://127.0.0.1:%d" % self._server.server_address[1]
+
+    def clean(self) -> None:
+        """Empty folders for a run."""
+        for folder in (self.run, self.work):
+            shutil.rmtree(folder, ignore_errors=True)
+        for folder in (self.run / "home", self.run / "tmp", self.work):
+            folder.mkdir(parents=True)
+        self.work.chmod(0o1777)
+        for name in TEMPORARY:
+            for path in self.sshd.folder(name).iterdir():
+                _remove(path)
+        for name in self.users():
+            for folder in (".ansible", ".ansible_async"):
+                _remove(Path(pwd.getpwnam(name).pw_dir, folder))
+
+    def users(self) -> list[str]:
+        """All accounts of the lab."""
+        return [*self.sshd.users, *(self._accounts.users if self._accounts is not None else ())]
+
+    def inventory(self, hosts: dict[str, dict[str, Any]] | None, mode: str) -> Path:
+        """Write an inventory. ``hosts``: variables by name; h1, h2, ... are the addresses, ``here`` is the controller."""
+        found: dict[str, dict[str, Any]] = {}
+        for name, variables in (hosts or {"h1": {}, "h2": {}, "here": {}}).items():
+            known: dict[str, Any] = {"ansible_python_interpreter": "/usr/bin/python3"}
+            if name == "here":
+                known.update(ansible_connection="local", ansible_remote_tmp=str(self.run / "home/.ansible/tmp"))
+            elif name == "absent":  # no address of the sshd: refused
+                known.update(ansible_host="127.0.0.250", ansible_port=1)
+            else:
+                digits = "".join(filter(str.isdigit, name))
+                known.update(ansible_host=ADDRESSES[int(digits) - 1], ansible_user=self.sshd.key_user)
+            known.update(variables)
+            kind = known.get("ansible_connection")
+            if mode == "connection" and kind in ("ssh", "local"):
+                known["ansible_connection"] = "contextree.fast." + kind
+            found[name] = {key: each for key, each in known.items() if each is not None}
+        far = {name: {} for name in found if name != "here"}
+        path = self.run / "inventory.json"
+        path.write_text(json.dumps({"all": {"hosts": found, "children": {"far": {"hosts": far}}}}))
+        return path
+
+    def made(self) -> dict[str, list[str]]:
+        """What a run made on the hosts: {path: [kind and mode, owner, group, content]}."""
+        found = {}
+        for path in sorted(self.work.rglob("*")):
+            facts = path.lstat()
+            content = ""
+            if stat.S_ISLNK(facts.st_mode):
+                content = os.readlink(path)
+            elif stat.S_ISREG(facts.st_mode):
+                data = path.read_bytes()
+                content = data.decode() if len(data) < 2000 and data.isascii() else hashlib.sha256(data).hexdigest()
+            found[str(path.relative_to(self.work))] = [stat.filemode(facts.st_mode), str(facts.st_uid),
+                                                       str(facts.st_gid), content]
+        return found
+
+    def left(self, token: str) -> list[str]:
+        """What a run has left: processes that carry its token, or serve or belong to the hosts' accounts; files."""
+        found = []
+        mark, tag = token.encode(), Path(self.sshd.directory).name.encode()
+        serving = {who[0] for daemon in self.sshd.daemons.values() for who in processes.descendants(daemon["process"][0])}
+        own = {daemon["process"][0] for daemon in self.sshd.daemons.values()}
+        tags = [mark, *([self._accounts.tag.encode() + b"-"] if self._accounts is not None else []), tag + b"-"]
+        for pid in processes.every():
+            with contextlib.suppress(OSError):
+                if pid not in own and pid != os.getpid() and processes.alive(processes.identity(pid)):
+                    environ = Path("/proc/%d/environ" % pid).read_bytes()
+                    if pid in serving or any(each in environ for each in tags):
+                        found.append("process %d: %s" % (pid, processes.command_line(pid)))
+        folders = [self.run / "tmp", self.run / "home/.ansible/tmp", self.run / "home/.ansible/cp",
+                   *map(self.sshd.folder, TEMPORARY)]
+        folders += [Path(pwd.getpwnam(name).pw_dir, ".ansible/tmp") for name in self.users()]
+        for folder in folders:
+            if folder.exists():
+                found += ["file %s" % path for path in folder.iterdir()]
+        return found
+
+
+class Files(http.server.SimpleHTTPRequestHandler):
+    """Gives out the files of the playbooks, and says nothing of it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, directory=str(PLAYBOOKS / "files"), **kwargs)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """See there."""
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def target_pythons(*minors: str) -> dict[str, str]:
+    """{minor: path} of those Pythons that hosts have, for ansible_python_interpreter."""
+    found = pythons.one_each()
+    return {minor: os.path.realpath(found[minor].argv[0]) for minor in minors
+            if minor in found and found[minor].origin != "chroot"}
