@@ -13,6 +13,7 @@ from typing import Any
 
 from ansible import constants as C  # noqa: N812  as everywhere in ansible
 from ansible.errors import AnsibleConnectionFailure, AnsibleError, AnsibleFileNotFound
+from ansible.plugins.connection import ConnectionBase
 from ansible.utils.display import Display
 
 import contextree
@@ -66,6 +67,12 @@ class Fast(become.Becoming, Base):
 
     # -- core's methods
 
+    def _connect(self) -> Any:
+        """See core, which keeps a connection from item to item of a loop while it is connected."""
+        super()._connect()  # type: ignore[misc]
+        self._connected = True
+        return self
+
     def set_options(self, *args: Any, **kwargs: Any) -> None:
         """See core, which does this for each task and item."""
         super().set_options(*args, **kwargs)  # type: ignore[misc]
@@ -78,25 +85,18 @@ class Fast(become.Becoming, Base):
             self.notes.become(plugin)
 
     def is_pipelining_enabled(self, wrap_async: bool = False) -> bool:
-        """Modules go through stdin, or what looks like it to core, whatever the settings say."""
+        """Modules go through stdin, or what looks like it to core, whatever the settings say; not those of ``async``."""
         plugin = self.become  # type: ignore[attr-defined]
-        return not wrap_async and (plugin is None or getattr(plugin, "pipelining", plugin.name != "su")
-                                   or self.can_become(plugin))
+        return not wrap_async and not C.DEFAULT_KEEP_REMOTE_FILES and (
+            plugin is None or plugin.pipelining or self.can_become(plugin))
 
-    @property
-    def always_pipeline_modules(self) -> bool:
-        """As above, for ansible-core before 2.19."""
-        return True
+    def get_option(self, option: str, *args: Any, **kwargs: Any) -> Any:
+        """See core; before 2.19 this option is what it goes by (``always_pipeline_modules`` is for async, too)."""
+        if option == "pipelining" and self.feeding and not hasattr(ConnectionBase, "is_pipelining_enabled"):
+            return True
+        return super().get_option(option, *args, **kwargs)  # type: ignore[misc]
 
-    def close(self) -> None:
-        """See core. What was not sent yet goes now."""
-        if self.later:
-            steps, self.later = plain(self.later), []
-            try:
-                self.hosts("later", self.way(), steps)
-            except (contextree.ContextreeError, Stock):
-                display.vvv("contextree: temporary files could not be removed")
-        super().close()  # type: ignore[misc]
+    feeding = True  # False while core's own connection runs a command that gets no input
 
     def reset(self) -> None:
         """See core."""
@@ -116,9 +116,8 @@ class Fast(become.Becoming, Base):
         """The result of a command that nobody need wait for, or that is known; None: it has to be run."""
         text, spec = self.meant(cmd, sudoable)
         kind, what = self.notes.meaning.get(text, ("", None))
-        if kind == "home":
-            home = self.hosts("home", self.way(), spec)
-            return (0, home.encode() + b"\n", b"") if isinstance(home, str) else None
+        if kind == "home" and spec is None:
+            return 0, self.hosts("home", self.way(), plain(what)).encode() + b"\n", b""
         if spec is not None:
             return None
         if kind == "mkdtemp":
@@ -130,9 +129,18 @@ class Fast(become.Becoming, Base):
             self.later.append(["add_mode", None, *what, text])
             return 0, b"", b""
         if kind == "remove" and self.ours(what):
-            self.later.append(["remove", None, what])
+            self.remove(what)
             return 0, b"", b""
         return None
+
+    def remove(self, path: str) -> None:
+        """Have a folder of ours removed, without waiting: the worker may end before there is another request."""
+        self.made.discard(path.rstrip("/"))
+        if any(step[0] == "mkdtemp" and step[2] == path.rstrip("/") for step in self.later):
+            self.later = []  # it was never made
+        else:
+            self.hosts("later", self.way(), plain([*self.later, ["remove", None, path]]))
+            self.later = []
 
     def ours(self, path: str) -> bool:
         """Whether a path is in a folder that we have made."""
@@ -164,7 +172,7 @@ class Fast(become.Becoming, Base):
                     return answer
         env = self.terminal_environment(terminal)
         if way is None:
-            step = ["command", None, self.login_argv(cmd)]
+            step: list[Any] = ["command", None, self.login_argv(cmd)]
         else:
             env = {**(env or {}), **self.variables(way, text)}
             step = ["command", way, [self._shell.executable, "-c", text]]
@@ -255,7 +263,7 @@ class Fast(become.Becoming, Base):
     def settle(self) -> None:
         """Do what waits, now."""
         if self.later:
-            self.send(["home", None])
+            self.send(["home", None, ""])
 
 
 def plain(value: Any) -> Any:

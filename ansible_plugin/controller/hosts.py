@@ -29,13 +29,20 @@ class Host:
         self.context = context
         self.sent: set[str] = set()  # archives
         self.parts: set[bytes] = set()  # of archives
-        self.homes: dict[Any, str] = {}
+        self.homes: dict[str, str] = {}
+        self.seats: set[Any] = set()  # accounts that have been become
         self.refusals: dict[Any, Any] = {}  # seats that cannot be had, tried once in a run, and what was said
 
 
 def key_of(seat: Any) -> Any:
     """A seat, to look it up by: however long it may take to get there."""
     return seat and seat._replace(seconds=0)
+
+
+def send_ahead(context: contextree.Context) -> None:
+    """Send what the first task needs there. Each thing that is asked for costs a round trip."""
+    context.engine.share_package(context, start="contextree.parent.current")
+    context.engine.share(context, {"%s.%s" % (agent.__package__, name) for name in ("agent", "template", "modules")}, 0)
 
 
 class Hosts:
@@ -51,7 +58,8 @@ class Hosts:
         self.fallbacks: collections.Counter[str] = collections.Counter()
 
     def host(self, link: Link) -> Host:
-        """The host at the end of a link: the first who asks opens it, the others wait for that."""
+        """The host at the end of a link, which the first who asks begins to open: who calls something there is told
+        whether that succeeds."""
         with self.lock:
             future = self.links.get(link.key)
             if future is not None and future.done() and (
@@ -62,7 +70,10 @@ class Hosts:
                 future = self.links[link.key] = Future()
         if mine:
             try:
-                future.set_result(Host(self.router.grow(link.plan, threads=agent.THREADS)))
+                # what is sent meanwhile goes behind the bundle: the first request costs no round trip of its own
+                context = self.router.grow(link.plan, threads=agent.THREADS, wait=False)
+                send_ahead(context)
+                future.set_result(Host(context))
                 self.count("links")
             except BaseException as error:
                 future.set_exception(error)
@@ -84,7 +95,8 @@ class Hosts:
             if step[0] == "module" and step[2] not in self.recipes:
                 return "want", step[2]
         host = self.host(link)
-        seat = key_of(steps[-1][1]), tuple(steps[-1][4]["python"]) if steps[-1][0] == "module" else None
+        last = steps[-1]
+        seat = key_of(last[1]), tuple(last[4]["python"]) if last[0] == "module" else None
         if seat not in host.refusals:
             answer = self._do(host, steps)
             if answer[0] == "refused":
@@ -140,16 +152,24 @@ class Hosts:
                 future.result().context.submit(agent.do, steps)
 
     @contextree.expose
-    def home(self, link: Link, seat: Any) -> Any:
-        """The home directory at a seat; where there is no such seat, the answer that says so."""
+    def home(self, link: Link, user: str) -> str:
+        """The home directory of a user there, or of the link's account."""
+        host = self.host(link)
+        if user not in host.homes:
+            host.homes[user] = host.context.call(agent.do, [["home", None, user]])[1]
+        return host.homes[user]
+
+    @contextree.expose
+    def seat(self, link: Link, seat: Any) -> Any:
+        """Have a seat: None, or the answer that says why it cannot be had. One that was there will be there."""
         host = self.host(link)
         key = key_of(seat)
-        if key not in host.homes:
-            answer = self.do(link, [["home", seat]])
+        if key not in host.seats:
+            answer = self.do(link, [["home", seat, ""]])
             if answer[0] != "done":
                 return answer
-            host.homes[key] = answer[1]
-        return host.homes[key]
+            host.seats.add(key)
+        return None
 
     @contextree.expose
     def put(self, link: Link, source: str, target: str, mode: int) -> None:

@@ -41,7 +41,11 @@ class Local(fast.Fast):
             answer = None
         if answer is None:
             self.settle()
-            answer = core.Connection.exec_command(self, cmd, in_data, sudoable)
+            self.feeding = bool(in_data)
+            try:
+                answer = core.Connection.exec_command(self, cmd, in_data, sudoable)
+            finally:
+                self.feeding = True
         return answer
 
     def fetch_file(self, in_path: str, out_path: str) -> Any:

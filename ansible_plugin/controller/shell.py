@@ -64,8 +64,9 @@ class Notes:
             self.meaning[text] = "add_mode", (list(paths), bits)
 
     def _expand_user(self, shell: Any, text: str, user_home_path: str, username: str = "") -> None:
-        if user_home_path == "~" and not username:
-            self.meaning[text] = "home", None
+        found = re.fullmatch(r"~([A-Za-z0-9_][\w.-]*|)", user_home_path)
+        if found and not username:
+            self.meaning[text] = "home", found[1]
 
     def _env_prefix(self, shell: Any, text: str, **kwargs: Any) -> None:
         self.environments[text.strip()] = {name: str(value) for name, value in kwargs.items()}

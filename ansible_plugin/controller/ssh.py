@@ -6,6 +6,7 @@ place of running ssh for each command it comes here, where the command goes over
 
 import hashlib
 import os
+import re
 from typing import Any
 
 from ansible.plugins.connection import ssh as core
@@ -21,6 +22,7 @@ from .hosts import Link
 
 #: Before all else, as ssh takes the first value that it is given.
 OURS = ["-T", "-o", "ControlMaster=no", "-o", "ControlPath=none", "-o", "RemoteCommand=none"]
+_TERMINAL = re.compile(r"-tt?$|(-o)?requesttty[ =]*(yes|force)$", re.IGNORECASE)
 PASSED_ON = ("SSH_AUTH_SOCK", "SSH_AGENT_PID", "HOME", "PATH", "KRB5CCNAME")
 
 
@@ -54,10 +56,15 @@ class Ssh(fast.Fast):
         words = words[words.index(self.get_option("ssh_executable")):]  # without sshpass
         if getattr(self._shell, "_IS_WINDOWS", False):
             raise fast.Stock("Windows")
-        if self._is_tty_requested():
+        if self._terminal_is_requested(words):
             raise fast.Stock("ssh is told to ask for a terminal")
         return link(words, self.host, self.get_option("remote_user"),
                     self.get_option("password") or self._play_context.password, float(self.get_option("timeout")))
+
+    def _terminal_is_requested(self, words: list[str]) -> bool:
+        if hasattr(core.Connection, "_is_tty_requested"):
+            return bool(self._is_tty_requested())
+        return any(_TERMINAL.match(word) for word in words)  # before 2.19, which parses them as ssh does
 
     def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> Any:
         """See core."""
@@ -80,17 +87,19 @@ class Ssh(fast.Fast):
         if asked is None:
             return core.Connection._bare_run(self, cmd, in_data, sudoable, checkrc)
         terminal = not in_data and sudoable and self.get_option("use_tty")
+        answer = None
         try:
-            status, out, err = self.act(asked, in_data, sudoable, terminal)
+            answer = self.act(asked, in_data, sudoable, terminal)
         except fast.Stock as why:
             self.hosts("fell_back", str(why))
-            return core.Connection._bare_run(self, cmd, in_data, sudoable, checkrc)
         except contextree.ConnectError as error:
-            if error.phase == "boot":
-                return core.Connection._bare_run(self, cmd, in_data, sudoable, checkrc)
-            return 255, b"", (error.output or str(error)).encode()
+            if error.phase != "boot":
+                answer = 255, b"", (error.output or str(error)).encode()
         except contextree.ContextDied as error:
-            return 255, b"", str(error).encode()
+            answer = 255, b"", str(error).encode()
+        if answer is None:  # out here, what it raises has no cause
+            return core.Connection._bare_run(self, cmd, in_data, sudoable, checkrc)
+        status, out, err = answer
         if terminal and getattr(self, "_persistent", False):
             err += b"Shared connection to %s closed.\r\n" % self.host.encode()
         return status, out, err

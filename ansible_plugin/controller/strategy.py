@@ -1,11 +1,12 @@
-"""What our strategies add to core's: everything is there before the first worker is forked."""
+"""What our strategies add to core's: everything is there before the first worker is forked, and workers stay."""
 
+import os
 from typing import Any
 
 from ansible import constants as C  # noqa: N812  as everywhere in ansible
 from ansible.plugins.loader import connection_loader
 
-from . import worker
+from . import crew, worker
 
 REDIRECT = {"ssh": "contextree.fast.ssh", "ansible.builtin.ssh": "contextree.fast.ssh",
             "local": "contextree.fast.local", "ansible.builtin.local": "contextree.fast.local"}
@@ -22,8 +23,6 @@ class Mixin(Base):
 
     def run(self, iterator: Any, play_context: Any) -> Any:
         """Run a play."""
-        import os
-
         worker.where(C.DEFAULT_LOCAL_TMP, os.getpid())
         loaded = connection_loader.get_with_context
         for name in set(REDIRECT.values()):
@@ -34,6 +33,9 @@ class Mixin(Base):
 
         connection_loader.get_with_context = redirected
         try:
-            return super().run(iterator, play_context)
+            if os.environ.get("NOCREW"):
+                return super().run(iterator, play_context)
+            with crew.Crew(self, iterator, play_context):
+                return super().run(iterator, play_context)
         finally:
             del connection_loader.get_with_context

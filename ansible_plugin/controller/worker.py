@@ -12,12 +12,14 @@ import contextree
 from . import mux, ready
 
 _client: Any = None
+_owner = 0  # the process that it is of: the main one has one too after ``meta: reset_connection``
 
 
 def hosts(folder: str, main_pid: int) -> Any:
     """The service of the run's multiplexer, which is started by the first worker that asks."""
-    global _client
-    if _client is None:
+    global _client, _owner
+    if _client is None or _owner != os.getpid():
+        _owner = os.getpid()
         _client = contextree.join(where(folder, main_pid))
     return _client.services["hosts"].call
 

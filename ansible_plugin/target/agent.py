@@ -12,35 +12,36 @@ A *step* is a list: its kind, its seat, and its arguments. The result of the las
     ("refused", index, class, phase, text, output, status)  the seat cannot be had; what stands before is done
 
 Commands give (status, stdout, stderr). This module is imported on the target, in the interpreter of the link and in
-those of its seats. A module runs in a process of the interpreter that it is for, see ``warm.py``.
+those of its seats. A module runs in a process of the interpreter that it is for, see ``warm.py``. What is imported here
+costs each host some time at its first task, so what few requests need is imported by those; and ``contextree`` itself
+would be a hundred kilobytes more.
 """
 
 import os
-import shlex
-import shutil
 import stat
 import threading
 
-import contextree
+from contextree.core.wire.errors import ConnectError
 
-from . import archives, process, seats, warm
+from . import archives, process, warm
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Dict, List, Optional, Tuple
 
-THREADS = 64  # requests that run at once in one interpreter
+    from contextree.parent.context import Context
+
+    from . import seats
 
 _lock = threading.Lock()
 _templates = {}  # type: Dict[Tuple[str, ...], warm.Template]
 _broken = {}  # type: Dict[Tuple[str, ...], str]  # interpreters that cannot be kept warm -> why
 _store = archives.Store()
-_accounts = seats.Accounts()
 
 
 def do(steps: "List[List[Any]]") -> "Tuple[Any, ...]":
     """Do the steps; see above for what is answered. From any thread."""
-    done = 0
+    done = become = 0
     for step in steps:
         if step[0] == "module" and step[3] is not None:
             _store.add(step[2], *step[3])
@@ -54,9 +55,10 @@ def do(steps: "List[List[Any]]") -> "Tuple[Any, ...]":
         answer = do_here(part) if seat is None else do_there(seat, part)
         if answer[0] != "done":
             return (answer[0], answer[1] + done) + tuple(answer[2:])
+        become += sum(answer[2:])
         done += count
         if done >= len(steps):
-            return answer[0], answer[1], _accounts.news()
+            return "done", answer[1], become
 
 
 def prepare(words: "List[str]") -> None:
@@ -77,26 +79,26 @@ def template(words: "Tuple[str, ...]") -> "warm.Template":
 
 def do_there(way: "seats.Way", steps: "List[List[Any]]") -> "Tuple[Any, ...]":
     """Do steps in another account."""
+    from . import seats
+
     python = next((step[4]["python"] for step in steps if step[0] == "module"), None)
     steps = [[step[0], None] + list(step[2:]) for step in steps]
     while True:
         try:
-            with _accounts.use(way, python) as place:
-                if not place.watch.inside:
-                    return ask(place.context, steps)
-                if place.watch.inside_looks is None:
-                    place.watch.inside_looks = place.context.call(seats.stamps, place.watch.inside)
-                first = ["same", None, place.watch.inside, place.watch.inside_looks]
-                answer = ask(place.context, [first] + steps)
+            with seats.ACCOUNTS.use(way, python) as place:
+                first = place.check()
+                answer = ask(place.context, first + steps)
                 if answer[0] == "changed":
-                    _accounts.renew(place.account, place)
+                    seats.ACCOUNTS.renew(place)
                     continue
-                return answer if answer[0] == "done" else (answer[0], answer[1] - 1) + tuple(answer[2:])
-        except contextree.ConnectError as error:
-            return ("refused", 0, type(error).__name__, error.phase, str(error), error.output or "", error.status)
+                if answer[0] != "done":
+                    return (answer[0], max(0, answer[1] - len(first))) + tuple(answer[2:])
+                return "done", answer[1], seats.ACCOUNTS.news()
+        except ConnectError as error:
+            return "refused", 0, type(error).__name__, error.phase, str(error), error.output or "", error.status
 
 
-def ask(context: "contextree.Context", steps: "List[List[Any]]") -> "Any":
+def ask(context: "Context", steps: "List[List[Any]]") -> "Any":
     """Have steps done in another context, which gets the archives that it lacks."""
     answer = context.call(do_here, steps)
     if answer[0] == "missing":
@@ -208,19 +210,21 @@ def remove(path: str) -> "process.Result":
     """A folder or file, and all that is in it; nothing there is well, too."""
     try:
         if os.path.isdir(path) and not os.path.islink(path):
-            shutil.rmtree(path)
+            from shutil import rmtree
+
+            rmtree(path)
         else:
             os.unlink(path)
     except FileNotFoundError:
         pass
     except OSError:
-        return command(["/bin/sh", "-c", "rm -f -r %s > /dev/null 2>&1" % shlex.quote(path)])
+        return command(["/bin/sh", "-c", 'rm -f -r "$0" > /dev/null 2>&1', path])
     return DONE
 
 
-def home() -> str:
-    """The home directory, as a shell has it."""
-    return os.path.expanduser("~")
+def home(user: str) -> str:
+    """The home directory of a user, or of this account, as a shell has it."""
+    return os.path.expanduser("~" + user)
 
 
 def read(path: str, limit: int) -> "Any":
@@ -239,6 +243,8 @@ def read(path: str, limit: int) -> "Any":
 
 def same(paths: "List[str]", looks: "List[Any]") -> "Any":
     """Whether files are as they were."""
+    from . import seats
+
     return None if seats.stamps(paths) == [look and tuple(look) for look in looks] else ("changed",)
 
 

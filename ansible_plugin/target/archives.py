@@ -6,9 +6,7 @@ together again at the other end, byte by byte the same, from what has come befor
 """
 
 import hashlib
-import io
 import threading
-import zipfile
 import zlib
 
 TYPE_CHECKING = False
@@ -29,6 +27,9 @@ def take_apart(data: bytes) -> "Tuple[Recipe, Dict[bytes, bytes]]":
     places = []  # type: List[Tuple[int, bytes]]
     between = []  # type: List[bytes]
     position = size = 0
+    import io
+    import zipfile
+
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = sorted((each.header_offset, each.compress_size) for each in archive.infolist())
     for offset, length in members:

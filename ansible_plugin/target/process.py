@@ -11,7 +11,7 @@ import subprocess
 import termios
 import threading
 
-import contextree
+from contextree.core.wire.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     Result = Tuple[int, bytes, bytes]  # as ssh tells it: 128 + N for signal N
 
+LAST_WORDS = 100  # milliseconds that the kernel has, after the program's end, to bring what it has written to the terminal
 #: Makes the terminal whose path is the first word that of a new session, and becomes the program in the others.
 _ON_TERMINAL = 'exec "$@" <>"$0" >&0 2>&1'
 
@@ -46,8 +47,10 @@ def kill_with_call(group: int) -> None:
             pass  # it has ended
 
     try:
-        contextree.current_call().on_cancel(kill)
-    except contextree.UsageError:
+        from contextree.parent.current import current_call
+
+        current_call().on_cancel(kill)
+    except UsageError:
         pass  # nobody has called
 
 
@@ -93,15 +96,20 @@ def _read_terminal(master: int, ended: int) -> bytes:
     poll = select.poll()
     poll.register(master, select.POLLIN)
     poll.register(ended, select.POLLIN)
-    while True:
-        ready = [fd for fd, _ in poll.poll()]
+    held = running = True
+    while held or running:
+        ready = [fd for fd, _ in poll.poll(None if running else LAST_WORDS)]
         if master in ready:
             try:
                 parts.append(os.read(master, 65536))
-                continue
             except OSError as error:  # nobody has the other end open
                 if error.errno != errno.EIO:
                     raise
                 poll.unregister(master)
-        if ended in ready:
-            return b"".join(parts)
+                held = False
+        elif ended in ready:
+            poll.unregister(ended)
+            running = False
+        elif not running:
+            break
+    return b"".join(parts)

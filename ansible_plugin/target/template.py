@@ -293,15 +293,14 @@ def play(archive: "modules.Archive", task: "Dict[str, Any]") -> None:
     here = os.path.dirname(os.path.realpath("<stdin>"))
     sys.path[:] = [each for each in sys.path if each not in ("", ".", here)]
     modules.enter(archive)
+    # by name: the multiplexer reads import statements, and would send all of Ansible's code of the controller along
     if task["profile"] is not None:
-        from ansible.module_utils._internal._ansiballz import _loader  # type: ignore[import-not-found]
-
-        _loader.run_module(json_params=task["params"], profile=task["profile"], module_fqn=task["fqn"],
-                           modlib_path=archive.path, extensions=task["extensions"])
+        __import__(modules.FIRST[1])
+        sys.modules[modules.FIRST[1]].run_module(json_params=task["params"], profile=task["profile"], module_fqn=task["fqn"],
+                                                 modlib_path=archive.path, extensions=task["extensions"])
         return
-    from ansible.module_utils import basic  # type: ignore[import-not-found]
-
-    basic._ANSIBLE_ARGS = task["params"]
+    __import__(modules.FIRST[0])
+    sys.modules[modules.FIRST[0]]._ANSIBLE_ARGS = task["params"]  # type: ignore[attr-defined]
     runpy.run_module(mod_name=task["fqn"], init_globals={"_module_fqn": task["fqn"], "_modlib_path": archive.path},
                      run_name="__main__", alter_sys=True)
     print('{"msg": "New-style module did not handle its own exit", "failed": true}')

@@ -15,7 +15,6 @@ import threading
 import zlib
 from binascii import b2a_base64
 from collections import OrderedDict
-from importlib.util import find_spec
 
 from .talk import ENDED, HEADER, KILL, NEWS, STALE, STARTED
 
@@ -119,8 +118,6 @@ class Process:
         script_r, script_w = os.pipe()
         out_r, out_w = os.pipe()  # as its modules will have, until they get theirs
         try:
-            os.write(script_w, program(theirs.fileno()))
-            os.close(script_w)
             env = dict(os.environ)
             for name, value in startup:
                 if value is None:
@@ -129,12 +126,16 @@ class Process:
                     env[name] = value
             self.child = subprocess.Popen(list(argv) + ["-", "contextree:ansible"], stdin=script_r, stdout=out_w,
                                           stderr=out_w, env=env, pass_fds=(theirs.fileno(),), start_new_session=True)
+            try:
+                os.write(script_w, program(theirs.fileno()))  # while Python starts; shorter than what a pipe takes
+            except BrokenPipeError:
+                pass  # it has ended: the first run sees that
         except BaseException:
             self.socket.close()
             raise
         finally:
             theirs.close()
-            for fd in script_r, out_r, out_w:
+            for fd in script_r, script_w, out_r, out_w:
                 os.close(fd)
 
     def run(self, digest: str, data: "Optional[bytes]", task: "Dict[str, Any]") -> "Any":
@@ -297,6 +298,8 @@ def program(fd: int) -> bytes:
     """The script of a template that reads requests from ``fd``."""
     global _code
     if _code is None:
+        from importlib.util import find_spec
+
         codes = []
         for name in "talk", "modules", "template":
             spec = find_spec("%s.%s" % (__package__, name))  # type: Any

@@ -10,6 +10,7 @@ import sys
 
 import click
 
+from contextree.cli.ansible import ansible
 from contextree.cli.demo import demo
 from contextree.cli.doctor import doctor
 from contextree.cli.jobs import jobs
@@ -27,7 +28,7 @@ def cli() -> None:
     """
 
 
-for command in (demo, doctor, ping, call, run, jobs):
+for command in (demo, doctor, ping, call, run, jobs, ansible):
     cli.add_command(command)
 
 

@@ -1,6 +1,7 @@
 """Two runs of one playbook, compared key by key."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from tests.ansible import masks
@@ -11,11 +12,18 @@ OF_STRATEGY = re.compile(r"\[DEPRECATION WARNING\]: Use of strategy plugins not 
 HOW_TO_HIDE = "[WARNING]: Deprecation warnings can be disabled"  # follows the first deprecation of a run, whichever it is
 
 
-def differences(stock: Outcome, ours: Outcome, *, order: bool = True) -> list[str]:
-    """Sentences, one for each difference; none means that the runs were the same. ``order``: tasks came in turn."""
+# what comes as often as one has to wait
+OF_TIME = ("v2_runner_retry", "v2_runner_on_async_poll")
+
+
+def differences(stock: Outcome, ours: Outcome, *, order: bool = True, timed: bool = False) -> list[str]:
+    """Sentences, one for each difference; none means that the runs were the same. ``order``: tasks came in turn.
+    ``timed``: how often one had to ask until something had happened does not count."""
     found = []
     if stock.status != ours.status:
         found.append("exit status: %d != %d" % (stock.status, ours.status))
+    if timed:
+        stock, ours = untimed(stock), untimed(ours)
     mine = ours.by_host()
     for host, rows in stock.by_host().items():
         found += _rows(host, rows, mine.pop(host, []))
@@ -26,6 +34,15 @@ def differences(stock: Outcome, ours: Outcome, *, order: bool = True) -> list[st
     found += deep("stdout", blocks(stock.stdout, order), blocks(ours.stdout, order))
     found += deep("stderr", *said(stock, ours))
     return found
+
+
+def untimed(outcome: Outcome) -> Outcome:
+    """The same without what tells how often one had to ask."""
+    rows = [dict(row, result={key: each for key, each in row["result"].items() if key != "attempts"})
+            for row in outcome.rows if row["event"] not in OF_TIME]
+    stdout = "".join(line + "\n" for line in outcome.stdout.splitlines()
+                     if not re.match(r"FAILED - RETRYING|ASYNC POLL on", line))
+    return replace(outcome, rows=rows, stdout=re.sub(r'"attempts": \d+', '"attempts": *', stdout))
 
 
 def _rows(host: str, stock: list[dict[str, Any]], ours: list[dict[str, Any]]) -> list[str]:
@@ -72,7 +89,9 @@ def blocks(text: str, order: bool) -> dict[str, list[str]]:
         if re.match(r"(PLAY|TASK|RUNNING HANDLER|PLAY RECAP) ", line) or re.match(r"(PLAY|TASK|RUNNING).*\*\*\*$", line):
             heading = "%d %s" % (len(found) if order else 0, line.rstrip("* "))
         else:
-            found.setdefault(heading, []).append(line)
+            included = re.match(r"(included: .* for )(.*)", line)  # the hosts, in the order in which they came to it
+            found.setdefault(heading, []).append(
+                included[1] + ", ".join(sorted(included[2].split(", "))) if included else line)
     return {heading: sorted(filter(None, lines)) for heading, lines in found.items()}
 
 
@@ -90,7 +109,7 @@ def warnings(text: str) -> list[str]:
     """What was said on standard error, one entry a warning, in any order."""
     found: list[str] = []
     for line in masks.text(text).splitlines():
-        if line.startswith("[") or not found:
+        if re.match(r"\[(WARNING|DEPRECATION WARNING|ERROR)\]:", line) or not found:
             found.append(line)
         else:
             found[-1] += " " + line

@@ -7,11 +7,13 @@ chance; the rest of the file system is the same for all. Each run of a playbook 
 
 import contextlib
 import hashlib
+import http.server
 import json
 import os
 import pwd
 import shutil
 import stat
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +47,18 @@ class Lab:
         self._accounts: Any = None
         base = Path(self.sshd.directory, "ansible")
         self.run, self.work, self.ssh_config = base / "run", base / "work", base / "ssh_config"
+        self._server: Any = None
+        self._thread: Any = None
+        self._materials: dict[str, str] = {}
         base.mkdir()
         self.ssh_config.write_text(SSH.format(**self.sshd.__dict__))
 
     def down(self) -> None:
         """Stop it; nothing of it stays."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._thread.join()
         if self._accounts is not None:
             self._accounts.down()
         self.sshd.down()
@@ -63,6 +72,23 @@ class Lab:
             for name in self._accounts.users:
                 Path(self.sshd.directory, "keys", name).write_text(public)
         return self._accounts
+
+    def materials(self) -> dict[str, str]:
+        """Variables of playbooks: a large file, archives, and the address of a server of the files in playbooks/files."""
+        if not self._materials:
+            base = self.run.parent / "materials"
+            base.mkdir()
+            (base / "large").write_bytes(b"".join(hashlib.sha256(b"%d" % number).digest() for number in range(50000)))
+            self._materials = {"large": str(base / "large"), "http": self._serve(),
+                               "tar": shutil.make_archive(str(base / "tree"), "gztar", PLAYBOOKS / "files", "tree"),
+                               "zip": shutil.make_archive(str(base / "tree"), "zip", PLAYBOOKS / "files", "parts")}
+        return self._materials
+
+    def _serve(self) -> str:
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Files)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
+        self._thread.start()
+        return "http://127.0.0.1:%d" % self._server.server_address[1]
 
     def clean(self) -> None:
         """Empty folders for a run."""
@@ -88,7 +114,9 @@ class Lab:
         for name, variables in (hosts or {"h1": {}, "h2": {}, "here": {}}).items():
             known: dict[str, Any] = {"ansible_python_interpreter": "/usr/bin/python3"}
             if name == "here":
-                known["ansible_connection"] = "local"
+                known.update(ansible_connection="local", ansible_remote_tmp=str(self.run / "home/.ansible/tmp"))
+            elif name == "absent":  # no address of the sshd: refused
+                known.update(ansible_host="127.0.0.250", ansible_port=1)
             else:
                 digits = "".join(filter(str.isdigit, name))
                 known.update(ansible_host=ADDRESSES[int(digits) - 1], ansible_user=self.sshd.key_user)
@@ -137,6 +165,16 @@ class Lab:
             if folder.exists():
                 found += ["file %s" % path for path in folder.iterdir()]
         return found
+
+
+class Files(http.server.SimpleHTTPRequestHandler):
+    """Gives out the files of the playbooks, and says nothing of it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, directory=str(PLAYBOOKS / "files"), **kwargs)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """See there."""
 
 
 def _remove(path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 # in any text: temporary names, process ids in names, ports of the client, moments
 TEXTS = [
     (r"ansible-tmp-[0-9.]+-[0-9]+-[0-9]+", "ansible-tmp-*"),
+    (r"ansible-moduletmp-[0-9.]+-[a-z0-9_]{8}", "ansible-moduletmp-*"),
     (r"ansible-local-[0-9]+[A-Za-z0-9_]+", "ansible-local-*"),
     (r"ansible_[a-zA-Z0-9_.]+_payload_[A-Za-z0-9_]{8}", "ansible_payload_*"),
     (r"ansible_[a-zA-Z0-9_.]*_?payload_[A-Za-z0-9_]{8}\.zip", "ansible_payload_*.zip"),
@@ -17,9 +18,11 @@ TEXTS = [
     (r"\b0:00:\d\d(\.\d{6})?\b", "<span>"),
     (r"(?<=127\.0\.0\.1 )\d{4,5}(?= )", "<port>"),
     (r"\[?\b0x[0-9a-f]{8,16}\b", "<address>"),
-    (r"~\d{4}-\d\d-\d\d@\d\d:\d\d:\d\d~", "~<moment>~"),
-    (r"(?<=\.)\d+\.<moment>~", "<pid>.<moment>~"),
+    (r"(?<=ansible-local-\*/)\.[a-z0-9_]{8}\b", ".*"),
+    (r"\.\d+\.\d{4}-\d\d-\d\d@\d\d:\d\d:\d\d~", ".<pid>.<moment>~"),
     (r"\b\d+(\.\d+)? seconds\b", "<seconds> seconds"),
+    (r"/dev/pts/\d+", "/dev/pts/*"),
+    (r"[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} 20\d\d \d\d:\d\d:\d\d GMT", "<date>"),
     (r"Retrieved [0-9.]+ bytes", "Retrieved * bytes"),
 ]
 _TEXTS = [(re.compile(pattern), word) for pattern, word in TEXTS]
@@ -27,11 +30,13 @@ _TEXTS = [(re.compile(pattern), word) for pattern, word in TEXTS]
 # by the last parts of the key: numbers that a file system or a clock gives
 KEYS = re.compile(r"""(^|/)(
     atime|mtime|ctime|birthtime|inode|elapsed|ansible_job_id|uptime_seconds
-    |stat/version|files/\d+/(dev|version)
+    |stat/version|CTXT_PLAY|files/\d+/(dev|version)
     )$""", re.VERBOSE)
 # facts that change while one looks, or tell of the process that asks
 FACTS = {"ansible_date_time", "ansible_uptime_seconds", "ansible_memfree_mb", "ansible_memory_mb", "ansible_loadavg",
          "ansible_swapfree_mb", "ansible_processor_vcpus_load", "ansible_mounts", "ansible_entropy"}
+# lists that come from a set: their order is chance
+SETS = {"ansible_interfaces", "ansible_virtualization_tech_guest", "ansible_virtualization_tech_host"}
 
 
 def text(value: str) -> str:
@@ -48,5 +53,7 @@ def value(found: Any, path: str = "") -> Any:
     if isinstance(found, dict):
         return {text(name): value(each, "%s/%s" % (path, name)) for name, each in found.items()}
     if isinstance(found, list):
+        if path.rpartition("/")[2] in SETS:
+            found = sorted(found)
         return [value(each, "%s/%d" % (path, number)) for number, each in enumerate(found)]
     return text(found) if isinstance(found, str) else found

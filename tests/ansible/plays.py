@@ -5,9 +5,10 @@ import json
 import os
 import re
 import secrets
+import shutil
 import signal
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,15 @@ from tests.ansible.cores import Core
 from tests.ansible.lab import HERE, PLAYBOOKS, Lab
 from tests.lab.poll import until
 
-# stock: as ansible-core does it, with pipelining; stock-plain: without; connection: ours under core's own strategy, named
-# in inventory and configuration; strategy: our strategy with an inventory that knows nothing of us
-MODES = ("stock", "stock-plain", "connection", "strategy")
+# stock: as ansible-core does it; connection: ours under core's own strategy, named in inventory and configuration;
+# strategy: our strategy with an inventory that knows nothing of us
+MODES = ("stock", "connection", "strategy")
 CONFIG = """\
 [defaults]
 inventory = {run}/inventory.json
 callback_plugins = {here}/plugins/callback
 callbacks_enabled = collect
+library = {run}/library
 strategy = {strategy}
 transport = {transport}
 forks = {forks}
@@ -31,10 +33,10 @@ nocows = true
 nocolor = true
 {defaults}
 [connection]
-pipelining = {pipelining}
+{pipelining}
 [ssh_connection]
 ssh_args = -F {ssh_config} -o ControlMaster=auto -o ControlPersist=60s
-pipelining = {pipelining}
+{pipelining}
 {ssh}
 """
 
@@ -53,7 +55,6 @@ class Outcome:
     made: dict[str, list[str]]
     left: list[str]
     stats: dict[str, Any] | None
-    ours: list[str] = field(default_factory=list)
 
     def by_host(self) -> dict[str, list[dict[str, Any]]]:
         """The rows of each host, in the order in which they came."""
@@ -65,7 +66,7 @@ class Outcome:
 
 def play(lab: Lab, core: Core, playbook: str, mode: str, *, hosts: dict[str, dict[str, Any]] | None = None,
          args: tuple[str, ...] = (), variables: dict[str, Any] | None = None, environ: dict[str, str] | None = None,
-         defaults: str = "", ssh: str = "", forks: int = 5, strategy: str = "linear", timeout: float = 100) -> Outcome:
+         pipelining: bool = True, defaults: str = "", ssh: str = "", forks: int = 5, strategy: str = "linear", timeout: float = 100) -> Outcome:
     """Run ``playbook`` (a file in playbooks/). ``defaults``, ``ssh``: lines for these sections of ansible.cfg.
 
     The run has ended when this returns, and what it left behind has had some seconds to go away by itself."""
@@ -77,24 +78,28 @@ def play(lab: Lab, core: Core, playbook: str, mode: str, *, hosts: dict[str, dic
         run=lab.run, here=HERE, forks=forks, defaults=defaults, ssh=ssh, ssh_config=lab.ssh_config,
         strategy="contextree.fast." + strategy if mode == "strategy" else strategy,
         transport="contextree.fast.ssh" if mode == "connection" else "ssh",
-        pipelining="false" if mode == "stock-plain" else "true"))
+        pipelining="pipelining = true" if pipelining else ""))
+    library = lab.run / "library"
+    library.mkdir()
+    shutil.copy("/bin/cat", library / "own_binary")  # a module that is no text: answers with the file that it is given
     rows, stats = lab.run / "rows", lab.run / "stats"
     env = {"PATH": "%s:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" % core.folder, "LC_ALL": "C.UTF-8",
            "HOME": str(lab.run / "home"), "TMPDIR": str(lab.run / "tmp"), "ANSIBLE_CONFIG": str(config),
            "ANSIBLE_HOME": str(lab.run / "home/.ansible"), "CTXT_COLLECT": str(rows), "PYTHONDONTWRITEBYTECODE": "1",
            "ANSIBLE_CONTEXTREE_STATS": str(stats), **dict([token.split("=")]), **(environ or {})}
     given = {"work": str(lab.work), "local": "contextree.fast.local" if mode == "connection" else "local",
-             "far_user": lab.sshd.key_user, **(variables or {})}
+             "far_user": lab.sshd.key_user, "local_tmp": str(lab.run / "home/.ansible/tmp"),
+             **lab.materials(), **(variables or {})}
     words = ["ansible-playbook", str(PLAYBOOKS / playbook), "-e", json.dumps(given), *args]
     process = subprocess.Popen(words, cwd=lab.run, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True, start_new_session=True)
+                               stderr=subprocess.PIPE, text=True, errors="surrogateescape", start_new_session=True)
     try:
         out, err = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         out, err = process.communicate()
         err += "\nthe playbook took longer than %d s" % timeout
-    if mode.startswith("stock"):
+    if mode == "stock":
         _end_masters(lab)
     left: list[str] = []
     with contextlib.suppress(AssertionError):

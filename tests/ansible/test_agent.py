@@ -68,21 +68,21 @@ def test_a_step_that_fails_ends_the_batch_and_says_what_a_shell_says(host: conte
     (tmp_path / "file").write_text("")
     path = str(tmp_path / "file" / "folder")
     text = "mkdir " + shlex.quote(path)
-    answer = ask(host, ["home", None], ["mkdtemp", None, path, 0o700, text], ["command", None, ["touch", str(tmp_path / "no")]])
+    answer = ask(host, ["home", None, ""], ["mkdtemp", None, path, 0o700, text], ["command", None, ["touch", str(tmp_path / "no")]])
     said = subprocess.run(["/bin/sh", "-c", text], capture_output=True)
     assert answer == ("failed", 1, said.returncode, b"", said.stderr)
     assert not (tmp_path / "no").exists()
-    answer = ask(host, ["put", None, path, 0o600, b""], ["home", None])
+    answer = ask(host, ["put", None, path, 0o600, b""], ["home", None, ""])
     assert answer[:3] == ("failed", 0, 1) and b"Not a directory" in answer[4]
 
 
 def test_a_folder_of_ours_that_is_there_already_is_well(host: contextree.Context, tmp_path: pathlib.Path) -> None:
     """The link broke after it was made, and the batch is asked again."""
-    assert ask(host, ["mkdtemp", None, str(tmp_path), 0o700, "false"], ["home", None])[0] == "done"
+    assert ask(host, ["mkdtemp", None, str(tmp_path), 0o700, "false"], ["home", None, ""])[0] == "done"
 
 
 def test_home_is_what_a_shell_says(host: contextree.Context) -> None:
-    assert ask(host, ["home", None])[1] == subprocess.check_output("echo ~", shell=True, text=True).strip()
+    assert ask(host, ["home", None, ""])[1] == subprocess.check_output("echo ~", shell=True, text=True).strip()
 
 
 def test_a_file_is_read_if_it_is_one(host: contextree.Context, tmp_path: pathlib.Path) -> None:
@@ -96,7 +96,7 @@ def test_a_file_is_read_if_it_is_one(host: contextree.Context, tmp_path: pathlib
 
 def test_a_seat_that_cannot_be_had_is_said_and_what_stands_before_is_done(host: contextree.Context, tmp_path: pathlib.Path) -> None:
     path = str(tmp_path / "folder")
-    answer = ask(host, ["mkdtemp", None, path, 0o700, "false"], ["home", ["sudo", {"user": "ctxt-nobody-of-that-name"}]])
+    answer = ask(host, ["mkdtemp", None, path, 0o700, "false"], ["home", ["sudo", {"user": "ctxt-nobody-of-that-name"}], ""])
     assert answer[:2] == ("refused", 1)
     assert os.path.isdir(path)
 

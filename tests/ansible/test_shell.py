@@ -57,7 +57,8 @@ def test_texts_of_the_shell_are_known_by_what_they_were_made_of(shell: Shell, no
         "mkdtemp", ("/home/x/.ansible/tmp/ansible-tmp-1", 0o700, "ansible-tmp-1"))
     assert meaning(notes, shell.remove("/home/x/a b", recurse=True)) == ("remove", "/home/x/a b")
     assert meaning(notes, shell.chmod(["/a/b", "/a/it's"], "u+x")) == ("add_mode", (["/a/b", "/a/it's"], 0o100))
-    assert meaning(notes, shell.expand_user("~")) == ("home", None)
+    assert meaning(notes, shell.expand_user("~")) == ("home", "")
+    assert meaning(notes, shell.expand_user("~some.one-2")) == ("home", "some.one-2")
     env = shell.env_prefix(A="1 2", B="it's")
     assert meaning(notes, shell.build_module_command(env, "#!/usr/bin/python3 -s", "")) == (
         "python", (["/usr/bin/python3", "-s"], {"A": "1 2", "B": "it's"}))
@@ -67,7 +68,7 @@ def test_texts_of_the_shell_are_known_by_what_they_were_made_of(shell: Shell, no
     lambda shell: shell.mkdtemp("ansible-tmp-1", tmpdir="$HOME/tmp"),
     lambda shell: shell.mkdtemp("ansible-tmp-1", tmpdir="/home/$(id)/tmp"),
     lambda shell: shell.chmod(["/a"], "u=rwx,g=rx"),
-    lambda shell: shell.expand_user("~", "other"),
+    lambda shell: shell.expand_user("~$(id)"),
     lambda shell: shell.build_module_command("", "#!/usr/bin/python3", "/tmp/module.py"),
     lambda shell: shell.build_module_command("X=1", "#!/usr/bin/python3", ""),
     lambda shell: shell.build_module_command("", "#!/usr/bin/python3 'open", ""),

@@ -1,0 +1,5 @@
+"""Of a collection."""
+
+from ..neighbour import WHERE
+
+WHOSE = "the collection's, " + WHERE

@@ -1,0 +1,2 @@
+#!/usr/bin/python
+"""Done by the action of the same name."""
