@@ -53,13 +53,15 @@ class Refused(Exception):
 
 
 def way_of(plugin: Any, shell: Any, outer: str | None, executable: str | None, seconds: float) -> Way | None:
-    """How we become what ``plugin`` does, for commands that core hands to the shell ``outer`` to be run, and that become
-    hands to ``executable``; None: only the plugin can."""
+    """How we become what ``plugin`` does; None: only the plugin can.
+
+    outer: the shell that core has run the plugin's command; None: the login shell, of which the link has everything.
+    executable: the shell that runs the command in the other account."""
     name = getattr(plugin, "_load_name", "").rpartition(".")[2]
     path = getattr(plugin, "_original_path", None) or ""
-    if outer is None or not executable or not (path.startswith(OURS) or COMMUNITY in path):
+    if not executable or not (path.startswith(OURS) or COMMUNITY in path):
         return None
-    words = shlex.split(outer)
+    words = shlex.split(outer or "/bin/sh")
     if os.path.basename(words[0]) not in SHELLS or os.path.basename(executable) not in SHELLS:
         return None
     known = _KNOWN.get(name)
@@ -235,7 +237,7 @@ class Becoming:
         if way is not None:
             return inner, way
         if plugin.expect_prompt():
-            raise Stock("become by %s %r" % (plugin.name, cmd[:300]))
+            raise Stock("become by %s" % plugin.name)
         return cmd, None
 
     def patience(self) -> float:

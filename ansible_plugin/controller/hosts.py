@@ -10,7 +10,7 @@ import contextree
 from contextree.connect.dialogue import ANSWERED
 from contextree.connect.plan import Plan
 
-from ..target import agent, archives
+from ..target import agent, archives, seats
 
 THREADS = 1000  # requests of workers that may wait at once; ansible's forks are fewer
 
@@ -34,7 +34,7 @@ class Host:
         self.refusals: dict[Any, Any] = {}  # seats that cannot be had, tried once in a run, and what was said
 
 
-def key_of(seat: Any) -> Any:
+def key_of(seat: seats.Way | None) -> seats.Way | None:
     """A seat, to look it up by: however long it may take to get there."""
     return seat and seat._replace(seconds=0)
 

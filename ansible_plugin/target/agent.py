@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
     from . import seats
 
+THREADS = 64  # requests that run at once in one interpreter
+
 _lock = threading.Lock()
 _templates = {}  # type: Dict[Tuple[str, ...], warm.Template]
 _broken = {}  # type: Dict[Tuple[str, ...], str]  # interpreters that cannot be kept warm -> why
