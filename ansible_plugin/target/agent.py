@@ -95,7 +95,10 @@ def do_there(way: "seats.Way", steps: "List[List[Any]]") -> "Tuple[Any, ...]":
                     continue
                 if answer[0] != "done":
                     return (answer[0], max(0, answer[1] - len(first))) + tuple(answer[2:])
-                return "done", answer[1], seats.ACCOUNTS.news()
+                result = answer[1]
+                if place.asked and steps[-1][0] == "command" and steps[-1][4]:  # on a terminal
+                    result = result[0], b"\r\n" + result[1], result[2]  # as after a password that is not echoed
+                return "done", result, seats.ACCOUNTS.news()
         except ConnectError as error:
             return "refused", 0, type(error).__name__, error.phase, str(error), error.output or "", error.status
 

@@ -94,7 +94,7 @@ class Accounts:
                     if place is not None:
                         self.renew(place)
                     watch = Watch(way)  # before, so that what changes meanwhile is seen the next time
-                    account.place = place = Place(become(way, python), watch, account)
+                    account.place = place = Place(*become(way, python), watch, account)
                     with self.lock:
                         self.begun += 1
                 with self.lock:
@@ -131,8 +131,9 @@ class Account:
 class Place:
     """An interpreter in another account. ``users`` are in it; when it is ``over`` nobody enters any more."""
 
-    def __init__(self, context: "Context", watch: "Watch", account: "Account") -> None:
+    def __init__(self, context: "Context", asked: bool, watch: "Watch", account: "Account") -> None:
         self.context = context
+        self.asked = asked  # Was a password asked for?
         self.watch = watch
         self.account = account
         self.users = 0
@@ -161,18 +162,30 @@ def leave(context: "Context") -> None:
         context.shutdown()
 
 
-def become(way: "Way", python: "Optional[Sequence[str]]") -> "Context":
-    """Start an interpreter in another account. Raises ConnectError."""
+class Asking(Dialogue):
+    """A dialogue that knows whether there was one."""
+
+    asked = False
+
+    def feed(self, data: bytes) -> "Any":
+        """See Dialogue."""
+        actions = super().feed(data)
+        self.asked = self.asked or bool(actions)
+        return actions
+
+
+def become(way: "Way", python: "Optional[Sequence[str]]") -> "Tuple[Context, bool]":
+    """Start an interpreter in another account; was a password asked for? Raises ConnectError."""
     import sys
 
-    router = current_router()
     plan = plan_of(way, list(python or [sys.executable]))
     try:
-        return router.grow(plan, threads=THREADS)
+        context = current_router().grow(plan, threads=THREADS)
     except ConnectError as error:
         if plan.tty or WANTS_TERMINAL not in (error.output or ""):
             raise
-        return router.grow(plan.copy(tty=True), threads=THREADS)
+        context = current_router().grow(plan.copy(tty=True), threads=THREADS)
+    return context, isinstance(plan.dialogue, Asking) and plan.dialogue.asked
 
 
 def plan_of(way: "Way", python: "List[str]") -> "Plan":
@@ -180,7 +193,7 @@ def plan_of(way: "Way", python: "List[str]") -> "Plan":
     dialogue = None
     if way.prompt is not None:
         answer = ("fail", None) if way.password is None else ("reply", "password")
-        dialogue = Dialogue([prompt(way.prompt, answer[0], secret=answer[1], text=REFUSED)], {"password": way.password})
+        dialogue = Asking([prompt(way.prompt, answer[0], secret=answer[1], text=REFUSED)], {"password": way.password})
     return Plan(way.argv, safe_name("%s.%s" % (way.method, way.user or "root")), way.method, tty=bool(way.terminal),
                 handover=way.terminal == HANDED_OVER, dialogue=dialogue, python=python, classify=generic,
                 phases={"connect": way.seconds, "login": way.seconds, "boot": 30})
