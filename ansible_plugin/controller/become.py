@@ -253,12 +253,12 @@ class Becoming:
             way = way_of(plugin, self._shell, C.DEFAULT_EXECUTABLE, C.DEFAULT_EXECUTABLE, self.patience())
             if way is None or self.refusal is not None:
                 return False
-            answer = self.hosts("seat", self.way(), way)
+            home = self.hosts("home", self.way(), way, "")
         except (Stock, contextree.ContextreeError):
             return False
-        if answer is not None and answer[0] == "refused":
-            self.refusal = Refused(way, *answer[2:])
-        return answer is None
+        if not isinstance(home, str) and home[0] == "refused":
+            self.refusal = Refused(way, *home[2:])
+        return isinstance(home, str)
 
     def refused(self, refused: Refused, cmd: str, in_data: bytes | None, terminal: bool) -> Result:
         """What core would have said where we cannot become another account; raises Stock."""

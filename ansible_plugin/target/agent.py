@@ -21,7 +21,7 @@ import os
 import stat
 import threading
 
-from contextree.core.wire.errors import ConnectError
+from contextree.core.wire.errors import ConnectError, UsageError
 
 from . import archives, process, warm
 
@@ -39,11 +39,12 @@ _lock = threading.Lock()
 _templates = {}  # type: Dict[Tuple[str, ...], warm.Template]
 _broken = {}  # type: Dict[Tuple[str, ...], str]  # interpreters that cannot be kept warm -> why
 _store = archives.Store()
+_accounts = None  # type: Optional[seats.Accounts]
 
 
 def do(steps: "List[List[Any]]") -> "Tuple[Any, ...]":
     """Do the steps; see above for what is answered. From any thread."""
-    done = become = 0
+    done = 0
     for step in steps:
         if step[0] == "module" and step[3] is not None:
             _store.add(step[2], *step[3])
@@ -57,10 +58,9 @@ def do(steps: "List[List[Any]]") -> "Tuple[Any, ...]":
         answer = do_here(part) if seat is None else do_there(seat, part)
         if answer[0] != "done":
             return (answer[0], answer[1] + done) + tuple(answer[2:])
-        become += sum(answer[2:])
         done += count
         if done >= len(steps):
-            return "done", answer[1], become
+            return answer[0], answer[1], 0 if _accounts is None else _accounts.news()
 
 
 def prepare(words: "List[str]") -> None:
@@ -81,40 +81,58 @@ def template(words: "Tuple[str, ...]") -> "warm.Template":
 
 def do_there(way: "seats.Way", steps: "List[List[Any]]") -> "Tuple[Any, ...]":
     """Do steps in another account."""
+    global _accounts
     from . import seats
 
+    with _lock:
+        if _accounts is None:
+            _accounts = seats.Accounts()
     python = next((step[4]["python"] for step in steps if step[0] == "module"), None)
     steps = [[step[0], None] + list(step[2:]) for step in steps]
     while True:
         try:
-            with seats.ACCOUNTS.use(way, python) as place:
+            with _accounts.use(way, python) as place:
                 first = place.check()
                 answer = ask(place.context, first + steps)
                 if answer[0] == "changed":
-                    seats.ACCOUNTS.renew(place)
+                    _accounts.renew(place)
                     continue
                 if answer[0] != "done":
                     return (answer[0], max(0, answer[1] - len(first))) + tuple(answer[2:])
                 result = answer[1]
                 if place.asked and steps[-1][0] == "command" and steps[-1][4]:  # on a terminal
                     result = result[0], b"\r\n" + result[1], result[2]  # as after a password that is not echoed
-                return "done", result, seats.ACCOUNTS.news()
+                return "done", result
         except ConnectError as error:
             return "refused", 0, type(error).__name__, error.phase, str(error), error.output or "", error.status
 
 
 def ask(context: "Context", steps: "List[List[Any]]") -> "Any":
     """Have steps done in another context, which gets the archives that it lacks."""
-    answer = context.call(do_here, steps)
+    answer = call_through(context, do_here, steps)
     if answer[0] == "missing":
         index = answer[1]
         steps = steps[index:]
         steps[0][3] = _store.get(steps[0][2])
         if steps[0][3] is not None:
-            answer = context.call(do_here, steps)
+            answer = call_through(context, do_here, steps)
             if answer[0] != "done":
                 answer = (answer[0], answer[1] + index) + tuple(answer[2:])
     return answer
+
+
+def call_through(context: "Context", function: "Callable[..., Any]", *args: "Any") -> "Any":
+    """Call a function in a context as a part of the call that runs here: it is cancelled when nobody waits for that
+    one any more. Where no call runs, or no Future can be had (Debian's python3-minimal), it is a call of its own."""
+    try:
+        from contextree.parent.current import current_call
+
+        present = current_call()
+        future = context.submit(function, *args)
+    except UsageError:
+        return context.call(function, *args)
+    present.on_cancel(future.cancel)
+    return future.result()
 
 
 def do_here(steps: "List[List[Any]]") -> "Tuple[Any, ...]":

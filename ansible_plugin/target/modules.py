@@ -5,14 +5,12 @@ finds code objects. All of it is compiled under one made-up name, ``NAME``, beca
 have most of it in common; a module process knows its archive by a path of its own, at which there is a real zip file.
 """
 
-import importlib.abc
-import importlib.machinery
-import importlib.util
 import io
 import os
 import sys
 import zipfile
 import zlib
+from importlib.machinery import ModuleSpec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +20,16 @@ if TYPE_CHECKING:
 NAME = "/ansible_payload.zip"  # what the files of code objects, and what is imported here, seem to be in
 FIRST = "ansible.module_utils.basic", "ansible.module_utils._internal._ansiballz._loader"  # what every module imports
 PROFILES = "ansible.module_utils._internal._json._profiles."
+CODES = 4000  # code objects that are kept, of some ten kilobytes each
+
+# Of the standard library, what modules often import and what may be imported before somebody needs it.
+STANDARD = frozenset((
+    "base64 bz2 calendar collections configparser copy csv ctypes ctypes.util datetime difflib email email.message "
+    "email.mime.application email.mime.base email.mime.multipart email.mime.nonmultipart email.parser email.utils filecmp "
+    "fnmatch ftplib glob gzip hashlib hmac html http http.client http.cookiejar inspect ipaddress itertools json lzma "
+    "mimetypes netrc operator pathlib pickle platform pty pwd queue random resource shlex shutil socket ssl stat string "
+    "struct subprocess tarfile tempfile termios textwrap threading traceback urllib urllib.error urllib.parse "
+    "urllib.request urllib.response uuid xml.etree.ElementTree zipfile").split())
 
 code_objects = {}  # type: Dict[Tuple[str, int, int], CodeType]  # (path in the archive, CRC, size)
 imported = {}  # type: Dict[str, Tuple[str, int, int]]  # name of a module that is imported here -> what it was made of
@@ -60,6 +68,8 @@ class Archive:
         key = self.modules[name][0]
         code = code_objects.get(key)
         if code is None:
+            if len(code_objects) >= CODES:
+                code_objects.clear()
             code = code_objects[key] = compile(self.read(key[0]), "%s/%s" % (NAME, key[0]), "exec", dont_inherit=True)
         return code
 
@@ -80,8 +90,8 @@ def place(data: bytes) -> "Tuple[Optional[int], str]":
     again with another Python want that. As in stock there is a ``sitecustomize`` in it. (descriptor or None, path)."""
     fd = None  # type: Optional[int]
     try:
-        fd = os.memfd_create("ansible", 0)
-    except (AttributeError, OSError):  # before 3.8; or not Linux
+        fd = getattr(os, "memfd_create")("ansible", 0)  # noqa: B009  3.8+
+    except (AttributeError, OSError):  # or not Linux
         import tempfile
 
         try:
@@ -109,8 +119,8 @@ def place(data: bytes) -> "Tuple[Optional[int], str]":
     return None if named else fd, path
 
 
-class Finder(importlib.abc.MetaPathFinder):
-    """Finds the modules of one archive, in the process of a module or (``shown`` is NAME then) in the template."""
+class Finder:
+    """Finds the modules of one archive (see importlib.abc, whose base classes would cost many imports), in the process of a module or (``shown`` is NAME then) in the template."""
 
     def __init__(self, archive: Archive, shown: str) -> None:
         self.archive = archive
@@ -123,7 +133,7 @@ class Finder(importlib.abc.MetaPathFinder):
             return None
         # What names deprecating code compares this one's path with those in code objects.
         shown = NAME if name == "ansible" else self.shown
-        spec = importlib.machinery.ModuleSpec(name, Loader(self, shown), origin="%s/%s" % (shown, found[0][0]),
+        spec = ModuleSpec(name, Loader(self, shown), origin="%s/%s" % (shown, found[0][0]),
                                               is_package=found[1])
         spec.has_location = True
         if spec.submodule_search_locations is not None:
@@ -131,13 +141,20 @@ class Finder(importlib.abc.MetaPathFinder):
         return spec
 
 
-class Loader(importlib.abc.InspectLoader):
+class Loader:
     """Loads the modules of one archive."""
 
     def __init__(self, finder: Finder, shown: str) -> None:
         self.finder = finder
         self.archive = shown  # as zipimport.zipimporter has it
         self.prefix = ""
+
+    def create_module(self, spec: "Any") -> None:
+        """The default one."""
+
+    def exec_module(self, module: "ModuleType") -> None:
+        """Run the code of ``module`` in it."""
+        exec(self.get_code(module.__name__), module.__dict__)
 
     def get_code(self, name: str) -> "Any":
         """See importlib."""
@@ -151,7 +168,9 @@ class Loader(importlib.abc.InspectLoader):
         archive = self.finder.archive
         if name not in archive.modules:
             raise ImportError("there is no %s in %s" % (name, self.archive))
-        return importlib.util.decode_source(archive.read(archive.modules[name][0][0]))
+        from importlib.util import decode_source
+
+        return decode_source(archive.read(archive.modules[name][0][0]))
 
     def is_package(self, name: str) -> bool:
         """See importlib."""
@@ -170,12 +189,13 @@ class Loader(importlib.abc.InspectLoader):
 
     def get_resource_reader(self, name: str) -> "Any":
         """See importlib.resources: that of the zip itself."""
+        if not self.is_package(name):
+            return None
         import zipimport
 
-        path = self.finder.archive.modules[name][0][0]
-        place = os.path.join(self.finder.archive.path, os.path.dirname(path if self.is_package(name) else
-                                                                       os.path.dirname(path)))
-        importer = zipimport.zipimporter(os.path.dirname(place))  # type: Any
+        archive = self.finder.archive
+        folder = os.path.dirname(os.path.dirname(archive.modules[name][0][0]))
+        importer = zipimport.zipimporter(os.path.join(archive.path, folder))  # type: Any
         return importer.get_resource_reader(name)
 
 
@@ -201,6 +221,22 @@ def warm(archive: Archive) -> "Optional[str]":
         elif name in archive.modules:
             imported[name] = archive.modules[name][0]
     return why
+
+
+def prepare(archive: Archive) -> None:
+    """In the template: have the code of what is in an archive, and of the standard library what that imports."""
+    wanted = set()  # type: Set[str]
+    for name in archive.modules:
+        if name not in imported:
+            try:
+                wanted.update(STANDARD.intersection(archive.code(name).co_names))
+            except Exception:
+                pass  # its own process says so, if it needs it
+    for name in sorted(wanted.difference(sys.modules)):
+        try:
+            __import__(name)
+        except Exception:
+            pass  # likewise
 
 
 def enter(archive: Archive) -> None:

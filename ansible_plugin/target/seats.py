@@ -153,9 +153,6 @@ class Place:
         threading.Thread(target=leave, args=(self.context,), name="contextree-leave", daemon=True).start()
 
 
-ACCOUNTS = Accounts()
-
-
 def leave(context: "Context") -> None:
     """End a context."""
     with contextlib.suppress(ContextreeError):

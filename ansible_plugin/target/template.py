@@ -27,7 +27,7 @@ from .talk import ENDED, HEADER, KILL, NEWS, STALE, STARTED
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
-    from typing import Any, Dict, List, Optional, Tuple
+    from typing import Any, Dict, List, Optional, Set, Tuple
 
 
 class Template:
@@ -37,6 +37,7 @@ class Template:
         self.control = socket.socket(fileno=fd)
         self.open = True
         self.kept = {}  # type: Dict[str, Optional[modules.Archive]]
+        self.prepared = set()  # type: Set[str]  # digests of archives whose code is there
         self.news = {}  # type: Dict[int, socket.socket]  # process -> who wants to know of it
         self.pids = {}  # type: Dict[int, int]  # descriptor of that socket -> process
         self.wake_r, self.wake_w = os.pipe()
@@ -80,6 +81,7 @@ class Template:
         fds = struct.unpack("3i", rights[0][2])
         for digest in task["drop"]:
             archive = self.kept.pop(digest)
+            self.prepared.discard(digest)
             if archive is not None:
                 archive.forget()
         try:
@@ -121,11 +123,9 @@ class Template:
         if not self.stamp:
             modules.warm(archive)
             self.stamp = stamp()
-        for name in archive.modules:
-            try:
-                archive.code(name)
-            except Exception:
-                pass  # its own process says so, if it needs it
+        if task["digest"] not in self.prepared:
+            self.prepared.add(task["digest"])
+            modules.prepare(archive)
         if hasattr(gc, "freeze"):
             gc.freeze()
         _tell(news, STARTED)
@@ -159,15 +159,10 @@ class Template:
 
     def reap(self) -> None:
         """Tell of those that have ended."""
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            news = self.news.pop(pid, None)
-            if news is not None:
+        for pid in list(self.news):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                news = self.news.pop(pid)
                 if self.pids.pop(news.fileno(), None):
                     self.poll.unregister(news.fileno())
                 _tell(news, ENDED, status)
@@ -233,11 +228,14 @@ def guarded(function: "Any") -> int:
             sys.stdout.flush()
         except Exception:
             pass
-        print(end.code, file=sys.stderr)
+        try:
+            print(end.code, file=sys.stderr)
+        except Exception:
+            os.write(2, b"\n")  # all that is left of it
         return 1
     except BaseException as error:
         sys.excepthook(type(error), error, own(error.__traceback__))
-        if isinstance(error, KeyboardInterrupt):
+        if isinstance(error, KeyboardInterrupt) and sys.version_info >= (3, 8):
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGINT)
         return 1
@@ -284,20 +282,22 @@ def play(archive: "modules.Archive", task: "Dict[str, Any]") -> None:
             os.chdir("/")
     if task["rlimit"]:
         limit(task["rlimit"])
+    for name in "contextree_ansible", __name__, modules.__name__, "contextree_ansible.talk":
+        del sys.modules[name]
     main = sys.modules["__main__"] = type(sys)("__main__")
     main.__builtins__ = sys.modules["builtins"]  # type: ignore[attr-defined]
     main.__file__ = "<stdin>"
     sys.argv[:] = [""]
-    if hasattr(sys, "orig_argv"):
-        sys.orig_argv[1:] = []
+    getattr(sys, "orig_argv", sys.argv)[1:] = []  # 3.10+
     here = os.path.dirname(os.path.realpath("<stdin>"))
     sys.path[:] = [each for each in sys.path if each not in ("", ".", here)]
     modules.enter(archive)
     # by name: the multiplexer reads import statements, and would send all of Ansible's code of the controller along
     if task["profile"] is not None:
         __import__(modules.FIRST[1])
-        sys.modules[modules.FIRST[1]].run_module(json_params=task["params"], profile=task["profile"], module_fqn=task["fqn"],
-                                                 modlib_path=archive.path, extensions=task["extensions"])
+        loader = sys.modules[modules.FIRST[1]]  # type: Any
+        loader.run_module(json_params=task["params"], profile=task["profile"], module_fqn=task["fqn"],
+                          modlib_path=archive.path, extensions=task["extensions"])
         return
     __import__(modules.FIRST[0])
     sys.modules[modules.FIRST[0]]._ANSIBLE_ARGS = task["params"]  # type: ignore[attr-defined]

@@ -7,6 +7,7 @@ The template is exec'd and has one thread (docs/decisions/0003), and is what sto
 import marshal
 import os
 import select
+import signal
 import socket
 import struct
 import subprocess
@@ -27,9 +28,12 @@ KEPT = 64 << 20  # bytes of archives that a template keeps
 TEMPLATES = 4  # processes at a time: environments that a Python must be started with
 TRIES = 4  # starts of a template for one run
 LOOK = 0.25  # seconds after which a thread that waits sees that an exception was raised in it
-DIED = 128 + 9  # what a shell says of a process that was killed; of one whose template was, nobody knows better
-STARTUP = "PYTHON", "LD_", "DYLD_", "LC_", "MALLOC_", "OPENSSL_"  # variables that a Python, or its C library, reads only once
-STARTUP_NAMES = "LANG", "HOME", "GLIBC_TUNABLES", "LOCPATH", "GCONV_PATH"
+# Variables that a Python, its site module, the C library or that of SSL reads when it starts, and never again.
+STARTUP = "PYTHON", "_PYTHON", "LD_", "DYLD_", "LC_", "MALLOC_", "OPENSSL_"
+STARTUP_NAMES = "LANG", "HOME", "GLIBC_TUNABLES", "LOCPATH", "GCONV_PATH", "COVERAGE_PROCESS_START", "LIBPATH"
+SAID = {1: "Hangup", 3: "Quit", 4: "Illegal instruction", 5: "Trace/breakpoint trap", 6: "Aborted", 7: "Bus error",
+        8: "Floating point exception", 9: "Killed", 10: "User defined signal 1", 11: "Segmentation fault",
+        12: "User defined signal 2", 14: "Alarm clock", 15: "Terminated"}  # Linux; before Python 3.8, which knows itself
 
 _BOOT = """import sys
 sys.path[:] = [each for each in sys.path if each]
@@ -38,7 +42,10 @@ def start():
     kind = type(sys)
     package = sys.modules["contextree_ansible"] = kind("contextree_ansible")
     package.__path__ = []
-    for name, code in marshal.loads(zlib.decompress(binascii.a2b_base64("%s"))):
+    texts, packed = [zlib.decompress(binascii.a2b_base64(each)) for each in ("%s", "%s")]
+    codes = marshal.loads(packed) if sys.version == %r else [
+        (name, compile(text, name + ".py", "exec")) for name, text in marshal.loads(texts)]
+    for name, code in codes:
         module = kind("contextree_ansible." + name)
         module.__package__ = "contextree_ansible"
         module.__file__ = code.co_filename
@@ -118,7 +125,7 @@ class Process:
         script_r, script_w = os.pipe()
         out_r, out_w = os.pipe()  # as its modules will have, until they get theirs
         try:
-            env = dict(os.environ)
+            env = environment()
             for name, value in startup:
                 if value is None:
                     env.pop(name, None)
@@ -232,7 +239,10 @@ class Run:
             return None
         status = said[1][1] if len(said) > 1 else None
         out, err = (b"".join(self.parts[fd]) for fd in self.fds)
-        return DIED if status is None else shell_status(status), out, err
+        if status is None:
+            status = signal.SIGKILL  # the template was killed, and with it went what its modules would have said
+        code, text = shell_status(status)
+        return code, out, err + text
 
     def readable(self, fd: int) -> bool:
         """Take what has come; False at the end."""
@@ -283,9 +293,26 @@ def _watch(run: Run) -> "Any":
     return call
 
 
-def shell_status(status: int) -> int:
-    """An exit status as a shell has it, of a wait status."""
-    return os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
+def shell_status(status: int) -> "Tuple[int, bytes]":
+    """An exit status as a shell has it, of a wait status; and what the shell says of it on its standard error."""
+    if os.WIFEXITED(status):
+        return os.WEXITSTATUS(status), b""
+    number = os.WTERMSIG(status)
+    text = ""
+    if number not in (signal.SIGINT, signal.SIGPIPE):
+        text = getattr(signal, "strsignal", SAID.get)(number) or "Signal %d" % number  # 3.8+
+        text += " (core dumped)\n" if os.WCOREDUMP(status) else "\n"
+    return 128 + number, text.encode()
+
+
+def environment() -> "Dict[str, str]":
+    """The environment of this process as it was when its Python started: that may have coerced the locale (PEP 538),
+    which a Python that is started with another one must not see."""
+    env = dict(os.environ)
+    if (env.get("LC_CTYPE") in ("C.UTF-8", "C.utf8", "UTF-8") and not env.get("LC_ALL")
+            and env.get("LANG", "") in ("", "C", "POSIX")):
+        del env["LC_CTYPE"]
+    return env
 
 
 def at_start(env: "Dict[str, Optional[str]]") -> "Tuple[Tuple[str, Optional[str]], ...]":
@@ -295,17 +322,19 @@ def at_start(env: "Dict[str, Optional[str]]") -> "Tuple[Tuple[str, Optional[str]
 
 
 def program(fd: int) -> bytes:
-    """The script of a template that reads requests from ``fd``."""
-    global _code
-    if _code is None:
+    """The script of a template that reads requests from ``fd``: as code for a Python like this one, else as text."""
+    global _parts
+    if _parts is None:
         from importlib.util import find_spec
 
-        codes = []
+        texts, codes = [], []
         for name in "talk", "modules", "template":
             spec = find_spec("%s.%s" % (__package__, name))  # type: Any
             codes.append((name, spec.loader.get_code(spec.name)))
-        _code = b2a_base64(zlib.compress(marshal.dumps(codes), 6)).decode().strip()
-    return (_BOOT % (_code, fd)).encode()
+            texts.append((name, spec.loader.get_source(spec.name)))
+        _parts = tuple(b2a_base64(zlib.compress(each, 6)).decode().strip()
+                       for each in (marshal.dumps(texts, 2), marshal.dumps(codes)))  # 2: any Python reads that
+    return (_BOOT % (_parts + (sys.version, fd))).encode()
 
 
-_code = None  # type: Optional[str]
+_parts = None  # type: Any

@@ -1,0 +1,155 @@
+"""Modules in forks of the warm template give what they give in a Python of their own, as stock starts it.
+
+Each module here is run in both ways, in the same context; status, standard output and error are compared.
+"""
+
+import re
+import sys
+
+import pytest
+
+import contextree
+from ansible_plugin.controller import payload
+from tests.ansible import payloads, warm_side
+from tests.lab import pythons
+
+HEAD = "from ansible.module_utils.basic import AnsibleModule\nimport os, sys, signal, json\n"
+SAME = [
+    # how it ends
+    "AnsibleModule().exit_json(changed=True, got=AnsibleModule().params)",
+    "sys.exit(3)", "sys.exit(-1)", "sys.exit(261)", "sys.exit(None)", "sys.exit('no\\u20ac')", "sys.exit((1, 2))",
+    "sys.exit(True)", "os._exit(7)", "raise SystemExit", "exit(4)",
+    "print('a'); sys.stdout.flush(); os.kill(os.getpid(), signal.SIGKILL)",
+    "print('a', flush=True); os.kill(os.getpid(), signal.SIGTERM)",
+    "print('lost'); os.kill(os.getpid(), signal.SIGHUP)",
+    "print('a', flush=True); os.kill(os.getpid(), signal.SIGUSR1)",
+    "signal.signal(signal.SIGINT, signal.SIG_DFL); os.kill(os.getpid(), signal.SIGINT)",
+    "print('a', flush=True); os.abort()",
+    # what it writes
+    "print('junk'); print('{\"changed\": false}'); print('more'); sys.exit(0)",
+    "sys.stdout.write('no newline'); sys.exit(0)",
+    "sys.stdout.buffer.write(b'\\xff\\xfe\\x00 raw'); sys.stderr.buffer.write(b'\\xff'); sys.exit(0)",
+    "os.write(1, b'first '); sys.stdout.write('second'); os.write(2, b'err'); sys.exit(0)",
+    "print(AnsibleModule().params['quote'], '\\u20ac \\U0001f600'); sys.exit(0)",
+    "sys.stdout.close(); sys.exit(0)",
+    "sys.stderr.close(); sys.exit('text')",
+    "os.close(1); sys.exit(0)",
+    "os.close(0); os.close(2); print('still'); sys.exit(0)",
+    "sys.stdout.write('x' * 5000000); sys.stderr.write('y' * 3000000); sys.exit(1)",
+    # what happens at its end
+    "import atexit; atexit.register(print, 'first'); atexit.register(print, 'then'); sys.exit(2)",
+    "import atexit; atexit.register(os._exit, 9); sys.exit(2)",
+    "import threading, time\ndef late():\n    time.sleep(0.05)\n    print('late')\n"
+    "threading.Thread(target=late).start()\nsys.exit(5)",
+    "import threading, time\nthreading.Thread(target=time.sleep, args=(100,), daemon=True).start()\nsys.exit(6)",
+    "import tempfile\nkept = tempfile.NamedTemporaryFile(prefix='ctxt-warm-')\nkept.me = kept\nprint(os.path.exists(kept.name))"
+    "\nprint(len([n for n in os.listdir(tempfile.gettempdir()) if n.startswith('ctxt-warm-')]))\nsys.exit(0)",
+    "class Late:\n    def __del__(self):\n        os.write(1, b'deleted')\nlate = Late()\nlate.me = late\nsys.exit(0)",
+    "sys.excepthook = lambda *about: print('hook', about[0].__name__)\nraise KeyError(1)",
+    "if os.fork() == 0:\n    os.setsid()\n    import time\n    time.sleep(0.1)\n    os.write(1, b'late')\n    os._exit(0)\n"
+    "print('early', flush=True)\nsys.exit(3)",
+    "if os.fork() == 0:\n    os.close(1)\n    import time\n    time.sleep(0.1)\n    os.write(2, b'late')\n    os._exit(0)\n"
+    "print('early', flush=True)\nsys.exit(3)",
+    "if os.fork() == 0:\n    sys.exit(8)\nprint(os.WEXITSTATUS(os.wait()[1]))\nsys.exit(0)",
+    # what it finds
+    "import stat; print([stat.filemode(os.fstat(fd).st_mode)[0] for fd in (1, 2)], repr(sys.stdin.read()), "
+    "repr(os.read(0, 10)), len(os.listdir('/proc/self/fd'))); sys.exit(0)",
+    "print({n: str(signal.getsignal(n)) for n in range(1, signal.NSIG)}, signal.pthread_sigmask(0, [])); sys.exit(0)",
+    "print(sys.argv, sys.flags, sys.path[1:], sys.executable, sys.prefix, sys.getrecursionlimit()); sys.exit(0)",
+    "print([n for n in sys.modules if 'contextree' in n], sys.path[0] == _modlib_path, os.path.isfile(_modlib_path), "
+    "__name__, __package__, _module_fqn, __file__[len(_modlib_path):], __spec__.name, __spec__.cached); sys.exit(0)",
+    "print(sorted(globals())); sys.exit(0)",
+    "for each in sys.stdin, sys.stdout, sys.stderr:\n    print(each.name, each.mode, each.encoding, each.errors, "
+    "each.line_buffering, each.isatty(), each.seekable(), getattr(each, 'write_through', None))\nsys.exit(0)",
+    "import locale; print(locale.setlocale(locale.LC_CTYPE), locale.getpreferredencoding(), "
+    "sys.getfilesystemencoding(), locale.setlocale(locale.LC_ALL, '')); sys.exit(0)",
+    "import gc, threading, socket; print(gc.isenabled(), gc.get_threshold(), threading.active_count(), "
+    "threading.current_thread().name, socket.getdefaulttimeout(), sys.getswitchinterval()); sys.exit(0)",
+    "import resource; print([resource.getrlimit(n) for n in range(10)], os.nice(0), os.getcwd(), os.umask(0)); sys.exit(0)",
+    "print(sorted(i for i in os.environ.items() if i[0] not in ('_', 'OLDPWD', 'SHLVL'))); sys.exit(0)",
+    "print([getattr(sys.modules['__main__'], n) for n in ('__name__', '_module_fqn')]); sys.exit(0)",
+    "import zipfile, subprocess; print('ansible/modules/probe.py' in zipfile.ZipFile(_modlib_path).namelist());"
+    "sys.stdout.flush(); sys.exit(subprocess.call([sys.executable, '-c', 'import sys; sys.path.insert(0, sys.argv[1]);"
+    "import ansible.module_utils.basic as b; print(b.__name__)', _modlib_path]))",
+    "import pkgutil, ansible.module_utils as u; print([each[1:] for each in pkgutil.iter_modules(u.__path__)]); sys.exit(0)",
+    "import ansible; print(pkgutil_data) if False else print(__import__('pkgutil').get_data('ansible', 'modules/probe.py')"
+    "[:30]); sys.exit(0)",
+    "import inspect; print(inspect.getsource(AnsibleModule)); sys.exit(0)",
+]
+# What ends with a traceback, in which there are frames of the wrapper in stock.
+RAISED = [
+    "from ansible.module_utils import absent",
+    "import antigravity_of_nobody",
+    "def deep():\n    raise ValueError('caf\\u00e9')\ndeep()",
+    "1 +",
+    "raise KeyboardInterrupt",
+]
+
+
+@pytest.fixture(scope="module")
+def router():
+    """Grows the contexts of this file."""
+    with contextree.Router() as router:
+        yield router
+
+
+def some_pythons():
+    """The oldest Python here, and the one that runs this."""
+    each = pythons.one_each()
+    here = "%d.%d" % sys.version_info[:2]
+    return {minor: python for minor, python in each.items() if minor in ("3.6", here)}
+
+
+@pytest.fixture(scope="module", params=some_pythons())
+def side(request, router):
+    """A context on each of these Pythons."""
+    python = some_pythons()[request.param]
+    with router.local(python=list(python.argv)) as context:
+        both(context, "print(1)")  # what is begun once is there from now on
+        yield context
+        context.call(warm_side.close)
+
+
+def masked(result):
+    """A result without what no two runs have in common."""
+    status, out, err = result
+    texts = [re.sub(rb"/tmp/ansible_probe_payload_\w+/ansible_probe_payload.zip|/proc/\d+/fd/\d+|/ansible_payload.zip",
+                    b"ZIP", text) for text in (out, err)]
+    return (status, *texts)
+
+
+def both(side, source, **options):
+    """The results of a module in both ways."""
+    old = options.pop("old", False)
+    env = options.pop("env", {})
+    cwd = options.pop("cwd", None)
+    text = payloads.payload(source, old=old, **options)
+    found = payload.take_apart(text)
+    assert found is not None
+    task = dict(found.task, env=env, cwd=cwd)
+    return (masked(side.call(warm_side.run, found.digest, found.zip_data(), task)),
+            masked(side.call(warm_side.stock, text, env, cwd)))
+
+
+@pytest.fixture(autouse=True)
+def template(monkeypatch):
+    """The template of a core before 2.19: here our own."""
+    monkeypatch.setattr(payload, "templates", lambda: (payloads.OLD, payloads.LIMIT))
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["call", "template"])
+def test_same_as_stock(side, old):
+    """Every one of SAME: the same status, output and errors."""
+    for source in SAME:
+        ours, stock = both(side, HEAD + source + "\n", old=old)
+        assert ours == stock, source
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["call", "template"])
+def test_same_tracebacks(side, old):
+    """Every one of RAISED: the same status and output, and the same of a traceback that is of the module."""
+    for source in RAISED:
+        ours, stock = both(side, HEAD + source + "\n", old=old)
+        assert stock[0], source
+        assert ours[:2] == stock[:2], source
+        assert ours[2].split(b'File "')[-1] == stock[2].split(b'File "')[-1], source

@@ -1,0 +1,97 @@
+"""What the tests of the warm template call in a context: a module run by a template, or as stock runs it."""
+
+import os
+import shlex
+import subprocess
+import sys
+import threading
+import time
+
+from ansible_plugin.target import warm
+
+template = warm.Template()
+
+
+def begin():
+    """Have a template."""
+    template.start()
+
+
+def run(digest, data, task):
+    """A module run by the template: (status, stdout, stderr) or MISSING."""
+    return template.run(digest, data, task)
+
+
+def stock(text, env, cwd):
+    """The same by a Python that is fed with the payload, under a shell."""
+    whole = dict(os.environ)
+    for name, value in env.items():
+        whole.pop(name, None)
+        if value is not None:
+            whole[name] = value
+    whole = {**whole, **{name: value for name, value in env.items() if value is not None}}
+    child = subprocess.Popen(["/bin/sh", "-c", shlex.quote(sys.executable)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE, env=whole, cwd=cwd, start_new_session=True)
+    out, err = child.communicate(text)
+    return child.returncode if child.returncode >= 0 else 128 - child.returncode, out, err
+
+
+def pids():
+    """The processes of the templates."""
+    return [each.child.pid for each in template.processes.values()]
+
+
+def known():
+    """How many archives the templates have been sent."""
+    return [len(each.known) for each in template.processes.values()]
+
+
+def close():
+    """End the templates, and begin anew."""
+    global template
+    ended = pids()
+    template.close()
+    template = warm.Template()
+    return ended
+
+
+def together(calls):
+    """Several runs at once: their results."""
+    results = [None] * len(calls)
+
+    def one(index):
+        results[index] = run(*calls[index])
+
+    threads = [threading.Thread(target=one, args=(index,)) for index in range(len(calls))]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    return results
+
+
+def memory():
+    """Kilobytes that the template holds for itself."""
+    total = 0
+    for pid in pids():
+        with open("/proc/%d/statm" % pid) as file:
+            fields = file.read().split()
+        total += (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGE_SIZE") // 1024
+    return total
+
+
+def descriptors():
+    """How many descriptors this process and the template have open."""
+    return [len(os.listdir("/proc/%d/fd" % pid)) for pid in [os.getpid()] + pids()]
+
+
+def many(count, call):
+    """The same module so many times; the results, each once."""
+    return {run(*call) for _ in range(count)}
+
+
+def seconds(call):
+    """How long a run takes."""
+    begin = time.monotonic()
+    run(*call)
+    return time.monotonic() - begin
