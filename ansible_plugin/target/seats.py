@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 THREADS = 64  # requests that run at once in one interpreter
 MOST = 20  # accounts that are kept while nobody uses them
-OWN, HANDED_OVER = "own", "handed over"
+OWN, HANDED_OVER, OFFERED = "own", "handed over", "offered"
 WANTS_TERMINAL = "you must have a tty"  # what sudo says where its sudoers has requiretty
 REFUSED = "refused: the password is wrong, or the account is locked"
 
@@ -39,7 +39,7 @@ REFUSED = "refused: the password is wrong, or the account is locked"
 #: method    str: the become plugin; in names, and for what is watched.
 #: user      str: the account.
 #: argv      tuple of str: the command, see ``contextree.connect.plan.Plan``.
-#: terminal  what it gets: "", OWN (a controlling one), HANDED_OVER (as its stdin).
+#: terminal  what it gets: "", OWN (a controlling one), HANDED_OVER (as its stdin), OFFERED (one if it wants one).
 #: prompt    bytes of a regular expression for the line that asks for the password, or None.
 #: password  Secret or None.
 #: login     bool: a login shell reads its files.
@@ -179,7 +179,7 @@ def become(way: "Way", python: "Optional[Sequence[str]]") -> "Tuple[Context, boo
     try:
         context = current_router().grow(plan, threads=THREADS)
     except ConnectError as error:
-        if plan.tty or WANTS_TERMINAL not in (error.output or ""):
+        if way.terminal != OFFERED or WANTS_TERMINAL not in (error.output or ""):
             raise
         context = current_router().grow(plan.copy(tty=True), threads=THREADS)
     return context, isinstance(plan.dialogue, Asking) and plan.dialogue.asked
@@ -191,7 +191,7 @@ def plan_of(way: "Way", python: "List[str]") -> "Plan":
     if way.prompt is not None:
         answer = ("fail", None) if way.password is None else ("reply", "password")
         dialogue = Asking([prompt(way.prompt, answer[0], secret=answer[1], text=REFUSED)], {"password": way.password})
-    return Plan(way.argv, safe_name("%s.%s" % (way.method, way.user or "root")), way.method, tty=bool(way.terminal),
+    return Plan(way.argv, safe_name("%s.%s" % (way.method, way.user or "root")), way.method, tty=way.terminal in (OWN, HANDED_OVER),
                 handover=way.terminal == HANDED_OVER, dialogue=dialogue, python=python, classify=generic,
                 phases={"connect": way.seconds, "login": way.seconds, "boot": 30})
 
