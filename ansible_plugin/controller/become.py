@@ -278,7 +278,7 @@ class Becoming:
     def can_become(self, plugin: Any) -> bool:
         """Whether we can become the account of a plugin. Tried once in a task, ahead of its command."""
         way = self.way_by(plugin, C.DEFAULT_EXECUTABLE, C.DEFAULT_EXECUTABLE)
-        if way is None or self.refusal is not None:
+        if way is None or (self.refusal is not None and self.refusal.way == way):
             return False
         if way != self.stands:
             try:
@@ -316,10 +316,10 @@ class Becoming:
         """What core makes of what a become plugin's command has said: ``words`` say it again, here. Raises Stock."""
         raise Stock("become is refused")
 
-    def tried_ahead(self) -> None:
+    def tried_ahead(self, way: Way) -> None:
         """Raise what came of it when an account was tried ahead of the command."""
         refused, self.refusal = self.refusal, None
-        if refused is not None:
+        if refused is not None and refused.way == way:
             raise refused
 
     def variables(self, way: Way, text: str) -> dict[str, str]:

@@ -178,7 +178,7 @@ class Fast(become.Becoming, Base):
     def act_as(self, way: become.Way | None, cmd: str, text: str, in_data: bytes | None, terminal: bool) -> Result:
         """The same, in an account; raises Refused, too."""
         if way is not None:
-            self.tried_ahead()
+            self.tried_ahead(way)
         kind, what = self.notes.meaning.get(text, ("", None))
         if kind == "python" and in_data:
             words, env = what

@@ -173,9 +173,7 @@ class Asking(Dialogue):
 
 def become(way: "Way", python: "Optional[Sequence[str]]") -> "Tuple[Context, bool]":
     """Start an interpreter in another account; was a password asked for? Raises ConnectError."""
-    import sys
-
-    plan = plan_of(way, list(python or [sys.executable]))
+    plan = plan_of(way, list(python or any_python(way)))
     try:
         context = current_router().grow(plan, threads=THREADS)
     except ConnectError as error:
@@ -183,6 +181,25 @@ def become(way: "Way", python: "Optional[Sequence[str]]") -> "Tuple[Context, boo
             raise
         context = current_router().grow(plan.copy(tty=True), threads=THREADS)
     return context, isinstance(plan.dialogue, Asking) and plan.dialogue.asked
+
+
+def any_python(way: "Way") -> "Sequence[str]":
+    """An interpreter for an account, where none is asked for: this one, unless it may be ours alone."""
+    import sys
+
+    path = os.path.realpath(sys.executable)
+    while path != "/":
+        try:
+            if not os.stat(path).st_mode & 0o001:
+                break
+        except OSError:
+            break
+        path = os.path.dirname(path)
+    else:
+        return [sys.executable]
+    from contextree.connect import discover, sudo
+
+    return sudo.dollarless(discover.WORDS) if way.login else discover.WORDS
 
 
 def plan_of(way: "Way", python: "List[str]") -> "Plan":
