@@ -105,13 +105,16 @@ class Ssh(fast.Fast):
             if earlier is not None:
                 raise earlier
             status, out, err = self.act(asked, in_data, sudoable, terminal)
+            failure = None
         except (fast.Stock, contextree.ContextreeError) as error:
-            return self._without(error, cmd, in_data, sudoable, checkrc)
+            failure = error
         except AnsibleError as error:
             self._error = error  # nothing for which core is to try again: raised by ``exec_command``
             return 0, b"", b""
         finally:
             self._asked = asked
+        if failure is not None:  # out here, what it raises has no cause
+            return self._without(failure, cmd, in_data, sudoable, checkrc)
         self._close_pipe()
         if terminal and getattr(self, "_persistent", False):
             err += b"Shared connection to %s closed.\r\n" % self.host.encode()
