@@ -1,5 +1,7 @@
 """What our strategies add to core's: everything is there before the first worker is forked, and workers stay."""
 
+import atexit
+import gc
 import os
 from typing import Any
 
@@ -7,9 +9,7 @@ from ansible import constants as C  # noqa: N812  as everywhere in ansible
 from ansible.plugins.loader import connection_loader
 
 from . import crew, worker
-
-REDIRECT = {"ssh": "contextree.fast.ssh", "ansible.builtin.ssh": "contextree.fast.ssh",
-            "local": "contextree.fast.local", "ansible.builtin.local": "contextree.fast.local"}
+from .redirect import Redirect
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,15 +23,10 @@ class Mixin(Base):
 
     def run(self, iterator: Any, play_context: Any) -> Any:
         """Run a play."""
-        worker.where(C.DEFAULT_LOCAL_TMP, os.getpid())
-        loaded = connection_loader.get_with_context
-        for name in set(REDIRECT.values()):
-            connection_loader.get_with_context(name, class_only=True)
-
-        def redirected(name: str, *args: Any, **kwargs: Any) -> Any:
-            return loaded(REDIRECT.get(name, name), *args, **kwargs)
-
-        connection_loader.get_with_context = redirected
+        atexit.unregister(gc.freeze)  # there is a run for each play
+        atexit.register(gc.freeze)  # looking for cycles at the end of a process with such a heap takes some 70 ms
+        worker.begin(C.DEFAULT_LOCAL_TMP, os.getpid())
+        connection_loader.get_with_context = Redirect(connection_loader)
         try:
             if os.environ.get("NOCREW"):
                 return super().run(iterator, play_context)
