@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -119,6 +120,7 @@ class Hosts:
     def __init__(self, router: contextree.Router) -> None:
         self.router = router
         self.lock = threading.Lock()
+        self.clients: dict[str, str] = {}
         self.links: dict[str, Future[Host]] = {}
         self.recipes: dict[str, archives.Recipe] = {}
         self.parts: dict[bytes, bytes] = {}
@@ -177,6 +179,15 @@ class Hosts:
         except contextree.ContextreeError as error:
             return str(error)
         return None
+
+    @contextree.expose
+    def client(self, link: Link, words: list[str]) -> str:
+        """What a command on the controller says of how it would open this link (``ssh -G``), asked once."""
+        if link.key not in self.clients:
+            self.clients[link.key] = subprocess.run(
+                words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                errors="replace", check=False).stdout
+        return self.clients[link.key]
 
     @contextree.expose
     def prepare(self, link: Link, python: list[str] | None) -> None:
