@@ -5,7 +5,7 @@ import contextlib
 import subprocess
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any, NamedTuple
 
 import contextree
@@ -61,13 +61,18 @@ class Host:
         if idle:
             self.context.shutdown()
 
-    def cancel(self) -> None:
-        """Nobody waits for anything any more, now and later."""
+    def cancel(self) -> "Future[None] | None":
+        """Nobody waits for anything any more, now and later. A Future of the moment when all has ended; None: that is
+        now, or nobody can know."""
         with self.lock:
             self.ended = True
             requests = list(self.requests)
         for future in requests:
             future.cancel()
+        try:
+            return self.context.submit(agent.ended) if requests else None
+        except contextree.ContextreeError:
+            return None
 
     def do(self, steps: list[list[Any]]) -> Any:
         """Have the agent do steps, for as long as somebody waits for that; its answer."""
@@ -164,9 +169,8 @@ class Hosts:
         """The playbook has ended: what still runs is of no use any more."""
         with self.lock:
             futures = list(self.links.values())
-        for future in futures:
-            if future.done() and not future.exception():
-                future.result().cancel()
+        ends = [future.result().cancel() for future in futures if future.done() and not future.exception()]
+        wait([end for end in ends if end is not None], agent.PATIENCE + 1)
 
     @contextree.expose
     def reach(self, link: Link, again: bool) -> str | None:
