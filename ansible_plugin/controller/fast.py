@@ -6,9 +6,11 @@ then. What is no such thing is the command that it is in stock, run over our lin
 as stock would, is left to core's own connection (``Stock``).
 """
 
+import contextlib
 import multiprocessing
 import os
 import shlex
+import tempfile
 from typing import Any
 
 from ansible import constants as C  # noqa: N812  as everywhere in ansible
@@ -39,9 +41,10 @@ class Fast(become.Becoming, Base):
     """Mixed into a connection of core, before it. For one thread, as core's are."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        forked = multiprocessing.parent_process() is not None
-        self.main_pid = os.getppid() if forked else os.getpid()
+        parent = multiprocessing.parent_process()
+        self.main_pid = os.getpid() if parent is None or parent.pid is None else parent.pid
         self.later: list[list[Any]] = []  # steps that wait to be sent
+        self.tried = False  # they have been sent, but no answer came
         self.made: set[str] = set()  # folders for temporary files, made by us
         self._link: Link | None = None
         super().__init__(*args, **kwargs)
@@ -114,13 +117,19 @@ class Fast(become.Becoming, Base):
             self.hosts("drop", self.way())
         except (contextree.ContextreeError, Stock):
             pass  # there is none
+        if os.getpid() == self.main_pid:
+            worker.leave()  # this process is forked for each task: it is to have no threads
         super().reset()  # type: ignore[misc]
 
     # -- steps
 
     def hosts(self, method: str, *args: Any) -> Any:
-        """Call the multiplexer."""
-        return getattr(worker.hosts(C.DEFAULT_LOCAL_TMP, self.main_pid), method)(*args)
+        """Call the multiplexer; raises Stock where there is none."""
+        try:
+            service = worker.hosts(C.DEFAULT_LOCAL_TMP, self.main_pid)
+        except (contextree.ContextreeError, OSError, RuntimeError) as error:
+            raise Stock("no multiplexer: %s" % error) from error
+        return getattr(service, method)(*args)
 
     def at_once(self, cmd: str, sudoable: bool) -> Result | None:
         """The result of a command that nobody need wait for, or that is known; None: it has to be run."""
@@ -146,11 +155,13 @@ class Fast(become.Becoming, Base):
     def remove(self, path: str) -> None:
         """Have a folder of ours removed, without waiting: the worker may end before there is another request."""
         self.made.discard(path.rstrip("/"))
-        if any(step[0] == "mkdtemp" and step[2] == path.rstrip("/") for step in self.later):
-            self.later = []  # it was never made
-        else:
-            self.hosts("later", self.way(), plain([*self.later, ["remove", None, path]]))
-            self.later = []
+        steps, self.later = self.later, []
+        tried, self.tried = self.tried, False
+        if tried:
+            steps = []  # they were sent, and nobody knows what came of that
+        elif any(step[0] == "mkdtemp" and step[2] == path.rstrip("/") for step in steps):
+            return  # it was never made
+        self.hosts("later", self.way(), plain([*steps, ["remove", None, path]]))
 
     def ours(self, path: str) -> bool:
         """Whether a path is in a folder that we have made."""
@@ -199,12 +210,13 @@ class Fast(become.Becoming, Base):
         """Send a step and those that wait; its result, or None where it has to be done in another way."""
         link = self.way()
         steps = plain([*self.later, step])
+        self.tried = True
         while True:
             answer = self.hosts("do", link, steps)
             if answer[0] != "want" or module is None:
                 break
             self.hosts("archive", answer[1], module.zip_data())
-        self.later = []  # not before: where the link broke, core tries again
+        self.later, self.tried = [], False  # not before: where the link broke, core tries again
         if answer[0] == "done":
             return answer[1]
         if answer[0] == "refused":
@@ -216,6 +228,29 @@ class Fast(become.Becoming, Base):
         self.hosts("fell_back", " ".join(map(str, answer[:1] + answer[2:4])))
         return None
 
+    def fall_back(self, why: object) -> None:
+        """Leave the next command to core: what waits is done by core as well, before. Raises what core would have."""
+        display.vvv("contextree: left to core's own connection: %s" % why)
+        with contextlib.suppress(contextree.ContextreeError, Stock):
+            self.hosts("fell_back", str(why))
+        steps, self.later, self.tried = self.later, [], False
+        for step in steps:
+            if step[0] == "put":
+                self.put_by_stock(*step[2:])
+            else:
+                shell = shlex.join([C.DEFAULT_EXECUTABLE or "/bin/sh", "-c", step[4]])
+                status, out, err = super().exec_command(shell, None, False)  # type: ignore[misc]
+                if status:
+                    failed(step, status, out, err)
+
+    def put_by_stock(self, target: str, mode: int, data: bytes) -> None:
+        """Have core put a file, whose content we have."""
+        with tempfile.NamedTemporaryFile(dir=C.DEFAULT_LOCAL_TMP) as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(data)
+            file.flush()
+            super().put_file(file.name, target)  # type: ignore[misc]
+
     # -- files
 
     def put_file(self, in_path: str, out_path: str) -> Any:
@@ -225,8 +260,8 @@ class Fast(become.Becoming, Base):
             if self.ours(target):
                 return self.put(source, target)
             self.settle()
-        except (Stock, contextree.ConnectError) as why:
-            display.vvv("contextree: %s" % why)
+        except (Stock, contextree.ContextreeError) as why:
+            self.fall_back(why)
         return super().put_file(in_path, out_path)  # type: ignore[misc]
 
     def put(self, source: str, target: str) -> Result:
@@ -250,8 +285,8 @@ class Fast(become.Becoming, Base):
             if found is not None:
                 return self.get(in_path, out_path, *found)
             self.settle()
-        except (Stock, contextree.ConnectError) as why:
-            display.vvv("contextree: %s" % why)
+        except (Stock, contextree.ContextreeError) as why:
+            self.fall_back(why)
         return super().fetch_file(in_path, out_path)  # type: ignore[misc]
 
     def get(self, source: str, target: str, mode: int, data: bytes | None) -> Result:

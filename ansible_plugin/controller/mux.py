@@ -5,10 +5,12 @@ milliseconds; this process lives as long as the main process of ansible does (a 
 ends. Workers join it by an invitation that lies in the run's own temporary directory (0700).
 """
 
+import contextlib
 import json
 import os
 import select
 import signal
+import sys
 from typing import Any
 
 import contextree
@@ -22,6 +24,8 @@ STATISTICS = "ANSIBLE_CONTEXTREE_STATS"  # the path of a file for them
 def main(folder: str, pid: int, lock: int) -> None:
     """Serve until process ``pid`` has ended. The descriptor ``lock`` is closed as soon as workers may come."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in signal.SIGTERM, signal.SIGHUP:
+        signal.signal(number, lambda number, frame: sys.exit())
     watched = os.pidfd_open(pid)
     with contextree.Router() as router:
         hosts = Hosts(router)
@@ -30,7 +34,9 @@ def main(folder: str, pid: int, lock: int) -> None:
         invitation = listener.invite(services=[service], trusted=True)
         publish(os.path.join(folder, FILE), listener.save(invitation))
         os.close(lock)
-        select.select([watched], [], [])
+        with contextlib.suppress(SystemExit):
+            select.select([watched], [], [])
+        hosts.end()
     if os.environ.get(STATISTICS):
         publish(os.environ[STATISTICS], json.dumps(hosts.statistics()))
 

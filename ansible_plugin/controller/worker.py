@@ -19,12 +19,35 @@ _owner = 0  # the process that it is of: the main one has one too after ``meta: 
 
 
 def hosts(folder: str, main_pid: int) -> Any:
-    """The service of the run's multiplexer, which is started by the first worker that asks."""
+    """The service of the run's multiplexer, which is started by the first worker that asks. Raises ContextreeError,
+    OSError or RuntimeError where it cannot be had."""
     global _client, _owner
-    if _client is None or _owner != os.getpid():
-        _owner = os.getpid()
-        _client = contextree.join(where(folder, main_pid))
+    if _client is None or _owner != os.getpid() or _client.engine.core.upstream.closed:
+        _client, _owner = joined(folder, main_pid), os.getpid()
     return _client.services["hosts"].call
+
+
+def leave() -> None:
+    """Have no connection to it any more, and so no thread."""
+    global _client
+    client, _client = _client, None
+    if client is not None:
+        client.close()
+
+
+def joined(folder: str, main_pid: int) -> Any:
+    """A client of the multiplexer; of another one, if the first has died."""
+    invitation = where(folder, main_pid)
+    try:
+        return contextree.join(invitation)
+    except (contextree.ContextreeError, OSError):
+        path = os.path.join(folder, mux.FILE)
+        with locked(folder, fcntl.LOCK_EX), contextlib.suppress(FileNotFoundError):
+            with open(path) as file:
+                same = file.read() == invitation
+            if same:
+                os.unlink(path)
+        return contextree.join(where(folder, main_pid))
 
 
 def where(folder: str, main_pid: int) -> str:
@@ -65,6 +88,8 @@ def locked(folder: str, how: int) -> Iterator[IO[str]]:
 
 def start(folder: str, main_pid: int, lock: int) -> None:
     """Fork it: contextree, which it needs, has been imported here. It lets go of ``lock`` when it listens, or ends."""
+    if main_pid not in (os.getpid(), os.getppid()):
+        raise RuntimeError("the playbook has ended")  # whose end was to be that of the multiplexer
     if os.fork() == 0:
         try:
             gc.freeze()  # what is garbage here may hold descriptors, whose numbers are somebody else's there

@@ -21,7 +21,7 @@ import os
 import stat
 import threading
 
-from contextree.core.wire.errors import ConnectError
+from contextree.core.wire.errors import ConnectError, UsageError
 
 from . import archives, process, warm
 
@@ -108,16 +108,30 @@ def do_there(way: "seats.Way", steps: "List[List[Any]]") -> "Tuple[Any, ...]":
 
 def ask(context: "Context", steps: "List[List[Any]]") -> "Any":
     """Have steps done in another context, which gets the archives that it lacks."""
-    answer = context.call(do_here, steps)
+    answer = call_through(context, do_here, steps)
     if answer[0] == "missing":
         index = answer[1]
         steps = steps[index:]
         steps[0][3] = _store.get(steps[0][2])
         if steps[0][3] is not None:
-            answer = context.call(do_here, steps)
+            answer = call_through(context, do_here, steps)
             if answer[0] != "done":
                 answer = (answer[0], answer[1] + index) + tuple(answer[2:])
     return answer
+
+
+def call_through(context: "Context", function: "Callable[..., Any]", *args: "Any") -> "Any":
+    """Call a function in a context as a part of the call that runs here: it is cancelled when nobody waits for that
+    one any more. Where no call runs, or no Future can be had (Debian's python3-minimal), it is a call of its own."""
+    try:
+        from contextree.parent.current import current_call
+
+        present = current_call()
+        future = context.submit(function, *args)
+    except UsageError:
+        return context.call(function, *args)
+    present.on_cancel(future.cancel)
+    return future.result()
 
 
 def do_here(steps: "List[List[Any]]") -> "Tuple[Any, ...]":
