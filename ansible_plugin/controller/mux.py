@@ -16,8 +16,8 @@ from typing import Any
 import contextree
 
 from .hosts import THREADS, Hosts
+from .worker import FILE
 
-FILE = "contextree"
 STATISTICS = "ANSIBLE_CONTEXTREE_STATS"  # the path of a file for them
 
 
