@@ -1,49 +1,30 @@
 """Connections of collections that run a program for each command: ``docker exec``, ``kubectl exec``, ``chroot`` and their
 like. Ours have one such program running, whose input and output are the link.
 
-What they run is asked of the collection's own class: its ``exec_command`` is called with a text of ours, with a
-``subprocess`` in which starting a program tells us its words instead. So each option means what it means there, in every
-version of the collection. Whatever the link cannot do, and everything while there is no link (no Python in the container,
-no shell, a container that does not run, an engine that does not answer) is left to that class, which says what it says.
+What they run is asked of the collection's own class, see ``asking``. Whatever the link cannot do, and everything while
+there is no link (no Python in the container, no shell, a container that does not run, an engine that does not answer),
+is left to that class, which says what it says.
 """
 
 import contextlib
-import functools
 import hashlib
-import importlib
 import os
 import re
 import shlex
-import subprocess
-import sys
-import threading
-import types
 from typing import Any
 
-import contextree
 from ansible.errors import AnsibleError
 from ansible.plugins.connection import ConnectionBase
-from ansible.plugins.loader import connection_loader
+
+import contextree
 from contextree.connect import discover
-from contextree.connect.plan import PYTHON, PYTHON_QUOTED, Plan, safe_name  # noqa: F401  for plugins
+from contextree.connect.plan import PYTHON, PYTHON_QUOTED, Plan, safe_name
 
 from . import fast
+from .asking import MARK, Asked, ask, asking
 from .hosts import Link
 
-MARK = "/bin/sh -c 'exit 0'"  # runs nothing, should it ever be run
 KILLED = 137  # what such a program ends with where the container is gone
-
-_asking = threading.local()
-
-
-class Asked(BaseException):
-    """What would have been run. Not an Exception: what goes wrong in between is handled there, this is for us."""
-
-    def __init__(self, words: list[str], text: bool, env: dict[str, str] | None) -> None:
-        super().__init__(words)
-        self.words = words
-        self.text = text  # it was a line for a shell
-        self.env = env
 
 
 class Way:
@@ -74,57 +55,6 @@ class Way:
         return [*self.words, *self.shell, self.before + 'exec "$0" "$@"'] if self.shell is not None else self.words
 
 
-class Subprocess:
-    """As the module, except that what is started to run MARK is told instead, to the thread that asks."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(subprocess, name)
-
-    @staticmethod
-    def Popen(args: Any, **options: Any) -> Any:  # noqa: N802  its name there
-        """See subprocess."""
-        if getattr(_asking, "on", False):
-            text = isinstance(args, (str, bytes))
-            words = shlex.split(os.fsdecode(args)) if text else [os.fsdecode(each) for each in args]
-            if any(MARK in word for word in words) or words[-3:] == shlex.split(MARK):
-                raise Asked(words, text, options.get("env"))
-        return subprocess.Popen(args, **options)
-
-
-@functools.cache
-def collection(name: str) -> Any:
-    """The class of a connection plugin of a collection, with what can be asked. AnsibleError where there is none."""
-    # not by the loader's own attribute: our strategies have put a redirection there
-    cls = type(connection_loader).get_with_context(connection_loader, name, class_only=True).object
-    if cls is None:
-        raise AnsibleError("the connection plugin '%s' was not found" % name)
-    ours = Subprocess()
-    methods: dict[str, Any] = {}
-    for base in cls.__mro__:
-        if not base.__module__.startswith("ansible_collections."):
-            continue
-        module = vars(sys.modules[base.__module__])
-        known = {key: each for key, each in (("subprocess", ours), ("Popen", ours.Popen)) if key in module}
-        for key, method in vars(base).items():
-            if isinstance(method, types.FunctionType) and method.__globals__ is module and known:
-                methods.setdefault(key, _with_globals(method, {**module, **known}))
-    return type("Connection", (cls,), {**methods, "__module__": cls.__module__, "__doc__": cls.__doc__})
-
-
-def _with_globals(function: Any, names: dict[str, Any]) -> Any:
-    """The same function where some global names mean something else."""
-    made = types.FunctionType(function.__code__, names, function.__name__, function.__defaults__, function.__closure__)
-    made.__kwdefaults__ = function.__kwdefaults__
-    return functools.update_wrapper(made, function)
-
-
-def documentation(name: str) -> str:
-    """The documentation of a connection plugin of a collection: its options are ours."""
-    text = importlib.import_module(collection(name).__module__).DOCUMENTATION
-    short = name.rpartition(".")[2]
-    return re.sub(r"(?m)^(\s*)name: %s$" % re.escape(short), r"\1name: contextree.fast.%s" % short, text, count=1)
-
-
 class Contained(fast.Fast):
     """Mixed into a class that ``collection`` has given, before it."""
 
@@ -150,32 +80,28 @@ class Contained(fast.Fast):
 
     # -- the way in
 
-    def ask(self) -> Way:
+    def how(self) -> Way:
         """What the collection's class runs, by the options as they are now. Raises Stock, and what that class raises."""
         if self._way is None:
             self.refuse()
-            _asking.on = True
             try:
-                super().exec_command(MARK, in_data=None, sudoable=False)  # type: ignore[misc]
-            except Asked as asked:
-                self._way = Way(asked)
+                asked = ask(super().exec_command)  # type: ignore[misc]
             except AnsibleError as error:  # it is raised again where it is run
                 raise fast.Stock(str(error)) from None
-            finally:
-                _asking.on = False
-            if self._way is None:
+            if asked is None:
                 raise fast.Stock("%s runs no program" % self.transport)  # type: ignore[attr-defined]
+            self._way = Way(asked)
         return self._way
 
     def _connect(self) -> Any:
         """See core."""
-        if getattr(_asking, "on", False) and self.connect_is_dear:
+        if asking() and self.connect_is_dear:
             return self
         return super()._connect()  # type: ignore[misc]
 
     def link(self) -> Link:
         """See Fast."""
-        way = self.ask()
+        way = self.how()
         kind = self.transport.rpartition(".")[2]  # type: ignore[attr-defined]
         env = None
         if way.env is not None:
@@ -190,7 +116,7 @@ class Contained(fast.Fast):
 
     def login_argv(self, cmd: str) -> list[str | None]:
         """See Fast."""
-        return list(self.ask().argv(cmd, self.notes.unwrapped(cmd)[0] is not None))
+        return list(self.how().argv(cmd, self.notes.unwrapped(cmd)[0] is not None))
 
     def set_options(self, *args: Any, **kwargs: Any) -> None:
         """See core."""
@@ -240,7 +166,9 @@ class Contained(fast.Fast):
     def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> Any:
         """See core."""
         try:
-            if self.there():
+            if not isinstance(cmd, str):  # words that the class itself wants run
+                self.settle_or_not()
+            elif self.there():
                 answer = self.at_once(cmd, sudoable)
                 return answer if answer is not None else self.act(cmd, in_data, sudoable, False)
         except fast.Stock as why:
@@ -262,3 +190,68 @@ class Contained(fast.Fast):
         """See core. It is the collection's: who owns the file here, and its mode, differ between them."""
         self.settle_or_not()
         return super(fast.Fast, self).fetch_file(in_path, out_path)  # type: ignore[misc]
+
+
+class Docker(Contained):
+    """``docker exec``."""
+
+    put_mode = 0o666
+
+
+class Podman(Contained):
+    """``podman exec``, which is told that there is an input."""
+
+    def entrance(self, way: Way) -> list[str]:
+        """See Contained."""
+        at = len(way.words) - way.words[::-1].index("exec")
+        return [*way.words[:at], "-i", *way.words[at:], PYTHON]
+
+
+class Buildah(Contained):
+    """``buildah run``."""
+
+    def _buildah(self, cmd: Any, *args: Any, **kwargs: Any) -> Any:
+        if cmd == "umount" and not self._connected:  # type: ignore[attr-defined]
+            return 0, b"", b""  # it has not been mounted
+        return super()._buildah(cmd, *args, **kwargs)  # type: ignore[misc]
+
+
+class Kubectl(Contained):
+    """``kubectl exec`` and ``oc exec``."""
+
+    put_mode = 0o666
+    connect_is_dear = False
+
+    def refuse(self) -> None:
+        """See Contained."""
+        super().refuse()
+        if isinstance(self.get_option(self.transport.rpartition(".")[2] + "_kubeconfig"), dict):  # type: ignore[attr-defined]
+            raise fast.Stock("a configuration that is made for each command")
+
+    def act(self, cmd: str, in_data: bytes | None, sudoable: bool, terminal: bool) -> fast.Result:
+        """See Fast."""
+        status, out, err = super().act(cmd, in_data, sudoable, terminal)
+        return status, out, err + (b"command terminated with exit code %d\n" % status if status else b"")
+
+
+class Entered(Contained):
+    """``nsenter``, ``chroot``, ``jexec``."""
+
+    put_mode = 0o666
+    connect_is_dear = False
+
+
+class Instance(Contained):
+    """``lxc exec`` and ``incus exec``, in which ``su`` may be run."""
+
+    connect_is_dear = False
+
+    def entrance(self, way: Way) -> list[str]:
+        """See Contained."""
+        return [*way.words, PYTHON_QUOTED] if way.words[-1] == "-c" else super().entrance(way)
+
+    def login_argv(self, cmd: str) -> list[str | None]:
+        """See Fast."""
+        if self.how().words[-1] == "-c":  # of the two -c, su takes the latter
+            return [None, "-c", cmd]
+        return super().login_argv(cmd)

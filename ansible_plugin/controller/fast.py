@@ -316,11 +316,8 @@ def interpreter(variables: dict[str, Any]) -> str | None:
     delegated = list((variables.get("ansible_delegated_vars") or {}).values())
     if len(delegated) == 1:
         variables = delegated[0]
-    facts = variables.get("ansible_facts") or {}
-    for found in variables.get("ansible_python_interpreter"), facts.get("discovered_interpreter_python"):
-        if isinstance(found, str) and found.startswith("/"):
-            return plain(found)
-    return None
+    found = variables.get("ansible_python_interpreter")  # not one that was discovered: any link would find it
+    return str.__str__(found) if isinstance(found, str) and found.startswith("/") else None
 
 
 def plain(value: Any) -> Any:

@@ -17,8 +17,9 @@ NOWHERE = {"ansible_host": None, "ansible_user": None}
 
 
 @pytest.fixture(scope="module")
-def boxes(docker_lab, podman_lab, kube_lab):
+def boxes(lab, docker_lab, podman_lab, kube_lab):
     """The labs, and what their programs want in the environment."""
+    lab.materials()
     environ = {"DOCKER_HOST": docker_lab.host, **docker_lab.env, **podman_lab.env,
                "K8S_AUTH_KUBECONFIG": str(kube_lab.kubeconfig), "BUILDAH_ISOLATION": "chroot"}
     return docker_lab, podman_lab, environ
@@ -32,7 +33,7 @@ def hosts(boxes):
     other = docker.run_container()
     found = {
         "d1": {"ansible_connection": "docker", "ansible_host": docker.container},
-        "d2": {"ansible_connection": "community.docker.docker", "ansible_host": docker.container, "ansible_user": "0:0",
+        "d2": {"ansible_connection": "community.docker.docker", "ansible_host": docker.container, "ansible_user": "root",
                "ansible_docker_extra_args": "--host " + docker.host, "ansible_docker_working_dir": "/usr",
                "ansible_docker_extra_env": {"COLOUR": "light  green"}},
         "k3": {"ansible_connection": "kubernetes.core.kubectl", "ansible_kubectl_pod": "web",
@@ -79,6 +80,7 @@ def same(stock, ours):
 def test_containers_as_by_the_collections(lab, core, boxes, hosts):
     """Every kind at once, redirected by the strategy: results, files and messages, key by key."""
     stock = run(lab, core, boxes, "connections.yml", "stock", hosts)
+    assert not stock.status, stock.stdout
     ours = run(lab, core, boxes, "connections.yml", "strategy", hosts)
     same(stock, ours)
     assert ours.stats["links"] == len(hosts)

@@ -1,12 +1,14 @@
 """``contextree.fast.docker``: docker containers, by one ``docker exec`` for each."""
 
-from ansible_collections.contextree.fast.controller import contained
+from typing import Any
+
+from ansible_collections.contextree.fast.controller import asking, ready
 
 NAME = "community.docker.docker"
-DOCUMENTATION = contained.documentation(NAME)
+DOCUMENTATION = asking.documentation(NAME)
+Mixin: Any = ready.mixin("contained", "Docker")
+Base: Any = asking.collection(NAME)
 
 
-class Connection(contained.Contained, contained.collection(NAME)):  # type: ignore[misc]
-    """As ``community.docker.docker``, but faster."""
-
-    put_mode = 0o666
+class Connection(Mixin, Base):
+    """As the collection's, but faster."""

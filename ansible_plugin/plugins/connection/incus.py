@@ -1,22 +1,14 @@
 """``contextree.fast.incus``: instances of Incus, by one ``incus exec`` for each."""
 
-from ansible_collections.contextree.fast.controller import contained
+from typing import Any
+
+from ansible_collections.contextree.fast.controller import asking, ready
 
 NAME = "community.general.incus"
-DOCUMENTATION = contained.documentation(NAME)
+DOCUMENTATION = asking.documentation(NAME)
+Mixin: Any = ready.mixin("contained", "Instance")
+Base: Any = asking.collection(NAME)
 
 
-class Connection(contained.Contained, contained.collection(NAME)):  # type: ignore[misc]
-    """As ``community.general.incus``, but faster."""
-
-    connect_is_dear = False
-
-    def entrance(self, way):
-        if way.words[-1] == "-c":  # su USER -c
-            return [*way.words, contained.PYTHON_QUOTED]
-        return contained.Contained.entrance(self, way)
-
-    def login_argv(self, cmd):
-        if self.ask().words[-1] == "-c":  # of the two -c, su takes the latter
-            return [None, "-c", cmd]
-        return contained.Contained.login_argv(self, cmd)
+class Connection(Mixin, Base):
+    """As the collection's, but faster."""

@@ -1,13 +1,14 @@
 """``contextree.fast.jail``: jails of FreeBSD, by one ``jexec`` for each."""
 
-from ansible_collections.contextree.fast.controller import contained
+from typing import Any
+
+from ansible_collections.contextree.fast.controller import asking, ready
 
 NAME = "community.general.jail"
-DOCUMENTATION = contained.documentation(NAME)
+DOCUMENTATION = asking.documentation(NAME)
+Mixin: Any = ready.mixin("contained", "Entered")
+Base: Any = asking.collection(NAME)
 
 
-class Connection(contained.Contained, contained.collection(NAME)):  # type: ignore[misc]
-    """As ``community.general.jail``, but faster."""
-
-    put_mode = 0o666
-    connect_is_dear = False
+class Connection(Mixin, Base):
+    """As the collection's, but faster."""

@@ -1,13 +1,14 @@
 """``contextree.fast.nsenter``: the host of a container, by one ``nsenter``."""
 
-from ansible_collections.contextree.fast.controller import contained
+from typing import Any
+
+from ansible_collections.contextree.fast.controller import asking, ready
 
 NAME = "community.docker.nsenter"
-DOCUMENTATION = contained.documentation(NAME)
+DOCUMENTATION = asking.documentation(NAME)
+Mixin: Any = ready.mixin("contained", "Entered")
+Base: Any = asking.collection(NAME)
 
 
-class Connection(contained.Contained, contained.collection(NAME)):  # type: ignore[misc]
-    """As ``community.docker.nsenter``, but faster."""
-
-    put_mode = 0o666
-    connect_is_dear = False
+class Connection(Mixin, Base):
+    """As the collection's, but faster."""
