@@ -5,22 +5,15 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
-from typing import Any, NamedTuple
+from typing import Any
 
 import contextree
 from contextree.connect.dialogue import ANSWERED
-from contextree.connect.plan import Plan
 
 from ..target import agent, archives, seats
+from .link import Link
 
 THREADS = 1000  # requests of workers that may wait at once; ansible's forks are fewer
-
-
-class Link(NamedTuple):
-    """How a host is reached."""
-
-    key: str  # the same for the same way
-    plan: Plan
 
 
 class Host:
