@@ -22,7 +22,7 @@ import contextree
 
 from . import become, payload, worker
 from .become import Stock
-from .hosts import Link
+from .link import Link
 from .shell import Notes
 
 display = Display()

@@ -6,22 +6,15 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
-from typing import Any, NamedTuple
+from typing import Any
 
 import contextree
 from contextree.connect.dialogue import ANSWERED
-from contextree.connect.plan import Plan
 
 from ..target import agent, archives, seats
+from .link import Link
 
 THREADS = 1000  # requests of workers that may wait at once; ansible's forks are fewer
-
-
-class Link(NamedTuple):
-    """How a host is reached."""
-
-    key: str  # the same for the same way
-    plan: Plan
 
 
 class Host:
@@ -176,10 +169,9 @@ class Hosts:
     def reach(self, link: Link, again: bool) -> str | None:
         """Open a link unless it is there; None, or why there is none. ``again``: try even where that failed before."""
         future = self.links.get(link.key)
-        if not again and future is not None and future.done() and future.exception():
-            return str(future.exception())
         try:
-            self.host(link)
+            host = self.host(link) if again or future is None else future.result()
+            host.context.ping()
         except contextree.ContextreeError as error:
             return str(error)
         return None

@@ -20,7 +20,7 @@ from contextree.connect.plan import PYTHON_QUOTED, Plan, checked_secret, safe_na
 from contextree.connect.ssh_dialogue import SshDialogue
 
 from . import fast
-from .hosts import Link
+from .link import Link
 
 #: Before all else, as ssh takes the first value that it is given.
 OURS = ["-T", "-o", "ControlMaster=no", "-o", "ControlPath=none", "-o", "RemoteCommand=none"]
