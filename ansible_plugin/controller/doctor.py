@@ -153,8 +153,10 @@ def judge(name: str, values: dict[str, Any], templar: Any) -> Host:
             why.append("a network device: its modules run on the controller")
         elif not switched_on() and plugin_of(connection):
             why.append(f"nothing is switched on; {plugin_of(connection)} would do")
+        elif plugins.connection_loader.find_plugin(OURS + short):
+            why.append(f"{OURS}{short} is used where it is named only")
         else:
-            why.append("we have no connection of this kind")
+            why.append("we have no connection of this kind, or the collection that it is in is not installed")
         return Host(name, by, False, why, values)
     shell = value("ansible_shell_type", "sh")
     if shell in ("powershell", "cmd"):
@@ -192,10 +194,11 @@ def switched_on() -> bool:
 
 
 def plugin_of(connection: str) -> str | None:
-    """Our plugin for a connection type, if there is one."""
-    from . import strategy
+    """The plugin that our strategies use in place of a connection plugin, if there is one."""
+    from . import redirect
 
-    return strategy.REDIRECT.get(connection)
+    found = redirect.Redirect(plugins.connection_loader).find(connection)
+    return found[0] if found else None
 
 
 def connect(found: list[Host], timeout: float) -> Iterator[Fact]:
