@@ -11,7 +11,7 @@ import contextree
 from contextree.connect.dialogue import ANSWERED
 from contextree.connect.plan import Plan
 
-from ..target import agent, archives
+from ..target import agent, archives, seats
 
 THREADS = 1000  # requests of workers that may wait at once; ansible's forks are fewer
 
@@ -30,6 +30,7 @@ class Host:
         self.context = context
         self.sent: set[str] = set()  # archives
         self.parts: set[bytes] = set()  # of archives
+        self.ways: set[Any] = set()  # to other accounts that have been asked for
         self.homes: dict[Any, str] = {}
         self.refusals: dict[Any, Any] = {}  # seats that cannot be had, tried once in a run, and what was said
         self.lock = threading.Lock()
@@ -96,6 +97,15 @@ def send_ahead(context: contextree.Context) -> None:
     """Send what the first task needs there. Each thing that is asked for costs a round trip."""
     context.engine.share_package(context, start="contextree.parent.current")
     context.engine.share(context, {"%s.%s" % (agent.__package__, name) for name in ("agent", "template", "modules")}, 0)
+
+
+def send_way_ahead(context: contextree.Context, seat: Any) -> None:
+    """Send what the start of a seat's interpreter needs there: forty modules."""
+    engine = context.engine
+    for start in "contextree.parent.door", "contextree.parent.importer", "contextree.connect.dialogue":
+        engine.share_package(context, start=start)
+    engine.share_package(context, seats.plan_of(seat, []))
+    engine.share(context, {seats.__name__}, 0)
 
 
 def key_of(seat: Any) -> Any:
@@ -200,6 +210,9 @@ class Hosts:
 
     def _do(self, host: Host, steps: list[list[Any]]) -> Any:
         self.count("requests")
+        for seat in {key_of(step[1]) for step in steps} - {None, *host.ways}:
+            host.ways.add(seat)
+            send_way_ahead(host.context, seat)
         done = 0
         for _ in range(2 * len(steps) + 2):  # an honest one has what it was sent
             batch = [self._with_archive(host, step) for step in steps[done:]]

@@ -1,8 +1,8 @@
 """The multiplexer of a run: one contextree process that has the links to all hosts, and serves ansible's workers.
 
-Workers are forked for each task and live for milliseconds; this process lives as long as the main process of ansible
-does (a pidfd tells), and no longer, however that ends. Workers join it by an invitation that lies in the run's own
-temporary directory (0700).
+It is forked from the main process of ansible, or from the first worker. Workers are forked for each task and live for
+milliseconds; this process lives as long as the main process of ansible does (a pidfd tells), and no longer, however that
+ends. Workers join it by an invitation that lies in the run's own temporary directory (0700).
 """
 
 import contextlib
@@ -21,8 +21,8 @@ FILE = "contextree"
 STATISTICS = "ANSIBLE_CONTEXTREE_STATS"  # the path of a file for them
 
 
-def main(folder: str, pid: int) -> None:
-    """Serve until process ``pid`` has ended."""
+def main(folder: str, pid: int, lock: int) -> None:
+    """Serve until process ``pid`` has ended. The descriptor ``lock`` is closed as soon as workers may come."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in signal.SIGTERM, signal.SIGHUP:
         signal.signal(number, lambda number, frame: sys.exit())
@@ -33,6 +33,7 @@ def main(folder: str, pid: int) -> None:
         listener = router.listen()
         invitation = listener.invite(services=[service], trusted=True)
         publish(os.path.join(folder, FILE), listener.save(invitation))
+        os.close(lock)
         with contextlib.suppress(SystemExit):
             select.select([watched], [], [])
         hosts.end()

@@ -1,5 +1,7 @@
 """What our strategies add to core's: everything is there before the first worker is forked, and workers stay."""
 
+import atexit
+import gc
 import os
 from typing import Any
 
@@ -21,7 +23,9 @@ class Mixin(Base):
 
     def run(self, iterator: Any, play_context: Any) -> Any:
         """Run a play."""
-        worker.where(C.DEFAULT_LOCAL_TMP, os.getpid())
+        atexit.unregister(gc.freeze)  # there is a run for each play
+        atexit.register(gc.freeze)  # looking for cycles at the end of a process with such a heap takes some 70 ms
+        worker.begin(C.DEFAULT_LOCAL_TMP, os.getpid())
         connection_loader.get_with_context = Redirect(connection_loader)
         try:
             if os.environ.get("NOCREW"):

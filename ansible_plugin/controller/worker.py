@@ -2,16 +2,17 @@
 
 import contextlib
 import fcntl
+import gc
 import os
-import subprocess
+import signal
 import sys
-import time
+import traceback
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any
 
 import contextree
 
-from . import mux, ready
+from . import mux
 
 _client: Any = None
 _owner = 0  # the process that it is of: the main one has one too after ``meta: reset_connection``
@@ -40,7 +41,8 @@ def joined(folder: str, main_pid: int) -> Any:
     try:
         return contextree.join(invitation)
     except (contextree.ContextreeError, OSError):
-        with locked(folder) as path, contextlib.suppress(FileNotFoundError):
+        path = os.path.join(folder, mux.FILE)
+        with locked(folder, fcntl.LOCK_EX), contextlib.suppress(FileNotFoundError):
             with open(path) as file:
                 same = file.read() == invitation
             if same:
@@ -49,36 +51,74 @@ def joined(folder: str, main_pid: int) -> Any:
 
 
 def where(folder: str, main_pid: int) -> str:
-    """The path of the invitation."""
-    path = os.path.join(folder, mux.FILE)
-    with contextlib.suppress(FileNotFoundError), open(path) as file:
-        return file.read()
-    with locked(folder):
-        if not os.path.exists(path):
-            start(folder, main_pid, path)
-    with open(path) as file:
-        return file.read()
+    """The path of the invitation, once the multiplexer listens. It is started where nobody has done that yet."""
+    started = False
+    while True:
+        try:
+            with open(os.path.join(folder, mux.FILE)) as file:
+                return file.read()
+        except FileNotFoundError:
+            pass
+        with locked(folder, fcntl.LOCK_EX) as lock:
+            if not os.path.exists(os.path.join(folder, mux.FILE)):
+                if started:
+                    with open(os.path.join(folder, "contextree.log")) as file:
+                        raise RuntimeError("the multiplexer ended: " + file.read()[-2000:])
+                start(folder, main_pid, lock.fileno())
+                started = True
+
+
+def begin(folder: str, main_pid: int) -> None:
+    """Have the multiplexer started, if nobody has done that yet; waits for nothing."""
+    try:
+        with locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB) as lock:
+            if not os.path.exists(os.path.join(folder, mux.FILE)):
+                start(folder, main_pid, lock.fileno())
+    except BlockingIOError:
+        pass  # somebody is at it
 
 
 @contextlib.contextmanager
-def locked(folder: str) -> Iterator[str]:
-    """For one worker at a time."""
-    path = os.path.join(folder, mux.FILE)
-    with open(path + ".lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield path
+def locked(folder: str, how: int) -> Iterator[IO[str]]:
+    """The lock of whoever starts the multiplexer, and then of that itself, until it listens."""
+    with open(os.path.join(folder, mux.FILE + ".lock"), "w") as lock:
+        fcntl.flock(lock, how)
+        yield lock
 
 
-def start(folder: str, main_pid: int, path: str) -> None:
-    """Start it, and wait until it listens."""
+def start(folder: str, main_pid: int, lock: int) -> None:
+    """Fork it: contextree, which it needs, has been imported here. It lets go of ``lock`` when it listens, or ends."""
     if main_pid not in (os.getpid(), os.getppid()):
         raise RuntimeError("the playbook has ended")  # whose end was to be that of the multiplexer
-    begin = ready.program("controller.mux", "main", folder, main_pid)
-    with open(os.path.join(folder, "contextree.log"), "ab") as log:
-        process = subprocess.Popen([sys.executable, "-c", begin], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                   start_new_session=True)
-    while not os.path.exists(path):
-        if process.poll() is not None:
-            with open(os.path.join(folder, "contextree.log")) as file:
-                raise RuntimeError("the multiplexer ended: " + file.read()[-2000:])
-        time.sleep(0.002)
+    if os.fork() == 0:
+        try:
+            gc.freeze()  # what is garbage here may hold descriptors, whose numbers are somebody else's there
+            os.setsid()
+            detach(os.path.join(folder, "contextree.log"), lock)
+            mux.main(folder, main_pid, lock)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(0)
+
+
+def detach(log: str, keep: int) -> None:
+    """In a forked process: its own signals, and nothing of what was open but the descriptor ``keep``."""
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals():
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in map(int, os.listdir("/dev/fd")):
+        if fd not in (keep, null):
+            with contextlib.suppress(OSError):
+                os.fstat(fd)  # not the one of the list itself
+                os.dup2(null, fd, inheritable=False)  # not closed: objects of the former process may do that
+    words = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(null, 0)
+    os.dup2(words, 1)
+    os.dup2(words, 2)
+    os.close(words)
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115  for the life of the process
+    sys.stdout = sys.stderr = open(2, "w", 1, errors="backslashreplace", closefd=False)  # noqa: SIM115
