@@ -8,7 +8,7 @@ import pytest
 
 from tests.ansible import cores
 
-pytestmark = pytest.mark.ansible
+pytestmark = [pytest.mark.ansible, pytest.mark.timeout(300)]
 INVENTORY = """\
 all:
   hosts:
