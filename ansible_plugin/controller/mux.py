@@ -17,9 +17,9 @@ from typing import Any
 import contextree
 
 from .hosts import THREADS, Hosts
+from .worker import FILE
 
-FILE = "contextree"
-FILES = 1 << 16  # open at a time; a link has four
+FILES = 1 << 16  # open at a time; a link has three
 STATISTICS = "ANSIBLE_CONTEXTREE_STATS"  # the path of a file for them
 
 

@@ -96,18 +96,19 @@ def do_there(way: "seats.Way", steps: "List[List[Any]]") -> "Tuple[Any, ...]":
     while True:
         try:
             with _accounts.use(way, python) as place:
-                if not place.watch.inside:
-                    return ask(place.context, steps)
-                if place.watch.inside_looks is None:
-                    place.watch.inside_looks = place.context.call(seats.stamps, place.watch.inside)
-                first = ["same", None, place.watch.inside, place.watch.inside_looks]
-                answer = ask(place.context, [first] + steps)
+                first = place.check()
+                answer = ask(place.context, first + steps)
                 if answer[0] == "changed":
-                    _accounts.renew(place.account, place)
+                    _accounts.renew(place)
                     continue
-                return answer if answer[0] == "done" else (answer[0], answer[1] - 1) + tuple(answer[2:])
+                if answer[0] != "done":
+                    return (answer[0], max(0, answer[1] - len(first))) + tuple(answer[2:])
+                result = answer[1]
+                if place.asked and steps[-1][0] == "command" and steps[-1][4]:  # on a terminal
+                    result = result[0], b"\r\n" + result[1], result[2]  # as after a password that is not echoed
+                return "done", result
         except ConnectError as error:
-            return ("refused", 0, type(error).__name__, error.phase, str(error), error.output or "", error.status)
+            return "refused", 0, type(error).__name__, error.phase, str(error), error.output or "", error.status
 
 
 def ask(context: "Context", steps: "List[List[Any]]") -> "Any":
