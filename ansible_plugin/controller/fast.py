@@ -22,7 +22,7 @@ import contextree
 
 from . import become, payload, worker
 from .become import Stock
-from .hosts import Link
+from .link import Link
 from .shell import Notes
 
 display = Display()
@@ -203,7 +203,7 @@ class Fast(become.Becoming, Base):
 
     def terminal_environment(self, terminal: bool) -> dict[str, str] | None:
         """What ssh tells the other end of our terminal."""
-        return {"TERM": os.environ.get("TERM", "dumb")} if terminal else None
+        return {"TERM": os.environ["TERM"]} if terminal and os.environ.get("TERM") else None
 
     def send(self, step: list[Any], module: payload.Payload | None = None) -> Any:
         """Send a step and those that wait; its result, or None where it has to be done in another way."""

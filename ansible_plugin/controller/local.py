@@ -10,7 +10,7 @@ from ansible.plugins.connection import local as core
 from contextree.connect import local
 
 from . import fast
-from .hosts import Link
+from .link import Link
 
 
 def link() -> Link:

@@ -21,7 +21,7 @@ import os
 import stat
 import threading
 
-from contextree.core.wire.errors import ConnectError, UsageError
+from contextree.core.wire.errors import ConnectError, ContextreeError, UsageError
 
 from . import archives, process, warm
 
@@ -35,7 +35,11 @@ if TYPE_CHECKING:
 
 THREADS = 64  # requests that run at once in one interpreter
 
+PATIENCE = 2.0  # seconds for programs to end that were killed
+
 _lock = threading.Lock()
+_idle = threading.Condition()
+_busy = 0  # requests
 _templates = {}  # type: Dict[Tuple[str, ...], warm.Template]
 _broken = {}  # type: Dict[Tuple[str, ...], str]  # interpreters that cannot be kept warm -> why
 _store = archives.Store()
@@ -142,6 +146,30 @@ def call_through(context: "Context", function: "Callable[..., Any]", *args: "Any
 
 def do_here(steps: "List[List[Any]]") -> "Tuple[Any, ...]":
     """Do steps in this interpreter."""
+    global _busy
+    with _idle:
+        _busy += 1
+    try:
+        return _do_here(steps)
+    finally:
+        with _idle:
+            _busy -= 1
+            _idle.notify_all()
+
+
+def ended() -> None:
+    """Returns when all requests have ended, which were cancelled just now, and what ran for them was killed; or later,
+    when that does not come to an end."""
+    for context in [] if _accounts is None else _accounts.contexts():
+        try:
+            context.with_options(timeout=PATIENCE).call(ended)
+        except ContextreeError:
+            pass  # so has the seat
+    with _idle:
+        _idle.wait_for(lambda: not _busy, PATIENCE)
+
+
+def _do_here(steps: "List[List[Any]]") -> "Tuple[Any, ...]":
     for index, step in enumerate(steps):
         result = KINDS[step[0]](*step[2:])
         if isinstance(result, tuple) and result and isinstance(result[0], str):
