@@ -203,7 +203,7 @@ class Fast(become.Becoming, Base):
 
     def terminal_environment(self, terminal: bool) -> dict[str, str] | None:
         """What ssh tells the other end of our terminal."""
-        return {"TERM": os.environ.get("TERM", "dumb")} if terminal else None
+        return {"TERM": os.environ["TERM"]} if terminal and os.environ.get("TERM") else None
 
     def send(self, step: list[Any], module: payload.Payload | None = None) -> Any:
         """Send a step and those that wait; its result, or None where it has to be done in another way."""
