@@ -1,11 +1,11 @@
 """Workers that stay for the next task.
 
-Core forks a worker for each task and host. Most of what a short task costs is that fork: pages are copied in the
-main process and in the worker, caches are filled again in each. Here a worker that has done a task of a kind that is
-known to leave nothing behind (see ``care``) stays, and is sent the next one. What the main process has changed meanwhile (facts,
-registered variables) is sent along; where it changed something else (the inventory, the plays), and for tasks of any
-other kind, a worker is forked as in stock. A worker leaves when ``care`` finds it no longer as it was, and with the
-strategy's run.
+Core forks a worker for each task and host. Most of what a short task costs is that fork: pages are copied in the main
+process and in the worker, caches are filled again in each. Here a worker that has done a task of a kind that is known
+to leave nothing behind (see ``care``) stays, and is sent the next one. What the main process has changed meanwhile
+(facts, registered variables) is sent along; where it changed something else (the inventory, the plays), and for tasks
+of any other kind, a worker is forked as in stock. A worker leaves when ``care`` finds it no longer as it was, and
+with the strategy's run.
 
 What core sees is a ``Slot`` in the place of its ``WorkerProcess``: one for each task, alive until that is done.
 """
@@ -251,6 +251,8 @@ class Crew:
 
 class Worker(WorkerProcess):
     """Core's worker, which may stay for more tasks."""
+
+    _host: Any
 
     def enlist(self, crew: Crew, stays: bool, host: Any) -> None:
         """What the two sides need. Before the fork."""
