@@ -1,15 +1,296 @@
-"""Ways to another account: which of core's become plugins we can do ourselves, once, and by what."""
+"""Ways to another account: those of core's become plugins that we go ourselves, once, and keep the place.
 
+We run what the plugin itself makes, with our interpreter where the module's command was: all its options hold, whatever
+they are, and what sudo's or doas' rules say of the command is said of ours. Two things are not as they were. A password
+is asked for on a terminal of its own, so sudo must not read it from stdin (``-S``), which is the link; and where there
+is no password sudo must not ask (``-n``). What does not look as we know it is left to core.
+"""
+
+import os
+import re
+import shlex
 from typing import Any
 
-Spec = tuple[str, dict[str, Any]]
+import ansible.plugins.become
+from ansible import constants as C  # noqa: N812  as everywhere in ansible
+from ansible import release
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
+
+import contextree
+from contextree.connect.dialogue import ANSWERED
+from contextree.connect.plan import PYTHON_QUOTED, TOKEN, Secret
+
+from ..target.seats import HANDED_OVER, OWN, Way
+
+Result = tuple[int, bytes, bytes]
+SAMPLE = "contextree"
+MARK = "BECOME-SUCCESS-" + (SAMPLE * 4)[:32]  # as core's, but the same each time
+OURS = os.path.join(os.path.dirname(ansible.plugins.become.__file__), "")
+COMMUNITY = "/ansible_collections/community/general/plugins/become/"
+SHELLS = {"sh", "dash", "bash", "ksh", "mksh", "zsh", "ash"}  # what they do with '"$0"' and 'exec' is known
+_CLUSTER = re.compile(r"-[bEeHiknPSs]+")  # options of sudo that take no argument
+_ELSEWHERE = re.compile(r"-[A-Za-z]*[SAb]|--(?:askpass|background)")  # it asks, or runs, in another place
 
 
-def spec(plugin: Any) -> Spec | None:
-    """The method of ours that does what a become plugin would, and its options; None: only the plugin can."""
-    if getattr(plugin, "_load_name", "").rpartition(".")[2] != "sudo" or plugin.get_option("become_pass"):
+class Stock(Exception):
+    """This is left to core's own connection; the reason is counted."""
+
+
+class Refused(Exception):
+    """An account cannot be become by a way of ours."""
+
+    def __init__(self, way: Way, kind: str, phase: str, text: str, output: str, status: int | None) -> None:
+        super().__init__(text)
+        self.way = way
+        self.kind = kind
+        self.status = status
+        self.output = output
+        self.late = kind == "ConnectTimeout"
+        #: Whether the account was become, and what stands in the way is its Python.
+        self.entered = MARK in output or (phase == "boot" and "contextree: " in output)
+        #: Whether the password was given, and was not enough.
+        self.answered = ANSWERED in output and not self.entered
+
+
+def way_of(plugin: Any, shell: Any, outer: str | None, executable: str | None, seconds: float) -> Way | None:
+    """How we become what ``plugin`` does, for commands that core hands to the shell ``outer`` to be run, and that become
+    hands to ``executable``; None: only the plugin can."""
+    name = getattr(plugin, "_load_name", "").rpartition(".")[2]
+    path = getattr(plugin, "_original_path", None) or ""
+    if outer is None or not executable or not (path.startswith(OURS) or COMMUNITY in path):
         return None
-    flags = [flag for flag in (plugin.get_option("become_flags") or "").split() if flag not in ("-H", "-S", "-n")]
-    if flags or plugin.get_option("become_exe") not in (None, "sudo"):
+    words = shlex.split(outer)
+    if os.path.basename(words[0]) not in SHELLS or os.path.basename(executable) not in SHELLS:
         return None
-    return "sudo", {"user": plugin.get_option("become_user") or "root"}
+    known = _KNOWN.get(name)
+    found = known(plugin) if known is not None else None
+    if found is None:
+        return None
+    terminal, prompt, options = found
+    built = _built(plugin, shell, options)
+    if built is None:
+        return None
+    text, before = built
+    password = _password(plugin)
+    if re.match(r"[\w./+-]+ ", text):
+        text = "exec " + text
+    flags = options.get("become_flags", _option(plugin, "become_flags")).split()
+    login = name in ("su", "sudosu") or any(flag == "--login" or re.fullmatch(r"-\w*i\w*", flag) for flag in flags)
+    argv = tuple(str.__str__(word) for word in (*words, "-c", text, before + PYTHON_QUOTED))
+    return Way(str.__str__(name), _option(plugin, "become_user") or "root", argv, terminal, prompt, password, login,
+               seconds)
+
+
+def _built(plugin: Any, shell: Any, options: dict[str, str]) -> tuple[str, str] | None:
+    """The plugin's command, which runs its parameter 0 in the other account, and what stands before our interpreter in
+    that; None where it has an unknown form."""
+    kept = {name: getattr(plugin, name) for name in ("_id", "success", "prompt")}
+    get = plugin.get_option
+    plugin.get_option = lambda name, *args, **kwargs: (
+        options[name] if name in options else get(name, *args, **kwargs))
+    try:
+        text = str.__str__(type(plugin).build_become_command(plugin, SAMPLE, shell))
+        mark, key = plugin.success, plugin._id
+        script = "%s %s %s %s" % (shell.ECHO, mark, shell.COMMAND_SEP, SAMPLE)
+        executable = getattr(shell, "executable", None)
+    finally:
+        del plugin.get_option
+        for name, value in kept.items():
+            setattr(plugin, name, value)
+    if not key or not mark:
+        return None
+    inside = "%s -c %s" % (executable, shlex.quote(script))
+    if text.endswith(" " + shlex.quote(script)):  # the words of a command
+        text = text[:-len(shlex.quote(script))]
+        before = script[:-len(SAMPLE)] + "exec "
+    elif text.endswith(" " + shlex.quote(inside)):  # what the account's login shell is to run
+        text = text[:-len(shlex.quote(inside))]
+        before = "exec %s -c %s %s " % (executable, shlex.quote(script[:-len(SAMPLE)] + 'exec "$@"'), executable)
+    else:
+        return None
+    if "\0" in text or "$0" in text:
+        return None
+    return text.replace(key, TOKEN) + '"$0"', before.replace(mark, MARK)
+
+
+# -- what each of them asks, and where: (terminal, prompt, options that are not the plugin's own)
+
+Asking = tuple[str, bytes | None, dict[str, str]]
+
+
+def _sudo(plugin: Any) -> Asking | None:
+    given = _option(plugin, "become_flags")
+    kept = []
+    for flag in shlex.split(given):
+        short = _CLUSTER.fullmatch(flag)
+        if _ELSEWHERE.match(flag) if not short else "b" in flag:
+            return None
+        if short:
+            flag = flag.replace("S", "")
+        if flag not in ("-", "--stdin"):
+            kept.append(flag)
+    if any(_ELSEWHERE.match(word) for word in _option(plugin, "become_exe").split()[1:]):
+        return None
+    if _password(plugin) is None:
+        return "", None, {"become_flags": given + " -n"}
+    prompt = rb"[^\n]{0,99}\[sudo via ansible, key=" + TOKEN.encode() + rb"\] password:[^\n]{0,99}"
+    return OWN, prompt, {"become_flags": shlex.join(kept)}
+
+
+def _su(plugin: Any) -> Asking | None:
+    flags = _option(plugin, "become_flags").split()
+    if any(flag == "--pty" or re.fullmatch(r"-\w*P\w*", flag) for flag in flags):
+        return None
+    prompts = plugin.get_option("prompt_l10n") or plugin.SU_PROMPT_LOCALIZATIONS
+    words = b"|".join(re.escape(str.__str__(each)).encode() for each in prompts)
+    return HANDED_OVER, rb"(?i)[^\n]{0,99}(?:" + words + b")\\s*(?::|\xef\xbc\x9a)[^\n]{0,9}", {}
+
+
+def _doas(plugin: Any) -> Asking | None:
+    if _password(plugin) is None:
+        return "", None, {}
+    prompts = plugin.get_option("prompt_l10n") or [r"doas \(", "Password:"]
+    return OWN, b"(?:" + b"|".join(str.__str__(each).encode() for each in prompts) + rb")[^\n]{0,200}", {}
+
+
+def _runuser(plugin: Any) -> Asking | None:
+    return "", None, {}
+
+
+_KNOWN = {"sudo": _sudo, "sudosu": _sudo, "su": _su, "doas": _doas, "runuser": _runuser}
+
+
+def _option(plugin: Any, name: str) -> str:
+    try:
+        value = plugin.get_option(name)
+    except KeyError:
+        return ""
+    return str.__str__(value) if value else ""
+
+
+def _password(plugin: Any) -> Secret | None:
+    value = plugin.get_option("become_pass")
+    return Secret(str.__str__(str(value))) if value else None
+
+
+# -- what core says of a way that was refused
+
+def never_asks(found: Way) -> bool:
+    """Whether the command of stock cannot wait for an answer: it may be run as it is."""
+    return not found.terminal
+
+
+def transcript(refused: Refused, plugin: Any, terminal: bool) -> list[bytes]:
+    """What the command said, cut where it was given the password."""
+    said = refused.output + "\n"
+    if isinstance(plugin.prompt, str):
+        said = re.sub(r"\[sudo via ansible, key=\w+\] password:", lambda match: plugin.prompt, said)
+    if terminal:
+        said = said.replace("\n", "\r\n")
+    return [part.encode("utf-8", "surrogateescape") for part in said.split(ANSWERED)]
+
+
+def replay(parts: list[bytes], status: int, out: bytes = b"", terminal: bool = False) -> list[Any]:
+    """A command that says these parts on stderr, or all on stdout as on a terminal, and reads a line after each but the
+    last, and then says ``out``."""
+    where = "" if terminal else " >&2"
+    text = "; read -r answer; ".join('printf %%s "$%d"%s' % (number + 1, where) for number in range(len(parts)))
+    return ["/bin/sh", "-c", '%s; printf %%s "$%d"; exit %d' % (text, len(parts) + 1, status & 255), "sh",
+            *(part.replace(b"\0", b"") for part in [*parts, out])]
+
+
+def too_late(refused: Refused, plugin: Any) -> None:
+    """Raise what core does where nobody asks in time."""
+    kind = AnsibleConnectionFailure if release.__version__ >= "2.19" else AnsibleError
+    raise kind("Timeout (%ds) waiting for privilege escalation prompt: " % refused.way.seconds)
+
+
+class Becoming:
+    """What a connection does about become. For one thread."""
+
+    become: Any
+    _shell: Any
+    notes: Any
+    ways: dict[str, Way | None] = {}  # to another account, by the become plugin's command
+    refusal: Refused | None = None  # of an account that was tried ahead of the command
+    get_option: Any
+    hosts: Any
+    send: Any
+    way: Any
+    login_argv: Any
+    cwd: Any
+    terminal_environment: Any
+
+    def meant(self, cmd: str, sudoable: bool) -> tuple[str, Way | None]:
+        """What a command is without what was put around it, and the account for it; raises Stock."""
+        outer, text = self.notes.unwrapped(cmd)
+        text = text.removesuffix(" && sleep 0")
+        plugin = self.become
+        if not sudoable or plugin is None or text not in self.notes.inner:
+            return text, None
+        inner, executable = self.notes.inner[text]
+        if text not in self.ways:
+            self.ways = {text: way_of(plugin, self._shell, outer, executable, self.patience())}
+        way = self.ways[text]
+        if way is not None:
+            return inner, way
+        if plugin.expect_prompt():
+            raise Stock("become by %s %r" % (plugin.name, cmd[:300]))
+        return cmd, None
+
+    def patience(self) -> float:
+        """For how many seconds core would wait for the prompt of a become plugin, and for the end of what it does."""
+        try:
+            return 2 + float(self.get_option("timeout"))
+        except (KeyError, TypeError, ValueError):
+            return 2.0 + C.DEFAULT_TIMEOUT
+
+    def can_become(self, plugin: Any) -> bool:
+        """Whether we can become the account of a plugin, though core would not send it modules through stdin."""
+        try:
+            way = way_of(plugin, self._shell, C.DEFAULT_EXECUTABLE, C.DEFAULT_EXECUTABLE, self.patience())
+            if way is None or self.refusal is not None:
+                return False
+            home = self.hosts("home", self.way(), way, "")
+        except (Stock, contextree.ContextreeError):
+            return False
+        if not isinstance(home, str) and home[0] == "refused":
+            self.refusal = Refused(way, *home[2:])
+        return isinstance(home, str)
+
+    def refused(self, refused: Refused, cmd: str, in_data: bytes | None, terminal: bool) -> Result:
+        """What core would have said where we cannot become another account; raises Stock."""
+        plugin = self.become
+        if refused.answered:  # the password is not tried once more
+            terminal = terminal or not getattr(plugin, "pipelining", plugin.name != "su")
+            status = 1 if refused.status is None else refused.status
+            return self.judged(replay(transcript(refused, plugin, terminal), status, terminal=terminal))
+        if refused.late and plugin.expect_prompt():
+            too_late(refused, plugin)
+        if not never_asks(refused.way):
+            raise Stock("become by %s: %s" % (plugin.name, refused.kind))
+        answer = self.send(["command", None, self.login_argv(cmd), in_data, terminal, self.cwd,
+                            self.terminal_environment(terminal)])
+        if answer is None:
+            raise Stock("the account cannot be had by our link")
+        status, out, err = answer
+        if status and not plugin.check_success(out) and len(out) + len(err) < 50000:
+            return self.judged(replay([err], status, out))
+        return status, out, err
+
+    def judged(self, words: list[Any]) -> Result:
+        """What core makes of what a become plugin's command has said: ``words`` say it again, here. Raises Stock."""
+        raise Stock("become is refused")
+
+    def tried_ahead(self) -> None:
+        """Raise what came of it when an account was tried ahead of the command."""
+        refused, self.refusal = self.refusal, None
+        if refused is not None:
+            raise refused
+
+    def variables(self, way: Way, text: str) -> dict[str, str]:
+        """What sudo tells a command of itself."""
+        if "sudo" not in way.method:
+            return {}
+        script = "%s %s %s %s" % (self._shell.ECHO, self.become.success, self._shell.COMMAND_SEP, text)
+        return {"SUDO_COMMAND": "%s -c %s" % (self._shell.executable, script)[:4096]}

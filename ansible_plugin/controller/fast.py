@@ -6,9 +6,11 @@ then. What is no such thing is the command that it is in stock, run over our lin
 as stock would, is left to core's own connection (``Stock``).
 """
 
+import contextlib
 import multiprocessing
 import os
 import shlex
+import tempfile
 from typing import Any
 
 from ansible import constants as C  # noqa: N812  as everywhere in ansible
@@ -19,6 +21,7 @@ from ansible.utils.display import Display
 import contextree
 
 from . import become, payload, worker
+from .become import Stock
 from .hosts import Link
 from .shell import Notes
 
@@ -34,17 +37,14 @@ SMALL = 1 << 18  # bytes of a file that goes in a request
 Result = tuple[int, bytes, bytes]
 
 
-class Stock(Exception):
-    """This is left to core's own connection; the reason is counted."""
-
-
-class Fast(Base):
+class Fast(become.Becoming, Base):
     """Mixed into a connection of core, before it. For one thread, as core's are."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        forked = multiprocessing.parent_process() is not None
-        self.main_pid = os.getppid() if forked else os.getpid()
+        parent = multiprocessing.parent_process()
+        self.main_pid = os.getpid() if parent is None or parent.pid is None else parent.pid
         self.later: list[list[Any]] = []  # steps that wait to be sent
+        self.tried = False  # they have been sent, but no answer came
         self.made: set[str] = set()  # folders for temporary files, made by us
         self._link: Link | None = None
         super().__init__(*args, **kwargs)
@@ -67,6 +67,9 @@ class Fast(Base):
         return [None, "-c", cmd]
 
     cwd: str | None = None  # where commands and modules run; None: where a login begins
+    put_mode: int | None = None  # of files that are put there, less the umask; None: the mode that they have here
+    interpreter: str | None = None  # the path of the one that modules are likely to want
+    stands_for: str | None = None  # the name that core would give to its own plugin, if a play asked for that
 
     # -- core's methods
 
@@ -81,6 +84,13 @@ class Fast(Base):
         super().set_options(*args, **kwargs)  # type: ignore[misc]
         self._link = None
 
+    def update_vars(self, variables: dict[str, Any]) -> None:
+        """See core, which shows its own name."""
+        if self.stands_for is not None:
+            variables.setdefault("ansible_connection", self.stands_for)
+        self.interpreter = interpreter(variables)
+        super().update_vars(variables)  # type: ignore[misc]
+
     def set_become_plugin(self, plugin: Any) -> None:
         """See core."""
         super().set_become_plugin(plugin)  # type: ignore[misc]
@@ -90,7 +100,8 @@ class Fast(Base):
     def is_pipelining_enabled(self, wrap_async: bool = False) -> bool:
         """Modules go through stdin, or what looks like it to core, whatever the settings say; not those of ``async``."""
         plugin = self.become  # type: ignore[attr-defined]
-        return not wrap_async and not C.DEFAULT_KEEP_REMOTE_FILES and (plugin is None or plugin.pipelining)
+        return not wrap_async and not C.DEFAULT_KEEP_REMOTE_FILES and (
+            plugin is None or getattr(plugin, "pipelining", plugin.name != "su") or self.can_become(plugin))
 
     def get_option(self, option: str, *args: Any, **kwargs: Any) -> Any:
         """See core; before 2.19 this option is what it goes by (``always_pipeline_modules`` is for async, too)."""
@@ -106,20 +117,26 @@ class Fast(Base):
             self.hosts("drop", self.way())
         except (contextree.ContextreeError, Stock):
             pass  # there is none
+        if os.getpid() == self.main_pid:
+            worker.leave()  # this process is forked for each task: it is to have no threads
         super().reset()  # type: ignore[misc]
 
     # -- steps
 
     def hosts(self, method: str, *args: Any) -> Any:
-        """Call the multiplexer."""
-        return getattr(worker.hosts(C.DEFAULT_LOCAL_TMP, self.main_pid), method)(*args)
+        """Call the multiplexer; raises Stock where there is none."""
+        try:
+            service = worker.hosts(C.DEFAULT_LOCAL_TMP, self.main_pid)
+        except (contextree.ContextreeError, OSError, RuntimeError) as error:
+            raise Stock("no multiplexer: %s" % error) from error
+        return getattr(service, method)(*args)
 
     def at_once(self, cmd: str, sudoable: bool) -> Result | None:
         """The result of a command that nobody need wait for, or that is known; None: it has to be run."""
         text, spec = self.meant(cmd, sudoable)
         kind, what = self.notes.meaning.get(text, ("", None))
         if kind == "home" and spec is None:
-            return 0, self.hosts("home", self.way(), plain(what)).encode() + b"\n", b""
+            return 0, self.hosts("home", self.way(), None, plain(what)).encode() + b"\n", b""
         if spec is not None:
             return None
         if kind == "mkdtemp":
@@ -138,48 +155,51 @@ class Fast(Base):
     def remove(self, path: str) -> None:
         """Have a folder of ours removed, without waiting: the worker may end before there is another request."""
         self.made.discard(path.rstrip("/"))
-        if any(step[0] == "mkdtemp" and step[2] == path.rstrip("/") for step in self.later):
-            self.later = []  # it was never made
-        else:
-            self.hosts("later", self.way(), plain([*self.later, ["remove", None, path]]))
-            self.later = []
+        steps, self.later = self.later, []
+        tried, self.tried = self.tried, False
+        if tried:
+            steps = []  # they were sent, and nobody knows what came of that
+        elif any(step[0] == "mkdtemp" and step[2] == path.rstrip("/") for step in steps):
+            return  # it was never made
+        self.hosts("later", self.way(), plain([*steps, ["remove", None, path]]))
 
     def ours(self, path: str) -> bool:
         """Whether a path is in a folder that we have made."""
         return any(path.rstrip("/") == made or path.startswith(made + "/") for made in self.made)
 
-    def meant(self, cmd: str, sudoable: bool) -> tuple[str, become.Spec | None]:
-        """What a command is without what was put around it, and the account for it; raises Stock."""
-        text = self.notes.unwrapped(cmd)[1].removesuffix(" && sleep 0")
-        plugin = self.become  # type: ignore[attr-defined]
-        if not sudoable or plugin is None or text not in self.notes.inner:
-            return text, None
-        spec = become.spec(plugin)
-        if spec is not None:
-            return self.notes.inner[text], spec
-        if plugin.expect_prompt():
-            raise Stock("become by %s" % plugin.name)
-        return cmd, None
-
     def act(self, cmd: str, in_data: bytes | None, sudoable: bool, terminal: bool) -> Result:
         """Do what core wants of a host; raises Stock, ConnectError, ContextDied."""
-        text, spec = self.meant(cmd, sudoable)
+        text, way = self.meant(cmd, sudoable)
+        try:
+            return self.act_as(way, cmd, text, in_data, terminal)
+        except become.Refused as why:
+            refused = why
+        return self.refused(refused, cmd, in_data, terminal)  # out here, what it raises has no cause
+
+    def act_as(self, way: become.Way | None, cmd: str, text: str, in_data: bytes | None, terminal: bool) -> Result:
+        """The same, in an account; raises Refused, too."""
+        if way is not None:
+            self.tried_ahead()
         kind, what = self.notes.meaning.get(text, ("", None))
         if kind == "python" and in_data:
             words, env = what
             found = payload.take_apart(in_data)
             if found is not None:
+                if way is not None:
+                    env = {**self.variables(way, text), **env}
                 task = dict(found.task, python=words, env=env, cwd=self.cwd, umask=None)
-                answer = self.send(["module", spec, found.digest, None, task], found)
+                answer = self.send(["module", way, found.digest, None, task], found)
                 if answer is not None:
                     return answer
-        if spec is None:
+        env = self.terminal_environment(terminal)
+        if way is None:
             step: list[Any] = ["command", None, self.login_argv(cmd)]
         else:
-            step = ["command", spec, [C.DEFAULT_EXECUTABLE or "/bin/sh", "-c", text]]
-        answer = self.send([*step, in_data, terminal, self.cwd, self.terminal_environment(terminal)])
+            env = {**(env or {}), **self.variables(way, text)}
+            step = ["command", way, [self._shell.executable, "-c", text]]
+        answer = self.send([*step, in_data, terminal, self.cwd, env])
         if answer is None:
-            raise Stock("the account or interpreter cannot be had by our link")
+            raise Stock("the interpreter cannot be had by our link")
         return answer
 
     def terminal_environment(self, terminal: bool) -> dict[str, str] | None:
@@ -190,19 +210,46 @@ class Fast(Base):
         """Send a step and those that wait; its result, or None where it has to be done in another way."""
         link = self.way()
         steps = plain([*self.later, step])
+        self.tried = True
         while True:
             answer = self.hosts("do", link, steps)
             if answer[0] != "want" or module is None:
                 break
             self.hosts("archive", answer[1], module.zip_data())
-        self.later = []  # not before: where the link broke, core tries again
+        self.later, self.tried = [], False  # not before: where the link broke, core tries again
         if answer[0] == "done":
             return answer[1]
+        if answer[0] == "refused":
+            self.hosts("fell_back", "become: %s" % answer[2])
+            raise become.Refused(step[1], *answer[2:])
         if answer[0] == "failed":
             failed(steps[answer[1]], *answer[2:])
         display.vvv("contextree: %s" % (answer[2:],))
         self.hosts("fell_back", " ".join(map(str, answer[:1] + answer[2:4])))
         return None
+
+    def fall_back(self, why: object) -> None:
+        """Leave the next command to core: what waits is done by core as well, before. Raises what core would have."""
+        display.vvv("contextree: left to core's own connection: %s" % why)
+        with contextlib.suppress(contextree.ContextreeError, Stock):
+            self.hosts("fell_back", str(why))
+        steps, self.later, self.tried = self.later, [], False
+        for step in steps:
+            if step[0] == "put":
+                self.put_by_stock(*step[2:])
+            else:
+                shell = shlex.join([C.DEFAULT_EXECUTABLE or "/bin/sh", "-c", step[4]])
+                status, out, err = super().exec_command(shell, None, False)  # type: ignore[misc]
+                if status:
+                    failed(step, status, out, err)
+
+    def put_by_stock(self, target: str, mode: int, data: bytes) -> None:
+        """Have core put a file, whose content we have."""
+        with tempfile.NamedTemporaryFile(dir=C.DEFAULT_LOCAL_TMP) as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(data)
+            file.flush()
+            super().put_file(file.name, target)  # type: ignore[misc]
 
     # -- files
 
@@ -213,16 +260,16 @@ class Fast(Base):
             if self.ours(target):
                 return self.put(source, target)
             self.settle()
-        except (Stock, contextree.ConnectError) as why:
-            display.vvv("contextree: %s" % why)
+        except (Stock, contextree.ContextreeError) as why:
+            self.fall_back(why)
         return super().put_file(in_path, out_path)  # type: ignore[misc]
 
     def put(self, source: str, target: str) -> Result:
-        """Put a file into a folder that we have made. As by sftp, it gets the mode that it has here, less the umask."""
+        """Put a file into a folder that we have made."""
         if not os.path.exists(source):
             raise AnsibleFileNotFound("file or module does not exist: {0}".format(source))
         status = os.stat(source)
-        mode = status.st_mode & 0o777
+        mode = status.st_mode & 0o777 if self.put_mode is None else self.put_mode
         if status.st_size <= SMALL:
             with open(source, "rb") as file:
                 self.later.append(["put", None, target, mode, file.read()])
@@ -238,8 +285,8 @@ class Fast(Base):
             if found is not None:
                 return self.get(in_path, out_path, *found)
             self.settle()
-        except (Stock, contextree.ConnectError) as why:
-            display.vvv("contextree: %s" % why)
+        except (Stock, contextree.ContextreeError) as why:
+            self.fall_back(why)
         return super().fetch_file(in_path, out_path)  # type: ignore[misc]
 
     def get(self, source: str, target: str, mode: int, data: bytes | None) -> Result:
@@ -264,8 +311,19 @@ class Fast(Base):
             self.send(["home", None, ""])
 
 
+def interpreter(variables: dict[str, Any]) -> str | None:
+    """The path of the Python that variables say that modules want, if they do."""
+    delegated = list((variables.get("ansible_delegated_vars") or {}).values())
+    if len(delegated) == 1:
+        variables = delegated[0]
+    found = variables.get("ansible_python_interpreter")  # not one that was discovered: any link would find it
+    return str.__str__(found) if isinstance(found, str) and found.startswith("/") else None
+
+
 def plain(value: Any) -> Any:
     """The same without what ansible-core 2.19 adds to strings (where they come from, and the like)."""
+    if isinstance(value, become.Way):
+        return value
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, dict):

@@ -3,13 +3,15 @@
 import collections
 import contextlib
 import threading
+from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 import contextree
+from contextree.connect.dialogue import ANSWERED
 from contextree.connect.plan import Plan
 
-from ..target import agent, archives
+from ..target import agent, archives, seats
 
 THREADS = 1000  # requests of workers that may wait at once; ansible's forks are fewer
 
@@ -28,13 +30,87 @@ class Host:
         self.context = context
         self.sent: set[str] = set()  # archives
         self.parts: set[bytes] = set()  # of archives
-        self.homes: dict[str, str] = {}
+        self.ways: set[Any] = set()  # to other accounts that have been asked for
+        self.homes: dict[Any, str] = {}
+        self.refusals: dict[Any, Any] = {}  # seats that cannot be had, tried once in a run, and what was said
+        self.lock = threading.Lock()
+        self.requests: set[Any] = set()  # Futures of those that somebody waits for
+        self.busy = 0
+        self.dropped = self.ended = False
+
+    def enter(self) -> bool:
+        """A request begins: the link lasts at least until it is over. False: the link is about to end."""
+        with self.lock:
+            self.busy += not self.dropped
+            return not self.dropped
+
+    def leave(self) -> None:
+        """A request is over."""
+        with self.lock:
+            self.busy -= 1
+            last = self.dropped and not self.busy
+        if last:
+            self.context.shutdown()
+
+    def drop(self) -> None:
+        """End the link when the last request is over."""
+        with self.lock:
+            self.dropped = True
+            idle = not self.busy
+        if idle:
+            self.context.shutdown()
+
+    def cancel(self) -> None:
+        """Nobody waits for anything any more, now and later."""
+        with self.lock:
+            self.ended = True
+            requests = list(self.requests)
+        for future in requests:
+            future.cancel()
+
+    def do(self, steps: list[list[Any]]) -> Any:
+        """Have the agent do steps, for as long as somebody waits for that; its answer."""
+        future = self.context.submit(agent.do, steps)
+        with self.lock:
+            self.requests.add(future)
+            if self.ended:
+                future.cancel()
+        try:
+            contextree.current_call().on_cancel(future.cancel)
+            return checked(future.result(), len(steps))
+        finally:
+            with self.lock:
+                self.requests.discard(future)
+
+
+def checked(answer: Any, count: int) -> Any:
+    """What the other end says, which may be anybody: an answer to ``count`` steps."""
+    if isinstance(answer, (tuple, list)) and len(answer) >= 3 and isinstance(answer[0], str):
+        number, limit = (answer[2], 1000) if answer[0] == "done" else (answer[1], count)
+        refused = answer[0] != "refused" or (len(answer) == 7 and all(isinstance(each, str) for each in answer[2:6]))
+        if type(number) is int and 0 <= number < limit and refused:
+            return tuple(answer)
+    raise contextree.PeerError("this is no answer of an agent: %.100r" % (answer,))
 
 
 def send_ahead(context: contextree.Context) -> None:
     """Send what the first task needs there. Each thing that is asked for costs a round trip."""
     context.engine.share_package(context, start="contextree.parent.current")
     context.engine.share(context, {"%s.%s" % (agent.__package__, name) for name in ("agent", "template", "modules")}, 0)
+
+
+def send_way_ahead(context: contextree.Context, seat: Any) -> None:
+    """Send what the start of a seat's interpreter needs there: forty modules."""
+    engine = context.engine
+    for start in "contextree.parent.door", "contextree.parent.importer", "contextree.connect.dialogue":
+        engine.share_package(context, start=start)
+    engine.share_package(context, seats.plan_of(seat, []))
+    engine.share(context, {seats.__name__}, 0)
+
+
+def key_of(seat: Any) -> Any:
+    """A seat, to look it up by: however long it may take to get there."""
+    return seat and seat._replace(seconds=0)
 
 
 class Hosts:
@@ -71,6 +147,37 @@ class Hosts:
                 future.set_exception(error)
         return future.result()
 
+    @contextlib.contextmanager
+    def using(self, link: Link) -> Iterator[Host]:
+        """The same for a request, until whose end the link lasts, though it be dropped meanwhile."""
+        host = self.host(link)
+        while not host.enter():
+            host = self.host(link)
+        try:
+            yield host
+        finally:
+            host.leave()
+
+    def end(self) -> None:
+        """The playbook has ended: what still runs is of no use any more."""
+        with self.lock:
+            futures = list(self.links.values())
+        for future in futures:
+            if future.done() and not future.exception():
+                future.result().cancel()
+
+    @contextree.expose
+    def reach(self, link: Link, again: bool) -> str | None:
+        """Open a link unless it is there; None, or why there is none. ``again``: try even where that failed before."""
+        future = self.links.get(link.key)
+        if not again and future is not None and future.done() and future.exception():
+            return str(future.exception())
+        try:
+            self.host(link)
+        except contextree.ContextreeError as error:
+            return str(error)
+        return None
+
     @contextree.expose
     def prepare(self, link: Link, python: list[str] | None) -> None:
         """Open a link before it is needed, and start the template of an interpreter there. Returns when that is done;
@@ -86,20 +193,39 @@ class Hosts:
         for step in steps:
             if step[0] == "module" and step[2] not in self.recipes:
                 return "want", step[2]
+        with self.using(link) as host:
+            seat = key_of(steps[-1][1]), tuple(steps[-1][4]["python"]) if steps[-1][0] == "module" else None
+            if seat not in host.refusals:
+                answer = self._do(host, steps)
+                if answer[0] == "refused":
+                    self.count("refused")
+                    if answer[2] != "ConnectTimeout" and ANSWERED not in answer[5]:  # a password may be right the next time
+                        host.refusals[seat] = answer[2:]
+                return answer
+            if len(steps) > 1:
+                answer = self._do(host, steps[:-1])
+                if answer[0] != "done":
+                    return answer
+            return ("refused", len(steps) - 1, *host.refusals[seat])
+
+    def _do(self, host: Host, steps: list[list[Any]]) -> Any:
         self.count("requests")
-        host = self.host(link)
+        for seat in {key_of(step[1]) for step in steps} - {None, *host.ways}:
+            host.ways.add(seat)
+            send_way_ahead(host.context, seat)
         done = 0
-        while True:
+        for _ in range(2 * len(steps) + 2):  # an honest one has what it was sent
             batch = [self._with_archive(host, step) for step in steps[done:]]
-            answer = host.context.call(agent.do, batch)
+            answer = host.do(batch)
             if answer[0] == "done":
-                self.count(*[step[0] for step in steps])
+                self.count(*[step[0] for step in steps], *["escalations"] * answer[2])
                 return answer
             done += answer[1]
             if answer[0] != "missing":
                 return (answer[0], done, *answer[2:])
             host.sent.clear()  # it has lost some
             host.parts.clear()
+        raise contextree.PeerError("%s loses every archive that it is sent" % host.context.name)
 
     def _with_archive(self, host: Host, step: list[Any]) -> list[Any]:
         """A step with what the host lacks of its archive. What is sent to it arrives in this order."""
@@ -124,36 +250,46 @@ class Hosts:
         future = self.links.get(link.key)
         if future is not None and future.done() and not future.exception():
             self.count("later", *[step[0] for step in steps])
-            with contextlib.suppress(contextree.ContextreeError):
-                future.result().context.submit(agent.do, steps)
+            host = future.result()
+            if host.enter():
+                try:
+                    host.context.submit(agent.do, steps).add_done_callback(lambda future: host.leave())
+                except contextree.ContextreeError:
+                    host.leave()
 
     @contextree.expose
-    def home(self, link: Link, user: str) -> str:
-        """The home directory of a user there, or of the link's account."""
-        host = self.host(link)
-        if user not in host.homes:
-            host.homes[user] = host.context.call(agent.do, [["home", None, user]])[1]
-        return host.homes[user]
+    def home(self, link: Link, seat: Any, user: str) -> Any:
+        """The home directory of a user, or of a seat's account; where there is no such seat, the answer that says so."""
+        with self.using(link) as host:
+            key = key_of(seat), user
+            if key not in host.homes:
+                answer = self.do(link, [["home", seat, user]])
+                if answer[0] != "done":
+                    return answer
+                host.homes[key] = str(answer[1])
+            return host.homes[key]
 
     @contextree.expose
     def put(self, link: Link, source: str, target: str, mode: int) -> None:
         """Copy a file to the host, into a folder that is ours there."""
         self.count("put")
-        self.host(link).context.put(source, target, mode=mode, fsync=False)
+        with self.using(link) as host:
+            host.context.put(source, target, mode=mode, fsync=False)
 
     @contextree.expose
     def get(self, link: Link, source: str, target: str, mode: int) -> None:
         """Copy a file from the host."""
         self.count("get")
-        self.host(link).context.get(source, target, mode=mode, fsync=False)
+        with self.using(link) as host:
+            host.context.get(source, target, mode=mode, fsync=False)
 
     @contextree.expose
     def drop(self, link: Link) -> None:
-        """Forget a link: the next who wants the host opens a new one."""
+        """Forget a link: the next who wants the host opens a new one. As with stock's, what runs over it goes on."""
         with self.lock:
             future = self.links.pop(link.key, None)
         if future is not None and not future.exception():
-            future.result().context.shutdown()
+            future.result().drop()
 
     @contextree.expose
     def fell_back(self, reason: str) -> None:

@@ -1,27 +1,31 @@
 """The multiplexer of a run: one contextree process that has the links to all hosts, and serves ansible's workers.
 
-Workers are forked for each task and live for milliseconds; this process lives as long as the main process of ansible
-does (a pidfd tells), and no longer, however that ends. Workers join it by an invitation that lies in the run's own
-temporary directory (0700).
+It is forked from the main process of ansible, or from the first worker. Workers are forked for each task and live for
+milliseconds; this process lives as long as the main process of ansible does (a pidfd tells), and no longer, however that
+ends. Workers join it by an invitation that lies in the run's own temporary directory (0700).
 """
 
+import contextlib
 import json
 import os
 import select
 import signal
+import sys
 from typing import Any
 
 import contextree
 
 from .hosts import THREADS, Hosts
-from .worker import FILE
 
+FILE = "contextree"
 STATISTICS = "ANSIBLE_CONTEXTREE_STATS"  # the path of a file for them
 
 
-def main(folder: str, pid: int, told: int | None = None) -> None:
-    """Serve until process ``pid`` has ended. File ``told`` is closed when workers can join."""
+def main(folder: str, pid: int, lock: int) -> None:
+    """Serve until process ``pid`` has ended. The descriptor ``lock`` is closed as soon as workers may come."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in signal.SIGTERM, signal.SIGHUP:
+        signal.signal(number, lambda number, frame: sys.exit())
     watched = os.pidfd_open(pid)
     with contextree.Router() as router:
         hosts = Hosts(router)
@@ -29,9 +33,10 @@ def main(folder: str, pid: int, told: int | None = None) -> None:
         listener = router.listen()
         invitation = listener.invite(services=[service], trusted=True)
         publish(os.path.join(folder, FILE), listener.save(invitation))
-        if told is not None:
-            os.close(told)
-        select.select([watched], [], [])
+        os.close(lock)
+        with contextlib.suppress(SystemExit):
+            select.select([watched], [], [])
+        hosts.end()
     if os.environ.get(STATISTICS):
         publish(os.environ[STATISTICS], json.dumps(hosts.statistics()))
 

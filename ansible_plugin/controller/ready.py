@@ -8,6 +8,7 @@ what we call has to be there (NEEDED), and our modules have to be importable.
 
 import functools
 import importlib
+import importlib.util
 import os
 import re
 import sys
@@ -60,7 +61,7 @@ def mixin(module: str, name: str) -> type:
     why = fault()
     if why is None:
         try:
-            found = getattr(importlib.import_module("." + module, __package__), name)
+            found = getattr(importlib.import_module("%s.controller.%s" % (package(), module)), name)
             if isinstance(found, type):
                 return found
             why = f"{module}.{name} is no class"
@@ -92,36 +93,22 @@ def broken() -> str | None:
     return next(iter(_broken.values()), None)
 
 
-def program(module: str, function: str, *args: Any) -> str:
-    """The text of a program for ``python -c`` that calls a function of a module of this collection.
+def package() -> str:
+    """The name under which the modules of this collection are imported, by Python's own machinery.
 
-    There is no loader of ansible in that process, the collection's folder need not be below its sys.path, and another
-    copy of it may be, or the package ``ansible``, which has all of ``ansible_collections`` for itself. So there, and on
-    targets, which get modules from there, the collection is a package of a name that nothing else has. What workers
-    pickle has the other name: the modules that are there by then go by both.
+    Ansible's loader of collections keeps no byte code: under the collection's name all that we are would be compiled
+    again in each process. And what targets get from us needs a name that nothing there has, where the package
+    ``ansible`` may have all of ``ansible_collections`` for itself.
     """
-    package = __package__.rpartition(".")[0]
-    folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    return _PROGRAM % (sys.path, PACKAGE, os.path.join(folder, "__init__.py"), PACKAGE, module, function, package,
-                       ", ".join(map(repr, args)))
+    if PACKAGE not in sys.modules:
+        folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+        spec = importlib.util.spec_from_file_location(PACKAGE, os.path.join(folder, "__init__.py"))
+        assert spec is not None
+        sys.modules[PACKAGE] = importlib.util.module_from_spec(spec)
+    return PACKAGE
 
 
 PACKAGE = "contextree_fast"
-_PROGRAM = """\
-import importlib.util, sys, types
-sys.path[:] = %r
-name = %r
-spec = importlib.util.spec_from_file_location(name, %r)
-sys.modules[name] = importlib.util.module_from_spec(spec)
-from %s.%s import %s as main
-alias = %r
-for each in [each for each in sys.modules if each == name or each.startswith(name + ".")]:
-    sys.modules[alias + each[len(name):]] = sys.modules[each]
-while "." in alias:
-    alias = alias.rpartition(".")[0]
-    sys.modules[alias] = types.ModuleType(alias)
-main(%s)
-"""
 
 
 def version() -> str:

@@ -19,7 +19,7 @@ class Notes:
 
     def __init__(self, shell: Any) -> None:
         self.meaning: dict[str, tuple[str, Any]] = {}
-        self.inner: dict[str, str] = {}
+        self.inner: dict[str, tuple[str, str | None]] = {}  # what it is for, and the shell that become starts
         self.environments: dict[str, dict[str, str]] = {"": {}}
         for name in ("mkdtemp", "remove", "chmod", "expand_user", "env_prefix", "build_module_command"):
             if hasattr(shell, name):
@@ -41,7 +41,7 @@ class Notes:
         def noting(cmd: Any, shell: Any) -> Any:
             text = build(cmd, shell)
             if text != cmd:
-                self.inner[text] = cmd
+                self.inner[text] = cmd, getattr(shell, "executable", None)
             return text
 
         plugin.build_become_command = noting

@@ -9,6 +9,7 @@ import os
 import re
 from typing import Any
 
+from ansible.errors import AnsibleError
 from ansible.plugins.connection import ssh as core
 
 import contextree
@@ -23,6 +24,10 @@ from .hosts import Link
 #: Before all else, as ssh takes the first value that it is given.
 OURS = ["-T", "-o", "ControlMaster=no", "-o", "ControlPath=none", "-o", "RemoteCommand=none"]
 _TERMINAL = re.compile(r"-tt?$|(-o)?requesttty[ =]*(yes|force)$", re.IGNORECASE)
+SSHPASS_WRONG = 5  # its status when the password was
+
+#: Stands in for an ssh that has failed: what core then says, and whether it tries again, stays core's.
+_FAILED = '[ -z "$2" ] || cat > /dev/null; printf %s "$1" >&2; exit 255'
 PASSED_ON = ("SSH_AUTH_SOCK", "SSH_AGENT_PID", "HOME", "PATH", "KRB5CCNAME")
 
 
@@ -46,13 +51,17 @@ def link(argv: list[str], host: str, user: str | None, password: Any, timeout: f
 class Ssh(fast.Fast):
     """What our ``ssh`` mixes into core's."""
 
-    _asked = None  # what core is to run
+    _asked: str | None = None  # what core is to run
+    _error: Any = None  # why that cannot be, as an earlier command has shown; or what is to be raised in the end
 
     def link(self) -> Link:
         """See Fast."""
         self.host = self.get_option("host") or self._play_context.remote_addr
+        pipe, self.sshpass_pipe = getattr(self, "sshpass_pipe", None), None  # of the command that core is about to run
         words = [word.decode("utf-8", "surrogateescape") for word in self._build_command(
             self.get_option("ssh_executable"), "ssh")]
+        self._close_pipe()
+        self.sshpass_pipe = pipe
         words = words[words.index(self.get_option("ssh_executable")):]  # without sshpass
         if getattr(self._shell, "_IS_WINDOWS", False):
             raise fast.Stock("Windows")
@@ -68,36 +77,81 @@ class Ssh(fast.Fast):
 
     def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> Any:
         """See core."""
+        self._error = None
         try:
             self.host = self.get_option("host") or self._play_context.remote_addr
             answer = self.at_once(cmd, sudoable)
-        except (fast.Stock, contextree.ContextreeError):
-            answer = None
+        except (fast.Stock, contextree.ContextreeError) as error:
+            answer, self._error = None, error  # where core asks for it, it need not take as long to find out again
         if answer is not None:
             return answer
         self._asked = cmd
         try:
-            return core.Connection.exec_command(self, cmd, in_data, sudoable)
+            answer = core.Connection.exec_command(self, cmd, in_data, sudoable)
         finally:
             self._asked = None
+        if self._error is not None:
+            raise self._error
+        return answer
 
     def _bare_run(self, cmd: Any, in_data: bytes | None, sudoable: bool = True, checkrc: bool = True) -> Any:
         """What core runs ssh by, for each command, and with retries around it."""
-        asked = self._asked
+        asked, self._asked = self._asked, None
         if asked is None:
             return core.Connection._bare_run(self, cmd, in_data, sudoable, checkrc)
         terminal = not in_data and sudoable and self.get_option("use_tty")
         try:
+            earlier, self._error = self._error, None
+            if earlier is not None:
+                raise earlier
             status, out, err = self.act(asked, in_data, sudoable, terminal)
-        except fast.Stock as why:
-            self.hosts("fell_back", str(why))
-            return core.Connection._bare_run(self, cmd, in_data, sudoable, checkrc)
-        except contextree.ConnectError as error:
-            if error.phase == "boot":
-                return core.Connection._bare_run(self, cmd, in_data, sudoable, checkrc)
-            return 255, b"", (error.output or str(error)).encode()
-        except contextree.ContextDied as error:
-            return 255, b"", str(error).encode()
+        except (fast.Stock, contextree.ContextreeError) as error:
+            return self._without(error, cmd, in_data, sudoable, checkrc)
+        except AnsibleError as error:
+            self._error = error  # nothing for which core is to try again: raised by ``exec_command``
+            return 0, b"", b""
+        finally:
+            self._asked = asked
+        self._close_pipe()
         if terminal and getattr(self, "_persistent", False):
             err += b"Shared connection to %s closed.\r\n" % self.host.encode()
         return status, out, err
+
+    def judged(self, words: list[Any]) -> Any:
+        """See Becoming."""
+        return core.Connection._bare_run(self, [*words, self.get_option("ssh_executable")], None, True, False)
+
+    def _without(self, error: Exception, cmd: Any, in_data: bytes | None, sudoable: bool, checkrc: bool) -> Any:
+        """What comes of a command where our link did not do it."""
+        if isinstance(error, contextree.AuthenticationError) and self._by_sshpass(cmd):
+            self._close_pipe()
+            return SSHPASS_WRONG, b"", told_by(error)
+        if isinstance(error, contextree.ContextDied) or getattr(error, "phase", "") in ("connect", "login"):
+            lost = isinstance(error, contextree.ContextDied)
+            # who shares a connection is not told why it has ended
+            text = b"" if lost and all(self._persistence_controls(cmd)) else told_by(error)
+            words = ["/bin/sh", "-c", _FAILED, "sh", text, "data" if in_data else ""]
+            return core.Connection._bare_run(self, words, in_data, sudoable, checkrc)
+        try:
+            self.fall_back(error)
+        except AnsibleError as failure:
+            self._error = failure
+            return 0, b"", b""
+        return core.Connection._bare_run(self, cmd, in_data, sudoable, checkrc)
+
+    def _by_sshpass(self, cmd: Any) -> bool:
+        """Whether it is sshpass that core has type passwords."""
+        return cmd[0] == b"sshpass" or (hasattr(self, "_sshpass_cmd") and
+                                         self.get_option("password_mechanism") == "sshpass")
+
+    def _close_pipe(self) -> None:
+        """Close what ansible-core before 2.19 opens for sshpass as it builds a command."""
+        for end in getattr(self, "sshpass_pipe", None) or ():
+            os.close(end)
+        self.sshpass_pipe = None
+
+
+def told_by(error: Exception) -> bytes:
+    """What ssh said before it ended, as it said it: its lines end so."""
+    output = getattr(error, "output", "") or ("" if isinstance(error, contextree.ContextDied) else str(error))
+    return "".join(line + "\r\n" for line in output.splitlines()).encode("utf-8", "surrogateescape")

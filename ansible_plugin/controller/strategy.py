@@ -1,5 +1,7 @@
 """What our strategies add to core's: everything is there before the first worker is forked, and workers stay."""
 
+import atexit
+import gc
 import importlib
 import os
 from typing import Any
@@ -8,9 +10,7 @@ from ansible import constants as C  # noqa: N812  as everywhere in ansible
 from ansible.plugins.loader import connection_loader
 
 from . import crew, worker
-
-REDIRECT = {"ssh": "contextree.fast.ssh", "ansible.builtin.ssh": "contextree.fast.ssh",
-            "local": "contextree.fast.local", "ansible.builtin.local": "contextree.fast.local"}
+from .redirect import Redirect
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,20 +23,15 @@ class Mixin(Base):
     """Mixed into a strategy of core."""
 
     def __init__(self, tqm: Any) -> None:
-        worker.begin(C.DEFAULT_LOCAL_TMP)
+        worker.begin(C.DEFAULT_LOCAL_TMP, os.getpid())  # it gets ready while core does
         super().__init__(tqm)
 
     def run(self, iterator: Any, play_context: Any) -> Any:
         """Run a play."""
         importlib.import_module("contextree.parent.join")  # before the first worker: each would import it again
-        loaded = connection_loader.get_with_context
-        for name in set(REDIRECT.values()):
-            connection_loader.get_with_context(name, class_only=True)
-
-        def redirected(name: str, *args: Any, **kwargs: Any) -> Any:
-            return loaded(REDIRECT.get(name, name), *args, **kwargs)
-
-        connection_loader.get_with_context = redirected
+        atexit.unregister(gc.freeze)  # there is a run for each play
+        atexit.register(gc.freeze)  # looking for cycles at the end of a process with such a heap takes some 70 ms
+        connection_loader.get_with_context = Redirect(connection_loader)
         try:
             if os.environ.get("NOCREW"):
                 return super().run(iterator, play_context)

@@ -1,107 +1,124 @@
-"""A worker's way to the multiplexer of its run, and the start of that.
+"""A worker's way to the multiplexer of its run."""
 
-Under one of our strategies the main process forks it (``begin``) before there is a worker, and does not wait for it: it
-imports what it needs and listens while core gets the first task ready. Under core's own strategies, or where it died,
-the first worker that wants it starts it as a program (``start``).
-"""
-
+import contextlib
 import fcntl
 import gc
 import os
-import select
 import signal
-import subprocess
 import sys
-import time
 import traceback
-import warnings
-from typing import Any
+from collections.abc import Iterator
+from typing import IO, Any
 
-from . import ready
+import contextree
 
-FILE = "contextree"  # the invitation, in the run's own temporary folder
-LOG = "contextree.log"
-STARTUP = 60.0  # seconds
+from . import mux
 
 _client: Any = None
 _owner = 0  # the process that it is of: the main one has one too after ``meta: reset_connection``
-_begun: int | None = None  # can be read when the multiplexer that was forked listens, or died
 
 
 def hosts(folder: str, main_pid: int) -> Any:
-    """The service of the run's multiplexer, which is started by the first worker that asks."""
+    """The service of the run's multiplexer, which is started by the first worker that asks. Raises ContextreeError,
+    OSError or RuntimeError where it cannot be had."""
     global _client, _owner
-    if _client is None or _owner != os.getpid():
-        import contextree
-
-        _owner = os.getpid()
-        _client = contextree.join(where(folder, main_pid))
+    if _client is None or _owner != os.getpid() or _client.engine.core.upstream.closed:
+        _client, _owner = joined(folder, main_pid), os.getpid()
     return _client.services["hosts"].call
 
 
-def where(folder: str, main_pid: int) -> str:
-    """The invitation."""
-    path = os.path.join(folder, FILE)
-    if not os.path.exists(path) and _begun is not None:
-        select.select([_begun], [], [], STARTUP)
-    if not os.path.exists(path):
-        with open(path + ".lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not os.path.exists(path):
-                start(folder, main_pid, path)
-    with open(path) as file:
-        return file.read()
+def leave() -> None:
+    """Have no connection to it any more, and so no thread."""
+    global _client
+    client, _client = _client, None
+    if client is not None:
+        client.close()
 
 
-def start(folder: str, main_pid: int, path: str) -> None:
-    """Start it as a program, and wait until it listens."""
-    begin = ready.program("controller.mux", "main", folder, main_pid)
-    with open(os.path.join(folder, LOG), "ab") as log:
-        process = subprocess.Popen([sys.executable, "-c", begin], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                   start_new_session=True)
-    while not os.path.exists(path):
-        if process.poll() is not None:
-            with open(os.path.join(folder, LOG)) as file:
-                raise RuntimeError("the multiplexer ended: " + file.read()[-2000:])
-        time.sleep(0.002)
-
-
-def begin(folder: str) -> None:
-    """Fork it, once in a run. In the main thread of the main process, while no other thread of it does anything."""
-    global _begun
-    if _begun is not None or os.path.exists(os.path.join(folder, FILE)):
-        return
-    _begun, told = os.pipe()
-    main_pid = os.getpid()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # there are threads; core forks its workers all the same
-        pid = os.fork()
-    if pid == 0:
-        try:
-            _become_multiplexer(folder, main_pid, told)
-        finally:
-            os._exit(1)
-    os.close(told)
-
-
-def _become_multiplexer(folder: str, main_pid: int, told: int) -> None:
-    """What the fork does: let go of all that is the main process's, and serve. Never returns into what called it."""
+def joined(folder: str, main_pid: int) -> Any:
+    """A client of the multiplexer; of another one, if the first has died."""
+    invitation = where(folder, main_pid)
     try:
-        gc.freeze()  # nothing of the main process's is ever finalised here
-        os.setsid()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGALRM, signal.SIGHUP):
+        return contextree.join(invitation)
+    except (contextree.ContextreeError, OSError):
+        path = os.path.join(folder, mux.FILE)
+        with locked(folder, fcntl.LOCK_EX), contextlib.suppress(FileNotFoundError):
+            with open(path) as file:
+                same = file.read() == invitation
+            if same:
+                os.unlink(path)
+        return contextree.join(where(folder, main_pid))
+
+
+def where(folder: str, main_pid: int) -> str:
+    """The path of the invitation, once the multiplexer listens. It is started where nobody has done that yet."""
+    started = False
+    while True:
+        try:
+            with open(os.path.join(folder, mux.FILE)) as file:
+                return file.read()
+        except FileNotFoundError:
+            pass
+        with locked(folder, fcntl.LOCK_EX) as lock:
+            if not os.path.exists(os.path.join(folder, mux.FILE)):
+                if started:
+                    with open(os.path.join(folder, "contextree.log")) as file:
+                        raise RuntimeError("the multiplexer ended: " + file.read()[-2000:])
+                start(folder, main_pid, lock.fileno())
+                started = True
+
+
+def begin(folder: str, main_pid: int) -> None:
+    """Have the multiplexer started, if nobody has done that yet; waits for nothing."""
+    try:
+        with locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB) as lock:
+            if not os.path.exists(os.path.join(folder, mux.FILE)):
+                start(folder, main_pid, lock.fileno())
+    except BlockingIOError:
+        pass  # somebody is at it
+
+
+@contextlib.contextmanager
+def locked(folder: str, how: int) -> Iterator[IO[str]]:
+    """The lock of whoever starts the multiplexer, and then of that itself, until it listens."""
+    with open(os.path.join(folder, mux.FILE + ".lock"), "w") as lock:
+        fcntl.flock(lock, how)
+        yield lock
+
+
+def start(folder: str, main_pid: int, lock: int) -> None:
+    """Fork it: contextree, which it needs, has been imported here. It lets go of ``lock`` when it listens, or ends."""
+    if main_pid not in (os.getpid(), os.getppid()):
+        raise RuntimeError("the playbook has ended")  # whose end was to be that of the multiplexer
+    if os.fork() == 0:
+        try:
+            gc.freeze()  # what is garbage here may hold descriptors, whose numbers are somebody else's there
+            os.setsid()
+            detach(os.path.join(folder, "contextree.log"), lock)
+            mux.main(folder, main_pid, lock)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(0)
+
+
+def detach(log: str, keep: int) -> None:
+    """In a forked process: its own signals, and nothing of what was open but the descriptor ``keep``."""
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals():
+        if callable(signal.getsignal(number)):
             signal.signal(number, signal.SIG_DFL)
-        null, log = os.open(os.devnull, os.O_RDWR), os.open(os.path.join(folder, LOG), os.O_WRONLY | os.O_CREAT, 0o600)
-        os.dup2(null, 0)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        told = os.dup2(told, 3, inheritable=False)
-        os.closerange(4, os.sysconf("SC_OPEN_MAX"))
-        kept = [sys.stdin, sys.stdout, sys.stderr]  # what is in their buffers is not ours to write
-        sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w", 1), open(2, "w", 1)  # noqa: SIM115
-        exec(ready.program("controller.mux", "main", folder, main_pid, told), {"__name__": "__main__"})  # noqa: S102
-        del kept
-        os._exit(0)
-    except BaseException:
-        traceback.print_exc()
-        os._exit(1)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in map(int, os.listdir("/dev/fd")):
+        if fd not in (keep, null):
+            with contextlib.suppress(OSError):
+                os.fstat(fd)  # not the one of the list itself
+                os.dup2(null, fd, inheritable=False)  # not closed: objects of the former process may do that
+    words = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(null, 0)
+    os.dup2(words, 1)
+    os.dup2(words, 2)
+    os.close(words)
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115  for the life of the process
+    sys.stdout = sys.stderr = open(2, "w", 1, errors="backslashreplace", closefd=False)  # noqa: SIM115

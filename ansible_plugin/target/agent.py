@@ -1,15 +1,15 @@
 """What is done on a target: the steps of a request of a worker, one after the other, each at its seat.
 
-A *seat* is an account: ``None`` (this one), or (method, options) of a way to another. The contexts of seats are grown
-here, on the host itself, and live as long as the link: so a request is one round trip, whatever accounts it needs.
+A *seat* is an account: ``None`` (this one), or a ``seats.Way`` to another. The contexts of seats are grown here, on the
+host itself, and live as long as the link: so a request is one round trip, whatever accounts it needs.
 
 A *step* is a list: its kind, its seat, and its arguments. The result of the last one is answered:
 
-    ("done", result)
+    ("done", result, times that another account was become for it)
     ("failed", index, status, stdout, stderr)   an earlier step failed, and the rest was not done
     ("missing", index, digest)                  the archive of a module is wanted; what stands before is done
     ("plain", index, why)                       the interpreter is none that can be kept warm; what stands before is done
-    ("refused", index, class, phase, text, output)  the seat cannot be had; what stands before is done
+    ("refused", index, class, phase, text, output, status)  the seat cannot be had; what stands before is done
 
 Commands give (status, stdout, stderr). This module is imported on the target, in the interpreter of the link and in
 those of its seats. A module runs in a process of the interpreter that it is for, see ``warm.py``. What is imported here
@@ -21,7 +21,7 @@ import os
 import stat
 import threading
 
-from contextree.core.wire.errors import ConnectError
+from contextree.core.wire.errors import ConnectError, UsageError
 
 from . import archives, process, warm
 
@@ -31,33 +31,15 @@ if TYPE_CHECKING:
 
     from contextree.parent.context import Context
 
+    from . import seats
+
 THREADS = 64  # requests that run at once in one interpreter
 
 _lock = threading.Lock()
 _templates = {}  # type: Dict[Tuple[str, ...], warm.Template]
 _broken = {}  # type: Dict[Tuple[str, ...], str]  # interpreters that cannot be kept warm -> why
-_seats = {}  # type: Dict[Any, Seat]
 _store = archives.Store()
-
-
-class Seat:
-    """A context on this host for steps of another account; made by the first request that wants it."""
-
-    def __init__(self, method: str, options: "Dict[str, Any]") -> None:
-        self.method = method
-        self.options = options
-        self.lock = threading.Lock()
-        self.context = None  # type: Optional[Context]
-
-    def get(self, python: "Optional[List[str]]") -> "Context":
-        """The context, started where there is none that lives, by the interpreter that the first who asks wants."""
-        with self.lock:
-            if self.context is None or self.context.state == "died":
-                from contextree.parent.router import current_router
-
-                grow = getattr(current_router(), self.method)
-                self.context = grow(python=python, **self.options).with_options(threads=THREADS)
-            return self.context
+_accounts = None  # type: Optional[seats.Accounts]
 
 
 def do(steps: "List[List[Any]]") -> "Tuple[Any, ...]":
@@ -78,7 +60,7 @@ def do(steps: "List[List[Any]]") -> "Tuple[Any, ...]":
             return (answer[0], answer[1] + done) + tuple(answer[2:])
         done += count
         if done >= len(steps):
-            return answer
+            return answer[0], answer[1], 0 if _accounts is None else _accounts.news()
 
 
 def prepare(words: "List[str]") -> None:
@@ -97,29 +79,59 @@ def template(words: "Tuple[str, ...]") -> "warm.Template":
         return _templates[words]
 
 
-def do_there(seat: "Any", steps: "List[List[Any]]") -> "Tuple[Any, ...]":
-    """Do steps of one seat, which is not here."""
-    method, options = seat
-    key = method, tuple(sorted(options.items()))
+def do_there(way: "seats.Way", steps: "List[List[Any]]") -> "Tuple[Any, ...]":
+    """Do steps in another account."""
+    global _accounts
+    from . import seats
+
     with _lock:
-        if key not in _seats:
-            _seats[key] = Seat(method, options)
+        if _accounts is None:
+            _accounts = seats.Accounts()
     python = next((step[4]["python"] for step in steps if step[0] == "module"), None)
-    try:
-        context = _seats[key].get(python)
-    except ConnectError as error:
-        return "refused", 0, type(error).__name__, error.phase, str(error), error.output
     steps = [[step[0], None] + list(step[2:]) for step in steps]
-    answer = context.call(do_here, steps)
+    while True:
+        try:
+            with _accounts.use(way, python) as place:
+                if not place.watch.inside:
+                    return ask(place.context, steps)
+                if place.watch.inside_looks is None:
+                    place.watch.inside_looks = place.context.call(seats.stamps, place.watch.inside)
+                first = ["same", None, place.watch.inside, place.watch.inside_looks]
+                answer = ask(place.context, [first] + steps)
+                if answer[0] == "changed":
+                    _accounts.renew(place.account, place)
+                    continue
+                return answer if answer[0] == "done" else (answer[0], answer[1] - 1) + tuple(answer[2:])
+        except ConnectError as error:
+            return ("refused", 0, type(error).__name__, error.phase, str(error), error.output or "", error.status)
+
+
+def ask(context: "Context", steps: "List[List[Any]]") -> "Any":
+    """Have steps done in another context, which gets the archives that it lacks."""
+    answer = call_through(context, do_here, steps)
     if answer[0] == "missing":
         index = answer[1]
         steps = steps[index:]
         steps[0][3] = _store.get(steps[0][2])
         if steps[0][3] is not None:
-            answer = context.call(do_here, steps)
+            answer = call_through(context, do_here, steps)
             if answer[0] != "done":
                 answer = (answer[0], answer[1] + index) + tuple(answer[2:])
     return answer
+
+
+def call_through(context: "Context", function: "Callable[..., Any]", *args: "Any") -> "Any":
+    """Call a function in a context as a part of the call that runs here: it is cancelled when nobody waits for that
+    one any more. Where no call runs, or no Future can be had (Debian's python3-minimal), it is a call of its own."""
+    try:
+        from contextree.parent.current import current_call
+
+        present = current_call()
+        future = context.submit(function, *args)
+    except UsageError:
+        return context.call(function, *args)
+    present.on_cancel(future.cancel)
+    return future.result()
 
 
 def do_here(steps: "List[List[Any]]") -> "Tuple[Any, ...]":
@@ -251,5 +263,12 @@ def read(path: str, limit: int) -> "Any":
         return None
 
 
+def same(paths: "List[str]", looks: "List[Any]") -> "Any":
+    """Whether files are as they were."""
+    from . import seats
+
+    return None if seats.stamps(paths) == [look and tuple(look) for look in looks] else ("changed",)
+
+
 KINDS = {"command": command, "module": module, "mkdtemp": mkdtemp, "put": put, "add_mode": add_mode, "remove": remove,
-         "home": home, "read": read}  # type: Dict[str, Callable[..., Any]]
+         "home": home, "read": read, "same": same}  # type: Dict[str, Callable[..., Any]]

@@ -11,7 +11,7 @@ import subprocess
 import termios
 import threading
 
-from contextree.core.wire.errors import UsageError
+from contextree.core.wire.errors import CallCancelled, CallTimeout, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,19 +39,23 @@ def run(argv: "List[str]", data: "Optional[bytes]" = None, terminal: bool = Fals
 
 
 def kill_with_call(group: int) -> None:
-    """Kill a process group when the call that this thread works for is over."""
+    """Kill a process group when it is said that nobody waits for the present call any more. When the link is lost, its
+    work is to be finished, as it is by what ssh has started: it may be the work that took the link away."""
     def kill() -> None:
-        try:
-            os.killpg(group, signal.SIGKILL)
-        except OSError:
-            pass  # it has ended
+        ended = call._call.channel.ended  # type: ignore[attr-defined]
+        if isinstance(ended, (CallCancelled, CallTimeout)) or call.time_left() == 0:
+            try:
+                os.killpg(group, signal.SIGKILL)
+            except OSError:
+                pass  # it has ended
 
     try:
         from contextree.parent.current import current_call
 
-        current_call().on_cancel(kill)
+        call = current_call()
     except UsageError:
-        pass  # nobody has called
+        return  # nobody has called
+    call.on_cancel(kill)
 
 
 def told(status: int) -> int:

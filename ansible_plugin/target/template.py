@@ -295,8 +295,9 @@ def play(archive: "modules.Archive", task: "Dict[str, Any]") -> None:
     # by name: the multiplexer reads import statements, and would send all of Ansible's code of the controller along
     if task["profile"] is not None:
         __import__(modules.FIRST[1])
-        sys.modules[modules.FIRST[1]].run_module(json_params=task["params"], profile=task["profile"], module_fqn=task["fqn"],
-                                                 modlib_path=archive.path, extensions=task["extensions"])
+        loader = sys.modules[modules.FIRST[1]]  # type: Any
+        loader.run_module(json_params=task["params"], profile=task["profile"], module_fqn=task["fqn"],
+                          modlib_path=archive.path, extensions=task["extensions"])
         return
     __import__(modules.FIRST[0])
     sys.modules[modules.FIRST[0]]._ANSIBLE_ARGS = task["params"]  # type: ignore[attr-defined]

@@ -53,6 +53,7 @@ def look(pattern: str, inventory: list[str], connect: bool, timeout: float) -> d
     found: dict[str, Any] = {"contextree": version(), "setup": [], "hosts": [], "ok": False}
     setup: list[dict[str, Any]] = found["setup"]
     try:
+        importlib.import_module("ansible")
         loader = importlib.import_module("ansible.plugins.loader")
     except ModuleNotFoundError as error:
         if error.name != "ansible":

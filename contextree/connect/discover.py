@@ -21,7 +21,7 @@ from contextree.core.first_stage import SAFE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Optional
+    from typing import Optional, Tuple
 
 #: What is looked for, in this order. platform-python: RHEL 8, where nothing else need be installed.
 NAMES = (("python3",) + tuple("python3.%d" % minor for minor in range(16, 5, -1))
@@ -43,6 +43,15 @@ _SCRIPT = (
 ) % ("=".join(SAFE), " ".join(NAMES), _TRIAL, LOOKED_FOR)
 
 WORDS = ("sh", "-c", _SCRIPT, "contextree")
+
+
+
+def beginning_with(path: str) -> "Tuple[str, ...]":
+    """``WORDS`` that look at this path before all others; at no other one where it has odd characters."""
+    if not re.fullmatch(r"[\w/.+-]+", path, re.ASCII):
+        return WORDS
+    return WORDS[:2] + (_SCRIPT.replace("for p in ", "for p in %s " % path, 1),) + WORDS[3:]
+
 
 _NONE = re.compile(r"(?m)^contextree: (no Python 3\.6 or newer.*)")
 

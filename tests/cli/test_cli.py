@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from contextree.cli import ansible
 from contextree.cli.screen import branches
 from contextree.cli.targets import BadPattern, expand
 from tests.lab import processes
@@ -98,6 +99,15 @@ def test_doctor_examines_hosts(sshd):
     assert done.returncode == 1
     assert re.search(r"^key +ok +Python 3\.", done.stdout, re.MULTILINE)
     assert re.search(r"^nosuchuser@key +WRONG +ssh.key, from master, phase login: ", done.stdout, re.MULTILINE)
+
+
+def test_ansible_doctor_without_ansible(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ansible", None)  # as if it could not be imported
+    found = ansible.look("all", [], False, 1)
+    assert (found["ok"], found["hosts"], [each["what"] for each in found["setup"]]) == (False, [], ["ansible-core"])
+    said = f"ansible-core is not installed for {sys.executable}: pip install 'contextree[ansible]'"
+    assert found["setup"][0]["text"].startswith(said)
+    assert [row[1] for row in ansible.rows(found)] == [True, False]
 
 
 def test_ping_times_each_host(sshd):

@@ -1,0 +1,256 @@
+"""Seats of other accounts on this host: each account is become once, by the command that stock would run.
+
+A ``Way`` says how. Its command is what a become plugin of core makes, with our interpreter in the place of the module's
+command: so the environment, the umask, the limits and the groups are those that stock's command would have. What is
+asked on the way gets one password, on a terminal of ours (docs/decisions/0018).
+
+An account is become for one command in stock, and here for all commands of a run. So what would show in the next one is
+looked at before each request (``Watch``): where a file has changed that sudo, su, doas and PAM read, or the entries of
+the accounts in the user database, the account is become anew.
+"""
+
+import collections
+import contextlib
+import glob
+import grp
+import os
+import pwd
+import threading
+
+import contextree
+from contextree.connect.dialogue import Dialogue, prompt
+from contextree.connect.plan import Plan, generic, safe_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+
+THREADS = 64  # requests that run at once in one interpreter
+MOST = 20  # accounts that are kept while nobody uses them
+OWN, HANDED_OVER = "own", "handed over"
+WANTS_TERMINAL = "you must have a tty"  # what sudo says where its sudoers has requiretty
+REFUSED = "refused: the password is wrong, or the account is locked"
+
+#: How another account is become.
+#:
+#: method    str: the become plugin; in names, and for what is watched.
+#: user      str: the account.
+#: argv      tuple of str: the command, see ``contextree.connect.plan.Plan``.
+#: terminal  what it gets: "", OWN (a controlling one), HANDED_OVER (as its stdin).
+#: prompt    bytes of a regular expression for the line that asks for the password, or None.
+#: password  Secret or None.
+#: login     bool: a login shell reads its files.
+#: seconds   float: how long it may take to be asked, and to be let in.
+Way = collections.namedtuple("Way", "method user argv terminal prompt password login seconds")
+
+
+class Accounts:
+    """The accounts that this process has become. From any thread."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.all = collections.OrderedDict()  # type: collections.OrderedDict[Any, Account]
+        self.begun = 0  # times that an account was become; and how many of them have been told of
+        self.told = 0
+
+    @contextlib.contextmanager
+    def use(self, way: "Way", python: "Optional[Sequence[str]]") -> "Iterator[Place]":
+        """An account, become unless it is already, with ``python`` if so. Raises ConnectError."""
+        key = way._replace(seconds=0)
+        with self.lock:
+            if key not in self.all:
+                self.all[key] = Account()
+            account = self.all[key]
+            self.all.move_to_end(key)
+            account.users += 1
+        place = None  # type: Optional[Place]
+        try:
+            place = self.enter(account, way, python)
+            yield place
+        finally:
+            with self.lock:
+                account.users -= 1
+                if place is not None:
+                    place.users -= 1
+                idle = [key for key, each in self.all.items() if not each.users]
+                gone = [self.all.pop(key) for key in idle[:max(0, len(self.all) - MOST)]]
+                places = [each.place for each in gone] + [place]
+                for each in gone:
+                    if each.place is not None:
+                        each.place.over = True
+                ended = [each for each in places if each is not None and each.over and not each.users]
+            for each in ended:
+                each.end()
+
+    def enter(self, account: "Account", way: "Way", python: "Optional[Sequence[str]]") -> "Place":
+        """The place of an account; a new one where the last is not as one would be that began now."""
+        with account.lock:
+            place = account.place
+            if place is None or place.context.state == "died" or not place.watch.same():
+                if place is not None:
+                    self.renew(account, place)
+                watch = Watch(way)  # before, so that what changes meanwhile is seen the next time
+                account.place = place = Place(become(way, python), watch, account)
+                with self.lock:
+                    self.begun += 1
+            with self.lock:
+                place.users += 1
+            return place
+
+    def renew(self, account: "Account", place: "Place") -> None:
+        """Use a place no more; who is there stays until he is done."""
+        with self.lock:
+            if account.place is place:
+                account.place = None
+            place.over = True
+            ended = not place.users
+        if ended:
+            place.end()
+
+    def news(self) -> int:
+        """How many times an account has been become since this was asked last."""
+        with self.lock:
+            news, self.told = self.begun - self.told, self.begun
+        return news
+
+
+class Account:
+    """One of them, with the place where it is now."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()  # held while it is become: others wait for that
+        self.users = 0
+        self.place = None  # type: Optional[Place]
+
+
+class Place:
+    """An interpreter in another account. ``users`` are in it; when it is ``over`` nobody enters any more."""
+
+    def __init__(self, context: "contextree.Context", watch: "Watch", account: "Account") -> None:
+        self.context = context
+        self.watch = watch
+        self.account = account
+        self.users = 0
+        self.over = False
+
+    def end(self) -> None:
+        """End it, in the background."""
+        threading.Thread(target=leave, args=(self.context,), name="contextree-leave", daemon=True).start()
+
+
+def leave(context: "contextree.Context") -> None:
+    """End a context."""
+    with contextlib.suppress(contextree.ContextreeError):
+        context.shutdown()
+
+
+def become(way: "Way", python: "Optional[Sequence[str]]") -> "contextree.Context":
+    """Start an interpreter in another account. Raises ConnectError."""
+    import sys
+
+    router = contextree.current_router()
+    plan = plan_of(way, list(python or [sys.executable]))
+    try:
+        return router.grow(plan, threads=THREADS)
+    except contextree.ConnectError as error:
+        if plan.tty or WANTS_TERMINAL not in (error.output or ""):
+            raise
+        return router.grow(plan.copy(tty=True), threads=THREADS)
+
+
+def plan_of(way: "Way", python: "List[str]") -> "Plan":
+    """How the interpreter is started."""
+    dialogue = None
+    if way.prompt is not None:
+        answer = ("fail", None) if way.password is None else ("reply", "password")
+        dialogue = Dialogue([prompt(way.prompt, answer[0], secret=answer[1], text=REFUSED)], {"password": way.password})
+    return Plan(way.argv, safe_name("%s.%s" % (way.method, way.user or "root")), way.method, tty=bool(way.terminal),
+                handover=way.terminal == HANDED_OVER, dialogue=dialogue, python=python, classify=generic,
+                phases={"connect": way.seconds, "login": way.seconds, "boot": 30})
+
+
+# -- what would make a difference if the account were become now
+
+_FILES = ("/etc/environment", "/etc/security/pam_env.conf", "/etc/security/limits.conf", "/etc/security/limits.d",
+          "/etc/security/limits.d/*", "/etc/login.defs", "/etc/nsswitch.conf", "/etc/default/locale", "/etc/locale.conf",
+          "/etc/pam.d/common-*", "/etc/pam.d/system-*", "/etc/pam.d/password-auth*", "/etc/pam.d/postlogin*",
+          "/etc/pam.d/base-*", "/etc/pam.d/other")
+_OF_METHOD = {"sudo": ("/etc/sudoers", "/etc/sudo.conf", "/etc/sudoers.d", "/etc/sudoers.d/*", "/etc/pam.d/sudo*"),
+              "su": ("/etc/default/su", "/etc/pam.d/su", "/etc/pam.d/su-*", "/etc/securetty"),
+              "doas": ("/etc/doas.conf", "/etc/pam.d/doas")}
+_OF_LOGIN = ("/etc/profile", "/etc/profile.d", "/etc/profile.d/*", "/etc/bash.bashrc", "/etc/bashrc", "/etc/zsh/*",
+             "/etc/csh.*")
+_IN_HOME = (".profile", ".bash_profile", ".bash_login", ".bashrc", ".zshenv", ".zprofile", ".zshrc", ".zlogin", ".login",
+            ".cshrc", ".tcshrc", ".config/fish/config.fish")
+_USERS = "/etc/passwd", "/etc/group"
+
+
+class Watch:
+    """What the system was when an account was become. For one thread at a time."""
+
+    def __init__(self, way: "Way") -> None:
+        patterns = _FILES + tuple(each for method, files in _OF_METHOD.items() if method in way.method
+                                  for each in files)
+        if way.login:
+            patterns += _OF_LOGIN
+        if way.password is not None:
+            patterns += ("/etc/shadow",)
+        self.paths = [path for each in patterns for path in (glob.glob(each) if "*" in each else [each])]
+        self.names = [name for name in (way.user or "root", own_name()) if name is not None]
+        self.looks = stamps(self.paths)
+        self.users = stamps(_USERS)
+        self.entries = [entry(name) for name in self.names]
+        #: what only the account itself may be able to look at
+        self.inside = [os.path.join(each[0][5], name) for each in self.entries[:1] if each is not None and way.login
+                       for name in _IN_HOME]
+        self.inside_looks = None  # type: Any
+
+    def same(self) -> bool:
+        """Whether nothing has changed that matters."""
+        if stamps(self.paths) != self.looks:
+            return False
+        users = stamps(_USERS)
+        if users != self.users:
+            if [entry(name) for name in self.names] != self.entries:
+                return False
+            self.users = users  # it was about others
+        return True
+
+
+def stamps(paths: "Sequence[str]") -> "List[Optional[Tuple[int, int, int, int]]]":
+    """What changes of files when they are changed; None for those that cannot be looked at."""
+    found = []  # type: List[Optional[Tuple[int, int, int, int]]]
+    for path in paths:
+        try:
+            status = os.stat(path)
+        except OSError:
+            found.append(None)
+        else:
+            found.append((status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size))
+    return found
+
+
+def entry(name: str) -> "Any":
+    """What the user database says of an account; None where it has none of that name."""
+    try:
+        found = pwd.getpwuid(int(name[1:])) if name.startswith("#") else pwd.getpwnam(name)
+    except (KeyError, ValueError):
+        return None
+    numbers = sorted(os.getgrouplist(found.pw_name, found.pw_gid))
+    return tuple(found), numbers, [group_name(number) for number in numbers]
+
+
+def group_name(number: int) -> "Optional[str]":
+    """The name of a group."""
+    try:
+        return grp.getgrgid(number).gr_name
+    except KeyError:
+        return None
+
+
+def own_name() -> "Optional[str]":
+    """The name of this account."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return None

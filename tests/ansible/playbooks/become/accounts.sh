@@ -1,0 +1,4 @@
+#!/bin/sh
+id -un
+echo "$1"
+pwd

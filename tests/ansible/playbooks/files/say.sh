@@ -1,0 +1,3 @@
+#!/bin/sh
+echo "$#: $*"
+echo low >&2
