@@ -5,22 +5,24 @@ import pytest
 from tests.ansible import compare, cores
 from tests.ansible.plays import play
 
+pytestmark = [pytest.mark.ansible, pytest.mark.timeout(540)]
+
 LOCAL = {"ansible_connection": "local"}
 HOSTS = {"here": {}, "h2": LOCAL, "h3": LOCAL}
+@pytest.fixture(scope="module", autouse=True)
+def server(lab):
+    """Here from the first test on: it has a thread."""
+    lab.materials()
+
+
 EVERY = [cores.OLDEST, cores.MIDDLE, cores.NEWEST]
-
-
-def messages(outcome, play_number=None):
-    """What the tasks of a run said, by host."""
-    return {host: [row["result"]["msg"] for row in rows if "msg" in row["result"]]
-            for host, rows in outcome.by_host().items()}
 
 
 def same(lab, core, playbook, strategy="linear", **how):
     """Run a playbook both ways and hold them against each other; ours."""
     hosts = how.pop("hosts", HOSTS)
-    stock = play(lab, core, playbook, "stock", hosts=hosts, strategy=strategy, **how)
-    ours = play(lab, core, playbook, "strategy", hosts=hosts, strategy=strategy, **how)
+    stock = play(lab, core, playbook, "stock", hosts=hosts, strategy=strategy, timeout=200, **how)
+    ours = play(lab, core, playbook, "strategy", hosts=hosts, strategy=strategy, timeout=200, **how)
     order = strategy == "linear"
     assert compare.differences(stock, ours, order=order) == []
     assert ours.left == []
