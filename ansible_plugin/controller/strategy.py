@@ -23,7 +23,7 @@ class Mixin(Base):
     """Mixed into a strategy of core."""
 
     def __init__(self, tqm: Any) -> None:
-        worker.begin(C.DEFAULT_LOCAL_TMP, os.getpid())  # before there are threads
+        worker.begin(C.DEFAULT_LOCAL_TMP)  # before there are threads
         super().__init__(tqm)
 
     def run(self, iterator: Any, play_context: Any) -> Any:

@@ -1,4 +1,9 @@
-"""A worker's way to the multiplexer of its run."""
+"""A worker's way to the multiplexer of its run, and the start of that.
+
+Under one of our strategies the main process forks it (``begin``) before there is a worker, and does not wait for it: it
+imports what it needs and listens while core gets the first task ready. Under core's own strategies, or where it died,
+the first worker that wants it does that, and waits.
+"""
 
 import contextlib
 import fcntl
@@ -12,6 +17,7 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 FILE = "contextree"  # the invitation, in the run's own temporary folder
+LOG = "contextree.log"
 
 _client: Any = None
 _stays = False  # a strategy of ours runs: this process, if it is a worker, may do more than one task
@@ -41,7 +47,7 @@ def leave() -> None:
 
 def joined(folder: str, main_pid: int) -> Any:
     """A client of the multiplexer; of another one, if the first has died."""
-    import contextree  # not by who only starts it
+    import contextree  # here: the main process has nothing to do with it
 
     invitation = where(folder, main_pid)
     try:
@@ -68,20 +74,20 @@ def where(folder: str, main_pid: int) -> str:
         with locked(folder, fcntl.LOCK_EX) as lock:
             if not os.path.exists(os.path.join(folder, FILE)):
                 if started:
-                    with open(os.path.join(folder, "contextree.log")) as file:
+                    with open(os.path.join(folder, LOG)) as file:
                         raise RuntimeError("the multiplexer ended: " + file.read()[-2000:])
                 start(folder, main_pid, lock.fileno())
                 started = True
 
 
-def begin(folder: str, main_pid: int) -> None:
-    """Have the multiplexer started, if nobody has done that yet; waits for nothing. By a strategy of ours."""
+def begin(folder: str) -> None:
+    """Have the multiplexer started, if nobody has done that yet; waits for nothing. In the main process, by a strategy."""
     global _stays
     _stays = True
     try:
         with locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB) as lock:
             if not os.path.exists(os.path.join(folder, FILE)):
-                start(folder, main_pid, lock.fileno())
+                start(folder, os.getpid(), lock.fileno())
     except BlockingIOError:
         pass  # somebody is at it
 
@@ -105,13 +111,13 @@ def start(folder: str, main_pid: int, lock: int) -> None:
     if main_pid not in (os.getpid(), os.getppid()):
         raise RuntimeError("the playbook has ended")  # whose end was to be that of the multiplexer
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # there may be threads; core forks workers all the same
+        warnings.simplefilter("ignore", DeprecationWarning)  # there are threads; core forks its workers all the same
         pid = os.fork()
     if pid == 0:
         try:
             gc.freeze()  # what is garbage here may hold descriptors, whose numbers are somebody else's there
             os.setsid()
-            detach(os.path.join(folder, "contextree.log"), lock)
+            detach(os.path.join(folder, LOG), lock)
             from . import mux
 
             mux.main(folder, main_pid, lock)
