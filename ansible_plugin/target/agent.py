@@ -155,12 +155,11 @@ def do_here(steps: "List[List[Any]]") -> "Tuple[Any, ...]":
 def ended() -> None:
     """Returns when all requests have ended, which were cancelled just now, and what ran for them was killed; or later,
     when that does not come to an end."""
-    for seat in list(_seats.values()):
-        if seat.context is not None and seat.context.state != "died":
-            try:
-                seat.context.with_options(timeout=PATIENCE).call(ended)
-            except ContextreeError:
-                pass  # so has the seat
+    for context in [] if _accounts is None else _accounts.contexts():
+        try:
+            context.with_options(timeout=PATIENCE).call(ended)
+        except ContextreeError:
+            pass  # so has the seat
     with _idle:
         _idle.wait_for(lambda: not _busy, PATIENCE)
 

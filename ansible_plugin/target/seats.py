@@ -81,9 +81,9 @@ class Accounts:
                 for each in gone:
                     if each.place is not None:
                         each.place.over = True
-                ended = [each for each in places if each is not None and each.over and not each.users]
-            for each in ended:
-                each.end()
+                left = [each for each in places if each is not None and each.over and not each.users]
+            for empty in left:
+                empty.end()
 
     def enter(self, account: "Account", way: "Way", python: "Optional[Sequence[str]]") -> "Place":
         """The place of an account; a new one where the last is not as one would be that began now."""
@@ -111,6 +111,11 @@ class Accounts:
             ended = not place.users
         if ended:
             place.end()
+
+    def contexts(self) -> "List[Context]":
+        """Those that somebody may be in."""
+        with self.lock:
+            return [each.place.context for each in self.all.values() if each.place is not None]
 
     def news(self) -> int:
         """How many times an account has been become since this was asked last."""
