@@ -19,7 +19,7 @@ from ansible.utils.display import Display
 
 import contextree
 
-from . import ahead, become, payload, worker
+from . import ahead, become, payload, ready, worker
 from .become import Stock
 from .link import Link
 from .shell import Notes
@@ -130,7 +130,9 @@ class Fast(become.Becoming, Base):
         try:
             service = worker.hosts(C.DEFAULT_LOCAL_TMP, self.main_pid)
         except (contextree.ContextreeError, OSError, RuntimeError) as error:
-            raise Stock("no multiplexer: %s" % error) from error
+            last = str(error).strip().rpartition("\n")[2]
+            display.warning(ready.warning("its multiplexer could not be started: %s" % last))  # said once in a run
+            raise Stock("no multiplexer") from error
         return getattr(service, method)(*args)
 
     def at_once(self, cmd: str, sudoable: bool) -> Result | None:
