@@ -2,25 +2,19 @@
 
 import collections
 import contextlib
+import subprocess
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future
-from typing import Any, NamedTuple
+from concurrent.futures import Future, wait
+from typing import Any
 
 import contextree
 from contextree.connect.dialogue import ANSWERED
-from contextree.connect.plan import Plan
 
 from ..target import agent, archives, seats
+from .link import Link
 
 THREADS = 1000  # requests of workers that may wait at once; ansible's forks are fewer
-
-
-class Link(NamedTuple):
-    """How a host is reached."""
-
-    key: str  # the same for the same way
-    plan: Plan
 
 
 class Host:
@@ -60,13 +54,18 @@ class Host:
         if idle:
             self.context.shutdown()
 
-    def cancel(self) -> None:
-        """Nobody waits for anything any more, now and later."""
+    def cancel(self) -> "Future[None] | None":
+        """Nobody waits for anything any more, now and later. A Future of the moment when all has ended; None: that is
+        now, or nobody can know."""
         with self.lock:
             self.ended = True
             requests = list(self.requests)
         for future in requests:
             future.cancel()
+        try:
+            return self.context.submit(agent.ended) if requests else None
+        except contextree.ContextreeError:
+            return None
 
     def do(self, steps: list[list[Any]]) -> Any:
         """Have the agent do steps, for as long as somebody waits for that; its answer."""
@@ -119,6 +118,7 @@ class Hosts:
     def __init__(self, router: contextree.Router) -> None:
         self.router = router
         self.lock = threading.Lock()
+        self.clients: dict[str, str] = {}
         self.links: dict[str, Future[Host]] = {}
         self.recipes: dict[str, archives.Recipe] = {}
         self.parts: dict[bytes, bytes] = {}
@@ -162,21 +162,28 @@ class Hosts:
         """The playbook has ended: what still runs is of no use any more."""
         with self.lock:
             futures = list(self.links.values())
-        for future in futures:
-            if future.done() and not future.exception():
-                future.result().cancel()
+        ends = [future.result().cancel() for future in futures if future.done() and not future.exception()]
+        wait([end for end in ends if end is not None], agent.PATIENCE + 1)
 
     @contextree.expose
     def reach(self, link: Link, again: bool) -> str | None:
         """Open a link unless it is there; None, or why there is none. ``again``: try even where that failed before."""
         future = self.links.get(link.key)
-        if not again and future is not None and future.done() and future.exception():
-            return str(future.exception())
         try:
-            self.host(link)
+            host = self.host(link) if again or future is None else future.result()
+            host.context.ping()
         except contextree.ContextreeError as error:
             return str(error)
         return None
+
+    @contextree.expose
+    def client(self, link: Link, words: list[str]) -> str:
+        """What a command on the controller says of how it would open this link (``ssh -G``), asked once."""
+        if link.key not in self.clients:
+            self.clients[link.key] = subprocess.run(
+                words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                errors="replace", check=False).stdout
+        return self.clients[link.key]
 
     @contextree.expose
     def prepare(self, link: Link, python: list[str] | None) -> None:

@@ -102,8 +102,7 @@ def package() -> str:
     """
     if PACKAGE not in sys.modules:
         folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-        spec = importlib.util.spec_from_file_location(PACKAGE, os.path.join(folder, "__init__.py"))
-        assert spec is not None
+        spec: Any = importlib.util.spec_from_file_location(PACKAGE, os.path.join(folder, "__init__.py"))
         sys.modules[PACKAGE] = importlib.util.module_from_spec(spec)
     return PACKAGE
 

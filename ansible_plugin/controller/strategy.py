@@ -2,27 +2,7 @@
 
 import atexit
 import gc
-import os
-from typing import Any
-
-from ansible import constants as C  # noqa: N812  as everywhere in ansible
-from ansible.plugins.loader import connection_loader
-
-from . import crew, early, worker
-from .redirect import Redirect
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from ansible.plugins.strategy import StrategyBase as Base
-else:
-    Base = object  # StrategyBase comes in by core's strategy
-
-
-class Mixin(Base):
-    """Mixed into a strategy of core."""
-
-    def __init__(self, tqm: Any) -> None:
-        worker.begin(C.DEFAULT_LOCAL_TMP, os.getpid())  # it gets ready while core does
+        worker.begin(C.DEFAULT_LOCAL_TMP)  # before there are threads
         super().__init__(tqm)
 
     def run(self, iterator: Any, play_context: Any) -> Any:
