@@ -28,7 +28,7 @@ def run(argv: "List[str]", data: "Optional[bytes]" = None, terminal: bool = Fals
         env: "Optional[Dict[str, str]]" = None) -> "Result":
     """Run a program: (status, stdout, stderr). On a terminal both outputs are in stdout. Its process group is killed
     when nobody waits for the present call any more. Any thread."""
-    environment = dict(os.environ, **env) if env else None
+    environment = dict(login_environment(), **(env or {}))
     if terminal:
         return _on_terminal(argv, cwd, environment)
     process = subprocess.Popen(argv, stdin=subprocess.PIPE if data else subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -63,12 +63,22 @@ def told(status: int) -> int:
     return status if status >= 0 else 128 - status
 
 
-def _on_terminal(argv: "List[str]", cwd: "Optional[str]", env: "Optional[Dict[str, str]]") -> "Result":
+def login_environment() -> "Dict[str, str]":
+    """The environment of this process as it was when its Python started. That may have coerced the locale (PEP 538,
+    3.7 and newer) for its own sake: another program must not see it, nor a Python that is given another locale."""
+    env = dict(os.environ)
+    if (env.get("LC_CTYPE") in ("C.UTF-8", "C.utf8", "UTF-8") and not env.get("LC_ALL")
+            and env.get("LANG", "") in ("", "C", "POSIX")):
+        del env["LC_CTYPE"]
+    return env
+
+
+def _on_terminal(argv: "List[str]", cwd: "Optional[str]", env: "Dict[str, str]") -> "Result":
     master, slave = os.openpty()
     try:
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 0, 0, 0, 0))
         path = os.ttyname(slave)
-        env = dict(os.environ if env is None else env, SSH_TTY=path)
+        env = dict(env, SSH_TTY=path)
         process = subprocess.Popen(["/bin/sh", "-c", _ON_TERMINAL, path] + argv, stdin=slave, stdout=slave, stderr=slave,
                                    cwd=cwd, env=env, start_new_session=True)
     except BaseException:
