@@ -21,8 +21,8 @@ from contextree.connect import discover
 from contextree.connect.plan import PYTHON, PYTHON_QUOTED, Plan, safe_name
 
 from . import fast
-from .asking import MARK, Asked, ask, asking
-from .hosts import Link
+from .asking import MARK, Asked, ask, asking, run_instead
+from .link import Link
 
 KILLED = 137  # what such a program ends with where the container is gone
 
@@ -59,7 +59,7 @@ class Contained(fast.Fast):
     """Mixed into a class that ``collection`` has given, before it."""
 
     connect_is_dear = True  # its ``_connect`` runs programs, and is not needed to know what exec_command runs
-    put_mode: int | None = None  # of files that are put there, less the umask; None: the mode that they have here
+    prompts = False  # whether its ``exec_command`` answers those of become plugins
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._way: Way | None = None
@@ -135,7 +135,8 @@ class Contained(fast.Fast):
                 why = str(stock)
             if why is not None:
                 fast.display.vvv("contextree: %s" % why)
-                self.hosts("fell_back", why.partition("\n")[0][:200])
+                with contextlib.suppress(fast.Stock):
+                    self.hosts("fell_back", why.partition("\n")[0][:200])
             self._there = why is None
         return self._there
 
@@ -146,16 +147,11 @@ class Contained(fast.Fast):
         """Whether modules go through stdin: where there is a link, else where the collection's class can do it."""
         return self.there(True) or super().has_pipelining  # type: ignore[misc]
 
-    @property
-    def always_pipeline_modules(self) -> bool:
-        """See core: not even asynchronous ones."""
-        return False
-
     def get_option(self, option: str, *args: Any, **kwargs: Any) -> Any:
-        """See core. Before 2.19, it asks for this one."""
-        if option == "pipelining" and self.there(True):
-            return True
-        return super().get_option(option, *args, **kwargs)  # type: ignore[misc]
+        """See core. This one is asked for by it before 2.19."""
+        if option == "pipelining" and not self.there(True):
+            return super(fast.Fast, self).get_option(option, *args, **kwargs)  # type: ignore[misc]
+        return super().get_option(option, *args, **kwargs)
 
     def is_pipelining_enabled(self, wrap_async: bool = False) -> bool:
         """See core."""
@@ -167,28 +163,39 @@ class Contained(fast.Fast):
         """See core."""
         try:
             if not isinstance(cmd, str):  # words that the class itself wants run
-                self.settle_or_not()
+                self.settle()
             elif self.there():
                 answer = self.at_once(cmd, sudoable)
                 return answer if answer is not None else self.act(cmd, in_data, sudoable, False)
-        except fast.Stock as why:
-            self.hosts("fell_back", str(why))
-            self.settle_or_not()
         except contextree.ContextDied:
             return KILLED, b"", b""
-        except contextree.ConnectError as error:
-            self._there = False
-            self.hosts("fell_back", str(error).partition("\n")[0])
-        return super().exec_command(cmd, in_data=in_data, sudoable=sudoable)  # type: ignore[misc]
+        except (fast.Stock, contextree.ContextreeError) as why:
+            if isinstance(why, contextree.ConnectError):
+                self._there = False
+            self.fall_back(why)
+        self.feeding = bool(in_data)
+        try:
+            return super().exec_command(cmd, in_data=in_data, sudoable=sudoable)  # type: ignore[misc]
+        finally:
+            self.feeding = True
 
-    def settle_or_not(self) -> None:
-        """Do what waits, if that can be done."""
-        with contextlib.suppress(fast.Stock, contextree.ContextreeError):
-            self.settle()
+    def meant(self, cmd: str, sudoable: bool) -> Any:
+        """See Becoming."""
+        text, way = super().meant(cmd, sudoable)
+        if way is not None and not self.prompts and self.become.expect_prompt():
+            raise fast.Stock("%s answers no prompts" % self.transport)  # type: ignore[attr-defined]
+        return text, way
+
+    def judged(self, words: list[Any]) -> Any:
+        """See Becoming."""
+        return run_instead(super().exec_command, words)  # type: ignore[misc]
 
     def fetch_file(self, in_path: str, out_path: str) -> Any:
         """See core. It is the collection's: who owns the file here, and its mode, differ between them."""
-        self.settle_or_not()
+        try:
+            self.settle()
+        except (fast.Stock, contextree.ContextreeError) as why:
+            self.fall_back(why)
         return super(fast.Fast, self).fetch_file(in_path, out_path)  # type: ignore[misc]
 
 
@@ -196,6 +203,7 @@ class Docker(Contained):
     """``docker exec``."""
 
     put_mode = 0o666
+    prompts = True
 
 
 class Podman(Contained):
@@ -235,10 +243,16 @@ class Kubectl(Contained):
 
 
 class Entered(Contained):
-    """``nsenter``, ``chroot``, ``jexec``."""
+    """``chroot``, ``jexec``."""
 
     put_mode = 0o666
     connect_is_dear = False
+
+
+class Nsenter(Entered):
+    """``nsenter``."""
+
+    prompts = True
 
 
 class Instance(Contained):

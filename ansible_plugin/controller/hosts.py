@@ -2,31 +2,25 @@
 
 import collections
 import contextlib
+import subprocess
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future
-from typing import Any, NamedTuple
+from concurrent.futures import Future, wait
+from typing import Any
 
 import contextree
 from contextree.connect.dialogue import ANSWERED
-from contextree.connect.plan import Plan
 
 from ..target import agent, archives, seats
+from .link import Link
 
 THREADS = 1000  # requests of workers that may wait at once; ansible's forks are fewer
-
-
-class Link(NamedTuple):
-    """How a host is reached."""
-
-    key: str  # the same for the same way
-    plan: Plan
 
 
 class Host:
     """One link, and what its host has and is."""
 
-    def __init__(self, context: contextree.Context) -> None:
+    def __init__(self, context: contextree.Context, early: bool) -> None:
         self.context = context
         self.sent: set[str] = set()  # archives
         self.parts: set[bytes] = set()  # of archives
@@ -35,8 +29,14 @@ class Host:
         self.refusals: dict[Any, Any] = {}  # seats that cannot be had, tried once in a run, and what was said
         self.lock = threading.Lock()
         self.requests: set[Any] = set()  # Futures of those that somebody waits for
+        self.untold = early  # nobody needed it so far
         self.busy = 0
         self.dropped = self.ended = False
+
+    def is_over(self) -> bool:
+        """Whether another link is wanted. Where it was not had though nobody had asked, the first who asks is told so: a
+        password that was wrong is not tried twice."""
+        return self.context.state == "died" and not self.untold
 
     def enter(self) -> bool:
         """A request begins: the link lasts at least until it is over. False: the link is about to end."""
@@ -60,13 +60,18 @@ class Host:
         if idle:
             self.context.shutdown()
 
-    def cancel(self) -> None:
-        """Nobody waits for anything any more, now and later."""
+    def cancel(self) -> "Future[None] | None":
+        """Nobody waits for anything any more, now and later. A Future of the moment when all has ended; None: that is
+        now, or nobody can know."""
         with self.lock:
             self.ended = True
             requests = list(self.requests)
         for future in requests:
             future.cancel()
+        try:
+            return self.context.submit(agent.ended) if requests else None
+        except contextree.ContextreeError:
+            return None
 
     def do(self, steps: list[list[Any]]) -> Any:
         """Have the agent do steps, for as long as somebody waits for that; its answer."""
@@ -93,6 +98,13 @@ def checked(answer: Any, count: int) -> Any:
     raise contextree.PeerError("this is no answer of an agent: %.100r" % (answer,))
 
 
+def limited(plan: Plan, files: int) -> Plan:
+    """A way to what runs here, with the limit of open files that there would be without us; others as they are."""
+    if not files or plan.remote:
+        return plan
+    return plan.copy(argv=["/bin/sh", "-c", 'ulimit -S -n %d; exec "$@"' % files, "sh", *plan.argv])
+
+
 def send_ahead(context: contextree.Context) -> None:
     """Send what the first task needs there. Each thing that is asked for costs a round trip."""
     context.engine.share_package(context, start="contextree.parent.current")
@@ -116,22 +128,24 @@ def key_of(seat: Any) -> Any:
 class Hosts:
     """What workers call. From any thread."""
 
-    def __init__(self, router: contextree.Router) -> None:
+    def __init__(self, router: contextree.Router, files: int = 0) -> None:
+        """``files``: the limit of open files that programs here are to have; 0: that of this process."""
         self.router = router
+        self.files = files
         self.lock = threading.Lock()
+        self.clients: dict[str, str] = {}
         self.links: dict[str, Future[Host]] = {}
         self.recipes: dict[str, archives.Recipe] = {}
         self.parts: dict[bytes, bytes] = {}
         self.counts: collections.Counter[str] = collections.Counter()
         self.fallbacks: collections.Counter[str] = collections.Counter()
 
-    def host(self, link: Link) -> Host:
+    def host(self, link: Link, early: bool = False) -> Host:
         """The host at the end of a link, which the first who asks begins to open: who calls something there is told
-        whether that succeeds."""
+        whether that succeeds. ``early``: nobody needs it yet."""
         with self.lock:
             future = self.links.get(link.key)
-            if future is not None and future.done() and (
-                    future.exception() or future.result().context.state == "died"):
+            if future is not None and future.done() and (future.exception() or future.result().is_over()):
                 future = None
             mine = future is None
             if future is None:
@@ -139,13 +153,15 @@ class Hosts:
         if mine:
             try:
                 # what is sent meanwhile goes behind the bundle: the first request costs no round trip of its own
-                context = self.router.grow(link.plan, threads=agent.THREADS, wait=False)
+                context = self.router.grow(limited(link.plan, self.files), threads=agent.THREADS, wait=False)
                 send_ahead(context)
-                future.set_result(Host(context))
+                future.set_result(Host(context, early))
                 self.count("links")
             except BaseException as error:
                 future.set_exception(error)
-        return future.result()
+        host = future.result()
+        host.untold = host.untold and early
+        return host
 
     @contextlib.contextmanager
     def using(self, link: Link) -> Iterator[Host]:
@@ -162,30 +178,37 @@ class Hosts:
         """The playbook has ended: what still runs is of no use any more."""
         with self.lock:
             futures = list(self.links.values())
-        for future in futures:
-            if future.done() and not future.exception():
-                future.result().cancel()
+        ends = [future.result().cancel() for future in futures if future.done() and not future.exception()]
+        wait([end for end in ends if end is not None], agent.PATIENCE + 1)
 
     @contextree.expose
     def reach(self, link: Link, again: bool) -> str | None:
         """Open a link unless it is there; None, or why there is none. ``again``: try even where that failed before."""
         future = self.links.get(link.key)
-        if not again and future is not None and future.done() and future.exception():
-            return str(future.exception())
         try:
-            self.host(link)
+            host = self.host(link) if again or future is None else future.result()
+            host.context.ping()
         except contextree.ContextreeError as error:
             return str(error)
         return None
+
+    @contextree.expose
+    def client(self, link: Link, words: list[str]) -> str:
+        """What a command on the controller says of how it would open this link (``ssh -G``), asked once."""
+        if link.key not in self.clients:
+            self.clients[link.key] = subprocess.run(
+                words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                errors="replace", check=False).stdout
+        return self.clients[link.key]
 
     @contextree.expose
     def prepare(self, link: Link, python: list[str] | None) -> None:
         """Open a link before it is needed, and start the template of an interpreter there. Returns when that is done;
         nothing is raised: who needs the host is told."""
         with contextlib.suppress(contextree.ContextreeError):
-            context = self.host(link).context
+            host = self.host(link, early=True)
             if python:
-                context.call(agent.prepare, python)
+                host.context.call(agent.prepare, python)
 
     @contextree.expose
     def do(self, link: Link, steps: list[list[Any]]) -> Any:

@@ -4,12 +4,14 @@ import shlex
 import sys
 from typing import Any
 
+from ansible import constants as C  # noqa: N812  as everywhere in ansible
 from ansible.plugins.connection import local as core
 
+import contextree
 from contextree.connect import local
 
 from . import fast
-from .hosts import Link
+from .link import Link
 
 
 def link() -> Link:
@@ -30,17 +32,22 @@ class Local(fast.Fast):
         """See Fast."""
         return link()
 
+    def login_argv(self, cmd: str) -> list[str | None]:
+        """See Fast."""
+        return [(C.DEFAULT_EXECUTABLE or "/bin/sh").split()[0], "-c", cmd]
+
     def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> Any:
         """See core."""
         try:
             answer = self.at_once(cmd, sudoable)
             if answer is None and in_data:
                 answer = self.act(cmd, in_data, sudoable, False)
-        except fast.Stock as why:
-            self.hosts("fell_back", str(why))
+            elif answer is None:
+                self.settle()
+        except (fast.Stock, contextree.ConnectError) as why:
+            self.fall_back(why)
             answer = None
         if answer is None:
-            self.settle()
             self.feeding = bool(in_data)
             try:
                 answer = core.Connection.exec_command(self, cmd, in_data, sudoable)
@@ -50,7 +57,10 @@ class Local(fast.Fast):
 
     def fetch_file(self, in_path: str, out_path: str) -> Any:
         """See core."""
-        self.settle()
+        try:
+            self.settle()
+        except (fast.Stock, contextree.ConnectError) as why:
+            self.fall_back(why)
         return core.Connection.put_file(self, in_path, out_path)
 
     def judged(self, words: list[Any]) -> Any:

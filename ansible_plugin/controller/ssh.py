@@ -15,11 +15,12 @@ from ansible.plugins.connection import ssh as core
 import contextree
 from contextree.connect import discover
 from contextree.connect import ssh as method
+from contextree.connect.dialogue import ANSWERED
 from contextree.connect.plan import PYTHON_QUOTED, Plan, checked_secret, safe_name
 from contextree.connect.ssh_dialogue import SshDialogue
 
 from . import fast
-from .hosts import Link
+from .link import Link
 
 #: Before all else, as ssh takes the first value that it is given.
 OURS = ["-T", "-o", "ControlMaster=no", "-o", "ControlPath=none", "-o", "RemoteCommand=none"]
@@ -105,17 +106,29 @@ class Ssh(fast.Fast):
             if earlier is not None:
                 raise earlier
             status, out, err = self.act(asked, in_data, sudoable, terminal)
+            failure = None
         except (fast.Stock, contextree.ContextreeError) as error:
-            return self._without(error, cmd, in_data, sudoable, checkrc)
+            failure = error
         except AnsibleError as error:
             self._error = error  # nothing for which core is to try again: raised by ``exec_command``
             return 0, b"", b""
         finally:
             self._asked = asked
+        if failure is not None:  # out here, what it raises has no cause
+            return self._without(failure, cmd, in_data, sudoable, checkrc)
         self._close_pipe()
-        if terminal and getattr(self, "_persistent", False):
-            err += b"Shared connection to %s closed.\r\n" % self.host.encode()
-        return status, out, err
+        return status, out, err + (self._parting() if terminal else b"")
+
+    def _parting(self) -> bytes:
+        """What ssh says at the end of each command that had a terminal, unless it is told to be quieter."""
+        link = self.way()
+        argv = list(link.plan.argv[:-1])
+        lines = dict(line.split(" ", 1) for line in self.hosts(
+            "client", link, [*argv[:-2], "-G", *argv[-2:]]).splitlines() if " " in line)
+        if lines.get("loglevel", "INFO").upper() in ("QUIET", "FATAL", "ERROR"):
+            return b""
+        text = "Shared connection" if getattr(self, "_persistent", False) else "Connection"
+        return ("%s to %s closed.\r\n" % (text, lines.get("hostname", self.host))).encode("utf-8", "surrogateescape")
 
     def judged(self, words: list[Any]) -> Any:
         """See Becoming."""
@@ -154,4 +167,6 @@ class Ssh(fast.Fast):
 def told_by(error: Exception) -> bytes:
     """What ssh said before it ended, as it said it: its lines end so."""
     output = getattr(error, "output", "") or ("" if isinstance(error, contextree.ContextDied) else str(error))
-    return "".join(line + "\r\n" for line in output.splitlines()).encode("utf-8", "surrogateescape")
+    # what was asked for a password on our terminal is no part of what ssh says: core has it asked elsewhere
+    lines = [line for line in output.splitlines() if not line.endswith(": " + ANSWERED)]
+    return "".join(line + "\r\n" for line in lines).encode("utf-8", "surrogateescape")

@@ -13,6 +13,8 @@ import threading
 
 from contextree.core.wire.errors import CallCancelled, CallTimeout, UsageError
 
+from . import warm
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Dict, List, Optional, Tuple
@@ -28,7 +30,7 @@ def run(argv: "List[str]", data: "Optional[bytes]" = None, terminal: bool = Fals
         env: "Optional[Dict[str, str]]" = None) -> "Result":
     """Run a program: (status, stdout, stderr). On a terminal both outputs are in stdout. Its process group is killed
     when nobody waits for the present call any more. Any thread."""
-    environment = dict(login_environment(), **(env or {}))
+    environment = dict(warm.environment(), **(env or {}))
     if terminal:
         return _on_terminal(argv, cwd, environment)
     process = subprocess.Popen(argv, stdin=subprocess.PIPE if data else subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -61,16 +63,6 @@ def kill_with_call(group: int) -> None:
 def told(status: int) -> int:
     """What a shell says of a status as subprocess has it."""
     return status if status >= 0 else 128 - status
-
-
-def login_environment() -> "Dict[str, str]":
-    """The environment of this process as it was when its Python started. That may have coerced the locale (PEP 538,
-    3.7 and newer) for its own sake: another program must not see it, nor a Python that is given another locale."""
-    env = dict(os.environ)
-    if (env.get("LC_CTYPE") in ("C.UTF-8", "C.utf8", "UTF-8") and not env.get("LC_ALL")
-            and env.get("LANG", "") in ("", "C", "POSIX")):
-        del env["LC_CTYPE"]
-    return env
 
 
 def _on_terminal(argv: "List[str]", cwd: "Optional[str]", env: "Dict[str, str]") -> "Result":

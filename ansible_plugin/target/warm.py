@@ -17,7 +17,6 @@ import zlib
 from binascii import b2a_base64
 from collections import OrderedDict
 
-from .process import login_environment
 from .talk import ENDED, HEADER, KILL, NEWS, STALE, STARTED
 
 TYPE_CHECKING = False
@@ -126,7 +125,7 @@ class Process:
         script_r, script_w = os.pipe()
         out_r, out_w = os.pipe()  # as its modules will have, until they get theirs
         try:
-            env = login_environment()
+            env = environment()
             for name, value in startup:
                 if value is None:
                     env.pop(name, None)
@@ -304,6 +303,16 @@ def shell_status(status: int) -> "Tuple[int, bytes]":
         text = getattr(signal, "strsignal", SAID.get)(number) or "Signal %d" % number  # 3.8+
         text += " (core dumped)\n" if os.WCOREDUMP(status) else "\n"
     return 128 + number, text.encode()
+
+
+def environment() -> "Dict[str, str]":
+    """The environment of this process as it was when its Python started: that may have coerced the locale (PEP 538),
+    which a Python that is started with another one must not see."""
+    env = dict(os.environ)
+    if (env.get("LC_CTYPE") in ("C.UTF-8", "C.utf8", "UTF-8") and not env.get("LC_ALL")
+            and env.get("LANG", "") in ("", "C", "POSIX")):
+        del env["LC_CTYPE"]
+    return env
 
 
 def at_start(env: "Dict[str, Optional[str]]") -> "Tuple[Tuple[str, Optional[str]], ...]":

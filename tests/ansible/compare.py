@@ -36,6 +36,12 @@ def differences(stock: Outcome, ours: Outcome, *, order: bool = True, timed: boo
     return found
 
 
+def from_either(one: Outcome, other: Outcome, ours: Outcome) -> list[str]:
+    """The differences of ours from both of two runs of stock: what is as in one of them is right."""
+    elsewhere = {line.partition(": ")[0] for line in differences(other, ours)}
+    return [line for line in differences(one, ours) if line.partition(": ")[0] in elsewhere]
+
+
 def untimed(outcome: Outcome) -> Outcome:
     """The same without what tells how often one had to ask."""
     rows = [dict(row, result={key: each for key, each in row["result"].items() if key != "attempts"})

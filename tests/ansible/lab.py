@@ -13,6 +13,7 @@ import os
 import pwd
 import shutil
 import stat
+import subprocess
 import threading
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from tests.lab import processes, pythons
 from tests.lab.accounts import Accounts
 from tests.lab.sshd import Sshd
 
-ADDRESSES = tuple("127.0.0.%d" % number for number in range(2, 12))
+ADDRESSES = tuple("127.0.0.%d" % number for number in range(2, 13))
 TEMPORARY = ("/tmp", "/var/tmp")
 HERE = Path(__file__).resolve().parent
 PLAYBOOKS = HERE / "playbooks"
@@ -38,19 +39,58 @@ Host *
   LogLevel ERROR
 """
 
+# Two hosts are other file systems: ``bare9`` has busybox and no Python, ``new10`` the newest Pythons. Whoever logs in
+# there (with a shell that they have) finds the folders of runs where they are elsewhere.
+ROOTS = r"""
+mkdir -p "$1/roots" "$1/ansible"
+mount -t tmpfs -o mode=755 tmpfs "$1/roots"
+cd "$1/roots"
+mkdir -p bare/bin bare/usr/bin bare/etc new/bin upper work
+[ ! -d "{chroot}" ] || mount -t overlay -o "lowerdir={chroot},upperdir=upper,workdir=work" overlay new
+for root in bare new; do
+  cp "$(command -v busybox)" $root/bin/busybox
+  for name in $(busybox --list); do [ -e $root/bin/$name ] || ln -s busybox $root/bin/$name; done
+done
+rm bare/bin/su
+printf '#!/bin/sh\nexec /bin/sh "$@"\n' >bare/bin/dash
+chmod 755 bare/bin/dash
+for name in dash env; do ln -s ../../bin/$name bare/usr/bin/$name; done
+for root in bare new; do
+  mkdir -p $root/etc $root/proc $root/dev $root/tmp $root/home "$root$1/ansible"
+  chmod 1777 $root/tmp
+  cp /etc/passwd /etc/group $root/etc
+  for home in /home/"${{1##*/}}"-*; do cp -a "$home" $root/home; done
+  mount --rbind /proc $root/proc
+  mount --rbind /dev $root/dev
+  mount --bind "$1/ansible" "$root$1/ansible"
+done
+cd /
+"""
+MATCHES = """
+Match LocalAddress {bare}
+  ChrootDirectory {{directory}}/roots/bare
+Match LocalAddress {new},{newer}
+  ChrootDirectory {{directory}}/roots/new
+"""
+
 
 class Lab:
-    """Fields: ``sshd``, ``accounts`` (made when first asked for), ``run``, ``work``, ``ssh_config``."""
+    """Fields: ``sshd``, ``accounts`` (made when first asked for), ``run``, ``work``, ``ssh_config``, ``new_pythons``
+    (minor versions at the host ``new10``)."""
 
     def __init__(self) -> None:
-        self.sshd = Sshd.up(addresses=ADDRESSES, own=TEMPORARY)
+        chroot = pythons.chroot_directory()
+        self.new_pythons = [python.minor for python in pythons.find() if python.origin == "chroot"]
+        self.sshd = Sshd.up(
+            addresses=ADDRESSES, own=TEMPORARY, config=MATCHES.format(bare=ADDRESSES[8], new=ADDRESSES[9], newer=ADDRESSES[10]),
+            apart=ROOTS.format(chroot=chroot / "root" if self.new_pythons else ""))
         self._accounts: Any = None
         base = Path(self.sshd.directory, "ansible")
         self.run, self.work, self.ssh_config = base / "run", base / "work", base / "ssh_config"
         self._server: Any = None
         self._thread: Any = None
         self._materials: dict[str, str] = {}
-        base.mkdir()
+        base.mkdir(exist_ok=True)
         self.ssh_config.write_text(SSH.format(**self.sshd.__dict__))
 
     def down(self) -> None:
@@ -100,9 +140,23 @@ class Lab:
         for name in TEMPORARY:
             for path in self.sshd.folder(name).iterdir():
                 _remove(path)
+        # made by the first who becomes root, with a warning
+        self.sshd.folder("/root/.ansible/tmp").mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in self.users():
             for folder in (".ansible", ".ansible_async"):
                 _remove(Path(pwd.getpwnam(name).pw_dir, folder))
+
+    @staticmethod
+    def forget(path: Path) -> None:
+        """Remove what is there."""
+        _remove(path)
+
+    def venv(self) -> str:
+        """The Python of a virtual environment that hosts can use."""
+        home = self.run.parent / "venv"
+        if not home.exists():
+            subprocess.run(["/usr/bin/python3", "-m", "venv", "--without-pip", str(home)], check=True)
+        return str(home / "bin/python")
 
     def users(self) -> list[str]:
         """All accounts of the lab."""
@@ -118,8 +172,8 @@ class Lab:
             elif name == "absent":  # no address of the sshd: refused
                 known.update(ansible_host="127.0.0.250", ansible_port=1)
             else:
-                digits = "".join(filter(str.isdigit, name))
-                known.update(ansible_host=ADDRESSES[int(digits) - 1], ansible_user=self.sshd.key_user)
+                user = self.sshd.shell_users["dash"] if name[:3] in ("bar", "new") else self.sshd.key_user
+                known.update(ansible_host=ADDRESSES[int("".join(filter(str.isdigit, name))) - 1], ansible_user=user)
             known.update(variables)
             kind = known.get("ansible_connection")
             if mode == "connection" and kind in ("ssh", "local"):

@@ -21,6 +21,7 @@ TEXTS = [
     (r"(?<=ansible-local-\*/)\.[a-z0-9_]{8}\b", ".*"),
     (r"\.\d+\.\d{4}-\d\d-\d\d@\d\d:\d\d:\d\d~", ".<pid>.<moment>~"),
     (r"\b\d+(\.\d+)? seconds\b", "<seconds> seconds"),
+    (r"BECOME-SUCCESS-[a-z]{32}", "BECOME-SUCCESS-*"),
     (r"/dev/pts/\d+", "/dev/pts/*"),
     (r"[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} 20\d\d \d\d:\d\d:\d\d GMT", "<date>"),
     (r"Retrieved [0-9.]+ bytes", "Retrieved * bytes"),
@@ -29,7 +30,7 @@ _TEXTS = [(re.compile(pattern), word) for pattern, word in TEXTS]
 
 # by the last parts of the key: numbers that a file system or a clock gives
 KEYS = re.compile(r"""(^|/)(
-    atime|mtime|ctime|birthtime|inode|elapsed|ansible_job_id|uptime_seconds
+    atime|mtime|ctime|birthtime|inode|elapsed|child_pid|ansible_job_id|uptime_seconds
     |stat/version|CTXT_PLAY|files/\d+/(dev|version)
     )$""", re.VERBOSE)
 # facts that change while one looks, or tell of the process that asks

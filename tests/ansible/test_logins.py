@@ -20,7 +20,7 @@ def bastion(lab):
     pam = lab.sshd.daemons["pam"]["port"]
     config = Path(lab.sshd.directory, "ansible", "bastion")
     config.write_text(lab.ssh_config.read_text().replace("Port %d" % lab.sshd.port, "Port %d" % pam))
-    return "ssh -F %s -W [%%h]:%%p %s@127.0.0.1" % (config, lab.sshd.key_user), pam
+    return "ssh -F %s -W [%%h]:%%p %s@%s" % (config, lab.sshd.key_user, ADDRESSES[9]), pam
 
 
 @pytest.fixture
@@ -42,6 +42,7 @@ def test_logins_as_in_stock(lab, core, bastion, noisy):
             lab.ssh_config, lab.run), "ansible_ssh_use_tty": False},
         "b1": {"ansible_port": pam, "ansible_ssh_pipelining": False},
         "n3": {"ansible_user": noisy},
+        "i3": {"ansible_host": "127.0.0.4", "ansible_ssh_common_args": "-o LogLevel=INFO"},
         "h4": {"ansible_ssh_transfer_method": "piped", "ansible_shell_executable": "/bin/bash"},
         "h5": {"ansible_ssh_transfer_method": "scp", "ansible_remote_tmp": "/var/tmp/of-$USER"},
     }

@@ -97,11 +97,13 @@ class Sshd:
         self.__dict__.update(fields)
 
     @classmethod
-    def up(cls, state=None, keeper=None, addresses=("127.0.0.1",), own=()):
+    def up(cls, state=None, keeper=None, addresses=("127.0.0.1",), own=(), apart="", config=""):
         """Start one. Raises CannotStart; then nothing is left behind.
 
         ``addresses``: up to sixteen loopback addresses, each of which looks like a host of its own. ``own``: folders
-        such as /tmp that are empty ones of their own for whoever logs in (``folder(path)`` leads there).
+        such as /tmp that are empty ones of their own for whoever logs in (``folder(path)`` leads there). ``apart``:
+        lines of shell for the mount namespace in which both run, with this server's folder as $1; ``config``: lines for
+        the end of their configuration, in which {directory} is that folder.
 
         ``state``: file to write for ``load``. ``keeper``: pid whose death makes this one a leftover that the next
         ``up`` may remove; default: the parent when there is a state file (the shell that runs us), else this process.
@@ -118,8 +120,8 @@ class Sshd:
         directory.chmod(0o755)
         keeper = keeper or (os.getppid() if state else os.getpid())
         server = cls(
-            directory=str(directory), host=addresses[0], addresses=list(addresses), own=list(own), port=0, daemons={},
-            users=[], left_out=[], state=state, keeper=processes.identity(keeper),
+            directory=str(directory), host=addresses[0], addresses=list(addresses), own=list(own), apart=apart, config=config,
+            port=0, daemons={}, users=[], left_out=[], state=state, keeper=processes.identity(keeper),
         )  # fmt: skip
         server._save(directory / "state.json")
         try:
@@ -225,10 +227,11 @@ class Sshd:
         RUN.joinpath("sshd").mkdir(mode=0o755, exist_ok=True)  # its privilege separation folder; init's job elsewhere
         private = _private_folders([*self._pythons.values()])
         del self._pythons
-        script = _namespace_script(private, home, self.own) + '/usr/sbin/sshd -f "$1/plain.conf" -E "$1/plain.log"\n'
+        script = _namespace_script(private, home, self.own) + self.apart
+        script += '/usr/sbin/sshd -f "$1/plain.conf" -E "$1/plain.log"\n'
         script += 'exec /usr/sbin/sshd -f "$1/pam.conf" -E "$1/pam.log"\n'
         apart = ["unshare", "--mount", "--propagation", "private"]
-        if (private or self.own) and subprocess.run([*apart, "true"], stderr=subprocess.DEVNULL, check=False).returncode:
+        if (private or self.own or self.apart) and subprocess.run([*apart, "true"], stderr=subprocess.DEVNULL, check=False).returncode:
             self.left_out.append("no mount namespace here: %s cannot be reached" % ", ".join([*private, *self.own]))
             apart, script = [], "\n".join(script.splitlines()[-2:])
         for _attempt in range(5):
@@ -264,7 +267,7 @@ class Sshd:
         path = Path(self.directory, name + ".conf")
         # since 9.8 a client that fails a few logins is shut out for a while
         for extra in ("PerSourcePenalties no\n", ""):
-            path.write_text(text + extra + matches)
+            path.write_text(text + extra + matches + self.config.format(directory=self.directory))
             check = subprocess.run(
                 ["/usr/sbin/sshd", "-t", "-f", str(path)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                 check=False,

@@ -6,7 +6,7 @@ from ansible_collections.contextree.fast.controller import asking, ready
 
 NAME = "community.docker.nsenter"
 DOCUMENTATION = asking.documentation(NAME)
-Mixin: Any = ready.mixin("contained", "Entered")
+Mixin: Any = ready.mixin("contained", "Nsenter")
 Base: Any = asking.collection(NAME)
 
 

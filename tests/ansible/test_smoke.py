@@ -1,0 +1,20 @@
+"""One quick playbook of everything usual, under stock and under ours, for the suite of every day."""
+
+import pytest
+
+from tests.ansible import compare
+from tests.ansible.plays import play
+
+HOSTS = {"h1": {}, "h2": {}, "here": {}}
+
+
+@pytest.mark.timeout(150)
+def test_smoke(lab, core):
+    """Modules of all kinds, files, commands and loops come out the same, and ours ran them."""
+    stock = play(lab, core, "smoke.yml", "stock", hosts=HOSTS)
+    assert stock.status == 0 and len(stock.rows) == 21, stock.stdout + stock.stderr
+    for mode in ("connection", "strategy"):
+        ours = play(lab, core, "smoke.yml", mode, hosts=HOSTS)
+        assert compare.differences(stock, ours) == [], mode
+        assert ours.left == [], mode
+        assert ours.stats is not None and ours.stats["modules"] >= 15, ours.stats
