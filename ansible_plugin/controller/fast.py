@@ -10,7 +10,6 @@ import contextlib
 import multiprocessing
 import os
 import shlex
-import tempfile
 from typing import Any
 
 from ansible import constants as C  # noqa: N812  as everywhere in ansible
@@ -20,7 +19,7 @@ from ansible.utils.display import Display
 
 import contextree
 
-from . import become, payload, worker
+from . import ahead, become, payload, ready, worker
 from .become import Stock
 from .link import Link
 from .shell import Notes
@@ -45,6 +44,7 @@ class Fast(become.Becoming, Base):
         self.main_pid = os.getpid() if parent is None or parent.pid is None else parent.pid
         self.later: list[list[Any]] = []  # steps that wait to be sent
         self.tried = False  # they have been sent, but no answer came
+        self.sources: dict[str, str] = {}  # files that were put -> what they were here
         self.made: set[str] = set()  # folders for temporary files, made by us
         self._link: Link | None = None
         super().__init__(*args, **kwargs)
@@ -69,6 +69,7 @@ class Fast(become.Becoming, Base):
     cwd: str | None = None  # where commands and modules run; None: where a login begins
     put_mode: int | None = None  # of files that are put there, less the umask; None: the mode that they have here
     interpreter: str | None = None  # the path of the one that modules are likely to want
+    action: Any = None  # that of the task
     stands_for: str | None = None  # the name that core would give to its own plugin, if a play asked for that
 
     # -- core's methods
@@ -83,6 +84,7 @@ class Fast(become.Becoming, Base):
         """See core, which does this for each task and item."""
         super().set_options(*args, **kwargs)  # type: ignore[misc]
         self._link = None
+        self.action = (kwargs.get("task_keys") or {}).get("action")
 
     def update_vars(self, variables: dict[str, Any]) -> None:
         """See core, which shows its own name."""
@@ -90,6 +92,7 @@ class Fast(become.Becoming, Base):
             variables.setdefault("ansible_connection", self.stands_for)
         self.interpreter = interpreter(variables)
         super().update_vars(variables)  # type: ignore[misc]
+        ahead.begin(self, self.action)
 
     def set_become_plugin(self, plugin: Any) -> None:
         """See core."""
@@ -127,7 +130,9 @@ class Fast(become.Becoming, Base):
         try:
             service = worker.hosts(C.DEFAULT_LOCAL_TMP, self.main_pid)
         except (contextree.ContextreeError, OSError, RuntimeError) as error:
-            raise Stock("no multiplexer: %s" % error) from error
+            last = str(error).strip().rpartition("\n")[2]
+            display.warning(ready.warning("its multiplexer could not be started: %s" % last))  # said once in a run
+            raise Stock("no multiplexer") from error
         return getattr(service, method)(*args)
 
     def at_once(self, cmd: str, sudoable: bool) -> Result | None:
@@ -212,9 +217,14 @@ class Fast(become.Becoming, Base):
         self.tried = True
         while True:
             answer = self.hosts("do", link, steps)
-            if answer[0] != "want" or module is None:
+            if answer[0] == "want" and module is not None:
+                self.hosts("archive", answer[1], module.zip_data())
+            elif answer[0] == "failed" and steps[answer[1]][0] == "put":
+                step_failed, steps = steps[answer[1]], steps[answer[1] + 1:]
+                self.later = steps[:-1]
+                self.put_by_stock(*step_failed[2:])
+            else:
                 break
-            self.hosts("archive", answer[1], module.zip_data())
         self.later, self.tried = [], False  # not before: where the link broke, core tries again
         if answer[0] == "done":
             return answer[1]
@@ -243,12 +253,18 @@ class Fast(become.Becoming, Base):
                     failed(step, status, out, err)
 
     def put_by_stock(self, target: str, mode: int, data: bytes) -> None:
-        """Have core put a file, whose content we have."""
-        with tempfile.NamedTemporaryFile(dir=C.DEFAULT_LOCAL_TMP) as file:
-            os.fchmod(file.fileno(), mode)
-            file.write(data)
-            file.flush()
-            super().put_file(file.name, target)  # type: ignore[misc]
+        """Have core put a file whose content we have; where it fails as well, it names the file as if it was there."""
+        source = self.sources.get(target, "")
+        made = not os.path.exists(source)
+        if made:
+            source = source or os.path.join(C.DEFAULT_LOCAL_TMP, os.path.basename(target))
+            with os.fdopen(os.open(source, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+                file.write(data)
+        try:
+            super().put_file(source, target)  # type: ignore[misc]
+        finally:
+            if made:
+                os.unlink(source)
 
     # -- files
 
@@ -259,7 +275,7 @@ class Fast(become.Becoming, Base):
             if self.ours(target):
                 return self.put(source, target)
             self.settle()
-        except (Stock, contextree.ContextreeError) as why:
+        except (Stock, contextree.ContextreeError, OSError) as why:
             self.fall_back(why)
         return super().put_file(in_path, out_path)  # type: ignore[misc]
 
@@ -272,6 +288,7 @@ class Fast(become.Becoming, Base):
         if status.st_size <= SMALL:
             with open(source, "rb") as file:
                 self.later.append(["put", None, target, mode, file.read()])
+            self.sources[str.__str__(target)] = source
         else:
             self.settle()
             self.hosts("put", self.way(), *plain([source, target]), mode)
@@ -284,7 +301,7 @@ class Fast(become.Becoming, Base):
             if found is not None:
                 return self.get(in_path, out_path, *found)
             self.settle()
-        except (Stock, contextree.ContextreeError) as why:
+        except (Stock, contextree.ContextreeError, OSError) as why:
             self.fall_back(why)
         return super().fetch_file(in_path, out_path)  # type: ignore[misc]
 

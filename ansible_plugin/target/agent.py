@@ -187,9 +187,21 @@ DONE = 0, b"", b""
 def command(argv: "List[str]", data: "Optional[bytes]" = None, terminal: bool = False, cwd: "Optional[str]" = None,
             env: "Optional[Dict[str, str]]" = None) -> "process.Result":
     """A program; where its name is None, the login shell."""
-    if argv[0] is None:
-        argv = [login_shell()] + list(argv[1:])
-    return process.run(argv, data, terminal, cwd, env)
+    if argv[0] is not None:
+        return process.run(argv, data, terminal, cwd, env)
+    status, out, err = process.run([login_shell()] + list(argv[1:]), data, terminal, cwd, env)
+    said = no_home()
+    return (status, said.replace(b"\n", b"\r\n") + out, err) if terminal else (status, out, said + err)
+
+
+def no_home() -> bytes:
+    """What sshd says at each login where there is no home directory."""
+    path = os.path.expanduser("~")
+    try:
+        os.stat(path + "/.")
+        return b""
+    except OSError as error:
+        return os.fsencode("Could not chdir to home directory %s: %s\n" % (path, error.strerror))
 
 
 def login_shell() -> str:
