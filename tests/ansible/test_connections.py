@@ -1,9 +1,11 @@
 """Connections of collections: containers of all kinds, by the collection's own plugin and by ours."""
 
+import difflib
+
 import pytest
 
 from tests.ansible import collections, cores
-from tests.ansible.compare import differences
+from tests.ansible.compare import blocks, differences
 from tests.ansible.plays import play
 from tests.lab import rootfs
 from tests.lab.poll import until
@@ -71,8 +73,12 @@ def run(lab, core, boxes, playbook, mode, hosts, **options):
 
 
 def same(stock, ours):
-    """Fail with each difference on a line."""
-    found = differences(stock, ours)
+    """Fail with each difference on a line, of what was printed only the lines that differ."""
+    found = [each for each in differences(stock, ours) if not each.startswith("stdout/")]
+    one, other = (blocks(outcome.stdout, True) for outcome in (stock, ours))
+    for heading in {**one, **other}:
+        found += ["%s: %s" % (heading, line) for line in difflib.ndiff(one.get(heading, []), other.get(heading, []))
+                  if line[0] in "-+"]
     assert not found, "\n".join(found)
 
 
