@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # The one test command.
 #
-#   ./run_tests.sh [all|lint|unit|bench|soak] [pytest arguments]
+#   ./run_tests.sh [all|lint|unit|ansible|bench|soak] [pytest arguments]
 #
 #   all     lint, floors, types, tests (the default)          unit   the tests alone
 #   lint    lint, floors, types                               soak   the tests that run for minutes
-#   bench   python -m tests.bench
+#   bench   python -m tests.bench                         ansible  playbooks, under several versions of ansible-core
 #
 # As root on Debian it installs what is missing (apt and a virtual environment), starts a private sshd and prepares a
 # chroot with the newest Pythons; it stops what it started. Without root it says what it leaves out and runs the rest.
@@ -13,7 +13,7 @@
 #
 # Environment: CONTEXTREE_CACHE   where the virtual environment and the chroot live (default: .cache)
 #              CONTEXTREE_PYTHON  the Python 3.10+ to use (default: the first one found)
-#              CONTEXTREE_LIMIT   seconds after which the tests are stopped (default: 840)
+#              CONTEXTREE_LIMIT   seconds after which the tests are stopped (default: 840; ansible: 3000)
 set -uo pipefail
 exec </dev/null
 cd "$(dirname "${BASH_SOURCE[0]}")" || exit 2
@@ -27,7 +27,7 @@ case ${1:-} in
   *) STAGE=$1; shift ;;
 esac
 case $STAGE in
-  all|lint|unit|bench|soak) ;;
+  all|lint|unit|ansible|bench|soak) ;;
   *) sed -n '2,16s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac
 
@@ -217,6 +217,7 @@ case $STAGE in
   lint) stage_lint; stage_floors; stage_types ;;
   unit) lab; stage_tests "$@" ;;
   all) lab; stage_lint; stage_floors; stage_types; stage_tests "$@" ;;
+  ansible) lab; : "${CONTEXTREE_LIMIT:=3000}"; stage_tests -m ansible --timeout 300 "$@" ;;
   soak) lab; stage_tests -m soak --timeout 900 "$@" ;;
   bench) say "bench"; run bench "$VENV_PY" -m tests.bench "$@"; DONE+=(bench) ;;
 esac

@@ -238,18 +238,19 @@ def target_imports_standard_library(source):
 
 
 def plugins_import_little(source):
-    """A plugin of the collection can be loaded where contextree is missing and ansible-core unknown: see ready.py."""
+    """A plugin of the collection can be loaded where contextree is missing and ansible-core unknown: see ready.py.
+    So can what it imports."""
     for node in ast.walk(source.tree):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom):
             names = ["." * node.level + (node.module or "") + "." + alias.name for alias in node.names]
         for name in names:
             top = name.split(".")[0]
-            if top != "ansible" and top not in sys.stdlib_module_names and name != _READY:
-                yield node.lineno, "imports %s: a plugin imports ansible's modules and %s" % (name, _READY)
+            if top != "ansible" and top not in sys.stdlib_module_names and name not in _FOR_PLUGINS:
+                yield node.lineno, "imports %s: a plugin imports ansible's modules and %s" % (name, _FOR_PLUGINS)
 
 
-_READY = "ansible_collections.contextree.fast.controller.ready"
+_FOR_PLUGINS = tuple("ansible_collections.contextree.fast.controller." + name for name in ("ready", "asking"))
 
 # Brackets around one letter, so that this file does not hold the words.
 _MARKERS = re.compile(r"\b(TOD[O]|FIXM[E]|XX[X])\b")
@@ -276,7 +277,8 @@ RULES = [  # (rule, the files that it reads, the files among them that it does n
     (public_things_have_docstrings, PRODUCT, ()),
     (low_floors_import_standard_library, LOW_FLOORS, ()),
     (target_imports_standard_library, ("ansible_plugin/target/",), ()),
-    (plugins_import_little, ("ansible_plugin/plugins/",), ()),
+    (plugins_import_little, ("ansible_plugin/plugins/", "ansible_plugin/controller/ready.py",
+                             "ansible_plugin/controller/asking.py"), ()),
     (words_that_do_not_land, ("",), ()),
 ]
 

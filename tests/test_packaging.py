@@ -116,14 +116,14 @@ def test_multiplexer_finds_its_modules_wherever_the_collection_is(tmp_path):
     other = tmp_path / "other" / COLLECTION
     other.mkdir(parents=True)
     (other.parents[1] / "__init__.py").write_text("raise ImportError('the wrong one')")
-    sys.path.insert(0, str(other.parents[2]))
-    try:
-        spec = importlib.util.spec_from_file_location(NAME + ".controller.ready", folder / "controller/ready.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        program = module.program("controller.planted", "main", "there")
-    finally:
-        sys.path.remove(str(other.parents[2]))
+    program = f"""
+import importlib.util, sys
+sys.path[:0] = [{str(other.parents[2])!r}, {str(ROOT)!r}]
+spec = importlib.util.spec_from_file_location({NAME + ".controller.ready"!r}, {str(folder / "controller/ready.py")!r})
+ready = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(ready)
+importlib.import_module(ready.package() + ".controller.planted").main("there")
+"""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run([sys.executable, "-c", program], cwd="/", env=environment, capture_output=True, text=True)
     assert done.stdout == "(0, b'there\\n', b'')\n", done.stderr

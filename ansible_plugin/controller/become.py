@@ -6,6 +6,7 @@ is asked for on a terminal of its own, so sudo must not read it from stdin (``-S
 is no password sudo must not ask (``-n``). What does not look as we know it is left to core.
 """
 
+import contextlib
 import os
 import re
 import shlex
@@ -20,8 +21,9 @@ import contextree
 from contextree.connect.dialogue import ANSWERED
 from contextree.connect.plan import PYTHON_QUOTED, TOKEN, Secret
 
-from ..target.seats import HANDED_OVER, OWN, Way
+from ..target.seats import HANDED_OVER, OFFERED, OWN, Way
 
+TYPE_CHECKING = False
 Result = tuple[int, bytes, bytes]
 SAMPLE = "contextree"
 MARK = "BECOME-SUCCESS-" + (SAMPLE * 4)[:32]  # as core's, but the same each time
@@ -52,14 +54,17 @@ class Refused(Exception):
         self.answered = ANSWERED in output and not self.entered
 
 
-def way_of(plugin: Any, shell: Any, outer: str | None, executable: str | None, seconds: float) -> Way | None:
-    """How we become what ``plugin`` does, for commands that core hands to the shell ``outer`` to be run, and that become
-    hands to ``executable``; None: only the plugin can."""
+def way_of(plugin: Any, shell: Any, outer: str | None, executable: str | None, seconds: float,
+           offered: bool = False) -> Way | None:
+    """How we become what ``plugin`` does; None: only the plugin can.
+
+    outer: the shell that core has run the plugin's command; None: the login shell, of which the link has everything.
+    executable: the shell that runs the command in the other account. offered: core would give it a terminal."""
     name = getattr(plugin, "_load_name", "").rpartition(".")[2]
     path = getattr(plugin, "_original_path", None) or ""
-    if outer is None or not executable or not (path.startswith(OURS) or COMMUNITY in path):
+    if not executable or not (path.startswith(OURS) or COMMUNITY in path):
         return None
-    words = shlex.split(outer)
+    words = shlex.split(outer or "/bin/sh")
     if os.path.basename(words[0]) not in SHELLS or os.path.basename(executable) not in SHELLS:
         return None
     known = _KNOWN.get(name)
@@ -67,6 +72,8 @@ def way_of(plugin: Any, shell: Any, outer: str | None, executable: str | None, s
     if found is None:
         return None
     terminal, prompt, options = found
+    if not terminal and offered:
+        terminal = OFFERED
     built = _built(plugin, shell, options)
     if built is None:
         return None
@@ -177,7 +184,7 @@ def _password(plugin: Any) -> Secret | None:
 
 def never_asks(found: Way) -> bool:
     """Whether the command of stock cannot wait for an answer: it may be run as it is."""
-    return not found.terminal
+    return found.terminal in ("", OFFERED)
 
 
 def transcript(refused: Refused, plugin: Any, terminal: bool) -> list[bytes]:
@@ -212,14 +219,18 @@ class Becoming:
     _shell: Any
     notes: Any
     ways: dict[str, Way | None] = {}  # to another account, by the become plugin's command
+    stands: Way | None = None  # has been gone
     refusal: Refused | None = None  # of an account that was tried ahead of the command
-    get_option: Any
     hosts: Any
     send: Any
     way: Any
     login_argv: Any
     cwd: Any
     terminal_environment: Any
+
+    if TYPE_CHECKING:
+        def get_option(self, option: str) -> Any:
+            """See core."""
 
     def meant(self, cmd: str, sudoable: bool) -> tuple[str, Way | None]:
         """What a command is without what was put around it, and the account for it; raises Stock."""
@@ -230,12 +241,12 @@ class Becoming:
             return text, None
         inner, executable = self.notes.inner[text]
         if text not in self.ways:
-            self.ways = {text: way_of(plugin, self._shell, outer, executable, self.patience())}
+            self.ways = {text: self.way_by(plugin, outer, executable)}
         way = self.ways[text]
         if way is not None:
             return inner, way
         if plugin.expect_prompt():
-            raise Stock("become by %s %r" % (plugin.name, cmd[:300]))
+            raise Stock("become by %s" % plugin.name)
         return cmd, None
 
     def patience(self) -> float:
@@ -245,18 +256,41 @@ class Becoming:
         except (KeyError, TypeError, ValueError):
             return 2.0 + C.DEFAULT_TIMEOUT
 
-    def can_become(self, plugin: Any) -> bool:
-        """Whether we can become the account of a plugin, though core would not send it modules through stdin."""
+    def way_by(self, plugin: Any, outer: str | None, executable: str | None) -> Way | None:
+        """See ``way_of``."""
+        offered = False
+        with contextlib.suppress(KeyError):
+            offered = bool(self.get_option("use_tty")) and not self.wants_pipelining()
+        return way_of(plugin, self._shell, outer, executable, self.patience(), offered)
+
+    def wants_pipelining(self) -> bool:
+        """Whether the user has switched it on."""
         try:
-            way = way_of(plugin, self._shell, C.DEFAULT_EXECUTABLE, C.DEFAULT_EXECUTABLE, self.patience())
-            if way is None or self.refusal is not None:
-                return False
-            home = self.hosts("home", self.way(), way, "")
-        except (Stock, contextree.ContextreeError):
+            return bool(super().get_option("pipelining"))  # type: ignore[misc]
+        except KeyError:
             return False
-        if not isinstance(home, str) and home[0] == "refused":
-            self.refusal = Refused(way, *home[2:])
-        return isinstance(home, str)
+
+    def feeds(self, plugin: Any) -> bool:
+        """Whether core is to send modules through stdin to where a become plugin leads: where it would itself, and where
+        we go."""
+        return (getattr(plugin, "pipelining", plugin.name != "su") and self.wants_pipelining()) or self.can_become(plugin)
+
+    def can_become(self, plugin: Any) -> bool:
+        """Whether we can become the account of a plugin. Tried once in a task, ahead of its command."""
+        way = self.way_by(plugin, C.DEFAULT_EXECUTABLE, C.DEFAULT_EXECUTABLE)
+        if way is None or (self.refusal is not None and self.refusal.way == way):
+            return False
+        if way != self.stands:
+            try:
+                home = self.hosts("home", self.way(), way, "")
+            except (Stock, contextree.ContextreeError):
+                return False
+            if not isinstance(home, str):
+                if home[0] == "refused":
+                    self.refusal = Refused(way, *home[2:])
+                return False
+            self.stands = way
+        return True
 
     def refused(self, refused: Refused, cmd: str, in_data: bytes | None, terminal: bool) -> Result:
         """What core would have said where we cannot become another account; raises Stock."""
@@ -282,10 +316,10 @@ class Becoming:
         """What core makes of what a become plugin's command has said: ``words`` say it again, here. Raises Stock."""
         raise Stock("become is refused")
 
-    def tried_ahead(self) -> None:
+    def tried_ahead(self, way: Way) -> None:
         """Raise what came of it when an account was tried ahead of the command."""
         refused, self.refusal = self.refusal, None
-        if refused is not None:
+        if refused is not None and refused.way == way:
             raise refused
 
     def variables(self, way: Way, text: str) -> dict[str, str]:

@@ -22,7 +22,7 @@ from contextree.connect.plan import PYTHON, PYTHON_QUOTED, Plan, safe_name
 
 from . import fast
 from .asking import MARK, Asked, ask, asking, run_instead
-from .hosts import Link
+from .link import Link
 
 KILLED = 137  # what such a program ends with where the container is gone
 

@@ -1,11 +1,11 @@
 """Workers that stay for the next task.
 
-Core forks a worker for each task and host. Most of what a short task costs is that fork: pages are copied in the main
-process and in the worker, caches are filled again in each. Here a worker that has done a task of a kind that is known
-to leave nothing behind (``SAFE``) stays, and is sent the next one. What the main process has changed meanwhile (facts,
+Core forks a worker for each task and host. Most of what a short task costs is that fork: pages are copied in the
+main process and in the worker, caches are filled again in each. Here a worker that has done a task of a kind that is
+known to leave nothing behind (see ``care``) stays, and is sent the next one. What the main process has changed meanwhile (facts,
 registered variables) is sent along; where it changed something else (the inventory, the plays), and for tasks of any
-other kind, a worker is forked as in stock. A worker leaves when it has used a plugin that is not core's or ours, when
-its environment is not what it was, after ``TASKS`` tasks, and with the strategy's run.
+other kind, a worker is forked as in stock. A worker leaves when ``care`` finds it no longer as it was, and with the
+strategy's run.
 
 What core sees is a ``Slot`` in the place of its ``WorkerProcess``: one for each task, alive until that is done.
 """
@@ -13,13 +13,8 @@ What core sees is a ``Slot`` in the place of its ``WorkerProcess``: one for each
 import collections
 import contextlib
 import copy
-import io
-import os
-import signal
 import socket
 import struct
-import sys
-import threading
 from typing import Any
 
 from ansible import constants as C  # noqa: N812  as everywhere in ansible
@@ -27,26 +22,16 @@ from ansible.executor.process.worker import WorkerProcess
 from ansible.playbook.handler import Handler
 from ansible.playbook.task import Task
 from ansible.plugins import strategy as core
-from ansible.plugins.loader import action_loader, become_loader, connection_loader, module_loader, shell_loader
 from ansible.plugins.strategy import free
 
-from . import freight, wake
+from . import care, freight, wake
 
-TASKS = 500  # that one worker does at most
 BEHIND = 1 << 20  # bytes of changes that a worker may lack before a new one is cheaper
 ORDER = ("final_q", "task_vars", "host", "task", "play_context", "loader", "variable_manager", "shared_loader_obj",
          "worker_id")  # of core's WorkerProcess before ansible-core 2.19
-SAFE = frozenset("""
-    assemble assert command copy debug dnf fail fetch gather_facts include_vars normal package raw script service set_fact
-    set_stats shell template unarchive uri validate_argument_spec wait_for_connection
-    """.split())  # action plugins of core whose run leaves nothing in its process
-CORE = os.path.dirname(os.path.abspath(C.__file__)) + os.sep
-OURS = "ansible_collections.contextree.fast."
-CONNECTIONS = ("ansible.plugins.connection.ssh", "ansible.plugins.connection.local")
-JINJA = ("ansible.plugins.filter.", "ansible.plugins.test.", "ansible.plugins.lookup.")
 FACTS = ("set_host_facts", "set_nonpersistent_facts", "set_host_variable", "clear_facts")
-INVENTORY = ("add_dynamic_host", "add_dynamic_group", "reconcile_inventory", "refresh_inventory", "add_host", "add_group",
-             "parse_sources", "subset", "restrict_to_hosts", "remove_restriction")
+INVENTORY = ("add_dynamic_host", "add_dynamic_group", "reconcile_inventory", "refresh_inventory", "add_host",
+             "add_group", "parse_sources", "subset", "restrict_to_hosts", "remove_restriction")
 _LENGTH = struct.Struct("!Q")
 
 
@@ -124,7 +109,8 @@ class Crew:
         self.workers: list[Worker] = []  # all that may stay, at work or free
         self.kinds: dict[Any, bool] = {}
         self.undo = contextlib.ExitStack()
-        for thing in (strategy._loader, self.manager, self.manager._hostvars, strategy._inventory, self.play, play_context):
+        for thing in (strategy._loader, self.manager, self.manager._hostvars, strategy._inventory, self.play,
+                      play_context):
             freight.anchor(thing)
         for host in strategy._inventory.get_hosts(ignore_limits=True, ignore_restrictions=True):
             freight.anchor(host)
@@ -160,7 +146,7 @@ class Crew:
             self._watch(self.strategy, name, self._changed)
         return self
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         self.undo.close()
         self.strategy._results = collections.deque(self.strategy._results)
         self.dismiss()
@@ -259,22 +245,8 @@ class Crew:
             return False
         key = (str(task.action), tuple(task.collections or ()))
         if key not in self.kinds:
-            self.kinds[key] = safe_action(task.action, task.collections)
+            self.kinds[key] = care.safe_action(task.action, task.collections)
         return self.kinds[key]
-
-
-def safe_action(name: str, collections: Any) -> bool:
-    """Whether a task's action is one of core's that are known."""
-    if "{" in name or name.rpartition(".")[2].split("_")[0] in C.NETWORK_GROUP_MODULES:
-        return False
-    module = module_loader.find_plugin_with_context(name, collection_list=collections)
-    if module.resolved and module.action_plugin:
-        name = module.action_plugin
-    plugin = action_loader.get(name, class_only=True, collection_list=collections)
-    if plugin is None:
-        plugin = action_loader.get("ansible.legacy.normal", class_only=True)
-    file = getattr(sys.modules.get(plugin.__module__), "__file__", None) or ""
-    return file.startswith(CORE) and plugin.__module__.rpartition(".")[2] in SAFE
 
 
 class Worker(WorkerProcess):
@@ -338,11 +310,11 @@ class Worker(WorkerProcess):
         if not self.stays:
             super().run()
             return
-        care = Care(self._loader)
+        careful = care.Care(self._loader)
         super().run()
         self._detach = lambda: None  # done
-        while care.unspoilt() and self._next():
-            care.reset()
+        while careful.unspoilt() and self._next():
+            careful.reset()
             super().run()
 
     def _next(self) -> bool:
@@ -375,83 +347,3 @@ class Worker(WorkerProcess):
             parts.append(part)
             size -= len(part)
         return b"".join(parts)
-
-
-class Care:
-    """Sees to it that a worker begins each task as if it were its first. In a worker."""
-
-    def __init__(self, loader: Any) -> None:
-        self.loader, self.files = loader, dict(loader._FILE_CACHE)
-        self.streams = sys.stdout, sys.stderr
-        self.foreign = False
-        self.tasks = 0
-        self.modules = 0
-        self.state = self._state()
-        for kind, loader in (("action", action_loader), ("connection", connection_loader), ("become", become_loader),
-                             ("shell", shell_loader)):
-            self._note(kind, loader)
-
-    def _note(self, kind: str, loader: Any) -> None:
-        """Look at each plugin that is had from a loader."""
-        load = loader.get_with_context
-
-        def noted(*args: Any, **kwargs: Any) -> Any:
-            found = load(*args, **kwargs)
-            plugin = found.object
-            cls = plugin if isinstance(plugin, type) else type(plugin)
-            if plugin is not None and not known(kind, cls.__module__):
-                self.foreign = True
-            return found
-
-        loader.get_with_context = noted
-
-    def _state(self) -> Any:
-        """What of a process a task might change."""
-        mask = os.umask(0o077)
-        os.umask(mask)
-        return (os.getcwd(), dict(os.environ), mask, list(sys.path), signal.getitimer(signal.ITIMER_REAL)[0],
-                signal.getsignal(signal.SIGALRM), signal.getsignal(signal.SIGCHLD))
-
-    def unspoilt(self) -> bool:
-        """Whether the worker may do another task."""
-        self.tasks += 1
-        if self.foreign or self.tasks >= TASKS or self._state() != self.state:
-            return False
-        if any(not thread.name.startswith("contextree") for thread in threading.enumerate()
-               if thread is not threading.main_thread()):
-            return False
-        if len(sys.modules) != self.modules:
-            self.modules = len(sys.modules)
-            for name, module in list(sys.modules.items()):
-                if not known_to_jinja(name, module):
-                    return False
-        return True
-
-    def reset(self) -> None:
-        """Before a task."""
-        self.loader._FILE_CACHE.clear()
-        self.loader._FILE_CACHE.update(self.files)
-        self.loader._tempfiles = set()
-        if isinstance(sys.stdout, io.StringIO):
-            sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
-        else:
-            sys.stdout, sys.stderr = self.streams
-
-
-def known(kind: str, module: str) -> bool:
-    """Whether a plugin is one that leaves nothing behind, by the module that it is in."""
-    if module.startswith(OURS):
-        return True
-    file = getattr(sys.modules.get(module), "__file__", None) or ""
-    if not file.startswith(CORE):
-        return False
-    if kind == "connection":
-        return module in CONNECTIONS
-    return kind != "action" or module.rpartition(".")[2] in SAFE
-
-
-def known_to_jinja(name: str, module: Any) -> bool:
-    """Whether a module is none that has filters, tests or lookups, or one of core's."""
-    if name.startswith("ansible_collections."):
-        return not any(".plugins.%s." % kind in name for kind in ("filter", "test", "lookup")) or name.startswith(OURS)
-    return not name.startswith(JINJA) or (getattr(module, "__file__", None) or "").startswith(CORE)

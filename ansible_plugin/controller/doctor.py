@@ -23,6 +23,7 @@ from ansible.release import __version__
 from ansible.template import Templar
 from ansible.vars.manager import VariableManager
 
+from . import become as ways
 from . import ready
 
 OURS = "contextree.fast."
@@ -153,8 +154,10 @@ def judge(name: str, values: dict[str, Any], templar: Any) -> Host:
             why.append("a network device: its modules run on the controller")
         elif not switched_on() and plugin_of(connection):
             why.append(f"nothing is switched on; {plugin_of(connection)} would do")
+        elif plugins.connection_loader.find_plugin(OURS + short):
+            why.append(f"{OURS}{short} is used where it is named only")
         else:
-            why.append("we have no connection of this kind")
+            why.append("we have no connection of this kind, or the collection that it is in is not installed")
         return Host(name, by, False, why, values)
     shell = value("ansible_shell_type", "sh")
     if shell in ("powershell", "cmd"):
@@ -163,22 +166,29 @@ def judge(name: str, values: dict[str, Any], templar: Any) -> Host:
         why.append(f"shell {shell}: not all of its commands are recognised, the others run as in stock")
     if C.DEFAULT_KEEP_REMOTE_FILES:
         why.append("keep_remote_files: modules run as files, as in stock")
-    why += become(value)
+    why += become(value, values)
     return Host(name, by, True, why, values)
 
 
-def become(value: Any) -> Iterator[str]:
+def become(value: Any, values: dict[str, Any]) -> Iterator[str]:
     """What is to be said of becoming another user."""
     if not value("ansible_become", C.DEFAULT_BECOME):
         return
     method = value("ansible_become_method", C.DEFAULT_BECOME_METHOD)
-    if plugins.become_loader.find_plugin(method) is None:
+    plugin = plugins.become_loader.get(method)
+    if plugin is None:
         yield f"become: there is no plugin {method}"
-    elif method.rpartition(".")[2] not in BECOME:
-        yield f"become by {method}: a command of the plugin's own for each task, as in stock"
-
-
-BECOME = ("sudo", "su", "doas")
+        return
+    shell = plugins.get_shell_plugin("sh", C.DEFAULT_EXECUTABLE)
+    try:
+        for each in plugin, shell:
+            each.set_options(var_options=values)
+        way = ways.way_of(plugin, shell, "/bin/sh", "/bin/sh", C.DEFAULT_TIMEOUT)
+    except Exception as error:  # a plugin of anybody's, options that mean nothing
+        yield f"become by {method}: {' '.join(str(error).split())}"
+        return
+    if way is None:
+        yield f"become by {method}, with these options: a command of the plugin's own for each task, as in stock"
 
 
 def redirected(connection: str) -> str:
@@ -192,10 +202,11 @@ def switched_on() -> bool:
 
 
 def plugin_of(connection: str) -> str | None:
-    """Our plugin for a connection type, if there is one."""
-    from . import strategy
+    """The plugin that our strategies use in place of a connection plugin, if there is one."""
+    from . import redirect
 
-    return strategy.REDIRECT.get(connection)
+    found = redirect.Redirect(plugins.connection_loader).find(connection)
+    return found[0] if found else None
 
 
 def connect(found: list[Host], timeout: float) -> Iterator[Fact]:

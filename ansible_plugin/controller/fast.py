@@ -22,7 +22,7 @@ import contextree
 
 from . import become, payload, worker
 from .become import Stock
-from .hosts import Link
+from .link import Link
 from .shell import Notes
 
 display = Display()
@@ -100,13 +100,12 @@ class Fast(become.Becoming, Base):
     def is_pipelining_enabled(self, wrap_async: bool = False) -> bool:
         """Modules go through stdin, or what looks like it to core, whatever the settings say; not those of ``async``."""
         plugin = self.become  # type: ignore[attr-defined]
-        return not wrap_async and not C.DEFAULT_KEEP_REMOTE_FILES and (
-            plugin is None or getattr(plugin, "pipelining", plugin.name != "su") or self.can_become(plugin))
+        return not wrap_async and not C.DEFAULT_KEEP_REMOTE_FILES and (plugin is None or self.feeds(plugin))
 
     def get_option(self, option: str, *args: Any, **kwargs: Any) -> Any:
         """See core; before 2.19 this option is what it goes by (``always_pipeline_modules`` is for async, too)."""
         if option == "pipelining" and self.feeding and not hasattr(ConnectionBase, "is_pipelining_enabled"):
-            return True
+            return self.become is None or self.feeds(self.become)  # type: ignore[attr-defined]
         return super().get_option(option, *args, **kwargs)  # type: ignore[misc]
 
     feeding = True  # False while core's own connection runs a command that gets no input
@@ -179,7 +178,7 @@ class Fast(become.Becoming, Base):
     def act_as(self, way: become.Way | None, cmd: str, text: str, in_data: bytes | None, terminal: bool) -> Result:
         """The same, in an account; raises Refused, too."""
         if way is not None:
-            self.tried_ahead()
+            self.tried_ahead(way)
         kind, what = self.notes.meaning.get(text, ("", None))
         if kind == "python" and in_data:
             words, env = what

@@ -1,11 +1,12 @@
-"""What the main process sends to a worker that stays: a task, its variables, and what has changed since it was forked.
+"""What the main process sends to a worker that stays: a task, its variables, and what has changed since its fork.
 
-Values go by value: what the worker does to them ends with the task, as it does where a worker is forked for each. What a
-run has but once (the play, its blocks and roles, the inventory) is not sent: the worker was forked from the main process
-and so has its own of each. Such an *anchor* goes as a number. Anything that is neither is not sent at all: ``Unknown``.
+Values go by value: what the worker does to them ends with the task, as it does where a worker is forked for each. What
+a run has but once (the play, its blocks and roles, the inventory) is not sent: the worker was forked from the main
+process and so has its own of each. Such an *anchor* goes as a number. Anything that is neither is not sent at all:
+``Unknown``.
 """
 
-import datetime
+import datetime as dt
 import io
 import pickle
 import types
@@ -13,7 +14,7 @@ from typing import Any
 
 from ansible.playbook.loop_control import LoopControl
 
-VALUES = (str, bytes, int, float, dict, list, tuple, set, frozenset, datetime.date, datetime.time, LoopControl,
+VALUES = (str, bytes, int, float, dict, list, tuple, set, frozenset, dt.date, dt.time, LoopControl,
           type, types.FunctionType, types.BuiltinFunctionType)  # the latter by their names
 VALUE_MODULES = ("ansible._internal._datatag.", "ansible.module_utils._internal.", "ansible.module_utils.common.",
                  "ansible.parsing.vault", "ansible.parsing.yaml.", "ansible.utils.unsafe_proxy", "datetime")

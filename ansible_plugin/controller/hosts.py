@@ -5,23 +5,16 @@ import contextlib
 import subprocess
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future
-from typing import Any, NamedTuple
+from concurrent.futures import Future, wait
+from typing import Any
 
 import contextree
 from contextree.connect.dialogue import ANSWERED
-from contextree.connect.plan import Plan
 
 from ..target import agent, archives, seats
+from .link import Link
 
 THREADS = 1000  # requests of workers that may wait at once; ansible's forks are fewer
-
-
-class Link(NamedTuple):
-    """How a host is reached."""
-
-    key: str  # the same for the same way
-    plan: Plan
 
 
 class Host:
@@ -61,13 +54,18 @@ class Host:
         if idle:
             self.context.shutdown()
 
-    def cancel(self) -> None:
-        """Nobody waits for anything any more, now and later."""
+    def cancel(self) -> "Future[None] | None":
+        """Nobody waits for anything any more, now and later. A Future of the moment when all has ended; None: that is
+        now, or nobody can know."""
         with self.lock:
             self.ended = True
             requests = list(self.requests)
         for future in requests:
             future.cancel()
+        try:
+            return self.context.submit(agent.ended) if requests else None
+        except contextree.ContextreeError:
+            return None
 
     def do(self, steps: list[list[Any]]) -> Any:
         """Have the agent do steps, for as long as somebody waits for that; its answer."""
@@ -164,18 +162,16 @@ class Hosts:
         """The playbook has ended: what still runs is of no use any more."""
         with self.lock:
             futures = list(self.links.values())
-        for future in futures:
-            if future.done() and not future.exception():
-                future.result().cancel()
+        ends = [future.result().cancel() for future in futures if future.done() and not future.exception()]
+        wait([end for end in ends if end is not None], agent.PATIENCE + 1)
 
     @contextree.expose
     def reach(self, link: Link, again: bool) -> str | None:
         """Open a link unless it is there; None, or why there is none. ``again``: try even where that failed before."""
         future = self.links.get(link.key)
-        if not again and future is not None and future.done() and future.exception():
-            return str(future.exception())
         try:
-            self.host(link)
+            host = self.host(link) if again or future is None else future.result()
+            host.context.ping()
         except contextree.ContextreeError as error:
             return str(error)
         return None

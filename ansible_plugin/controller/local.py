@@ -4,12 +4,13 @@ import shlex
 import sys
 from typing import Any
 
+from ansible import constants as C  # noqa: N812  as everywhere in ansible
 from ansible.plugins.connection import local as core
 
 from contextree.connect import local
 
 from . import fast
-from .hosts import Link
+from .link import Link
 
 
 def link() -> Link:
@@ -29,6 +30,10 @@ class Local(fast.Fast):
     def link(self) -> Link:
         """See Fast."""
         return link()
+
+    def login_argv(self, cmd: str) -> list[str | None]:
+        """See Fast."""
+        return [(C.DEFAULT_EXECUTABLE or "/bin/sh").split()[0], "-c", cmd]
 
     def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> Any:
         """See core."""

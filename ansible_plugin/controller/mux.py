@@ -16,8 +16,8 @@ from typing import Any
 import contextree
 
 from .hosts import THREADS, Hosts
+from .worker import FILE
 
-FILE = "contextree"
 STATISTICS = "ANSIBLE_CONTEXTREE_STATS"  # the path of a file for them
 
 
@@ -37,6 +37,9 @@ def main(folder: str, pid: int, lock: int) -> None:
         with contextlib.suppress(SystemExit):
             select.select([watched], [], [])
         hosts.end()
+    for name in FILE, FILE + ".lock", FILE + ".log":
+        with contextlib.suppress(OSError):  # ansible removes the folder, if it is not killed
+            os.unlink(os.path.join(folder, name))
     if os.environ.get(STATISTICS):
         publish(os.environ[STATISTICS], json.dumps(hosts.statistics()))
 

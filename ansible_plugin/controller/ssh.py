@@ -20,7 +20,7 @@ from contextree.connect.plan import PYTHON_QUOTED, Plan, checked_secret, safe_na
 from contextree.connect.ssh_dialogue import SshDialogue
 
 from . import fast
-from .hosts import Link
+from .link import Link
 
 #: Before all else, as ssh takes the first value that it is given.
 OURS = ["-T", "-o", "ControlMaster=no", "-o", "ControlPath=none", "-o", "RemoteCommand=none"]
@@ -106,13 +106,16 @@ class Ssh(fast.Fast):
             if earlier is not None:
                 raise earlier
             status, out, err = self.act(asked, in_data, sudoable, terminal)
+            failure = None
         except (fast.Stock, contextree.ContextreeError) as error:
-            return self._without(error, cmd, in_data, sudoable, checkrc)
+            failure = error
         except AnsibleError as error:
             self._error = error  # nothing for which core is to try again: raised by ``exec_command``
             return 0, b"", b""
         finally:
             self._asked = asked
+        if failure is not None:  # out here, what it raises has no cause
+            return self._without(failure, cmd, in_data, sudoable, checkrc)
         self._close_pipe()
         return status, out, err + (self._parting() if terminal else b"")
 

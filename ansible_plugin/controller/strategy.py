@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import importlib
 import os
 from typing import Any
 
@@ -21,11 +22,15 @@ else:
 class Mixin(Base):
     """Mixed into a strategy of core."""
 
+    def __init__(self, tqm: Any) -> None:
+        worker.begin(C.DEFAULT_LOCAL_TMP)  # before there are threads
+        super().__init__(tqm)
+
     def run(self, iterator: Any, play_context: Any) -> Any:
         """Run a play."""
         atexit.unregister(gc.freeze)  # there is a run for each play
         atexit.register(gc.freeze)  # looking for cycles at the end of a process with such a heap takes some 70 ms
-        worker.begin(C.DEFAULT_LOCAL_TMP, os.getpid())
+        importlib.import_module("contextree.parent.join")  # before the first worker: each would import it again
         connection_loader.get_with_context = Redirect(connection_loader)
         try:
             if os.environ.get("NOCREW"):

@@ -1,9 +1,9 @@
 """The strategy waits for what it waits for, and not for a time.
 
 Core's strategies look for results every millisecond, and for a free worker every tenth of one: half of that is lost on
-each task, and a main process that waits for ten hosts is busy with it. ``Waker.sleep`` stands in for ``time.sleep`` in
-core's strategy modules while one of ours runs: it returns when there is something to look at, or else after ``LONGEST``,
-since a worker that died says nothing.
+each task, and a main process that waits for ten hosts is busy with it. ``Waker.sleep`` stands in for ``time.sleep``
+in core's strategy modules while one of ours runs: it returns when there is something to look at, or else after
+``LONGEST``, since a worker that died says nothing.
 """
 
 import collections

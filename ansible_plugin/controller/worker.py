@@ -1,4 +1,9 @@
-"""A worker's way to the multiplexer of its run."""
+"""A worker's way to the multiplexer of its run, and the start of that.
+
+Under one of our strategies the main process forks it (``begin``) before there is a worker, and does not wait for it: it
+imports what it needs and listens while core gets the first task ready. Under core's own strategies, or where it died,
+the first worker that wants it does that, and waits.
+"""
 
 import contextlib
 import fcntl
@@ -7,12 +12,12 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator
 from typing import IO, Any
 
-import contextree
-
-from . import mux
+FILE = "contextree"  # the invitation, in the run's own temporary folder
+LOG = "contextree.log"
 
 _client: Any = None
 _owner = 0  # the process that it is of: the main one has one too after ``meta: reset_connection``
@@ -37,11 +42,13 @@ def leave() -> None:
 
 def joined(folder: str, main_pid: int) -> Any:
     """A client of the multiplexer; of another one, if the first has died."""
+    import contextree  # here: the main process has nothing to do with it
+
     invitation = where(folder, main_pid)
     try:
         return contextree.join(invitation)
     except (contextree.ContextreeError, OSError):
-        path = os.path.join(folder, mux.FILE)
+        path = os.path.join(folder, FILE)
         with locked(folder, fcntl.LOCK_EX), contextlib.suppress(FileNotFoundError):
             with open(path) as file:
                 same = file.read() == invitation
@@ -55,25 +62,25 @@ def where(folder: str, main_pid: int) -> str:
     started = False
     while True:
         try:
-            with open(os.path.join(folder, mux.FILE)) as file:
+            with open(os.path.join(folder, FILE)) as file:
                 return file.read()
         except FileNotFoundError:
             pass
         with locked(folder, fcntl.LOCK_EX) as lock:
-            if not os.path.exists(os.path.join(folder, mux.FILE)):
+            if not os.path.exists(os.path.join(folder, FILE)):
                 if started:
-                    with open(os.path.join(folder, "contextree.log")) as file:
+                    with open(os.path.join(folder, LOG)) as file:
                         raise RuntimeError("the multiplexer ended: " + file.read()[-2000:])
                 start(folder, main_pid, lock.fileno())
                 started = True
 
 
-def begin(folder: str, main_pid: int) -> None:
-    """Have the multiplexer started, if nobody has done that yet; waits for nothing."""
+def begin(folder: str) -> None:
+    """Have the multiplexer started, if nobody has done that yet; waits for nothing. In the main process."""
     try:
         with locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB) as lock:
-            if not os.path.exists(os.path.join(folder, mux.FILE)):
-                start(folder, main_pid, lock.fileno())
+            if not os.path.exists(os.path.join(folder, FILE)):
+                start(folder, os.getpid(), lock.fileno())
     except BlockingIOError:
         pass  # somebody is at it
 
@@ -81,20 +88,25 @@ def begin(folder: str, main_pid: int) -> None:
 @contextlib.contextmanager
 def locked(folder: str, how: int) -> Iterator[IO[str]]:
     """The lock of whoever starts the multiplexer, and then of that itself, until it listens."""
-    with open(os.path.join(folder, mux.FILE + ".lock"), "w") as lock:
+    with open(os.path.join(folder, FILE + ".lock"), "w") as lock:
         fcntl.flock(lock, how)
         yield lock
 
 
 def start(folder: str, main_pid: int, lock: int) -> None:
-    """Fork it: contextree, which it needs, has been imported here. It lets go of ``lock`` when it listens, or ends."""
+    """Fork it. It lets go of ``lock`` when it listens, or ends."""
     if main_pid not in (os.getpid(), os.getppid()):
         raise RuntimeError("the playbook has ended")  # whose end was to be that of the multiplexer
-    if os.fork() == 0:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # there are threads; core forks its workers all the same
+        pid = os.fork()
+    if pid == 0:
         try:
             gc.freeze()  # what is garbage here may hold descriptors, whose numbers are somebody else's there
             os.setsid()
-            detach(os.path.join(folder, "contextree.log"), lock)
+            detach(os.path.join(folder, LOG), lock)
+            from . import mux
+
             mux.main(folder, main_pid, lock)
         except BaseException:
             traceback.print_exc()

@@ -21,7 +21,7 @@ import os
 import stat
 import threading
 
-from contextree.core.wire.errors import ConnectError, UsageError
+from contextree.core.wire.errors import ConnectError, ContextreeError, UsageError
 
 from . import archives, process, warm
 
@@ -35,7 +35,11 @@ if TYPE_CHECKING:
 
 THREADS = 64  # requests that run at once in one interpreter
 
+PATIENCE = 2.0  # seconds for programs to end that were killed
+
 _lock = threading.Lock()
+_idle = threading.Condition()
+_busy = 0  # requests
 _templates = {}  # type: Dict[Tuple[str, ...], warm.Template]
 _broken = {}  # type: Dict[Tuple[str, ...], str]  # interpreters that cannot be kept warm -> why
 _store = archives.Store()
@@ -92,18 +96,19 @@ def do_there(way: "seats.Way", steps: "List[List[Any]]") -> "Tuple[Any, ...]":
     while True:
         try:
             with _accounts.use(way, python) as place:
-                if not place.watch.inside:
-                    return ask(place.context, steps)
-                if place.watch.inside_looks is None:
-                    place.watch.inside_looks = place.context.call(seats.stamps, place.watch.inside)
-                first = ["same", None, place.watch.inside, place.watch.inside_looks]
-                answer = ask(place.context, [first] + steps)
+                first = place.check()
+                answer = ask(place.context, first + steps)
                 if answer[0] == "changed":
-                    _accounts.renew(place.account, place)
+                    _accounts.renew(place)
                     continue
-                return answer if answer[0] == "done" else (answer[0], answer[1] - 1) + tuple(answer[2:])
+                if answer[0] != "done":
+                    return (answer[0], max(0, answer[1] - len(first))) + tuple(answer[2:])
+                result = answer[1]
+                if place.asked and steps[-1][0] == "command" and steps[-1][4]:  # on a terminal
+                    result = result[0], b"\r\n" + result[1], result[2]  # as after a password that is not echoed
+                return "done", result
         except ConnectError as error:
-            return ("refused", 0, type(error).__name__, error.phase, str(error), error.output or "", error.status)
+            return "refused", 0, type(error).__name__, error.phase, str(error), error.output or "", error.status
 
 
 def ask(context: "Context", steps: "List[List[Any]]") -> "Any":
@@ -136,6 +141,31 @@ def call_through(context: "Context", function: "Callable[..., Any]", *args: "Any
 
 def do_here(steps: "List[List[Any]]") -> "Tuple[Any, ...]":
     """Do steps in this interpreter."""
+    global _busy
+    with _idle:
+        _busy += 1
+    try:
+        return _do_here(steps)
+    finally:
+        with _idle:
+            _busy -= 1
+            _idle.notify_all()
+
+
+def ended() -> None:
+    """Returns when all requests have ended, which were cancelled just now, and what ran for them was killed; or later,
+    when that does not come to an end."""
+    for seat in list(_seats.values()):
+        if seat.context is not None and seat.context.state != "died":
+            try:
+                seat.context.with_options(timeout=PATIENCE).call(ended)
+            except ContextreeError:
+                pass  # so has the seat
+    with _idle:
+        _idle.wait_for(lambda: not _busy, PATIENCE)
+
+
+def _do_here(steps: "List[List[Any]]") -> "Tuple[Any, ...]":
     for index, step in enumerate(steps):
         result = KINDS[step[0]](*step[2:])
         if isinstance(result, tuple) and result and isinstance(result[0], str):

@@ -33,6 +33,7 @@ STANDARD = frozenset((
 
 code_objects = {}  # type: Dict[Tuple[str, int, int], CodeType]  # (path in the archive, CRC, size)
 imported = {}  # type: Dict[str, Tuple[str, int, int]]  # name of a module that is imported here -> what it was made of
+packages = {}  # type: Dict[str, str]  # those of them that are packages -> their folder in the archive
 
 
 class Archive:
@@ -220,6 +221,8 @@ def warm(archive: Archive) -> "Optional[str]":
             del sys.modules[name]
         elif name in archive.modules:
             imported[name] = archive.modules[name][0]
+            if archive.modules[name][1]:
+                packages[name] = archive.modules[name][0][0][:-12]
     return why
 
 
@@ -246,6 +249,9 @@ def enter(archive: Archive) -> None:
         if found is None or found[0] != key:  # what is imported may refer to another content than this one's
             purge()
             break
+    else:
+        for name, package in packages.items():  # for those who look what there is
+            sys.modules[name].__path__[:] = ["%s/%s" % (archive.path, package)]
     sys.meta_path.insert(0, Finder(archive, archive.path))
     sys.path.insert(0, archive.path)
 

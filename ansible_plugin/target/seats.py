@@ -17,17 +17,20 @@ import os
 import pwd
 import threading
 
-import contextree
 from contextree.connect.dialogue import Dialogue, prompt
 from contextree.connect.plan import Plan, generic, safe_name
+from contextree.core.wire.errors import ConnectError, ContextreeError
+from contextree.parent.router import current_router
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+    from typing import Any, Iterator, List, Optional, Sequence, Tuple
+
+    from contextree.parent.context import Context
 
 THREADS = 64  # requests that run at once in one interpreter
 MOST = 20  # accounts that are kept while nobody uses them
-OWN, HANDED_OVER = "own", "handed over"
+OWN, HANDED_OVER, OFFERED = "own", "handed over", "offered"
 WANTS_TERMINAL = "you must have a tty"  # what sudo says where its sudoers has requiretty
 REFUSED = "refused: the password is wrong, or the account is locked"
 
@@ -36,7 +39,7 @@ REFUSED = "refused: the password is wrong, or the account is locked"
 #: method    str: the become plugin; in names, and for what is watched.
 #: user      str: the account.
 #: argv      tuple of str: the command, see ``contextree.connect.plan.Plan``.
-#: terminal  what it gets: "", OWN (a controlling one), HANDED_OVER (as its stdin).
+#: terminal  what it gets: "", OWN (a controlling one), HANDED_OVER (as its stdin), OFFERED (one if it wants one).
 #: prompt    bytes of a regular expression for the line that asks for the password, or None.
 #: password  Secret or None.
 #: login     bool: a login shell reads its files.
@@ -85,23 +88,25 @@ class Accounts:
     def enter(self, account: "Account", way: "Way", python: "Optional[Sequence[str]]") -> "Place":
         """The place of an account; a new one where the last is not as one would be that began now."""
         with account.lock:
-            place = account.place
-            if place is None or place.context.state == "died" or not place.watch.same():
-                if place is not None:
-                    self.renew(account, place)
-                watch = Watch(way)  # before, so that what changes meanwhile is seen the next time
-                account.place = place = Place(become(way, python), watch, account)
+            while True:
+                place = account.place
+                if place is None or place.context.state == "died" or not place.watch.same():
+                    if place is not None:
+                        self.renew(place)
+                    watch = Watch(way)  # before, so that what changes meanwhile is seen the next time
+                    account.place = place = Place(*become(way, python), watch, account)
+                    with self.lock:
+                        self.begun += 1
                 with self.lock:
-                    self.begun += 1
-            with self.lock:
-                place.users += 1
-            return place
+                    if not place.over:
+                        place.users += 1
+                        return place
 
-    def renew(self, account: "Account", place: "Place") -> None:
+    def renew(self, place: "Place") -> None:
         """Use a place no more; who is there stays until he is done."""
         with self.lock:
-            if account.place is place:
-                account.place = None
+            if place.account.place is place:
+                place.account.place = None
             place.over = True
             ended = not place.users
         if ended:
@@ -126,36 +131,75 @@ class Account:
 class Place:
     """An interpreter in another account. ``users`` are in it; when it is ``over`` nobody enters any more."""
 
-    def __init__(self, context: "contextree.Context", watch: "Watch", account: "Account") -> None:
+    def __init__(self, context: "Context", asked: bool, watch: "Watch", account: "Account") -> None:
         self.context = context
+        self.asked = asked  # Was a password asked for?
         self.watch = watch
         self.account = account
         self.users = 0
         self.over = False
+        self.inside = None  # type: Any  # what it saw itself when this began
+
+    def check(self) -> "List[List[Any]]":
+        """The step by which the account itself looks at what we perhaps may not: none, or one."""
+        if not self.watch.inside:
+            return []
+        if self.inside is None:
+            self.inside = self.context.call(stamps, self.watch.inside)
+        return [["same", None, self.watch.inside, self.inside]]
 
     def end(self) -> None:
         """End it, in the background."""
         threading.Thread(target=leave, args=(self.context,), name="contextree-leave", daemon=True).start()
 
 
-def leave(context: "contextree.Context") -> None:
+def leave(context: "Context") -> None:
     """End a context."""
-    with contextlib.suppress(contextree.ContextreeError):
+    with contextlib.suppress(ContextreeError):
         context.shutdown()
 
 
-def become(way: "Way", python: "Optional[Sequence[str]]") -> "contextree.Context":
-    """Start an interpreter in another account. Raises ConnectError."""
+class Asking(Dialogue):
+    """A dialogue that knows whether there was one."""
+
+    asked = False
+
+    def feed(self, data: bytes) -> "Any":
+        """See Dialogue."""
+        actions = super().feed(data)
+        self.asked = self.asked or bool(actions)
+        return actions
+
+
+def become(way: "Way", python: "Optional[Sequence[str]]") -> "Tuple[Context, bool]":
+    """Start an interpreter in another account; was a password asked for? Raises ConnectError."""
+    plan = plan_of(way, list(python or any_python(way)))
+    try:
+        context = current_router().grow(plan, threads=THREADS)
+    except ConnectError as error:
+        if way.terminal != OFFERED or WANTS_TERMINAL not in (error.output or ""):
+            raise
+        context = current_router().grow(plan.copy(tty=True), threads=THREADS)
+    return context, isinstance(plan.dialogue, Asking) and plan.dialogue.asked
+
+
+def any_python(way: "Way") -> "Sequence[str]":
+    """An interpreter for an account, where none is asked for: this one, unless it may be ours alone."""
     import sys
 
-    router = contextree.current_router()
-    plan = plan_of(way, list(python or [sys.executable]))
-    try:
-        return router.grow(plan, threads=THREADS)
-    except contextree.ConnectError as error:
-        if plan.tty or WANTS_TERMINAL not in (error.output or ""):
-            raise
-        return router.grow(plan.copy(tty=True), threads=THREADS)
+    path = os.path.realpath(sys.executable)
+    while path != "/":
+        try:
+            if not os.stat(path).st_mode & 0o001:
+                break
+        except OSError:
+            break
+        path = os.path.dirname(path)
+    else:
+        return [sys.executable]
+    from contextree.connect import discover, sudo
+
+    return sudo.dollarless(discover.WORDS) if way.login else discover.WORDS
 
 
 def plan_of(way: "Way", python: "List[str]") -> "Plan":
@@ -163,8 +207,8 @@ def plan_of(way: "Way", python: "List[str]") -> "Plan":
     dialogue = None
     if way.prompt is not None:
         answer = ("fail", None) if way.password is None else ("reply", "password")
-        dialogue = Dialogue([prompt(way.prompt, answer[0], secret=answer[1], text=REFUSED)], {"password": way.password})
-    return Plan(way.argv, safe_name("%s.%s" % (way.method, way.user or "root")), way.method, tty=bool(way.terminal),
+        dialogue = Asking([prompt(way.prompt, answer[0], secret=answer[1], text=REFUSED)], {"password": way.password})
+    return Plan(way.argv, safe_name("%s.%s" % (way.method, way.user or "root")), way.method, tty=way.terminal in (OWN, HANDED_OVER),
                 handover=way.terminal == HANDED_OVER, dialogue=dialogue, python=python, classify=generic,
                 phases={"connect": way.seconds, "login": way.seconds, "boot": 30})
 
@@ -172,7 +216,8 @@ def plan_of(way: "Way", python: "List[str]") -> "Plan":
 # -- what would make a difference if the account were become now
 
 _FILES = ("/etc/environment", "/etc/security/pam_env.conf", "/etc/security/limits.conf", "/etc/security/limits.d",
-          "/etc/security/limits.d/*", "/etc/login.defs", "/etc/nsswitch.conf", "/etc/default/locale", "/etc/locale.conf",
+          "/etc/security/limits.d/*", "/etc/login.defs", "/etc/nsswitch.conf", "/etc/default/locale",
+          "/etc/locale.conf",
           "/etc/pam.d/common-*", "/etc/pam.d/system-*", "/etc/pam.d/password-auth*", "/etc/pam.d/postlogin*",
           "/etc/pam.d/base-*", "/etc/pam.d/other")
 _OF_METHOD = {"sudo": ("/etc/sudoers", "/etc/sudo.conf", "/etc/sudoers.d", "/etc/sudoers.d/*", "/etc/pam.d/sudo*"),
@@ -180,8 +225,8 @@ _OF_METHOD = {"sudo": ("/etc/sudoers", "/etc/sudo.conf", "/etc/sudoers.d", "/etc
               "doas": ("/etc/doas.conf", "/etc/pam.d/doas")}
 _OF_LOGIN = ("/etc/profile", "/etc/profile.d", "/etc/profile.d/*", "/etc/bash.bashrc", "/etc/bashrc", "/etc/zsh/*",
              "/etc/csh.*")
-_IN_HOME = (".profile", ".bash_profile", ".bash_login", ".bashrc", ".zshenv", ".zprofile", ".zshrc", ".zlogin", ".login",
-            ".cshrc", ".tcshrc", ".config/fish/config.fish")
+_IN_HOME = (".profile", ".bash_profile", ".bash_login", ".bashrc", ".zshenv", ".zprofile", ".zshrc", ".zlogin",
+            ".login", ".cshrc", ".tcshrc", ".config/fish/config.fish")
 _USERS = "/etc/passwd", "/etc/group"
 
 
@@ -203,7 +248,6 @@ class Watch:
         #: what only the account itself may be able to look at
         self.inside = [os.path.join(each[0][5], name) for each in self.entries[:1] if each is not None and way.login
                        for name in _IN_HOME]
-        self.inside_looks = None  # type: Any
 
     def same(self) -> bool:
         """Whether nothing has changed that matters."""

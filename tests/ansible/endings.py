@@ -36,7 +36,7 @@ class Run:
             run=lab.run, here=HERE, forks=forks, defaults=defaults, ssh="", ssh_config=lab.ssh_config,
             strategy="contextree.fast.linear" if mode == "strategy" else "linear",
             transport="contextree.fast.ssh" if mode == "connection" else "ssh",
-            pipelining="false" if mode == "stock-plain" else "true"))
+            pipelining="pipelining = true" if mode == "stock" else ""))
         env = {"PATH": "%s:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" % core.folder,
                "LC_ALL": "C.UTF-8", "HOME": str(lab.run / "home"), "TMPDIR": str(lab.run / "tmp"),
                "ANSIBLE_CONFIG": str(config), "ANSIBLE_HOME": str(lab.run / "home/.ansible"),

@@ -8,7 +8,7 @@ import pytest
 
 from tests.ansible import cores
 
-pytestmark = pytest.mark.ansible
+pytestmark = [pytest.mark.ansible, pytest.mark.timeout(300)]
 INVENTORY = """\
 all:
   hosts:
@@ -22,6 +22,8 @@ all:
     other: {ansible_become: true, ansible_become_method: runas}
     nobody: {ansible_become: true, ansible_become_method: no_such}
     sudo: {ansible_become: true}
+    flags: {ansible_become: true, ansible_become_flags: "--askpass"}
+    su: {ansible_become: true, ansible_become_method: su, ansible_become_password: p}
 """
 CONFIG = "[defaults]\nstrategy = contextree.fast.free\ninventory = hosts.yml\n"
 
@@ -54,21 +56,21 @@ def test_doctor_judges_hosts_as_they_are_configured(ask, core, tmp_path):
     assert str(tmp_path / "ansible.cfg") in setup["strategy"]["text"]
     assert ("deprecation" in setup) is (core.number >= (2, 19))
     assert {name: (row["connection"], row["accelerated"]) for name, row in hosts.items()} == {
-        **dict.fromkeys(("web1", "web2", "fish", "other", "nobody", "sudo"), ("contextree.fast.ssh", True)),
+        **dict.fromkeys(("web1", "web2", "fish", "other", "nobody", "sudo", "su", "flags"), ("contextree.fast.ssh", True)),
         "here": ("contextree.fast.local", True), "switch": ("ansible.netcommon.network_cli", False),
         "windows": ("winrm", False), "shell": ("contextree.fast.ssh", False)}
     notes = {name: " ".join(row["notes"]) for name, row in hosts.items()}
-    assert not notes["web1"] and not notes["here"] and not notes["sudo"]
+    assert not notes["web1"] and not notes["here"] and not notes["sudo"] and not notes["su"]
     for name, said in (("fish", "shell fish"), ("switch", "network device"), ("windows", "no connection of this kind"),
-                       ("shell", "Windows"), ("other", "become by runas"), ("nobody", "there is no plugin no_such")):
+                       ("shell", "Windows"), ("other", "become by runas"), ("flags", "become by sudo, with these options"), ("nobody", "there is no plugin no_such")):
         assert said in notes[name]
 
 
 def test_doctor_text_is_short(ask):
     text, status = ask()
     assert status == 0
-    assert "ok     hosts             web1, web2, sudo: by contextree.fast.ssh\n" in text
-    assert text.endswith("7 of 10 hosts are accelerated\n")
+    assert "ok     hosts             web1, web2, sudo, su: by contextree.fast.ssh\n" in text
+    assert text.endswith("9 of 12 hosts are accelerated\n")
     assert "\x1b" not in text
     text, status = ask("web*:here")
     assert text.endswith("3 of 3 hosts are accelerated\n")
@@ -80,7 +82,7 @@ def test_doctor_nothing_is_switched_on(ask):
     assert "WRONG  strategy          free, by env: ANSIBLE_STRATEGY: nothing is switched on" in text
     assert "write strategy = contextree.fast.free under [defaults] in ansible.cfg" in text
     assert ": as in stock, by ssh; nothing is switched on; contextree.fast.ssh would do\n" in text
-    assert text.endswith("0 of 10 hosts are accelerated\n")
+    assert text.endswith("0 of 12 hosts are accelerated\n")
 
 
 def test_doctor_transport_alone(ask):

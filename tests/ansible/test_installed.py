@@ -8,7 +8,7 @@ import pytest
 from tests.ansible import cores
 from tests.ansible.installed import COLLECTION, Environment, build, source, version
 
-pytestmark = pytest.mark.ansible
+pytestmark = [pytest.mark.ansible, pytest.mark.timeout(300)]
 FALLS_BACK = "contextree.fast falls back to stock execution: "
 
 

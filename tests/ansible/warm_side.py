@@ -95,3 +95,30 @@ def seconds(call):
     begin = time.monotonic()
     run(*call)
     return time.monotonic() - begin
+
+
+def has(digest):
+    """Whether the templates have an archive."""
+    return template.has(digest)
+
+
+def lengths(call):
+    """A run's status, and how much it wrote."""
+    status, out, err = run(*call)
+    return status, len(out), len(err)
+
+
+def limit(size):
+    """How many bytes of archives are kept from now on."""
+    warm.KEPT = size
+
+
+def run_closed(*call):
+    """The error of a template that was closed."""
+    closed = warm.Template()
+    closed.close()
+    try:
+        closed.run(*call)
+    except RuntimeError as error:
+        return str(error)
+    return None

@@ -11,8 +11,8 @@ name: debug
 short_description: As the strategy C(debug) of ansible-core, several times faster
 description:
   - Runs tasks in the same order and with the same results as P(ansible.builtin.debug#strategy).
-  - Hosts that are reached by C(ssh) or C(local) are reached by the connection plugins of this collection instead, which
-    keep one link to each host for the whole run.
+  - Hosts that are reached by C(ssh), C(local), C(community.docker.docker) and others are reached by the connection
+    plugins of this collection instead, which keep one link to each host for the whole run.
 author: contextree
 """
 Mixin: Any = ready.mixin("strategy", "Mixin")

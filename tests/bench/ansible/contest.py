@@ -119,7 +119,7 @@ def run(field, side, case, hosts, delay, peak=False):
 
 
 def ended(process):
-    """Wait for its end; False: it takes too long. (Popen.wait looks 20 times a second only, when it is given a limit.)"""
+    """Wait for its end; False: it takes too long. (With a limit Popen.wait looks only 20 times a second.)"""
     watched = os.pidfd_open(process.pid)
     try:
         return bool(select.select([watched], [], [], LIMIT)[0])

@@ -1,0 +1,12 @@
+"""How a host is reached, as workers tell the multiplexer."""
+
+from typing import NamedTuple
+
+from contextree.connect.plan import Plan
+
+
+class Link(NamedTuple):
+    """How a host is reached."""
+
+    key: str  # the same for the same way
+    plan: Plan
