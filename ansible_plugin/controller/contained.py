@@ -161,6 +161,7 @@ class Contained(fast.Fast):
 
     def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> Any:
         """See core."""
+        failure: Exception | None = None
         try:
             if not isinstance(cmd, str):  # words that the class itself wants run
                 self.settle()
@@ -170,9 +171,11 @@ class Contained(fast.Fast):
         except contextree.ContextDied:
             return KILLED, b"", b""
         except (fast.Stock, contextree.ContextreeError) as why:
-            if isinstance(why, contextree.ConnectError):
+            failure = why
+        if failure is not None:  # out here, what it raises has no cause
+            if isinstance(failure, contextree.ConnectError):
                 self._there = False
-            self.fall_back(why)
+            self.fall_back(failure)
         self.feeding = bool(in_data)
         try:
             return super().exec_command(cmd, in_data=in_data, sudoable=sudoable)  # type: ignore[misc]

@@ -46,7 +46,7 @@ def test_logins_as_in_stock(lab, core, bastion, noisy):
         "h4": {"ansible_ssh_transfer_method": "piped", "ansible_shell_executable": "/bin/bash"},
         "h5": {"ansible_ssh_transfer_method": "scp", "ansible_remote_tmp": "/var/tmp/of-$USER"},
     }
-    for number, shell in enumerate(("zsh", "dash", "fish", "tcsh"), 6):
+    for number, shell in enumerate(("tcsh", "zsh", "dash", "fish"), 5):
         if shell in lab.sshd.shell_users:
             hosts["s%d" % number] = {"ansible_user": lab.sshd.shell_users[shell]}
     environ = {"ANSIBLE_COLLECTIONS_PATH": str(collections.make())}
