@@ -1,5 +1,5 @@
-"""Connections of collections that run a program for each command: ``docker exec``, ``kubectl exec``, ``chroot`` and their
-like. Ours have one such program running, whose input and output are the link.
+"""Connections of collections that run a program for each command: ``docker exec``, ``kubectl exec``, ``chroot`` and
+their like. Ours have one such program running, whose input and output are the link.
 
 What they run is asked of the collection's own class, see ``asking``. Whatever the link cannot do, and everything while
 there is no link (no Python in the container, no shell, a container that does not run, an engine that does not answer),
@@ -81,7 +81,7 @@ class Contained(fast.Fast):
     # -- the way in
 
     def how(self) -> Way:
-        """What the collection's class runs, by the options as they are now. Raises Stock, and what that class raises."""
+        """What the collection's class runs, by the options as they are now. Raises Stock."""
         if self._way is None:
             self.refuse()
             try:

@@ -1,8 +1,8 @@
 """Which of our connections stands for which one of core's and of collections.
 
 Those that are not here run as they do without us. Not here are, though we have them: ``chroot`` and ``buildah``. An
-interpreter that stays there keeps the file system busy, so a later task on the controller could not unmount it; who knows
-that theirs do not may name ``contextree.fast.chroot``.
+interpreter that stays there keeps the file system busy, so a later task on the controller could not unmount it; who
+knows that theirs do not may name ``contextree.fast.chroot``.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""What ssh is told by variables: passwords, bastions, shells, terminals, files; and what is said where it is refused."""
+"""What ssh is told by variables: passwords, bastions, shells, terminals; and what is said where it is refused."""
 
 import json
 from pathlib import Path
@@ -50,7 +50,8 @@ def test_logins_as_in_stock(lab, core, bastion, noisy):
         if shell in lab.sshd.shell_users:
             hosts["s%d" % number] = {"ansible_user": lab.sshd.shell_users[shell]}
     environ = {"ANSIBLE_COLLECTIONS_PATH": str(collections.make())}
-    found = [play(lab, core, "logins.yml", mode, hosts=hosts, environ=environ, forks=10) for mode in ("stock", "strategy")]
+    found = [play(lab, core, "logins.yml", mode, hosts=hosts, environ=environ, forks=10)
+             for mode in ("stock", "strategy")]
     assert not found[0].status, found[0].stdout
     same(*found)
     assert found[1].stats["links"] == len(hosts)
