@@ -135,14 +135,15 @@ def test_named_ones_as_by_the_collections(lab, core, boxes, handmade_box, incus_
     for name, text in ("jexec", JEXEC % {"tree": tree}), ("jls", "#!/bin/sh\necho ctxt-jail\n"):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
-    environ = {"PATH": "%s:%s:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:%s" % (tmp_path, core.folder, incus_box.PATH),
-               **incus_box.own_env}
+    path = "%s:%s:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:%s" % (tmp_path, core.folder, incus_box.PATH)
+    environ = {"PATH": path, **incus_box.own_env}
     by = {"ansible_python_interpreter": "/usr/bin/python3"}
     incus = {**by, "ansible_connection": "community.general.incus", "ansible_host": incus_box.common}
     hosts = complete({
         "c1": {**by, "ansible_connection": "community.general.chroot", "ansible_host": str(tree)},
         "b2": {"ansible_connection": "containers.podman.buildah", "ansible_host": podman.working_container()},
-        "j3": {**by, "ansible_connection": "community.general.jail", "ansible_host": "ctxt-jail", "ansible_user": "ann"},
+        "j3": {**by, "ansible_connection": "community.general.jail", "ansible_host": "ctxt-jail",
+               "ansible_user": "ann"},
         "i4": incus, "i5": {**incus, "ansible_user": "ann"},
     })
     stock = run(lab, core, boxes, "inside.yml", "stock", hosts, more=environ)
