@@ -10,7 +10,6 @@ import contextlib
 import multiprocessing
 import os
 import shlex
-import tempfile
 from typing import Any
 
 from ansible import constants as C  # noqa: N812  as everywhere in ansible
@@ -45,6 +44,7 @@ class Fast(become.Becoming, Base):
         self.main_pid = os.getpid() if parent is None or parent.pid is None else parent.pid
         self.later: list[list[Any]] = []  # steps that wait to be sent
         self.tried = False  # they have been sent, but no answer came
+        self.sources: dict[str, str] = {}  # files that were put -> what they were here
         self.made: set[str] = set()  # folders for temporary files, made by us
         self._link: Link | None = None
         super().__init__(*args, **kwargs)
@@ -203,7 +203,7 @@ class Fast(become.Becoming, Base):
 
     def terminal_environment(self, terminal: bool) -> dict[str, str] | None:
         """What ssh tells the other end of our terminal."""
-        return {"TERM": os.environ.get("TERM", "dumb")} if terminal else None
+        return {"TERM": os.environ["TERM"]} if terminal and os.environ.get("TERM") else None
 
     def send(self, step: list[Any], module: payload.Payload | None = None) -> Any:
         """Send a step and those that wait; its result, or None where it has to be done in another way."""
@@ -212,9 +212,14 @@ class Fast(become.Becoming, Base):
         self.tried = True
         while True:
             answer = self.hosts("do", link, steps)
-            if answer[0] != "want" or module is None:
+            if answer[0] == "want" and module is not None:
+                self.hosts("archive", answer[1], module.zip_data())
+            elif answer[0] == "failed" and steps[answer[1]][0] == "put":
+                step_failed, steps = steps[answer[1]], steps[answer[1] + 1:]
+                self.later = steps[:-1]
+                self.put_by_stock(*step_failed[2:])
+            else:
                 break
-            self.hosts("archive", answer[1], module.zip_data())
         self.later, self.tried = [], False  # not before: where the link broke, core tries again
         if answer[0] == "done":
             return answer[1]
@@ -243,12 +248,18 @@ class Fast(become.Becoming, Base):
                     failed(step, status, out, err)
 
     def put_by_stock(self, target: str, mode: int, data: bytes) -> None:
-        """Have core put a file, whose content we have."""
-        with tempfile.NamedTemporaryFile(dir=C.DEFAULT_LOCAL_TMP) as file:
-            os.fchmod(file.fileno(), mode)
-            file.write(data)
-            file.flush()
-            super().put_file(file.name, target)  # type: ignore[misc]
+        """Have core put a file whose content we have; where it fails as well, it names the file as if it was there."""
+        source = self.sources.get(target, "")
+        made = not os.path.exists(source)
+        if made:
+            source = source or os.path.join(C.DEFAULT_LOCAL_TMP, os.path.basename(target))
+            with os.fdopen(os.open(source, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+                file.write(data)
+        try:
+            super().put_file(source, target)  # type: ignore[misc]
+        finally:
+            if made:
+                os.unlink(source)
 
     # -- files
 
@@ -259,7 +270,7 @@ class Fast(become.Becoming, Base):
             if self.ours(target):
                 return self.put(source, target)
             self.settle()
-        except (Stock, contextree.ContextreeError) as why:
+        except (Stock, contextree.ContextreeError, OSError) as why:
             self.fall_back(why)
         return super().put_file(in_path, out_path)  # type: ignore[misc]
 
@@ -272,6 +283,7 @@ class Fast(become.Becoming, Base):
         if status.st_size <= SMALL:
             with open(source, "rb") as file:
                 self.later.append(["put", None, target, mode, file.read()])
+            self.sources[str.__str__(target)] = source
         else:
             self.settle()
             self.hosts("put", self.way(), *plain([source, target]), mode)
@@ -284,7 +296,7 @@ class Fast(become.Becoming, Base):
             if found is not None:
                 return self.get(in_path, out_path, *found)
             self.settle()
-        except (Stock, contextree.ContextreeError) as why:
+        except (Stock, contextree.ContextreeError, OSError) as why:
             self.fall_back(why)
         return super().fetch_file(in_path, out_path)  # type: ignore[misc]
 

@@ -92,6 +92,13 @@ def checked(answer: Any, count: int) -> Any:
     raise contextree.PeerError("this is no answer of an agent: %.100r" % (answer,))
 
 
+def limited(plan: Plan, files: int) -> Plan:
+    """A way to what runs here, with the limit of open files that there would be without us; others as they are."""
+    if not files or plan.remote:
+        return plan
+    return plan.copy(argv=["/bin/sh", "-c", 'ulimit -S -n %d; exec "$@"' % files, "sh", *plan.argv])
+
+
 def send_ahead(context: contextree.Context) -> None:
     """Send what the first task needs there. Each thing that is asked for costs a round trip."""
     context.engine.share_package(context, start="contextree.parent.current")
@@ -115,8 +122,10 @@ def key_of(seat: Any) -> Any:
 class Hosts:
     """What workers call. From any thread."""
 
-    def __init__(self, router: contextree.Router) -> None:
+    def __init__(self, router: contextree.Router, files: int = 0) -> None:
+        """``files``: the limit of open files that programs here are to have; 0: that of this process."""
         self.router = router
+        self.files = files
         self.lock = threading.Lock()
         self.clients: dict[str, str] = {}
         self.links: dict[str, Future[Host]] = {}
@@ -139,7 +148,7 @@ class Hosts:
         if mine:
             try:
                 # what is sent meanwhile goes behind the bundle: the first request costs no round trip of its own
-                context = self.router.grow(link.plan, threads=agent.THREADS, wait=False)
+                context = self.router.grow(limited(link.plan, self.files), threads=agent.THREADS, wait=False)
                 send_ahead(context)
                 future.set_result(Host(context))
                 self.count("links")

@@ -8,6 +8,7 @@ ends. Workers join it by an invitation that lies in the run's own temporary dire
 import contextlib
 import json
 import os
+import resource
 import select
 import signal
 import sys
@@ -18,6 +19,7 @@ import contextree
 from .hosts import THREADS, Hosts
 from .worker import FILE
 
+FILES = 1 << 16  # open at a time; a link has three
 STATISTICS = "ANSIBLE_CONTEXTREE_STATS"  # the path of a file for them
 
 
@@ -28,7 +30,7 @@ def main(folder: str, pid: int, lock: int) -> None:
         signal.signal(number, lambda number, frame: sys.exit())
     watched = os.pidfd_open(pid)
     with contextree.Router() as router:
-        hosts = Hosts(router)
+        hosts = Hosts(router, raise_limit())
         service = router.serve("hosts", hosts, threads=THREADS, max_request=1 << 30)
         listener = router.listen()
         invitation = listener.invite(services=[service], trusted=True)
@@ -42,6 +44,16 @@ def main(folder: str, pid: int, lock: int) -> None:
             os.unlink(os.path.join(folder, name))
     if os.environ.get(STATISTICS):
         publish(os.environ[STATISTICS], json.dumps(hosts.statistics()))
+
+
+def raise_limit() -> int:
+    """Have room for the files of many links; what the limit was."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if 0 <= soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        return soft
+    return 0
 
 
 def publish(path: str, text: Any) -> None:

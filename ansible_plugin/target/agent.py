@@ -53,6 +53,11 @@ def do(steps: "List[List[Any]]") -> "Tuple[Any, ...]":
         if step[0] == "module" and step[3] is not None:
             _store.add(step[2], *step[3])
             step[3] = None
+    if _accounts is not None and _accounts.all:
+        from . import seats
+
+        if any(map(seats.changes_accounts, steps)):
+            _accounts.clear()
     while True:
         seat = steps[done][1]
         count = 1
@@ -155,12 +160,11 @@ def do_here(steps: "List[List[Any]]") -> "Tuple[Any, ...]":
 def ended() -> None:
     """Returns when all requests have ended, which were cancelled just now, and what ran for them was killed; or later,
     when that does not come to an end."""
-    for seat in list(_seats.values()):
-        if seat.context is not None and seat.context.state != "died":
-            try:
-                seat.context.with_options(timeout=PATIENCE).call(ended)
-            except ContextreeError:
-                pass  # so has the seat
+    for context in [] if _accounts is None else _accounts.contexts():
+        try:
+            context.with_options(timeout=PATIENCE).call(ended)
+        except ContextreeError:
+            pass  # so has the seat
     with _idle:
         _idle.wait_for(lambda: not _busy, PATIENCE)
 
@@ -183,9 +187,21 @@ DONE = 0, b"", b""
 def command(argv: "List[str]", data: "Optional[bytes]" = None, terminal: bool = False, cwd: "Optional[str]" = None,
             env: "Optional[Dict[str, str]]" = None) -> "process.Result":
     """A program; where its name is None, the login shell."""
-    if argv[0] is None:
-        argv = [login_shell()] + list(argv[1:])
-    return process.run(argv, data, terminal, cwd, env)
+    if argv[0] is not None:
+        return process.run(argv, data, terminal, cwd, env)
+    status, out, err = process.run([login_shell()] + list(argv[1:]), data, terminal, cwd, env)
+    said = no_home()
+    return (status, said.replace(b"\n", b"\r\n") + out, err) if terminal else (status, out, said + err)
+
+
+def no_home() -> bytes:
+    """What sshd says at each login where there is no home directory."""
+    path = os.path.expanduser("~")
+    try:
+        os.stat(path + "/.")
+        return b""
+    except OSError as error:
+        return os.fsencode("Could not chdir to home directory %s: %s\n" % (path, error.strerror))
 
 
 def login_shell() -> str:

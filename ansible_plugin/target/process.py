@@ -13,6 +13,8 @@ import threading
 
 from contextree.core.wire.errors import CallCancelled, CallTimeout, UsageError
 
+from . import warm
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Dict, List, Optional, Tuple
@@ -28,7 +30,7 @@ def run(argv: "List[str]", data: "Optional[bytes]" = None, terminal: bool = Fals
         env: "Optional[Dict[str, str]]" = None) -> "Result":
     """Run a program: (status, stdout, stderr). On a terminal both outputs are in stdout. Its process group is killed
     when nobody waits for the present call any more. Any thread."""
-    environment = dict(os.environ, **env) if env else None
+    environment = dict(warm.environment(), **(env or {}))
     if terminal:
         return _on_terminal(argv, cwd, environment)
     process = subprocess.Popen(argv, stdin=subprocess.PIPE if data else subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -63,12 +65,12 @@ def told(status: int) -> int:
     return status if status >= 0 else 128 - status
 
 
-def _on_terminal(argv: "List[str]", cwd: "Optional[str]", env: "Optional[Dict[str, str]]") -> "Result":
+def _on_terminal(argv: "List[str]", cwd: "Optional[str]", env: "Dict[str, str]") -> "Result":
     master, slave = os.openpty()
     try:
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 0, 0, 0, 0))
         path = os.ttyname(slave)
-        env = dict(os.environ if env is None else env, SSH_TTY=path)
+        env = dict(env, SSH_TTY=path)
         process = subprocess.Popen(["/bin/sh", "-c", _ON_TERMINAL, path] + argv, stdin=slave, stdout=slave, stderr=slave,
                                    cwd=cwd, env=env, start_new_session=True)
     except BaseException:
