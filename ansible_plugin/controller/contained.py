@@ -182,6 +182,10 @@ class Contained(fast.Fast):
         finally:
             self.feeding = True
 
+    def terminal_environment(self, terminal: bool) -> Any:
+        """See Fast: what a shell has added before our interpreter began."""
+        return {"SHLVL": None, "OLDPWD": None}
+
     def meant(self, cmd: str, sudoable: bool) -> Any:
         """See Becoming."""
         text, way = super().meant(cmd, sudoable)

@@ -41,11 +41,14 @@ class Local(fast.Fast):
             answer = self.at_once(cmd, sudoable)
             if answer is None and in_data:
                 answer = self.act(cmd, in_data, sudoable, False)
+            failure: Exception | None = None
         except fast.Stock as why:
-            self.hosts("fell_back", str(why))
-            answer = None
+            answer, failure = None, why
         if answer is None:
-            self.settle()
+            if failure is None:
+                self.settle()
+            else:
+                self.fall_back(failure)
             self.feeding = bool(in_data)
             try:
                 answer = core.Connection.exec_command(self, cmd, in_data, sudoable)

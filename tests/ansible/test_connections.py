@@ -11,7 +11,7 @@ from tests.lab import rootfs
 from tests.lab.poll import until
 from tests.methods.way_namespaces import JEXEC
 
-pytestmark = [pytest.mark.ansible, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ansible, pytest.mark.timeout(600)]
 
 OURS = {"community.docker.docker": "docker", "docker": "docker", "community.docker.nsenter": "nsenter",
         "containers.podman.podman": "podman", "podman": "podman", "kubernetes.core.kubectl": "kubectl",
@@ -69,7 +69,8 @@ def run(lab, core, boxes, playbook, mode, hosts, more=(), **options):
     """A playbook in one mode, with everything that it is to be compared by."""
     environ = {**boxes[2], "ANSIBLE_COLLECTIONS_PATH": str(collections.make()), **dict(more)}
     outcome = play(lab, core, playbook, mode, hosts=named(hosts) if mode == "connection" else hosts, environ=environ,
-                   variables={"there": "/tmp/ctxt-connections"}, **options)
+                   variables={"there": "/tmp/ctxt-connections"}, defaults="deprecation_warnings = false", timeout=250,
+                   **options)
     until(lambda: not boxes[0].processes() and not boxes[1].processes(), "nothing to be left in the containers")
     assert not outcome.left, outcome.left
     return outcome
