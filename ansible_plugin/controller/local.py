@@ -7,6 +7,7 @@ from typing import Any
 from ansible import constants as C  # noqa: N812  as everywhere in ansible
 from ansible.plugins.connection import local as core
 
+import contextree
 from contextree.connect import local
 
 from . import fast
@@ -41,14 +42,12 @@ class Local(fast.Fast):
             answer = self.at_once(cmd, sudoable)
             if answer is None and in_data:
                 answer = self.act(cmd, in_data, sudoable, False)
-            failure: Exception | None = None
-        except fast.Stock as why:
-            answer, failure = None, why
-        if answer is None:
-            if failure is None:
+            elif answer is None:
                 self.settle()
-            else:
-                self.fall_back(failure)
+        except (fast.Stock, contextree.ConnectError) as why:
+            self.fall_back(why)
+            answer = None
+        if answer is None:
             self.feeding = bool(in_data)
             try:
                 answer = core.Connection.exec_command(self, cmd, in_data, sudoable)
@@ -58,7 +57,10 @@ class Local(fast.Fast):
 
     def fetch_file(self, in_path: str, out_path: str) -> Any:
         """See core."""
-        self.settle()
+        try:
+            self.settle()
+        except (fast.Stock, contextree.ConnectError) as why:
+            self.fall_back(why)
         return core.Connection.put_file(self, in_path, out_path)
 
     def judged(self, words: list[Any]) -> Any:
