@@ -19,7 +19,7 @@ from ansible.utils.display import Display
 
 import contextree
 
-from . import become, payload, worker
+from . import become, payload, ready, worker
 from .become import Stock
 from .link import Link
 from .shell import Notes
@@ -127,7 +127,10 @@ class Fast(become.Becoming, Base):
         try:
             service = worker.hosts(C.DEFAULT_LOCAL_TMP, self.main_pid)
         except (contextree.ContextreeError, OSError, RuntimeError) as error:
-            raise Stock("no multiplexer: %s" % error) from error
+            display.vvv("contextree: %s" % error)
+            if os.getppid() == self.main_pid and not isinstance(error, worker.KnownFailure):  # else: it was killed
+                display.warning(ready.warning("the multiplexer cannot be reached: " + str(error).splitlines()[-1]))
+            raise Stock("no multiplexer") from None
         return getattr(service, method)(*args)
 
     def at_once(self, cmd: str, sudoable: bool) -> Result | None:

@@ -5,8 +5,10 @@ import sys
 from typing import Any
 
 from ansible import constants as C  # noqa: N812  as everywhere in ansible
+from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.connection import local as core
 
+import contextree
 from contextree.connect import local
 
 from . import fast
@@ -37,15 +39,18 @@ class Local(fast.Fast):
 
     def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> Any:
         """See core."""
+        answer = None
         try:
             answer = self.at_once(cmd, sudoable)
             if answer is None and in_data:
                 answer = self.act(cmd, in_data, sudoable, False)
-        except fast.Stock as why:
-            self.hosts("fell_back", str(why))
-            answer = None
+            elif answer is None:
+                self.settle()
+        except (fast.Stock, contextree.ConnectError) as why:
+            self.fall_back(why)
+        except contextree.ContextreeError as error:  # nobody knows whether it was done
+            raise AnsibleConnectionFailure(str(error)) from None
         if answer is None:
-            self.settle()
             self.feeding = bool(in_data)
             try:
                 answer = core.Connection.exec_command(self, cmd, in_data, sudoable)
@@ -55,7 +60,10 @@ class Local(fast.Fast):
 
     def fetch_file(self, in_path: str, out_path: str) -> Any:
         """See core."""
-        self.settle()
+        try:
+            self.settle()
+        except (fast.Stock, contextree.ContextreeError) as why:
+            self.fall_back(why)
         return core.Connection.put_file(self, in_path, out_path)
 
     def judged(self, words: list[Any]) -> Any:
