@@ -188,8 +188,8 @@ def never_asks(found: Way) -> bool:
 
 
 def transcript(refused: Refused, plugin: Any, terminal: bool) -> list[bytes]:
-    """What the command said, cut where it was given the password."""
-    said = refused.output + "\n"
+    """What the command said, cut where it was given the password; where it asked again, that is the end."""
+    said = refused.output if refused.status is None else refused.output + "\n"
     if isinstance(plugin.prompt, str):
         said = re.sub(r"\[sudo via ansible, key=\w+\] password:", lambda match: plugin.prompt, said)
     if terminal:
@@ -197,13 +197,13 @@ def transcript(refused: Refused, plugin: Any, terminal: bool) -> list[bytes]:
     return [part.encode("utf-8", "surrogateescape") for part in said.split(ANSWERED)]
 
 
-def replay(parts: list[bytes], status: int, out: bytes = b"", terminal: bool = False) -> list[Any]:
+def replay(parts: list[bytes], status: int | None, out: bytes = b"", terminal: bool = False) -> list[Any]:
     """A command that says these parts on stderr, or all on stdout as on a terminal, and reads a line after each but the
-    last, and then says ``out``."""
+    last, and then says ``out`` and ends with ``status``; None: it waits."""
     where = "" if terminal else " >&2"
     text = "; read -r answer; ".join('printf %%s "$%d"%s' % (number + 1, where) for number in range(len(parts)))
-    return ["/bin/sh", "-c", '%s; printf %%s "$%d"; exit %d' % (text, len(parts) + 1, status & 255), "sh",
-            *(part.replace(b"\0", b"") for part in [*parts, out])]
+    end = "read -r answer; exit 1" if status is None else 'printf %%s "$%d"; exit %d' % (len(parts) + 1, status & 255)
+    return ["/bin/sh", "-c", "%s; %s" % (text, end), "sh", *(part.replace(b"\0", b"") for part in [*parts, out])]
 
 
 def too_late(refused: Refused, plugin: Any) -> None:
@@ -297,8 +297,7 @@ class Becoming:
         plugin = self.become
         if refused.answered:  # the password is not tried once more
             terminal = terminal or not getattr(plugin, "pipelining", plugin.name != "su")
-            status = 1 if refused.status is None else refused.status
-            return self.judged(replay(transcript(refused, plugin, terminal), status, terminal=terminal))
+            return self.judged(replay(transcript(refused, plugin, terminal), refused.status, terminal=terminal))
         if refused.late and plugin.expect_prompt():
             too_late(refused, plugin)
         if not never_asks(refused.way):

@@ -1,11 +1,11 @@
 """Workers that stay for the next task.
 
-Core forks a worker for each task and host. Most of what a short task costs is that fork: pages are copied in the
-main process and in the worker, caches are filled again in each. Here a worker that has done a task of a kind that is
-known to leave nothing behind (see ``care``) stays, and is sent the next one. What the main process has changed meanwhile (facts,
-registered variables) is sent along; where it changed something else (the inventory, the plays), and for tasks of any
-other kind, a worker is forked as in stock. A worker leaves when ``care`` finds it no longer as it was, and with the
-strategy's run.
+Core forks a worker for each task and host. Most of what a short task costs is that fork: pages are copied in the main
+process and in the worker, caches are filled again in each. Here a worker that has done a task of a kind that is known
+to leave nothing behind (see ``care``) stays, and is sent the next one. What the main process has changed meanwhile
+(facts, registered variables) is sent along; where it changed something else (the inventory, the plays), and for tasks
+of any other kind, a worker is forked as in stock. A worker leaves when ``care`` finds it no longer as it was, and
+with the strategy's run.
 
 What core sees is a ``Slot`` in the place of its ``WorkerProcess``: one for each task, alive until that is done.
 """
@@ -223,11 +223,13 @@ class Crew:
             for worker in sorted(free, key=lambda worker: worker.host is not host)[:1]:
                 slot.wanted["loader"]._tempfiles = set()  # as core does for each worker
                 if worker.send(slot.wanted, self.play):
+                    worker.slot.done = True  # nobody need have asked before
+                    worker.slot = slot
                     return worker
                 self.left(worker)
             self._know(slot.wanted["task"])
         worker = Worker(*slot.args, **slot.kwargs)
-        worker.enlist(self, stays, slot.wanted["host"])
+        worker.enlist(self, stays, slot)
         worker.start()
         worker.far.close()
         if stays:
@@ -252,9 +254,11 @@ class Crew:
 class Worker(WorkerProcess):
     """Core's worker, which may stay for more tasks."""
 
-    def enlist(self, crew: Crew, stays: bool, host: Any) -> None:
+    _host: Any
+
+    def enlist(self, crew: Crew, stays: bool, slot: Slot) -> None:
         """What the two sides need. Before the fork."""
-        self.crew, self.stays, self.host = crew, stays, host
+        self.crew, self.stays, self.slot, self.host = crew, stays, slot, slot.wanted["host"]
         self.known = freight.anchors()
         self.near, self.far = socket.socketpair()
         self.free = False  # it has said so, and was sent nothing since

@@ -19,7 +19,7 @@ from ansible.utils.display import Display
 
 import contextree
 
-from . import become, payload, ready, worker
+from . import ahead, become, payload, ready, worker
 from .become import Stock
 from .link import Link
 from .shell import Notes
@@ -69,6 +69,7 @@ class Fast(become.Becoming, Base):
     cwd: str | None = None  # where commands and modules run; None: where a login begins
     put_mode: int | None = None  # of files that are put there, less the umask; None: the mode that they have here
     interpreter: str | None = None  # the path of the one that modules are likely to want
+    action: Any = None  # that of the task
     stands_for: str | None = None  # the name that core would give to its own plugin, if a play asked for that
 
     # -- core's methods
@@ -83,6 +84,7 @@ class Fast(become.Becoming, Base):
         """See core, which does this for each task and item."""
         super().set_options(*args, **kwargs)  # type: ignore[misc]
         self._link = None
+        self.action = (kwargs.get("task_keys") or {}).get("action")
 
     def update_vars(self, variables: dict[str, Any]) -> None:
         """See core, which shows its own name."""
@@ -90,6 +92,7 @@ class Fast(become.Becoming, Base):
             variables.setdefault("ansible_connection", self.stands_for)
         self.interpreter = interpreter(variables)
         super().update_vars(variables)  # type: ignore[misc]
+        ahead.begin(self, self.action)
 
     def set_become_plugin(self, plugin: Any) -> None:
         """See core."""
@@ -127,9 +130,10 @@ class Fast(become.Becoming, Base):
         try:
             service = worker.hosts(C.DEFAULT_LOCAL_TMP, self.main_pid)
         except (contextree.ContextreeError, OSError, RuntimeError) as error:
+            last = str(error).strip().rpartition("\n")[2]
             display.vvv("contextree: %s" % error)
             if os.getppid() == self.main_pid and not isinstance(error, worker.KnownFailure):  # else: it was killed
-                display.warning(ready.warning("the multiplexer cannot be reached: " + str(error).splitlines()[-1]))
+                display.warning(ready.warning("its multiplexer could not be started: %s" % last))
             raise Stock("no multiplexer") from None
         return getattr(service, method)(*args)
 
@@ -206,7 +210,7 @@ class Fast(become.Becoming, Base):
 
     def terminal_environment(self, terminal: bool) -> dict[str, str] | None:
         """What ssh tells the other end of our terminal."""
-        return {"TERM": os.environ.get("TERM", "dumb")} if terminal else None
+        return {"TERM": os.environ["TERM"]} if terminal and os.environ.get("TERM") else None
 
     def send(self, step: list[Any], module: payload.Payload | None = None) -> Any:
         """Send a step and those that wait; its result, or None where it has to be done in another way."""

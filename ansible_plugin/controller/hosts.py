@@ -20,7 +20,7 @@ THREADS = 1000  # requests of workers that may wait at once; ansible's forks are
 class Host:
     """One link, and what its host has and is."""
 
-    def __init__(self, context: contextree.Context) -> None:
+    def __init__(self, context: contextree.Context, early: bool) -> None:
         self.context = context
         self.sent: set[str] = set()  # archives
         self.parts: set[bytes] = set()  # of archives
@@ -29,8 +29,14 @@ class Host:
         self.refusals: dict[Any, Any] = {}  # seats that cannot be had, tried once in a run, and what was said
         self.lock = threading.Lock()
         self.requests: set[Any] = set()  # Futures of those that somebody waits for
+        self.untold = early  # nobody needed it so far
         self.busy = 0
         self.dropped = self.ended = False
+
+    def is_over(self) -> bool:
+        """Whether another link is wanted. Where it was not had though nobody had asked, the first who asks is told so: a
+        password that was wrong is not tried twice."""
+        return self.context.state == "died" and not self.untold
 
     def enter(self) -> bool:
         """A request begins: the link lasts at least until it is over. False: the link is about to end."""
@@ -134,13 +140,12 @@ class Hosts:
         self.counts: collections.Counter[str] = collections.Counter()
         self.fallbacks: collections.Counter[str] = collections.Counter()
 
-    def host(self, link: Link) -> Host:
+    def host(self, link: Link, early: bool = False) -> Host:
         """The host at the end of a link, which the first who asks begins to open: who calls something there is told
-        whether that succeeds."""
+        whether that succeeds. ``early``: nobody needs it yet."""
         with self.lock:
             future = self.links.get(link.key)
-            if future is not None and future.done() and (
-                    future.exception() or future.result().context.state == "died"):
+            if future is not None and future.done() and (future.exception() or future.result().is_over()):
                 future = None
             mine = future is None
             if future is None:
@@ -150,11 +155,13 @@ class Hosts:
                 # what is sent meanwhile goes behind the bundle: the first request costs no round trip of its own
                 context = self.router.grow(limited(link.plan, self.files), threads=agent.THREADS, wait=False)
                 send_ahead(context)
-                future.set_result(Host(context))
+                future.set_result(Host(context, early))
                 self.count("links")
             except BaseException as error:
                 future.set_exception(error)
-        return future.result()
+        host = future.result()
+        host.untold = host.untold and early
+        return host
 
     @contextlib.contextmanager
     def using(self, link: Link) -> Iterator[Host]:
@@ -199,9 +206,9 @@ class Hosts:
         """Open a link before it is needed, and start the template of an interpreter there. Returns when that is done;
         nothing is raised: who needs the host is told."""
         with contextlib.suppress(contextree.ContextreeError):
-            context = self.host(link).context
+            host = self.host(link, early=True)
             if python:
-                context.call(agent.prepare, python)
+                host.context.call(agent.prepare, python)
 
     @contextree.expose
     def do(self, link: Link, steps: list[list[Any]]) -> Any:

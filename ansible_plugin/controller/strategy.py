@@ -9,7 +9,7 @@ from typing import Any
 from ansible import constants as C  # noqa: N812  as everywhere in ansible
 from ansible.plugins.loader import connection_loader
 
-from . import crew, worker
+from . import crew, early, worker
 from .redirect import Redirect
 
 TYPE_CHECKING = False
@@ -33,6 +33,7 @@ class Mixin(Base):
         importlib.import_module("contextree.parent.join")  # before the first worker: each would import it again
         connection_loader.get_with_context = Redirect(connection_loader)
         try:
+            early.prepare(self, iterator._play)
             if os.environ.get("NOCREW"):
                 return super().run(iterator, play_context)
             with crew.Crew(self, iterator, play_context):

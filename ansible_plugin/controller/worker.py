@@ -27,16 +27,21 @@ class KnownFailure(RuntimeError):
 
 
 _client: Any = None
+_stays = False  # a strategy of ours runs: this process, if it is a worker, may do more than one task
 _owner = 0  # the process that it is of: the main one has one too after ``meta: reset_connection``
 
 
 def hosts(folder: str, main_pid: int) -> Any:
-    """The service of the run's multiplexer, which is started by the first worker that asks. Raises ContextreeError,
-    OSError or RuntimeError where it cannot be had."""
+    """The methods of ``service``. Raises ContextreeError, OSError or RuntimeError where it cannot be had."""
+    return service(folder, main_pid).call
+
+
+def service(folder: str, main_pid: int) -> Any:
+    """The service of the run's multiplexer, which is started by the first worker that asks. Raises as above."""
     global _client, _owner
     if _client is None or _owner != os.getpid() or _client.engine.core.upstream.closed:
         _client, _owner = joined(folder, main_pid), os.getpid()
-    return _client.services["hosts"].call
+    return _client.services["hosts"]
 
 
 def leave() -> None:
@@ -85,13 +90,21 @@ def where(folder: str, main_pid: int) -> str:
 
 
 def begin(folder: str) -> None:
-    """Have the multiplexer started, if nobody has done that yet; waits for nothing. In the main process."""
+    """Have the multiplexer started, if nobody has done that yet; waits for nothing. In the main process, by a strategy."""
+    global _stays
+    _stays = True
     try:
         with locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB) as lock:
             if not os.path.exists(os.path.join(folder, FILE)):
                 start(folder, os.getpid(), lock.fileno())
     except BlockingIOError:
         pass  # somebody is at it
+
+
+def is_early(folder: str) -> bool:
+    """Whether something may be gained by asking for a link before it is needed: where this process does just one task,
+    it is likely to be there unless the run has only begun."""
+    return _stays or not os.path.exists(os.path.join(folder, FILE))
 
 
 @contextlib.contextmanager

@@ -53,6 +53,11 @@ def do(steps: "List[List[Any]]") -> "Tuple[Any, ...]":
         if step[0] == "module" and step[3] is not None:
             _store.add(step[2], *step[3])
             step[3] = None
+    if _accounts is not None and _accounts.all:
+        from . import seats
+
+        if any(map(seats.changes_accounts, steps)):
+            _accounts.clear()
     while True:
         seat = steps[done][1]
         count = 1

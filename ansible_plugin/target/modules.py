@@ -251,7 +251,9 @@ def enter(archive: Archive) -> None:
             break
     else:
         for name, package in packages.items():  # for those who look what there is
-            sys.modules[name].__path__[:] = ["%s/%s" % (archive.path, package)]
+            module = sys.modules[name]
+            if module.__name__ == name:  # ``distro`` has put another one in its place
+                module.__path__[:] = ["%s/%s" % (archive.path, package)]
     sys.meta_path.insert(0, Finder(archive, archive.path))
     sys.path.insert(0, archive.path)
 

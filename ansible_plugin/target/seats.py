@@ -6,7 +6,8 @@ asked on the way gets one password, on a terminal of ours (docs/decisions/0018).
 
 An account is become for one command in stock, and here for all commands of a run. So what would show in the next one is
 looked at before each request (``Watch``): where a file has changed that sudo, su, doas and PAM read, or the entries of
-the accounts in the user database, the account is become anew.
+the accounts in the user database, the account is become anew. And what would be in the way is ended before: an account in
+which somebody is cannot be removed, or get another home directory (``USES``).
 """
 
 import collections
@@ -15,6 +16,7 @@ import glob
 import grp
 import os
 import pwd
+import re
 import threading
 
 from contextree.connect.dialogue import Dialogue, prompt
@@ -33,6 +35,9 @@ MOST = 20  # accounts that are kept while nobody uses them
 OWN, HANDED_OVER, OFFERED = "own", "handed over", "offered"
 WANTS_TERMINAL = "you must have a tty"  # what sudo says where its sudoers has requiretty
 REFUSED = "refused: the password is wrong, or the account is locked"
+
+#: Who has words of these in its arguments may change accounts.
+USES = re.compile(rb"user(?:mod|del)|deluser|groupmod")
 
 #: How another account is become.
 #:
@@ -111,6 +116,17 @@ class Accounts:
             ended = not place.users
         if ended:
             place.end()
+
+    def clear(self) -> None:
+        """End the places that nobody is in, but for root's; they have ended then."""
+        with self.lock:
+            idle = [each.place for key, each in self.all.items() if not each.users and key.user != "root"]
+            places = [place for place in idle if place is not None]
+            for place in places:
+                place.over = True
+                place.account.place = None
+        for place in places:
+            leave(place.context)
 
     def contexts(self) -> "List[Context]":
         """Those that somebody may be in."""
@@ -233,6 +249,13 @@ _OF_LOGIN = ("/etc/profile", "/etc/profile.d", "/etc/profile.d/*", "/etc/bash.ba
 _IN_HOME = (".profile", ".bash_profile", ".bash_login", ".bashrc", ".zshenv", ".zprofile", ".zshrc", ".zlogin",
             ".login", ".cshrc", ".tcshrc", ".config/fish/config.fish")
 _USERS = "/etc/passwd", "/etc/group"
+
+
+def changes_accounts(step: "List[Any]") -> bool:
+    """Whether a step may change accounts."""
+    if step[0] == "module":
+        return step[4]["fqn"].endswith(".user") or bool(USES.search(step[4]["params"]))
+    return step[0] == "command" and bool(USES.search(os.fsencode(" ".join(word or "" for word in step[2]))))
 
 
 class Watch:

@@ -65,10 +65,11 @@ def look(pattern: str, inventory: list[str], connect: bool, timeout: float) -> d
         return found
     loader.init_plugin_loader()
     try:
-        collection = importlib.import_module("ansible_collections.contextree.fast.controller.doctor")
+        ready = importlib.import_module("ansible_collections.contextree.fast.controller.ready")
+        collection = importlib.import_module(ready.package() + ".controller.doctor")
     except ModuleNotFoundError:
         paths = ", ".join(_collection_paths())
-        setup.append(fact("collection", False, f"contextree.fast is in none of the places where ansible looks: {paths}"))
+        setup.append(fact("collection", False, f"contextree.fast is nowhere where ansible looks: {paths}"))
         return found
     setup += [fact(*each) for each in collection.setup()]
     try:

@@ -89,11 +89,14 @@ def test_tarball_without_contextree(environment, tmp_path):
 
 
 def test_unknown_core(environment, wheel, tmp_path):
-    """One that lacks something that we call; and one where something is not as one of our modules expects it."""
+    """One that lacks something that we call; one where something is not as one of our modules expects it; and a
+    multiplexer that does not start."""
     environment.install(wheel)
     copy = environment.lay(tmp_path / "own") / "controller"
     ready = (copy / "ready.py").read_text()
     fast = (copy / "fast.py").read_text()
+    mux = (copy / "mux.py").read_text()
+    assert "    watched = " in mux
     for options, planted, said in (
         ({"ANSIBLE_STRATEGY": "contextree.fast.linear"},
          {"ready.py": ready.replace('"ConnectionBase.reset"', '"ConnectionBase.no_such"')},
@@ -101,6 +104,9 @@ def test_unknown_core(environment, wheel, tmp_path):
         ({"connection": "contextree.fast.local"},
          {"ready.py": ready, "fast.py": fast + "\nfrom ansible.plugins.connection import no_such\n"},
          r"ansible-core [\d.]+ is not as expected: ImportError: cannot import name 'no_such' from "),
+        ({"ANSIBLE_STRATEGY": "contextree.fast.linear"},
+         {"fast.py": fast, "mux.py": mux.replace("    watched = ", "    raise OSError('no room')\n    watched = ")},
+         "its multiplexer could not be started: OSError: no room"),
     ):
         for name, text in planted.items():
             (copy / name).write_text(text)

@@ -1,0 +1,3 @@
+class FilterModule:
+    def filters(self):
+        return {"later_filter": lambda text: "<%s>" % text}

@@ -1,0 +1,101 @@
+"""Become: what playbooks find in other accounts, by every way and with every refusal, is what they find in stock."""
+
+import secrets
+from typing import Any
+
+import pytest
+
+from tests.ansible import compare, cores, plays
+
+pytestmark = [pytest.mark.ansible, pytest.mark.timeout(300)]
+
+
+def hosts(lab, *names: str, **variables: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """h1, h2, ... with these accounts to log in to; ``here`` is the controller."""
+    found: dict[str, dict[str, Any]] = {}
+    for number, name in enumerate(names, 1):
+        if name == "here":
+            found["here"] = {}
+            continue
+        user = "root" if name == "root" else getattr(lab.accounts, name)
+        found["h%d" % number] = {"ansible_user": user, **variables.get(name, {})}
+        if name in ("ann", "chat"):
+            found["h%d" % number].setdefault("ansible_become_password", lab.accounts.password)
+    return found
+
+
+def names(lab) -> dict[str, str]:
+    """Variables that playbooks name accounts by."""
+    known = ("tag", "ann", "bob", "dan", "nob", "told", "target_password", "password")
+    return {name: getattr(lab.accounts, name) for name in known}
+
+
+def both(lab, core, playbook: str, who: dict[str, dict[str, Any]], **options: Any) -> plays.Outcome:
+    """Play it in stock and by our connections; what ours did, if that was the same."""
+    stock, ours = (plays.play(lab, core, "become/" + playbook, mode, hosts=who, variables=names(lab), **options)
+                   for mode in ("stock", "connection"))
+    assert stock.rows
+    assert compare.differences(stock, ours) == []
+    assert ours.left == []
+    return ours
+
+
+def test_accounts_are_as_in_stock(lab, core):
+    ours = both(lab, core, "accounts.yml", hosts(lab, "bob"))
+    assert ours.stats["links"] == 1
+    assert ours.stats["escalations"] == 9  # ways: sudo's flags of seven kinds, dan, and root by the default ones
+
+
+@pytest.mark.parametrize("core", [cores.NEWEST, cores.OLDEST], indirect=True)
+def test_passwords_and_their_refusals(lab, core):
+    ours = both(lab, core, "passwords.yml", hosts(lab, "ann"))
+    assert not any("become by" in reason for reason in ours.stats["fallbacks"])
+
+
+def test_sudo_that_says_more(lab, core):
+    both(lab, core, "more.yml", hosts(lab, "chat"))
+
+
+@pytest.mark.parametrize("pipelining", [True, False])
+def test_rules_that_do_not_allow_all(lab, core, pipelining):
+    both(lab, core, "rules.yml", hosts(lab, "term", "few", "out"), pipelining=pipelining)
+
+
+@pytest.mark.parametrize("core", [cores.MIDDLE], indirect=True)
+def test_other_ways(lab, core):
+    ours = both(lab, core, "others.yml", hosts(lab, "root", "here"))
+    assert ours.stats["fallbacks"] == {}
+
+
+def test_what_is_changed_on_a_host_shows_in_the_next_task(lab, core):
+    both(lab, core, "renewed.yml", hosts(lab, "bob", "ann"))
+
+
+def test_tasks_that_come_at_once_wait_for_one_escalation(lab, core):
+    same = {"ansible_host": "127.0.0.2", "ansible_user": lab.accounts.bob}
+    outcome = plays.play(lab, core, "become/once.yml", "connection", hosts={"h%d" % n: same for n in range(1, 6)},
+                         variables=names(lab))
+    assert outcome.status == 0, outcome.stdout
+    assert outcome.stats["links"] == 1
+    assert outcome.stats["escalations"] == 2  # root, and dan
+
+
+def test_a_wrong_password_is_given_once(lab, core):
+    """The account's log of failures is PAM's business; sudo's own log is on the host."""
+    who = hosts(lab, "ann", ann={"ansible_become_password": "wrong " + secrets.token_hex(4)})
+    outcome = plays.play(lab, core, "become/wrong.yml", "connection", hosts=who, variables=names(lab))
+    assert outcome.stats["refused"] == 1
+    assert "Incorrect sudo password" in outcome.stdout
+
+
+def test_a_password_shows_nowhere(lab, core):
+    """Not in the arguments and environment of any process on the host or here, nor in what is said at any verbosity."""
+    secret = lab.accounts.password
+    outcome = plays.play(lab, core, "become/nowhere.yml", "connection", hosts=hosts(lab, "ann"), args=("-vvvvv",))
+    assert outcome.status == 0, outcome.stdout
+    assert outcome.stats["escalations"] == 1
+    shown = next(row for row in outcome.rows if row["task"] == "all processes")["result"]["stdout"]
+    assert "sudo" in shown
+    assert "multiplexer" in shown or "mux" in shown
+    assert secret not in shown
+    assert secret not in outcome.stdout + outcome.stderr
