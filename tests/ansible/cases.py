@@ -78,7 +78,7 @@ def nothing(_lab: Lab) -> dict[str, Any]:
 
 def of_ways(lab: Lab) -> dict[str, Any]:
     """Another account, and the Python of a virtual environment (a link, as they are)."""
-    return {"other_user": lab.sshd.noisy_user, "venv": lab.venv()}
+    return {"other_user": lab.sshd.noisy_user, "venv": lab.venv(), "unused": ADDRESSES[6]}
 
 
 def of_becoming(lab: Lab) -> dict[str, Any]:

@@ -100,6 +100,9 @@ def play(lab: Lab, core: Core, playbook: str, mode: str, *, hosts: dict[str, dic
         os.killpg(process.pid, signal.SIGKILL)
         out, err = process.communicate()
         err += "\nthe playbook took longer than %d s" % timeout
+    if mode != "stock":
+        with contextlib.suppress(AssertionError):
+            until(stats.exists, "the multiplexer to end", 10, 0.05)
     found = json.loads(stats.read_text()) if stats.exists() else None
     if mode == "stock" or (found and found["fallbacks"]):  # core's own ssh was at work
         _end_masters(lab)
