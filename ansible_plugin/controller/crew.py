@@ -172,7 +172,7 @@ class Crew:
 
     def _fact(self, name: str, args: Any, kwargs: Any) -> None:
         """Something was learnt of a host: workers have to learn it, too."""
-        if not self.workers:
+        if not self.workers or (args[-1] == {} and len(args) == 2):  # most actions of core set no facts
             return
         if name in ("set_host_facts", "clear_facts") and C.CACHE_PLUGIN not in ("memory", "ansible.builtin.memory"):
             self.dismiss()  # a worker must not write to a cache of facts that others see
@@ -218,9 +218,8 @@ class Crew:
         """Have a worker do a task: one that is free, or a new one."""
         stays = self.safe(slot.wanted)
         if stays:
-            host = slot.wanted["host"]
-            free = [worker for worker in self.workers if worker.is_free()]
-            for worker in sorted(free, key=lambda worker: worker.host is not host)[:1]:
+            worker = self._free(slot.wanted["host"])
+            if worker is not None:
                 slot.wanted["loader"]._tempfiles = set()  # as core does for each worker
                 if worker.send(slot.wanted, self.play):
                     worker.slot.done = True  # nobody need have asked before
@@ -235,6 +234,11 @@ class Crew:
         if stays:
             self.workers.append(worker)
         return worker
+
+    def _free(self, host: Any) -> "Worker | None":
+        """A worker that has nothing to do; the one that did the host's last task, if it is free."""
+        return next((worker for worker in self.workers if worker.host is host and worker.is_free()), None) or next(
+            (worker for worker in self.workers if worker.is_free()), None)
 
     def safe(self, wanted: dict[str, Any]) -> bool:
         """Whether a task may be done by a worker that has done others, and leaves it fit for more."""

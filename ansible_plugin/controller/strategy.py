@@ -36,7 +36,7 @@ class Mixin(Base):
         try:
             early.prepare(self, iterator._play)
             forked = os.environ.get(WORKERS) == "forked"
-            with contextlib.nullcontext() if forked else crew.Crew(self, iterator, play_context):
+            with early.paths_kept(), contextlib.nullcontext() if forked else crew.Crew(self, iterator, play_context):
                 return super().run(iterator, play_context)
         finally:
             del connection_loader.get_with_context
