@@ -4,7 +4,6 @@ Nothing here is needed; what cannot be done is left to the workers, who then say
 """
 
 import contextlib
-import importlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +13,6 @@ from ansible.plugins import loader
 
 def prepare(strategy: Any, play: Any) -> None:
     """Get ready for the tasks of a play. Says nothing, raises nothing."""
-    importlib.import_module("contextree.parent.join")
     hosts = [host for host in map(strategy._inventory.get_host, strategy._hosts_cache) if host is not None]
     for name in {host.vars.get("ansible_connection", play.connection or C.DEFAULT_TRANSPORT) for host in hosts}:
         _class(loader.connection_loader, name)

@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import gc
+import importlib
 import os
 from typing import Any
 
@@ -25,6 +26,7 @@ class Mixin(Base):
     """Mixed into a strategy of core."""
 
     def __init__(self, tqm: Any) -> None:
+        importlib.import_module("contextree.parent.join")  # what all need: imported once
         worker.begin(C.DEFAULT_LOCAL_TMP)  # before there are threads
         super().__init__(tqm)
 
