@@ -13,6 +13,7 @@ What core sees is a ``Slot`` in the place of its ``WorkerProcess``: one for each
 import collections
 import contextlib
 import copy
+import inspect
 import socket
 import struct
 from typing import Any
@@ -103,6 +104,9 @@ class Crew:
     """The workers of one run of a strategy, in the main process."""
 
     def __init__(self, strategy: Any, iterator: Any, play_context: Any) -> None:
+        """Raises where core is not as expected; nothing is changed then."""
+        if not {*ORDER} <= {*inspect.signature(WorkerProcess.__init__).parameters}:
+            raise TypeError("WorkerProcess takes other arguments")
         self.strategy, self.play, self.play_context = strategy, iterator._play, play_context
         self.waker = wake.Waker(self._signs)
         self.manager = strategy._variable_manager
@@ -130,6 +134,15 @@ class Crew:
     # -- what changes in the main process
 
     def __enter__(self) -> "Crew":
+        try:
+            self._take_over()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _take_over(self) -> None:
+        """Put what is ours in place of core's."""
         self.strategy._results = wake.Results(self.strategy._results, self.waker.wake)
         for module in (core, free):
             self.undo.callback(setattr, module, "time", module.time)
@@ -144,7 +157,6 @@ class Crew:
             self._watch(self.strategy._inventory, name, self._changed)
         for name in ("_load_included_file", "_copy_included_file"):
             self._watch(self.strategy, name, self._changed)
-        return self
 
     def __exit__(self, *error: object) -> None:
         self.undo.close()
@@ -318,7 +330,11 @@ class Worker(WorkerProcess):
         if not self.stays:
             super().run()
             return
-        careful = care.Care(self._loader)
+        try:
+            careful = care.Care(self._loader)
+        except Exception:  # another core: what cannot be watched does not stay
+            super().run()
+            return
         super().run()
         self._detach = lambda: None  # done
         while careful.unspoilt() and self._next():

@@ -13,18 +13,15 @@ from ansible.plugins import loader
 
 def prepare(strategy: Any, play: Any) -> None:
     """Get ready for the tasks of a play. Says nothing, raises nothing."""
-    hosts = [host for host in map(strategy._inventory.get_host, strategy._hosts_cache) if host is not None]
-    for name in {host.vars.get("ansible_connection", play.connection or C.DEFAULT_TRANSPORT) for host in hosts}:
-        _class(loader.connection_loader, name)
+    for step in (lambda: _connections(strategy._inventory.get_hosts(play.hosts), play), _results, _profiles, _filters):
+        try:
+            step()
+        except Exception:  # another core; or it says so where it is used
+            continue
     _class(loader.shell_loader, "sh")
     _class(loader.action_loader, "ansible.legacy.normal")
     if play.become is True or C.DEFAULT_BECOME:
         _class(loader.become_loader, play.become_method or C.DEFAULT_BECOME_METHOD)
-    for step in _results, _profiles, _filters:
-        try:
-            step()
-        except Exception:  # another core
-            continue
 
 
 @contextlib.contextmanager
@@ -58,6 +55,17 @@ def _class(plugins: Any, name: Any) -> None:
         plugins.get_with_context(name, class_only=True)
     except Exception:  # it says so where it is used
         return
+
+
+def _connections(hosts: Any, play: Any) -> None:
+    """The connection plugins that are named for hosts and groups."""
+    names = set()
+    for host in hosts:
+        groups = sorted(host.get_groups(), key=lambda group: group.depth)
+        named = [each.vars["ansible_connection"] for each in (*groups, host) if "ansible_connection" in each.vars]
+        names.add((named or [play.connection or C.DEFAULT_TRANSPORT])[-1])
+    for name in names:
+        _class(loader.connection_loader, name)
 
 
 def _results() -> None:
