@@ -337,7 +337,7 @@ class Worker(WorkerProcess):
             return
         super().run()
         self._detach = lambda: None  # done
-        while careful.unspoilt() and self._next():
+        while careful.unspoilt(self._task) and self._next():
             careful.reset()
             super().run()
 
