@@ -308,12 +308,18 @@ def shell_status(status: int) -> "Tuple[int, bytes]":
 
 
 def environment() -> "Dict[str, str]":
-    """The environment of this process as it was when its Python started: that may have coerced the locale (PEP 538),
-    which a Python that is started with another one must not see."""
+    """The environment of this process as it was when its Python started. That may have coerced the locale for its own
+    sake (PEP 538, 3.7 and newer): other programs must not see it, nor a Python that is given another locale."""
     env = dict(os.environ)
-    if (env.get("LC_CTYPE") in ("C.UTF-8", "C.utf8", "UTF-8") and not env.get("LC_ALL")
+    if (sys.version_info >= (3, 7) and env.get("LC_CTYPE") in ("C.UTF-8", "C.utf8", "UTF-8") and not env.get("LC_ALL")
             and env.get("LANG", "") in ("", "C", "POSIX")):
-        del env["LC_CTYPE"]
+        try:
+            with open("/proc/self/environ", "rb") as file:
+                given = b"\0LC_CTYPE=" in b"\0" + file.read()
+        except OSError:
+            given = False  # where a Python is started, it does the same once more
+        if not given:
+            del env["LC_CTYPE"]
     return env
 
 
