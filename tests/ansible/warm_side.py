@@ -34,8 +34,8 @@ def stock(text, env, cwd):
         whole.pop(name, None)
         if value is not None:
             whole[name] = value
-    child = subprocess.Popen(["/bin/sh", "-c", shlex.quote(sys.executable)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                             stderr=subprocess.PIPE, env=whole, cwd=cwd, start_new_session=True)
+    child = subprocess.Popen(["/bin/sh", "-c", shlex.quote(sys.executable)], stdin=subprocess.PIPE,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=whole, cwd=cwd, start_new_session=True)
     out, err = child.communicate(text)
     return child.returncode if child.returncode >= 0 else 128 - child.returncode, out, err
 
