@@ -70,11 +70,19 @@ class Fast(become.Becoming, Base):
         """The words that run a command there; None: the login shell."""
         return [None, "-c", cmd]
 
+    def shell_variables(self) -> dict[str, str]:
+        """What a shell that begins there sets for its programs, and a link's interpreter does not have."""
+        return {}
+
     cwd: str | None = None  # where commands and modules run; None: where a login begins
-    put_mode: int | None = None  # of files that are put there, less the umask; None: the mode that they have here
     interpreter: str | None = None  # the path of the one that modules are likely to want
     action: Any = None  # that of the task
     stands_for: str | None = None  # the name that core would give to its own plugin, if a play asked for that
+
+    @property
+    def put_mode(self) -> int | None:
+        """That of files that are put there, less the umask; None: the mode that they have here."""
+        return None
 
     # -- core's methods
 
@@ -135,8 +143,10 @@ class Fast(become.Becoming, Base):
             service = worker.hosts(C.DEFAULT_LOCAL_TMP, self.main_pid)
         except (contextree.ContextreeError, OSError, RuntimeError) as error:
             last = str(error).strip().rpartition("\n")[2]
-            display.warning(ready.warning("its multiplexer could not be started: %s" % last))  # said once in a run
-            raise Stock("no multiplexer") from error
+            display.vvv("contextree: %s" % error)
+            if os.getppid() == self.main_pid and not isinstance(error, worker.KnownFailure):  # else: it was killed
+                display.warning(ready.warning("its multiplexer could not be started: %s" % last))
+            raise Stock("no multiplexer") from None
         return getattr(service, method)(*args)
 
     def at_once(self, cmd: str, sudoable: bool) -> Result | None:
@@ -211,8 +221,7 @@ class Fast(become.Becoming, Base):
             words, env = what
             found = payload.take_apart(in_data)
             if found is not None:
-                if way is not None:
-                    env = {**self.variables(way, text), **env}
+                env = {**(self.shell_variables() if way is None else self.variables(way, text)), **env}
                 task = dict(found.task, python=words, env=env, cwd=self.cwd, umask=None)
                 answer = self.send(["module", way, found.digest, None, task], found)
                 if answer is not None:
