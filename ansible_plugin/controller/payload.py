@@ -60,7 +60,7 @@ def _payload(fqn: object, params: object, zip_text: bytes, profile: object, rlim
             and type(rlimit) is int and 0 <= rlimit < 1 << 31
             and zip_text and len(zip_text) % 4 == 0 and not zip_text.translate(None, _BASE64)):
         return None
-    task = {"fqn": fqn, "params": params.encode(), "profile": profile, "extensions": {}, "rlimit": rlimit, "env": {}}
+    task: dict[str, Any] = {"fqn": fqn, "params": params.encode(), "profile": profile, "extensions": {}, "rlimit": rlimit, "env": {}}
     return Payload(hashlib.sha256(zip_text).hexdigest(), zip_text, task)
 
 

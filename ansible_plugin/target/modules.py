@@ -134,8 +134,8 @@ class Finder:
             return None
         # What names deprecating code compares this one's path with those in code objects.
         shown = NAME if name == "ansible" else self.shown
-        spec = ModuleSpec(name, Loader(self, shown), origin="%s/%s" % (shown, found[0][0]),
-                                              is_package=found[1])
+        spec = ModuleSpec(name, Loader(self, shown), origin="%s/%s" % (shown, found[0][0]),  # type: ignore[arg-type]
+                          is_package=found[1])
         spec.has_location = True
         if spec.submodule_search_locations is not None:
             spec.submodule_search_locations.append("%s/%s" % (self.shown, found[0][0][:-12]))
