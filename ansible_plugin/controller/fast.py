@@ -131,8 +131,10 @@ class Fast(become.Becoming, Base):
             service = worker.hosts(C.DEFAULT_LOCAL_TMP, self.main_pid)
         except (contextree.ContextreeError, OSError, RuntimeError) as error:
             last = str(error).strip().rpartition("\n")[2]
-            display.warning(ready.warning("its multiplexer could not be started: %s" % last))  # said once in a run
-            raise Stock("no multiplexer") from error
+            display.vvv("contextree: %s" % error)
+            if os.getppid() == self.main_pid and not isinstance(error, worker.KnownFailure):  # else: it was killed
+                display.warning(ready.warning("its multiplexer could not be started: %s" % last))
+            raise Stock("no multiplexer") from None
         return getattr(service, method)(*args)
 
     def at_once(self, cmd: str, sudoable: bool) -> Result | None:

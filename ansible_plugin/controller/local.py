@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 from ansible import constants as C  # noqa: N812  as everywhere in ansible
+from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.connection import local as core
 
 import contextree
@@ -38,6 +39,7 @@ class Local(fast.Fast):
 
     def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> Any:
         """See core."""
+        answer = None
         try:
             answer = self.at_once(cmd, sudoable)
             if answer is None and in_data:
@@ -46,7 +48,8 @@ class Local(fast.Fast):
                 self.settle()
         except (fast.Stock, contextree.ConnectError) as why:
             self.fall_back(why)
-            answer = None
+        except contextree.ContextreeError as error:  # nobody knows whether it was done
+            raise AnsibleConnectionFailure(str(error)) from None
         if answer is None:
             self.feeding = bool(in_data)
             try:
@@ -59,7 +62,7 @@ class Local(fast.Fast):
         """See core."""
         try:
             self.settle()
-        except (fast.Stock, contextree.ConnectError) as why:
+        except (fast.Stock, contextree.ContextreeError) as why:
             self.fall_back(why)
         return core.Connection.put_file(self, in_path, out_path)
 
