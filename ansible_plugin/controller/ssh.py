@@ -52,6 +52,15 @@ def link(argv: list[str], host: str, user: str | None, password: Any, timeout: f
 class Ssh(fast.Fast):
     """What our ``ssh`` mixes into core's."""
 
+    @property
+    def put_mode(self) -> int | None:
+        """See Fast: ``dd`` does not know what mode a file had elsewhere."""
+        return 0o666 if self.get_option("ssh_transfer_method") == "piped" else None
+
+    def get(self, source: str, target: str, mode: int, data: bytes | None) -> fast.Result:
+        """See Fast."""
+        return super().get(source, target, mode if self.put_mode is None else self.put_mode, data)
+
     _asked: str | None = None  # what core is to run
     _error: Any = None  # why that cannot be, as an earlier command has shown; or what is to be raised in the end
 
