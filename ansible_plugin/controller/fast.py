@@ -66,6 +66,10 @@ class Fast(become.Becoming, Base):
         """The words that run a command there; None: the login shell."""
         return [None, "-c", cmd]
 
+    def shell_variables(self) -> dict[str, str]:
+        """What a shell that begins there sets for its programs, and a link's interpreter does not have."""
+        return {}
+
     cwd: str | None = None  # where commands and modules run; None: where a login begins
     put_mode: int | None = None  # of files that are put there, less the umask; None: the mode that they have here
     interpreter: str | None = None  # the path of the one that modules are likely to want
@@ -191,8 +195,7 @@ class Fast(become.Becoming, Base):
             words, env = what
             found = payload.take_apart(in_data)
             if found is not None:
-                if way is not None:
-                    env = {**self.variables(way, text), **env}
+                env = {**(self.shell_variables() if way is None else self.variables(way, text)), **env}
                 task = dict(found.task, python=words, env=env, cwd=self.cwd, umask=None)
                 answer = self.send(["module", way, found.digest, None, task], found)
                 if answer is not None:

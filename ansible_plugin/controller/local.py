@@ -1,5 +1,6 @@
 """``local``: the controller itself, with modules run in processes that are forked from a warm one."""
 
+import os
 import shlex
 import sys
 from typing import Any
@@ -29,6 +30,8 @@ def quoted(word: str | bytes) -> bytes:
 class Local(fast.Fast):
     """What our ``local`` mixes into core's."""
 
+    put_mode = 0o666  # core copies the content alone
+
     def link(self) -> Link:
         """See Fast."""
         return link()
@@ -36,6 +39,12 @@ class Local(fast.Fast):
     def login_argv(self, cmd: str) -> list[str | None]:
         """See Fast."""
         return [(C.DEFAULT_EXECUTABLE or "/bin/sh").split()[0], "-c", cmd]
+
+    def shell_variables(self) -> dict[str, str]:
+        """See Fast: a shell tells its programs where they are, by the name that it knows."""
+        cwd, known = self.cwd or os.getcwd(), os.environ.get("PWD", "")
+        same = known.startswith("/") and os.path.exists(known) and os.path.samefile(known, cwd)
+        return {"PWD": known if same else os.path.realpath(cwd)}
 
     def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> Any:
         """See core."""

@@ -25,9 +25,10 @@ STATISTICS = "ANSIBLE_CONTEXTREE_STATS"  # the path of a file for them
 
 def main(folder: str, pid: int, lock: int) -> None:
     """Serve until process ``pid`` has ended. The descriptor ``lock`` is closed as soon as workers may come."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, lambda number, frame: None)  # modules that run here shall not inherit that it is ignored
     for number in signal.SIGTERM, signal.SIGHUP:
-        signal.signal(number, lambda number, frame: sys.exit())
+        if signal.getsignal(number) is not signal.SIG_IGN:  # by nohup
+            signal.signal(number, lambda number, frame: sys.exit())
     watched = os.pidfd_open(pid)
     with contextree.Router() as router:
         hosts = Hosts(router, raise_limit())

@@ -39,7 +39,9 @@ def link(argv: list[str], host: str, user: str | None, password: Any, timeout: f
     env["SSH_ASKPASS_REQUIRE"] = "never"
     words = [argv[0], *OURS, *argv[1:]]
     phases = dict.fromkeys(("connect", "login", "boot"), timeout + 20)
-    plan = Plan([*words, "--", host, PYTHON_QUOTED], safe_name("ssh." + host), "ssh", python=discover.WORDS,
+    # by its path, as core calls it: some login shells tell their programs in $_
+    python = ("/bin/sh", *discover.WORDS[1:])
+    plan = Plan([*words, "--", host, PYTHON_QUOTED], safe_name("ssh." + host), "ssh", python=python,
                 remote=True, classify=method.classify, env=env, phases=phases)
     if password:
         secret = checked_secret(str(password), "password")
