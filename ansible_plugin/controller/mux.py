@@ -25,7 +25,7 @@ STATISTICS = "ANSIBLE_CONTEXTREE_STATS"  # the path of a file for them
 
 def main(folder: str, pid: int, lock: int) -> None:
     """Serve until process ``pid`` has ended. The descriptor ``lock`` is closed as soon as workers may come."""
-    signal.signal(signal.SIGINT, lambda number, frame: None)  # modules that run here shall not inherit that it is ignored
+    signal.signal(signal.SIGINT, lambda number, frame: None)  # not SIG_IGN, which programs would inherit
     for number in signal.SIGTERM, signal.SIGHUP:
         if signal.getsignal(number) is not signal.SIG_IGN:  # by nohup
             signal.signal(number, lambda number, frame: sys.exit())
