@@ -90,7 +90,8 @@ def where(folder: str, main_pid: int) -> str:
 
 
 def begin(folder: str) -> None:
-    """Have the multiplexer started, if nobody has done that yet; waits for nothing. In the main process, by a strategy."""
+    """Have the multiplexer started, if nobody has done that yet; waits for nothing. In the main process, by a
+    strategy."""
     global _stays
     _stays = True
     try:

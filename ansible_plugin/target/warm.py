@@ -33,7 +33,7 @@ STARTUP = "PYTHON", "_PYTHON", "LD_", "DYLD_", "LC_", "MALLOC_", "OPENSSL_"
 STARTUP_NAMES = "LANG", "HOME", "GLIBC_TUNABLES", "LOCPATH", "GCONV_PATH", "COVERAGE_PROCESS_START", "LIBPATH"
 SAID = {1: "Hangup", 3: "Quit", 4: "Illegal instruction", 5: "Trace/breakpoint trap", 6: "Aborted", 7: "Bus error",
         8: "Floating point exception", 9: "Killed", 10: "User defined signal 1", 11: "Segmentation fault",
-        12: "User defined signal 2", 14: "Alarm clock", 15: "Terminated"}  # Linux; before Python 3.8, which knows itself
+        12: "User defined signal 2", 14: "Alarm clock", 15: "Terminated"}  # Linux; for Pythons before 3.8
 
 _BOOT = """import sys
 sys.path[:] = [each for each in sys.path if each]
@@ -183,7 +183,8 @@ class Process:
             text = marshal.dumps(task)
             message = memoryview(b"".join((HEADER.pack(len(text), len(data)), text, data)))
             try:
-                count = self.socket.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("3i", *fds))])
+                rights = socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("3i", *fds)
+                count = self.socket.sendmsg([message], [rights])
                 self.socket.sendall(message[count:])
             except OSError:
                 pass  # it has ended: the socket for news says so as well
