@@ -387,8 +387,8 @@ def failed(step: list[Any], status: int, out: bytes, err: bytes) -> None:
         else:
             text = ("Failed to create temporary directory. In some cases, you may have been able to authenticate and "
                     "did not have permissions on the target directory. Consider changing the remote tmp path in "
-                    'ansible.cfg to a path rooted in "/tmp", for more error information use -vvv. Failed command was: %s, exited '
-                    "with result %d" % (step[4], status))
+                    'ansible.cfg to a path rooted in "/tmp", for more error information use -vvv. '
+                    "Failed command was: %s, exited with result %d" % (step[4], status))
         if stdout:
             text += ", stdout output: " + stdout
         if display.verbosity > 3 and stderr:

@@ -28,8 +28,8 @@ STANDARD = frozenset((
     "email.mime.application email.mime.base email.mime.multipart email.mime.nonmultipart email.parser email.utils "
     "filecmp fnmatch ftplib glob gzip hashlib hmac html http http.client http.cookiejar inspect ipaddress itertools "
     "json lzma mimetypes netrc operator pathlib pickle platform pty pwd queue random resource shlex shutil socket ssl "
-    "stat string struct subprocess tarfile tempfile termios textwrap threading traceback urllib urllib.error urllib.parse "
-    "urllib.request urllib.response uuid xml.etree.ElementTree zipfile").split())
+    "stat string struct subprocess tarfile tempfile termios textwrap threading traceback urllib urllib.error "
+    "urllib.parse urllib.request urllib.response uuid xml.etree.ElementTree zipfile").split())
 
 code_objects = {}  # type: Dict[Tuple[str, int, int], CodeType]  # (path in the archive, CRC, size)
 imported = {}  # type: Dict[str, Tuple[str, int, int]]  # name of a module that is imported here -> what it was made of
