@@ -36,7 +36,8 @@ def ways(lab: Lab, _core: str) -> Hosts:
                     "ansible_ssh_common_args": "-o PubkeyAuthentication=no"}
     for number, (name, user) in enumerate(shells.items(), 4):
         found["%s%d" % (name, number)] = {"ansible_user": user}
-    found["tpl8"] = {"ansible_host": "{{ addresses[7] }}", "ansible_port": "{{ port + 0 }}", "ansible_user": "{{ users.one }}",
+    found["tpl8"] = {"ansible_host": "{{ addresses[7] }}", "ansible_port": "{{ port + 0 }}",
+                     "ansible_user": "{{ users.one }}",
                      "users": {"one": lab.sshd.key_user}, "addresses": list(ADDRESSES), "port": lab.sshd.port}
     return found
 
@@ -87,7 +88,8 @@ def of_becoming(lab: Lab) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Case:
-    """A playbook and how it is run. ``rows``: results that there are at least; ``modules``: those of them that ours must
+    """A playbook and how it is run. ``rows``: results that there are at least; ``modules``: those of them that ours has
+    to
     have run in its own way, at least; ``status``: how ansible-playbook ends."""
 
     name: str

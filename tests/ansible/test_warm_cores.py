@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 import contextree
-from tests.ansible import cores, warm_side
+from tests.ansible import warm_side
 from tests.lab import processes, pythons
 from tests.lab.poll import until
 
