@@ -75,10 +75,14 @@ class Fast(become.Becoming, Base):
         return {}
 
     cwd: str | None = None  # where commands and modules run; None: where a login begins
-    put_mode: int | None = None  # of files that are put there, less the umask; None: the mode that they have here
     interpreter: str | None = None  # the path of the one that modules are likely to want
     action: Any = None  # that of the task
     stands_for: str | None = None  # the name that core would give to its own plugin, if a play asked for that
+
+    @property
+    def put_mode(self) -> int | None:
+        """That of files that are put there, less the umask; None: the mode that they have here."""
+        return None
 
     # -- core's methods
 
