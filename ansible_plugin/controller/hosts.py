@@ -10,6 +10,7 @@ from typing import Any
 
 import contextree
 from contextree.connect.dialogue import ANSWERED
+from contextree.connect.plan import Plan
 
 from ..target import agent, archives, seats
 from .link import Link
