@@ -55,7 +55,7 @@ def _profiles() -> None:
 
 
 def _filters() -> None:
-    """Core's filters and tests. Before 2.19 this warned of plugins that cannot be imported, even if nobody used them."""
+    """Core's filters and tests. Before 2.19 this warned of plugins that cannot be imported, used or not."""
     if hasattr(loader, "_DeferredPluginLoadFailure"):
         for plugins, name in ((loader.filter_loader, "default"), (loader.test_loader, "defined")):
             plugins.get(name)

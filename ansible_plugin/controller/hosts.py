@@ -99,7 +99,7 @@ def checked(answer: Any, count: int) -> Any:
     raise contextree.PeerError("this is no answer of an agent: %.100r" % (answer,))
 
 
-def limited(plan: Plan, files: int) -> Plan:
+def limited(plan: Any, files: int) -> Any:
     """A way to what runs here, with the limit of open files that there would be without us; others as they are."""
     if not files or plan.remote:
         return plan

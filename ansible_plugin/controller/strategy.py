@@ -1,8 +1,8 @@
 """What our strategies add to core's: everything is there before the first worker is forked, and workers stay."""
 
 import atexit
+import contextlib
 import gc
-import importlib
 import os
 from typing import Any
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 else:
     Base = object  # StrategyBase comes in by core's strategy
 
+WORKERS = "ANSIBLE_CONTEXTREE_WORKERS"  # "forked": one for each task, as in stock
+
 
 class Mixin(Base):
     """Mixed into a strategy of core."""
@@ -30,13 +32,11 @@ class Mixin(Base):
         """Run a play."""
         atexit.unregister(gc.freeze)  # there is a run for each play
         atexit.register(gc.freeze)  # looking for cycles at the end of a process with such a heap takes some 70 ms
-        importlib.import_module("contextree.parent.join")  # before the first worker: each would import it again
         connection_loader.get_with_context = Redirect(connection_loader)
         try:
             early.prepare(self, iterator._play)
-            if os.environ.get("NOCREW"):
-                return super().run(iterator, play_context)
-            with crew.Crew(self, iterator, play_context):
+            forked = os.environ.get(WORKERS) == "forked"
+            with contextlib.nullcontext() if forked else crew.Crew(self, iterator, play_context):
                 return super().run(iterator, play_context)
         finally:
             del connection_loader.get_with_context

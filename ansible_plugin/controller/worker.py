@@ -18,6 +18,13 @@ from typing import IO, Any
 
 FILE = "contextree"  # the invitation, in the run's own temporary folder
 LOG = "contextree.log"
+FAILED = "contextree.failed"  # it is there when there is to be no multiplexer in this run
+
+
+
+class KnownFailure(RuntimeError):
+    """There is no multiplexer in this run, as somebody has found out before, and said."""
+
 
 _client: Any = None
 _stays = False  # a strategy of ours runs: this process, if it is a worker, may do more than one task
@@ -71,11 +78,13 @@ def where(folder: str, main_pid: int) -> str:
                 return file.read()
         except FileNotFoundError:
             pass
+        if os.path.exists(os.path.join(folder, FAILED)):
+            raise KnownFailure("the multiplexer cannot be started")
         with locked(folder, fcntl.LOCK_EX) as lock:
             if not os.path.exists(os.path.join(folder, FILE)):
                 if started:
-                    with open(os.path.join(folder, LOG)) as file:
-                        raise RuntimeError("the multiplexer ended: " + file.read()[-2000:])
+                    with open(os.path.join(folder, LOG)) as file, open(os.path.join(folder, FAILED), "w"):
+                        raise RuntimeError("the multiplexer ends at once: " + (file.read().strip() or "\n")[-2000:])
                 start(folder, main_pid, lock.fileno())
                 started = True
 

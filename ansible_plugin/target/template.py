@@ -11,9 +11,12 @@ would be; and what comes from it is KILL, or its end, which means that nobody wa
 socket ends, so does this process, once the modules have ended that run.
 """
 
+import atexit
 import gc
+import io
 import marshal
 import os
+import runpy
 import select
 import signal
 import socket
@@ -120,16 +123,15 @@ class Template:
             _tell(news, ENDED, 1 << 8)
             news.close()
             return
-        if not self.stamp:
-            modules.warm(archive)
-            self.stamp = stamp()
-        if task["digest"] not in self.prepared:
-            self.prepared.add(task["digest"])
-            modules.prepare(archive)
-        if hasattr(gc, "freeze"):
-            gc.freeze()
+        self.warm(archive, task["digest"])
         _tell(news, STARTED)
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            os.write(fds[1], ("sh: Cannot fork: %s\n" % error.strerror).encode())
+            _tell(news, ENDED, 2 << 8)  # dash's
+            news.close()
+            return
         if pid == 0:
             try:
                 self.leave()
@@ -140,6 +142,23 @@ class Template:
         self.news[pid] = news
         self.pids[news.fileno()] = pid
         self.poll.register(news.fileno(), select.POLLIN)
+
+    def warm(self, archive: "modules.Archive", digest: str) -> None:
+        """Import and compile what the module of an archive wants, as far as that was not done."""
+        if digest in self.prepared:
+            return
+        self.prepared.add(digest)
+        outputs = sys.stdout, sys.stderr
+        sys.stdout = sys.stderr = io.StringIO()  # what is said here would be written by each module, later
+        try:
+            if not self.stamp:
+                modules.warm(archive)
+                self.stamp = stamp()
+            modules.prepare(archive)
+        finally:
+            sys.stdout, sys.stderr = outputs
+        if hasattr(gc, "freeze"):
+            getattr(gc, "freeze")()  # noqa: B009  3.7+; no module's collector looks at it
 
     def told(self, fd: int) -> None:
         """Who waits for a module has said something, or gone."""
@@ -253,24 +272,24 @@ def ended(status: int) -> int:
     """What an interpreter does at its end; the exit status."""
     if "threading" in sys.modules:
         sys.modules["threading"]._shutdown()  # type: ignore[attr-defined]
-    import atexit
-
-    atexit._run_exitfuncs()
+    try:
+        atexit._run_exitfuncs()
+    except BaseException:
+        pass  # it has been shown; before 3.10 it is raised as well
     for stream in sys.stdout, sys.stderr:
         try:
             if stream is not None and not stream.closed:
                 stream.flush()
-        except Exception:
+        except Exception as error:
             status = 120
+            if stream is sys.stdout:
+                os.write(2, ("Exception ignored in: %r\n%s: %s\n" % (stream, type(error).__name__, error)).encode())
     gc.collect()  # an object in a cycle may have a file to remove
     return status
 
 
 def play(archive: "modules.Archive", task: "Dict[str, Any]") -> None:
     """Do what the text does that stock gives to Python."""
-    import atexit
-    import runpy
-
     atexit._clear()
     environ(task)
     try:

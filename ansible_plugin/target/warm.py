@@ -213,8 +213,8 @@ class Run:
         self.news = news
         self.parts = {out: [], err: []}  # type: Dict[int, List[bytes]]
         self.fds = out, err
-        self.left = {out, err}
         self.read = b""
+        self.killed = False
 
     def result(self) -> "Optional[Tuple[int, bytes, bytes]]":
         """Wait for it; None: it has not begun, and never will."""
@@ -222,13 +222,14 @@ class Run:
         poll = select.poll()
         for fd in self.fds + (self.news.fileno(),):
             poll.register(fd, select.POLLIN)
-        open_ones = 3
+        open_ones, ended = 3, False
         try:
-            while open_ones:
+            while open_ones and not (self.killed and ended):  # what it has left running may hold the outputs
                 for fd, _ in poll.poll(int(LOOK * 1000)):
                     if not self.readable(fd):
                         poll.unregister(fd)
                         open_ones -= 1
+                        ended = ended or fd == self.news.fileno()
         except BaseException:
             self.kill()
             raise
@@ -260,6 +261,7 @@ class Run:
 
     def kill(self) -> None:
         """Have the module killed. From any thread, while ``result`` runs."""
+        self.killed = True
         try:
             self.news.send(KILL)
         except OSError:

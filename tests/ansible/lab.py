@@ -36,7 +36,6 @@ Host *
   IdentitiesOnly yes
   IdentityAgent none
   ConnectTimeout 10
-  LogLevel ERROR
 """
 
 # Two hosts are other file systems: ``bare9`` has busybox and no Python, ``new10`` the newest Pythons. Whoever logs in
@@ -91,6 +90,7 @@ class Lab:
         self._thread: Any = None
         self._materials: dict[str, str] = {}
         base.mkdir(exist_ok=True)
+        self.materials()
         self.ssh_config.write_text(SSH.format(**self.sshd.__dict__))
 
     def down(self) -> None:

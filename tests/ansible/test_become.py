@@ -10,6 +10,13 @@ from tests.ansible import compare, cores, plays
 pytestmark = [pytest.mark.ansible, pytest.mark.timeout(300)]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def made(lab):
+    """What the lab makes when it is first asked for stays to its end."""
+    lab.materials()
+    return lab.accounts
+
+
 def hosts(lab, *names: str, **variables: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """h1, h2, ... with these accounts to log in to; ``here`` is the controller."""
     found: dict[str, dict[str, Any]] = {}

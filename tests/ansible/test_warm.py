@@ -35,6 +35,7 @@ SAME = [
     "sys.stdout.close(); sys.exit(0)",
     "sys.stderr.close(); sys.exit('text')",
     "os.close(1); sys.exit(0)",
+    "print('lost'); os.close(1); sys.exit(0)",
     "os.close(0); os.close(2); print('still'); sys.exit(0)",
     "sys.stdout.write('x' * 5000000); sys.stderr.write('y' * 3000000); sys.exit(1)",
     # what happens at its end
@@ -84,6 +85,7 @@ RAISED = [
     "def deep():\n    raise ValueError('caf\\u00e9')\ndeep()",
     "1 +",
     "raise KeyboardInterrupt",
+    "import atexit; atexit.register(print, 'after'); atexit.register(lambda: 1 / 0); sys.exit(3)",
 ]
 
 

@@ -113,6 +113,20 @@ def test_a_cancelled_run_is_killed(side, tmp_path, how):
     assert side.call(warm_side.run, *of("print(1); sys.exit(0)")) == (0, b"1\n", b"")
 
 
+def test_a_cancelled_run_does_not_wait_for_what_was_left_running(side, tmp_path):
+    """A process in the background holds the module's output: nobody waits for that after a cancel."""
+    path = tmp_path / "pids"
+    call = of("child = os.fork()\nif child:\n    with open(%r, 'w') as file:\n        file.write('%%d %%d\\n' %% (os.getpid(), "
+              "child))\n    os._exit(0)\nos.setsid()\ntime.sleep(1000)\n" % str(path))
+    future = side.submit(warm_side.run, *call)
+    module, child = (int(pid) for pid in told(path).split())
+    until(lambda: not processes.stat(module), "the module to end")
+    future.cancel()
+    until(lambda: side.call(warm_side.busy) == 0, "the run to be given up")
+    os.kill(child, signal.SIGKILL)
+    until(lambda: not processes.stat(child), "the child to end")
+
+
 def test_a_template_that_is_killed_while_nothing_runs(side):
     """The next module gets another one, to which its archive is sent again."""
     digest, data, task = of("print(1); sys.exit(0)")

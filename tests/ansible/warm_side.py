@@ -10,6 +10,7 @@ import time
 from ansible_plugin.target import warm
 
 template = warm.Template()
+running = []  # one item for each run that is under way
 
 
 def begin():
@@ -19,7 +20,11 @@ def begin():
 
 def run(digest, data, task):
     """A module run by the template: (status, stdout, stderr) or MISSING."""
-    return template.run(digest, data, task)
+    running.append(digest)
+    try:
+        return template.run(digest, data, task)
+    finally:
+        running.pop()
 
 
 def stock(text, env, cwd):
@@ -122,3 +127,8 @@ def run_closed(*call):
     except RuntimeError as error:
         return str(error)
     return None
+
+
+def busy():
+    """How many runs are under way."""
+    return len(running)
