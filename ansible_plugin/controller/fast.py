@@ -75,10 +75,14 @@ class Fast(become.Becoming, Base):
         return {}
 
     cwd: str | None = None  # where commands and modules run; None: where a login begins
-    put_mode: int | None = None  # of files that are put there, less the umask; None: the mode that they have here
     interpreter: str | None = None  # the path of the one that modules are likely to want
     action: Any = None  # that of the task
     stands_for: str | None = None  # the name that core would give to its own plugin, if a play asked for that
+
+    @property
+    def put_mode(self) -> int | None:
+        """That of files that are put there, less the umask; None: the mode that they have here."""
+        return None
 
     # -- core's methods
 
@@ -140,7 +144,7 @@ class Fast(become.Becoming, Base):
         except (contextree.ContextreeError, OSError, RuntimeError) as error:
             last = str(error).strip().rpartition("\n")[2]
             display.vvv("contextree: %s" % error)
-            if os.getppid() == self.main_pid and not isinstance(error, worker.KnownFailure):  # else: it was killed
+            if os.getppid() == self.main_pid and worker.is_first(C.DEFAULT_LOCAL_TMP):  # else: it was killed
                 display.warning(ready.warning("its multiplexer could not be started: %s" % last))
             raise Stock("no multiplexer") from None
         return getattr(service, method)(*args)
