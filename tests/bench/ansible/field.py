@@ -18,6 +18,7 @@ CONFIG = {
     "defaults": {
         "inventory": "hosts.json", "host_key_checking": "False", "gathering": "explicit", "nocolor": "True",
         "deprecation_warnings": "False", "interpreter_python": "/usr/bin/python3", "stdout_callback": "default",
+        "timeout": "60",
     },
     "ssh_connection": {},
 }  # fmt: skip
