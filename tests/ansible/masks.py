@@ -12,6 +12,7 @@ TEXTS = [
     (r"ansible_[a-zA-Z0-9_.]*_?payload_[A-Za-z0-9_]{8}\.zip", "ansible_payload_*.zip"),
     (r"(?<=/)\.?ansible[._][A-Za-z0-9_]*tmp[A-Za-z0-9_]{8}", "ansible*tmp*"),
     (r"(?<=/)tmp[a-z0-9_]{8}(?![a-z0-9_])", "tmp*"),
+    (r"^(tmp|\.)[a-z0-9_]{8}$", "tmp*"),
     (r"(?<=ansible\.)[a-z0-9_]{8}(?=test|\b)", "*"),
     (r"\bj?[0-9]{9,12}\.[0-9]{2,7}\b", "<job>"),
     (r"\b20\d\d-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:?\d\d)?", "<moment>"),

@@ -67,8 +67,9 @@ class Outcome:
 def play(lab: Lab, core: Core, playbook: str, mode: str, *, hosts: dict[str, dict[str, Any]] | None = None,
          args: tuple[str, ...] = (), variables: dict[str, Any] | None = None, environ: dict[str, str] | None = None,
          pipelining: bool = True, defaults: str = "", ssh: str = "", forks: int = 5, strategy: str = "linear",
-         timeout: float = 100) -> Outcome:
+         masters: bool = False, timeout: float = 100) -> Outcome:
     """Run ``playbook`` (a file in playbooks/). ``defaults``, ``ssh``: lines for these sections of ansible.cfg.
+    ``masters``: ours leaves some things to stock ssh, and so masters of its connections.
 
     The run has ended when this returns, and what it left behind has had some seconds to go away by itself."""
     lab.clean()
@@ -104,7 +105,7 @@ def play(lab: Lab, core: Core, playbook: str, mode: str, *, hosts: dict[str, dic
         with contextlib.suppress(AssertionError):
             until(stats.exists, "the multiplexer to end", 10, 0.05)
     found = json.loads(stats.read_text()) if stats.exists() else None
-    if mode == "stock" or (found and found["fallbacks"]):  # core's own ssh was at work
+    if mode == "stock" or masters or (found and found["fallbacks"]):  # core's own ssh was at work
         _end_masters(lab)
     left: list[str] = []
     with contextlib.suppress(AssertionError):
