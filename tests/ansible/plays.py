@@ -94,7 +94,8 @@ def play(lab: Lab, core: Core, playbook: str, mode: str, *, hosts: dict[str, dic
              **lab.materials(), **(variables or {})}
     words = ["ansible-playbook", str(PLAYBOOKS / playbook), "-e", json.dumps(given), *args]
     process = subprocess.Popen(words, cwd=lab.run, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True, errors="surrogateescape", start_new_session=True)
+                               stderr=subprocess.PIPE, text=True, errors="surrogateescape", start_new_session=True,
+                               preexec_fn=_as_from_a_terminal)
     try:
         out, err = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
@@ -117,6 +118,12 @@ def play(lab: Lab, core: Core, playbook: str, mode: str, *, hosts: dict[str, dic
     return Outcome(mode, process.returncode, [line for line in lines if "host" in line],
                    special.get("recap", {}).get("hosts", {}), special.get("end", {}).get("custom"), out, err,
                    lab.made(), left, found)
+
+
+def _as_from_a_terminal() -> None:
+    """Signals that are ignored here, as below nohup, are not there."""
+    for number in signal.SIGINT, signal.SIGQUIT, signal.SIGHUP:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _end_masters(lab: Lab) -> None:
