@@ -92,10 +92,10 @@ def play(lab: Lab, core: Core, playbook: str, mode: str, *, hosts: dict[str, dic
     given = {"work": str(lab.work), "local": "contextree.fast.local" if mode == "connection" else "local",
              "far_user": lab.sshd.key_user, "local_tmp": str(lab.run / "home/.ansible/tmp"),
              **lab.materials(), **(variables or {})}
-    words = ["ansible-playbook", str(PLAYBOOKS / playbook), "-e", json.dumps(given), *args]
+    # signals that are ignored here, as below nohup, are not there
+    words = ["env", "--default-signal=INT,QUIT,HUP", "ansible-playbook", str(PLAYBOOKS / playbook), "-e", json.dumps(given), *args]
     process = subprocess.Popen(words, cwd=lab.run, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True, errors="surrogateescape", start_new_session=True,
-                               preexec_fn=_as_from_a_terminal)
+                               stderr=subprocess.PIPE, text=True, errors="surrogateescape", start_new_session=True)
     try:
         out, err = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
@@ -118,12 +118,6 @@ def play(lab: Lab, core: Core, playbook: str, mode: str, *, hosts: dict[str, dic
     return Outcome(mode, process.returncode, [line for line in lines if "host" in line],
                    special.get("recap", {}).get("hosts", {}), special.get("end", {}).get("custom"), out, err,
                    lab.made(), left, found)
-
-
-def _as_from_a_terminal() -> None:
-    """Signals that are ignored here, as below nohup, are not there."""
-    for number in signal.SIGINT, signal.SIGQUIT, signal.SIGHUP:
-        signal.signal(number, signal.SIG_DFL)
 
 
 def _end_masters(lab: Lab) -> None:
