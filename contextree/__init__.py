@@ -82,8 +82,8 @@ if TYPE_CHECKING:  # a type checker is told what there is, and that there is not
     from contextree.core.wire.errors import (
         AuthenticationError, CallCancelled, CallTimeout, Closed, ConnectError, ConnectTimeout, ContextDied,
         ContextreeError, DecodeError, ForkedError, HostKeyError, InternalError, NotOurChild, NotSendable, Overflow,
-        PeerError, ProcessExited, ProtocolError, Refused, RemoteError, UncleanExit, UsageError, VersionError,
-        WorldError, WouldBlockLoop, WrongThread,
+        PeerError, ProcessExited, ProtocolError, Refused, RemoteError, UncleanExit, UnsupportedPlatform, UsageError,
+        VersionError, WorldError, WouldBlockLoop, WrongThread,
     )
     from contextree.connect.plan import Plan, Secret
     from contextree.core.wire.values import register as register_type

@@ -1,8 +1,8 @@
 """Connection plugins of collections, and what they would run.
 
-Most of them run a program for each command: ``docker exec``, ``chroot`` and their like. What they would run is asked of
-their own classes: ``exec_command`` is called with a text of ours, in a ``subprocess`` where starting a program tells its
-words instead. So each option means what it means there, in every version of the collection.
+Most of them run a program for each command: ``docker exec``, ``chroot`` and their like. What they would run is asked
+of their own classes: ``exec_command`` is called with a text of ours, in a ``subprocess`` where starting a program tells
+its words instead. So each option means what it means there, in every version of the collection.
 
 This imports nothing of contextree, see ``ready``.
 """

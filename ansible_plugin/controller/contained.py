@@ -1,5 +1,5 @@
-"""Connections of collections that run a program for each command: ``docker exec``, ``kubectl exec``, ``chroot`` and their
-like. Ours have one such program running, whose input and output are the link.
+"""Connections of collections that run a program for each command: ``docker exec``, ``kubectl exec``, ``chroot`` and
+their like. Ours have one such program running, whose input and output are the link.
 
 What they run is asked of the collection's own class, see ``asking``. Whatever the link cannot do, and everything while
 there is no link (no Python in the container, no shell, a container that does not run, an engine that does not answer),
@@ -81,7 +81,7 @@ class Contained(fast.Fast):
     # -- the way in
 
     def how(self) -> Way:
-        """What the collection's class runs, by the options as they are now. Raises Stock, and what that class raises."""
+        """What the collection's class runs, by the options as they are now. Raises Stock."""
         if self._way is None:
             self.refuse()
             try:
@@ -161,6 +161,7 @@ class Contained(fast.Fast):
 
     def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> Any:
         """See core."""
+        failure: Exception | None = None
         try:
             if not isinstance(cmd, str):  # words that the class itself wants run
                 self.settle()
@@ -170,14 +171,20 @@ class Contained(fast.Fast):
         except contextree.ContextDied:
             return KILLED, b"", b""
         except (fast.Stock, contextree.ContextreeError) as why:
-            if isinstance(why, contextree.ConnectError):
+            failure = why
+        if failure is not None:  # out here, what it raises has no cause
+            if isinstance(failure, contextree.ConnectError):
                 self._there = False
-            self.fall_back(why)
+            self.fall_back(failure)
         self.feeding = bool(in_data)
         try:
             return super().exec_command(cmd, in_data=in_data, sudoable=sudoable)  # type: ignore[misc]
         finally:
             self.feeding = True
+
+    def terminal_environment(self, terminal: bool) -> Any:
+        """See Fast: what a shell has added before our interpreter began."""
+        return {"SHLVL": None, "OLDPWD": None}
 
     def meant(self, cmd: str, sudoable: bool) -> Any:
         """See Becoming."""
@@ -216,7 +223,13 @@ class Podman(Contained):
 
 
 class Buildah(Contained):
-    """``buildah run``."""
+    """``buildah run``, which has last words of its own where a command fails."""
+
+    def act(self, cmd: str, in_data: bytes | None, sudoable: bool, terminal: bool) -> fast.Result:
+        """See Fast."""
+        if not in_data:
+            raise fast.Stock("a command by buildah")
+        return super().act(cmd, in_data, sudoable, terminal)
 
     def _buildah(self, cmd: Any, *args: Any, **kwargs: Any) -> Any:
         if cmd == "umount" and not self._connected:  # type: ignore[attr-defined]
@@ -250,9 +263,24 @@ class Entered(Contained):
 
 
 class Nsenter(Entered):
-    """``nsenter``."""
+    """``nsenter``, whose user is root from the first command on."""
 
     prompts = True
+
+    def how(self) -> Way:
+        """See Contained."""
+        user = self._play_context.remote_user
+        try:
+            return super().how()
+        finally:
+            self._play_context.remote_user = user
+
+    def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> Any:
+        """See core."""
+        try:
+            return super().exec_command(cmd, in_data, sudoable)
+        finally:
+            self._play_context.remote_user = "root"
 
 
 class Instance(Contained):

@@ -35,6 +35,9 @@ else:
 SMALL = 1 << 18  # bytes of a file that goes in a request
 Result = tuple[int, bytes, bytes]
 
+#: By the key of a link: it, and what is to be removed there. Connections come and go within a task.
+_removals: dict[str, tuple[Link, list[list[Any]]]] = {}
+
 
 class Fast(become.Becoming, Base):
     """Mixed into a connection of core, before it. For one thread, as core's are."""
@@ -45,6 +48,7 @@ class Fast(become.Becoming, Base):
         self.later: list[list[Any]] = []  # steps that wait to be sent
         self.tried = False  # they have been sent, but no answer came
         self.sources: dict[str, str] = {}  # files that were put -> what they were here
+        self.homes: dict[tuple[str, str], str] = {}
         self.made: set[str] = set()  # folders for temporary files, made by us
         self._link: Link | None = None
         super().__init__(*args, **kwargs)
@@ -66,11 +70,19 @@ class Fast(become.Becoming, Base):
         """The words that run a command there; None: the login shell."""
         return [None, "-c", cmd]
 
+    def shell_variables(self) -> dict[str, str]:
+        """What a shell that begins there sets for its programs, and a link's interpreter does not have."""
+        return {}
+
     cwd: str | None = None  # where commands and modules run; None: where a login begins
-    put_mode: int | None = None  # of files that are put there, less the umask; None: the mode that they have here
     interpreter: str | None = None  # the path of the one that modules are likely to want
     action: Any = None  # that of the task
     stands_for: str | None = None  # the name that core would give to its own plugin, if a play asked for that
+
+    @property
+    def put_mode(self) -> int | None:
+        """That of files that are put there, less the umask; None: the mode that they have here."""
+        return None
 
     # -- core's methods
 
@@ -131,8 +143,10 @@ class Fast(become.Becoming, Base):
             service = worker.hosts(C.DEFAULT_LOCAL_TMP, self.main_pid)
         except (contextree.ContextreeError, OSError, RuntimeError) as error:
             last = str(error).strip().rpartition("\n")[2]
-            display.warning(ready.warning("its multiplexer could not be started: %s" % last))  # said once in a run
-            raise Stock("no multiplexer") from error
+            display.vvv("contextree: %s" % error)
+            if os.getppid() == self.main_pid and worker.is_first(C.DEFAULT_LOCAL_TMP):  # else: it was killed
+                display.warning(ready.warning("its multiplexer could not be started: %s" % last))
+            raise Stock("no multiplexer") from None
         return getattr(service, method)(*args)
 
     def at_once(self, cmd: str, sudoable: bool) -> Result | None:
@@ -140,7 +154,7 @@ class Fast(become.Becoming, Base):
         text, spec = self.meant(cmd, sudoable)
         kind, what = self.notes.meaning.get(text, ("", None))
         if kind == "home" and spec is None:
-            return 0, self.hosts("home", self.way(), None, plain(what)).encode() + b"\n", b""
+            return 0, self.home(plain(what)).encode() + b"\n", b""
         if spec is not None:
             return None
         if kind == "mkdtemp":
@@ -156,8 +170,15 @@ class Fast(become.Becoming, Base):
             return 0, b"", b""
         return None
 
+    def home(self, user: str) -> str:
+        """The home directory of a user there."""
+        key = self.way().key, user
+        if key not in self.homes:
+            self.homes[key] = self.hosts("home", self.way(), None, user)
+        return self.homes[key]
+
     def remove(self, path: str) -> None:
-        """Have a folder of ours removed, without waiting: the worker may end before there is another request."""
+        """Have a folder of ours removed, with the next request to that host, or at the end of the task."""
         self.made.discard(path.rstrip("/"))
         steps, self.later = self.later, []
         tried, self.tried = self.tried, False
@@ -165,7 +186,18 @@ class Fast(become.Becoming, Base):
             steps = []  # they were sent, and nobody knows what came of that
         elif any(step[0] == "mkdtemp" and step[2] == path.rstrip("/") for step in steps):
             return  # it was never made
-        self.hosts("later", self.way(), plain([*steps, ["remove", None, path]]))
+        link = self.way()
+        _removals.setdefault(link.key, (link, []))[1].extend(plain([*steps, ["remove", None, path]]))
+
+    def close(self) -> None:
+        """See core: the task has ended."""
+        while _removals:
+            _, (link, steps) = _removals.popitem()
+            try:
+                self.hosts("later", link, steps)
+            except (contextree.ContextreeError, Stock) as why:
+                display.vvv("contextree: temporary files could not be removed: %s" % why)
+        super().close()  # type: ignore[misc]
 
     def ours(self, path: str) -> bool:
         """Whether a path is in a folder that we have made."""
@@ -189,8 +221,7 @@ class Fast(become.Becoming, Base):
             words, env = what
             found = payload.take_apart(in_data)
             if found is not None:
-                if way is not None:
-                    env = {**self.variables(way, text), **env}
+                env = {**(self.shell_variables() if way is None else self.variables(way, text)), **env}
                 task = dict(found.task, python=words, env=env, cwd=self.cwd, umask=None)
                 answer = self.send(["module", way, found.digest, None, task], found)
                 if answer is not None:
@@ -213,7 +244,8 @@ class Fast(become.Becoming, Base):
     def send(self, step: list[Any], module: payload.Payload | None = None) -> Any:
         """Send a step and those that wait; its result, or None where it has to be done in another way."""
         link = self.way()
-        steps = plain([*self.later, step])
+        removals = _removals[link.key][1] if link.key in _removals else []
+        steps = [*removals, *plain([*self.later, step])]
         self.tried = True
         while True:
             answer = self.hosts("do", link, steps)
@@ -225,6 +257,7 @@ class Fast(become.Becoming, Base):
                 self.put_by_stock(*step_failed[2:])
             else:
                 break
+        _removals.pop(link.key, None)
         self.later, self.tried = [], False  # not before: where the link broke, core tries again
         if answer[0] == "done":
             return answer[1]

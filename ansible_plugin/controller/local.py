@@ -1,10 +1,12 @@
 """``local``: the controller itself, with modules run in processes that are forked from a warm one."""
 
+import os
 import shlex
 import sys
 from typing import Any
 
 from ansible import constants as C  # noqa: N812  as everywhere in ansible
+from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.connection import local as core
 
 import contextree
@@ -28,6 +30,8 @@ def quoted(word: str | bytes) -> bytes:
 class Local(fast.Fast):
     """What our ``local`` mixes into core's."""
 
+    put_mode = 0o666  # core copies the content alone
+
     def link(self) -> Link:
         """See Fast."""
         return link()
@@ -36,8 +40,15 @@ class Local(fast.Fast):
         """See Fast."""
         return [(C.DEFAULT_EXECUTABLE or "/bin/sh").split()[0], "-c", cmd]
 
+    def shell_variables(self) -> dict[str, str]:
+        """See Fast: a shell tells its programs where they are, by the name that it knows."""
+        cwd, known = self.cwd or os.getcwd(), os.environ.get("PWD", "")
+        same = known.startswith("/") and os.path.exists(known) and os.path.samefile(known, cwd)
+        return {"PWD": known if same else os.path.realpath(cwd)}
+
     def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> Any:
         """See core."""
+        answer = None
         try:
             answer = self.at_once(cmd, sudoable)
             if answer is None and in_data:
@@ -46,7 +57,8 @@ class Local(fast.Fast):
                 self.settle()
         except (fast.Stock, contextree.ConnectError) as why:
             self.fall_back(why)
-            answer = None
+        except contextree.ContextreeError as error:  # nobody knows whether it was done
+            raise AnsibleConnectionFailure(str(error)) from None
         if answer is None:
             self.feeding = bool(in_data)
             try:
@@ -59,7 +71,7 @@ class Local(fast.Fast):
         """See core."""
         try:
             self.settle()
-        except (fast.Stock, contextree.ConnectError) as why:
+        except (fast.Stock, contextree.ContextreeError) as why:
             self.fall_back(why)
         return core.Connection.put_file(self, in_path, out_path)
 

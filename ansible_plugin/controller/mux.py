@@ -17,7 +17,7 @@ from typing import Any
 import contextree
 
 from .hosts import THREADS, Hosts
-from .worker import FILE
+from .worker import FILE, LOG
 
 FILES = 1 << 16  # open at a time; a link has three
 STATISTICS = "ANSIBLE_CONTEXTREE_STATS"  # the path of a file for them
@@ -25,9 +25,10 @@ STATISTICS = "ANSIBLE_CONTEXTREE_STATS"  # the path of a file for them
 
 def main(folder: str, pid: int, lock: int) -> None:
     """Serve until process ``pid`` has ended. The descriptor ``lock`` is closed as soon as workers may come."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, lambda number, frame: None)  # not SIG_IGN, which programs would inherit
     for number in signal.SIGTERM, signal.SIGHUP:
-        signal.signal(number, lambda number, frame: sys.exit())
+        if signal.getsignal(number) is not signal.SIG_IGN:  # by nohup
+            signal.signal(number, lambda number, frame: sys.exit())
     watched = os.pidfd_open(pid)
     with contextree.Router() as router:
         hosts = Hosts(router, raise_limit())
@@ -39,7 +40,7 @@ def main(folder: str, pid: int, lock: int) -> None:
         with contextlib.suppress(SystemExit):
             select.select([watched], [], [])
         hosts.end()
-    for name in FILE, FILE + ".lock", FILE + ".log":
+    for name in FILE, FILE + ".lock", LOG:
         with contextlib.suppress(OSError):  # ansible removes the folder, if it is not killed
             os.unlink(os.path.join(folder, name))
     if os.environ.get(STATISTICS):

@@ -1,8 +1,8 @@
 """Which of our connections stands for which one of core's and of collections.
 
 Those that are not here run as they do without us. Not here are, though we have them: ``chroot`` and ``buildah``. An
-interpreter that stays there keeps the file system busy, so a later task on the controller could not unmount it; who knows
-that theirs do not may name ``contextree.fast.chroot``.
+interpreter that stays there keeps the file system busy, so a later task on the controller could not unmount it; who
+knows that theirs do not may name ``contextree.fast.chroot``.
 """
 
 from typing import Any
@@ -29,7 +29,7 @@ class Redirect:
     def __init__(self, loader: Any) -> None:
         self.loader = loader
         self.load = loader.get_with_context
-        self.known: dict[Any, tuple[str, str] | None] = {}  # what was asked for -> (ours, its name in stock)
+        self.known: dict[Any, tuple[str, str, list[str]] | None] = {}  # what was asked for -> see ``find``
 
     def __call__(self, name: str, *args: Any, **kwargs: Any) -> Any:
         """See core's ``PluginLoader.get_with_context``."""
@@ -38,15 +38,17 @@ class Redirect:
             return self.load(name, *args, **kwargs)
         result = self.load(found[0], *args, **kwargs)
         if result.object is not None and not kwargs.get("class_only"):
-            result.object.stands_for = found[1]
-            result.object.ansible_aliases = [*result.object.ansible_aliases, name]  # core asks by it for the next item
+            result.object.stands_for, aliases = found[1:]
+            result.object.ansible_name = aliases[0]  # core takes both from item to item of a loop
+            result.object.ansible_aliases = [*aliases, *result.object.ansible_aliases]
         return result
 
-    def find(self, name: str, collections: Any = None) -> tuple[str, str] | None:
-        """Our plugin for this name, and the name that core would give to its own; None: it is none of ours."""
+    def find(self, name: str, collections: Any = None) -> tuple[str, str, list[str]] | None:
+        """Our plugin for this name, the name and aliases that core would give to its own; None: it is none of ours."""
         key = name, tuple(collections or ())
         if key not in self.known:
             context = self.loader.find_plugin_with_context(name, collection_list=collections)
             ours = OURS.get(context.resolved_fqcn or "") if context.resolved else None
-            self.known[key] = (ours, context.plugin_resolved_name) if ours else None
+            aliases = [context.resolved_fqcn, *(context.redirect_list or [])[::-1]]
+            self.known[key] = (ours, context.plugin_resolved_name, aliases) if ours else None
         return self.known[key]

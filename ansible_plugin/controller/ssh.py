@@ -39,7 +39,9 @@ def link(argv: list[str], host: str, user: str | None, password: Any, timeout: f
     env["SSH_ASKPASS_REQUIRE"] = "never"
     words = [argv[0], *OURS, *argv[1:]]
     phases = dict.fromkeys(("connect", "login", "boot"), timeout + 20)
-    plan = Plan([*words, "--", host, PYTHON_QUOTED], safe_name("ssh." + host), "ssh", python=discover.WORDS,
+    # by its path, as core calls it: some login shells tell their programs in $_
+    python = ("/bin/sh", *discover.WORDS[1:])
+    plan = Plan([*words, "--", host, PYTHON_QUOTED], safe_name("ssh." + host), "ssh", python=python,
                 remote=True, classify=method.classify, env=env, phases=phases)
     if password:
         secret = checked_secret(str(password), "password")
@@ -51,6 +53,15 @@ def link(argv: list[str], host: str, user: str | None, password: Any, timeout: f
 
 class Ssh(fast.Fast):
     """What our ``ssh`` mixes into core's."""
+
+    @property
+    def put_mode(self) -> int | None:
+        """See Fast: ``dd`` does not know what mode a file had elsewhere."""
+        return 0o666 if self.get_option("ssh_transfer_method") == "piped" else None
+
+    def get(self, source: str, target: str, mode: int, data: bytes | None) -> fast.Result:
+        """See Fast."""
+        return super().get(source, target, mode if self.put_mode is None else self.put_mode, data)
 
     _asked: str | None = None  # what core is to run
     _error: Any = None  # why that cannot be, as an earlier command has shown; or what is to be raised in the end
@@ -169,4 +180,6 @@ def told_by(error: Exception) -> bytes:
     output = getattr(error, "output", "") or ("" if isinstance(error, contextree.ContextDied) else str(error))
     # what was asked for a password on our terminal is no part of what ssh says: core has it asked elsewhere
     lines = [line for line in output.splitlines() if not line.endswith(": " + ANSWERED)]
-    return "".join(line + "\r\n" for line in lines).encode("utf-8", "surrogateescape")
+    text = "".join(line + "\r\n" for line in lines)
+    text = text.replace("sent by the remote host is\r\n", "sent by the remote host is\n")  # in the middle of a message
+    return text.encode("utf-8", "surrogateescape")

@@ -1,6 +1,7 @@
 """What our strategies add to core's: everything is there before the first worker is forked, and workers stay."""
 
 import atexit
+import contextlib
 import gc
 import importlib
 import os
@@ -8,6 +9,7 @@ from typing import Any
 
 from ansible import constants as C  # noqa: N812  as everywhere in ansible
 from ansible.plugins.loader import connection_loader
+from ansible.utils.display import Display
 
 from . import crew, early, worker
 from .redirect import Redirect
@@ -18,11 +20,16 @@ if TYPE_CHECKING:
 else:
     Base = object  # StrategyBase comes in by core's strategy
 
+display = Display()
+
+WORKERS = "ANSIBLE_CONTEXTREE_WORKERS"  # "forked": one for each task, as in stock
+
 
 class Mixin(Base):
     """Mixed into a strategy of core."""
 
     def __init__(self, tqm: Any) -> None:
+        importlib.import_module("contextree.parent.join")  # what all need: imported once
         worker.begin(C.DEFAULT_LOCAL_TMP)  # before there are threads
         super().__init__(tqm)
 
@@ -30,13 +37,16 @@ class Mixin(Base):
         """Run a play."""
         atexit.unregister(gc.freeze)  # there is a run for each play
         atexit.register(gc.freeze)  # looking for cycles at the end of a process with such a heap takes some 70 ms
-        importlib.import_module("contextree.parent.join")  # before the first worker: each would import it again
         connection_loader.get_with_context = Redirect(connection_loader)
         try:
-            early.prepare(self, iterator._play)
-            if os.environ.get("NOCREW"):
-                return super().run(iterator, play_context)
-            with crew.Crew(self, iterator, play_context):
+            with contextlib.ExitStack() as stack:
+                early.prepare(self, iterator._play)
+                stack.enter_context(early.paths_kept())
+                if os.environ.get(WORKERS) != "forked":
+                    try:
+                        stack.enter_context(crew.Crew(self, iterator, play_context))
+                    except Exception as error:  # another core
+                        display.vv("contextree: workers are forked for each task: %r" % error)
                 return super().run(iterator, play_context)
         finally:
             del connection_loader.get_with_context

@@ -184,11 +184,16 @@ def _do_here(steps: "List[List[Any]]") -> "Tuple[Any, ...]":
 DONE = 0, b"", b""
 
 
+#: What the shells that have started this interpreter added to what a login has.
+AT_LOGIN = {"SHLVL": None, "OLDPWD": None}  # type: Dict[str, Optional[str]]
+
+
 def command(argv: "List[str]", data: "Optional[bytes]" = None, terminal: bool = False, cwd: "Optional[str]" = None,
-            env: "Optional[Dict[str, str]]" = None) -> "process.Result":
+            env: "Optional[Dict[str, Optional[str]]]" = None) -> "process.Result":
     """A program; where its name is None, the login shell."""
     if argv[0] is not None:
         return process.run(argv, data, terminal, cwd, env)
+    env = dict(AT_LOGIN, **(env or {}))
     status, out, err = process.run([login_shell()] + list(argv[1:]), data, terminal, cwd, env)
     said = no_home()
     return (status, said.replace(b"\n", b"\r\n") + out, err) if terminal else (status, out, said + err)

@@ -140,7 +140,7 @@ class Finder:
         shown = NAME if name == "ansible" else self.shown
         loader = Loader(self, shown)  # type: Any
         spec = ModuleSpec(name, loader, origin="%s/%s" % (shown, found[0][0]),
-                                              is_package=found[1])
+                          is_package=found[1])
         spec.has_location = True
         if spec.submodule_search_locations is not None:
             spec.submodule_search_locations.append("%s/%s" % (self.shown, found[0][0][:-12]))

@@ -27,10 +27,11 @@ _ON_TERMINAL = 'exec "$@" <>"$0" >&0 2>&1'
 
 
 def run(argv: "List[str]", data: "Optional[bytes]" = None, terminal: bool = False, cwd: "Optional[str]" = None,
-        env: "Optional[Dict[str, str]]" = None) -> "Result":
-    """Run a program: (status, stdout, stderr). On a terminal both outputs are in stdout. Its process group is killed
+        env: "Optional[Dict[str, Optional[str]]]" = None) -> "Result":
+    """Run a program: (status, stdout, stderr). ``env``: variables beside ours, None removes one. On a terminal both outputs are in stdout. Its process group is killed
     when nobody waits for the present call any more. Any thread."""
-    environment = dict(warm.environment(), **(env or {}))
+    environment = {name: value for name, value in dict(warm.environment(), **(env or {})).items()
+                   if value is not None}
     if terminal:
         return _on_terminal(argv, cwd, environment)
     process = subprocess.Popen(argv, stdin=subprocess.PIPE if data else subprocess.DEVNULL, stdout=subprocess.PIPE,

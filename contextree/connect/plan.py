@@ -182,7 +182,8 @@ def command(plan: "Plan", stage_words: "Sequence[str]", default: "Sequence[str]"
     Raises UsageError where words cannot be quoted for the shell at the other end. Any thread.
     """
     python = fill(plan.python or default, default, token)
-    safe = ["env", "=".join(SAFE)] if python != list(discover.WORDS) else []
+    own = python[1:2] + python[3:] == ["-c", discover.WORDS[-1]]  # whichever shell has it, and wherever it looks first
+    safe = [] if own else ["env", "=".join(SAFE)]
     argv = []  # type: List[str]
     for word in plan.argv:
         if word == PYTHON:

@@ -30,9 +30,10 @@ def make() -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not home.exists():
             with tempfile.TemporaryDirectory(dir=home.parent) as folder:
-                done = subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary", ":all:",
-                                       "--python-version", "3.13", "--dest", folder, "ansible==" + VERSION],
-                                      stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+                words = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary", ":all:",
+                         "--python-version", "3.13", "--dest", folder, "ansible==" + VERSION]
+                done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                      stderr=subprocess.STDOUT, text=True)
                 if done.returncode:
                     raise CannotMake("collections: " + " / ".join(done.stdout.strip().splitlines()[-2:]))
                 made = Path(folder, "made")

@@ -8,7 +8,7 @@ from tests.ansible import compare, cores, masks
 from tests.ansible.cases import CASES
 from tests.ansible.plays import Outcome, play
 
-pytestmark = [pytest.mark.ansible, pytest.mark.timeout(540)]
+pytestmark = [pytest.mark.ansible, pytest.mark.timeout(1200)]
 EACH = [pytest.param(core, case, id="%s-%s" % (case.name, core)) for case in CASES for core in case.cores]
 
 
@@ -16,7 +16,7 @@ EACH = [pytest.param(core, case, id="%s-%s" % (case.name, core)) for case in CAS
 def test_same_as_stock(lab, core, case):
     def run(mode: str, pipelining: bool = True) -> Outcome:
         return play(lab, core, case.file, mode, hosts=case.hosts(lab, core.version), variables=case.variables(lab),
-                    strategy=case.strategy, pipelining=pipelining, timeout=150, **case.play)
+                    strategy=case.strategy, pipelining=pipelining, timeout=300, **case.play)
 
     stock = run("stock")
     check_stock(case, stock)
@@ -46,15 +46,17 @@ def check_ours(case, stock, ours):
     found = ["left: %s" % entry for entry in ours.left if masks.text(entry) not in kinds]
     if ours.stats is None:
         return [*found, "it wrote no statistics"]
-    if ours.stats["modules"] < case.modules:
-        found.append("only %d modules ran in our way: %r" % (ours.stats["modules"], ours.stats))
+    if ours.stats.get("module", 0) < case.modules:
+        found.append("only %d modules ran in our way: %r" % (ours.stats.get("module", 0), ours.stats))
     return found
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.name in ("modules", "said")], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [each for each in CASES if each.name in ("modules", "said")],
+                         ids=lambda each: each.name)
 def test_stock_is_the_same_as_stock(lab, core, case):
     """What is masked is enough, so a difference of ours is one."""
-    one, other = (play(lab, core, case.file, "stock", hosts=case.hosts(lab, core.version), timeout=150) for _ in range(2))
+    one, other = (play(lab, core, case.file, "stock", hosts=case.hosts(lab, core.version), timeout=300)
+                  for _ in range(2))
     check_stock(case, one)
     assert compare.differences(one, other) == []
 
@@ -64,7 +66,7 @@ def test_differences_are_found(lab, core):
     one = play(lab, core, "smoke.yml", "stock", hosts={"h1": {}})
     assert one.status == 0 and len(one.rows) == 7
     for path, change in {
-        "rows": lambda rows: [dict(row, result=dict(row["result"], changed=not row["result"]["changed"])) for row in rows],
+        "rows": lambda rows: [dict(row, result=dict(row["result"], changed="other")) for row in rows],
         "made": lambda made: {**made, "h1/copied": ["-rw-r--r--", *made["h1/copied"][1:]]},
         "stdout": lambda text: text.replace("copied", "coqied").replace("ok=7", "ok=8"),
         "stderr": lambda text: text + "\n[WARNING]: unheard of\n",
@@ -95,4 +97,4 @@ def test_cached_facts(lab, core):
 
 def test_newest_is_at_hand():
     """What is tested as the newest core is what the table calls so."""
-    assert cores.NEWEST == max(cores.PYTHONS, key=lambda version: tuple(map(int, version.split("."))))
+    assert max(cores.PYTHONS, key=lambda version: tuple(map(int, version.split(".")))) == cores.NEWEST

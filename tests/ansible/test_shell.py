@@ -92,4 +92,4 @@ def test_what_become_puts_around_is_known(shell: Shell, notes: Notes) -> None:
     plugin = Plugin()
     notes.become(plugin)
     text = plugin.build_become_command("whoami", shell)
-    assert notes.inner == {text: "whoami"}
+    assert notes.inner == {text: ("whoami", None)}
