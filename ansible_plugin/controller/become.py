@@ -194,6 +194,8 @@ def transcript(refused: Refused, plugin: Any, terminal: bool) -> list[bytes]:
         said = re.sub(r"\[sudo via ansible, key=\w+\] password:", lambda match: plugin.prompt, said)
     if terminal:
         said = said.replace("\n", "\r\n")
+        if refused.way.method == "doas":
+            said = said.replace(ANSWERED + "\r\n", ANSWERED + "\r\r\n")
     return [part.encode("utf-8", "surrogateescape") for part in said.split(ANSWERED)]
 
 
@@ -225,6 +227,7 @@ class Becoming:
     send: Any
     way: Any
     login_argv: Any
+    settle: Any
     cwd: Any
     terminal_environment: Any
 
@@ -301,6 +304,7 @@ class Becoming:
         if refused.late and plugin.expect_prompt():
             too_late(refused, plugin)
         if not never_asks(refused.way):
+            self.settle()  # the link is there, and what waits is for this account
             raise Stock("become by %s: %s" % (plugin.name, refused.kind))
         answer = self.send(["command", None, self.login_argv(cmd), in_data, terminal, self.cwd,
                             self.terminal_environment(terminal)])

@@ -126,7 +126,11 @@ class Ssh(fast.Fast):
         finally:
             self._asked = asked
         if failure is not None:  # out here, what it raises has no cause
-            return self._without(failure, cmd, in_data, sudoable, checkrc)
+            self._asked = None  # what core runs now is core's
+            try:
+                return self._without(failure, cmd, in_data, sudoable, checkrc)
+            finally:
+                self._asked = asked
         self._close_pipe()
         return status, out, err + (self._parting() if terminal else b"")
 
