@@ -25,6 +25,7 @@ TEXTS = [
     (r"BECOME-SUCCESS-[a-z]{32}", "BECOME-SUCCESS-*"),
     (r"/dev/pts/\d+", "/dev/pts/*"),
     (r"[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} 20\d\d \d\d:\d\d:\d\d GMT", "<date>"),
+    (r'"(elapsed|child_pid)": \d+', r'"\1": *'),
     (r"Retrieved [0-9.]+ bytes", "Retrieved * bytes"),
 ]
 _TEXTS = [(re.compile(pattern), word) for pattern, word in TEXTS]
