@@ -19,7 +19,7 @@ from contextree.connect.dialogue import ANSWERED
 from contextree.connect.plan import PYTHON_QUOTED, Plan, checked_secret, safe_name
 from contextree.connect.ssh_dialogue import SshDialogue
 
-from . import fast
+from . import become, fast
 from .link import Link
 
 #: Before all else, as ssh takes the first value that it is given.
@@ -148,6 +148,10 @@ class Ssh(fast.Fast):
     def judged(self, words: list[Any]) -> Any:
         """See Becoming."""
         return core.Connection._bare_run(self, [*words, self.get_option("ssh_executable")], None, True, False)
+
+    def nobody_asked(self, refused: become.Refused) -> None:
+        """See Becoming."""
+        become.too_late(refused)
 
     def _without(self, error: Exception, cmd: Any, in_data: bytes | None, sudoable: bool, checkrc: bool) -> Any:
         """What comes of a command where our link did not do it."""

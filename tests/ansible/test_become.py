@@ -79,6 +79,15 @@ def test_what_is_changed_on_a_host_shows_in_the_next_task(lab, core):
     both(lab, core, "renewed.yml", hosts(lab, "bob", "ann"))
 
 
+@pytest.mark.parametrize("core", [cores.NEWEST, cores.OLDEST], indirect=True)
+def test_nobody_asks_in_time(lab, core):
+    both(lab, core, "late.yml", hosts(lab, "ann"), args=("-T", "2"))
+
+
+def test_doas(lab, core):
+    both(lab, core, "doas.yml", hosts(lab, "bob", "ann", "few"), pipelining=False)
+
+
 def test_tasks_that_come_at_once_wait_for_one_escalation(lab, core):
     same = {"ansible_host": "127.0.0.2", "ansible_user": lab.accounts.bob}
     outcome = plays.play(lab, core, "become/once.yml", "connection", hosts={"h%d" % n: same for n in range(1, 6)},
