@@ -209,7 +209,7 @@ def replay(parts: list[bytes], status: int | None, out: bytes = b"", terminal: b
 
 
 def too_late(refused: Refused) -> None:
-    """Raise what core's ssh does where nobody asks in time: the host is unreachable, or in older versions the task failed."""
+    """Raise what core's ssh does where nobody asks in time: unreachable, or in older versions failed."""
     kind = AnsibleConnectionFailure if release.__version__ >= "2.19" else AnsibleError
     raise kind("Timeout (%ds) waiting for privilege escalation prompt: " % refused.way.seconds)
 
@@ -321,7 +321,7 @@ class Becoming:
         raise Stock("become is refused")
 
     def nobody_asked(self, refused: Refused) -> None:
-        """Raise what core does where nothing asks for the password in time; or nothing, and core finds that out itself."""
+        """Raise what core does where nothing asks for the password in time; or nothing: core finds that out itself."""
 
     def tried_ahead(self, way: Way) -> None:
         """Raise what came of it when an account was tried ahead of the command."""

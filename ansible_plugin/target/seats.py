@@ -197,7 +197,7 @@ class Asking(Dialogue):
 def become(way: "Way", python: "Optional[Sequence[str]]") -> "Tuple[Context, bool]":
     """Start an interpreter in another account; was a password asked for? Raises ConnectError."""
     plan = plan_of(way, list(python or any_python(way)))
-    changed = {name: None for name in set(os.environ) - set(warm.environment())}
+    changed = dict.fromkeys(set(os.environ) - set(warm.environment()))
     if changed:
         plan = plan.copy(env=changed)
     try:
