@@ -4,17 +4,18 @@ import collections
 import contextlib
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
 from typing import Any
 
 import contextree
 from contextree.connect.dialogue import ANSWERED
-from contextree.connect.plan import Plan
 
 from ..target import agent, archives, seats
 from .link import Link
 
+LACKING = 20  # seconds for which a host without Python is not asked again: core runs what it has to run there
 THREADS = 1000  # requests of workers that may wait at once; ansible's forks are fewer
 
 
@@ -35,8 +36,8 @@ class Host:
         self.dropped = self.ended = False
 
     def is_over(self) -> bool:
-        """Whether another link is wanted. Where it was not had though nobody had asked, the first who asks is told so: a
-        password that was wrong is not tried twice."""
+        """Whether another link is wanted. Where it was not had though nobody had asked, the first who asks is told so:
+        a password that was wrong is not tried twice."""
         return self.context.state == "died" and not self.untold
 
     def enter(self) -> bool:
@@ -139,12 +140,16 @@ class Hosts:
         self.recipes: dict[str, archives.Recipe] = {}
         self.parts: dict[bytes, bytes] = {}
         self.counts: collections.Counter[str] = collections.Counter()
+        self.lacking: dict[str, tuple[contextree.ConnectError, float]] = {}  # links -> why there is none, until when
         self.fallbacks: collections.Counter[str] = collections.Counter()
 
     def host(self, link: Link, early: bool = False) -> Host:
         """The host at the end of a link, which the first who asks begins to open: who calls something there is told
         whether that succeeds. ``early``: nobody needs it yet."""
         with self.lock:
+            error, until = self.lacking.get(link.key, (None, 0))
+            if error is not None and time.monotonic() < until:
+                raise error.with_traceback(None)
             future = self.links.get(link.key)
             if future is not None and future.done() and (future.exception() or future.result().is_over()):
                 future = None
@@ -172,6 +177,10 @@ class Hosts:
             host = self.host(link)
         try:
             yield host
+        except contextree.ConnectError as error:
+            if error.phase == "boot":
+                self.lacking[link.key] = error, time.monotonic() + LACKING
+            raise
         finally:
             host.leave()
 
@@ -223,7 +232,8 @@ class Hosts:
                 answer = self._do(host, steps)
                 if answer[0] == "refused":
                     self.count("refused")
-                    if answer[2] != "ConnectTimeout" and ANSWERED not in answer[5]:  # a password may be right the next time
+                    # another time a password may be right
+                    if answer[2] != "ConnectTimeout" and ANSWERED not in answer[5]:
                         host.refusals[seat] = answer[2:]
                 return answer
             if len(steps) > 1:
@@ -283,7 +293,7 @@ class Hosts:
 
     @contextree.expose
     def home(self, link: Link, seat: Any, user: str) -> Any:
-        """The home directory of a user, or of a seat's account; where there is no such seat, the answer that says so."""
+        """The home directory of a user, or of a seat's account; without such a seat, the answer that says so."""
         with self.using(link) as host:
             key = key_of(seat), user
             if key not in host.homes:
@@ -312,6 +322,7 @@ class Hosts:
         """Forget a link: the next who wants the host opens a new one. As with stock's, what runs over it goes on."""
         with self.lock:
             future = self.links.pop(link.key, None)
+            self.lacking.pop(link.key, None)
         if future is not None and not future.exception():
             future.result().drop()
 
