@@ -248,7 +248,11 @@ class Fast(become.Becoming, Base):
         steps = [*removals, *plain([*self.later, step])]
         self.tried = True
         while True:
-            answer = self.hosts("do", link, steps)
+            try:
+                answer = self.hosts("do", link, steps)
+            except contextree.ConnectError:
+                self.tried = False  # nothing was done
+                raise
             if answer[0] == "want" and module is not None:
                 self.hosts("archive", answer[1], module.zip_data())
             elif answer[0] == "failed" and steps[answer[1]][0] == "put":
@@ -280,6 +284,8 @@ class Fast(become.Becoming, Base):
             if step[0] == "put":
                 self.put_by_stock(*step[2:])
             else:
+                if step[0] == "mkdtemp":
+                    self.made.discard(step[2])  # core makes it, and so is to remove it
                 shell = shlex.join([C.DEFAULT_EXECUTABLE or "/bin/sh", "-c", step[4]])
                 status, out, err = super().exec_command(shell, None, False)  # type: ignore[misc]
                 if status:
