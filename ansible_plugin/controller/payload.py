@@ -60,7 +60,8 @@ def _payload(fqn: object, params: object, zip_text: bytes, profile: object, rlim
             and type(rlimit) is int and 0 <= rlimit < 1 << 31
             and zip_text and len(zip_text) % 4 == 0 and not zip_text.translate(None, _BASE64)):
         return None
-    task: dict[str, Any] = {"fqn": fqn, "params": params.encode(), "profile": profile, "extensions": {}, "rlimit": rlimit, "env": {}}
+    task: dict[str, Any] = {"fqn": fqn, "params": params.encode(), "profile": profile, "extensions": {},
+                            "rlimit": rlimit, "env": {}}
     return Payload(hashlib.sha256(zip_text).hexdigest(), zip_text, task)
 
 
@@ -97,7 +98,8 @@ def _of_call(data: bytes) -> Payload | None:
 
 @functools.cache
 def templates() -> tuple[str, str] | None:
-    """The text of the installed core's template, and that of its part for the limit of open files; None: it has none."""
+    """The text of the installed core's template, and that of its part for the limit of open files; None: it has no
+    such."""
     try:
         from ansible.executor.module_common import ACTIVE_ANSIBALLZ_TEMPLATE, ANSIBALLZ_RLIMIT_TEMPLATE
     except ImportError:

@@ -9,7 +9,7 @@ from tests.ansible.plays import Outcome
 
 # core says this of every strategy that is not its own (2.19 and later)
 OF_STRATEGY = re.compile(r"\[DEPRECATION WARNING\]: Use of strategy plugins not included in ansible.builtin")
-HOW_TO_HIDE = "[WARNING]: Deprecation warnings can be disabled"  # follows the first deprecation of a run, whichever it is
+HOW_TO_HIDE = "[WARNING]: Deprecation warnings can be disabled"  # follows the first deprecation of a run
 
 
 # what comes as often as one has to wait
@@ -92,7 +92,7 @@ def blocks(text: str, order: bool) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     heading = "0"
     for line in masks.text(text).splitlines():
-        if re.match(r"(PLAY|TASK|RUNNING HANDLER|PLAY RECAP) ", line) or re.match(r"(PLAY|TASK|RUNNING).*\*\*\*$", line):
+        if re.match(r"(PLAY|TASK|RUNNING HANDLER|PLAY RECAP) |(PLAY|TASK|RUNNING).*\*\*\*$", line):
             heading = "%d %s" % (len(found) if order else 0, line.rstrip("* "))
         else:
             included = re.match(r"(included: .* for )(.*)", line)  # the hosts, in the order in which they came to it

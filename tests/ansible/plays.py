@@ -101,7 +101,11 @@ def play(lab: Lab, core: Core, playbook: str, mode: str, *, hosts: dict[str, dic
         os.killpg(process.pid, signal.SIGKILL)
         out, err = process.communicate()
         err += "\nthe playbook took longer than %d s" % timeout
-    if mode == "stock" or masters:
+    if mode != "stock":
+        with contextlib.suppress(AssertionError):
+            until(stats.exists, "the multiplexer to end", 10, 0.05)
+    found = json.loads(stats.read_text()) if stats.exists() else None
+    if mode == "stock" or masters or (found and found["fallbacks"]):  # core's own ssh was at work
         _end_masters(lab)
     left: list[str] = []
     with contextlib.suppress(AssertionError):
@@ -111,8 +115,8 @@ def play(lab: Lab, core: Core, playbook: str, mode: str, *, hosts: dict[str, dic
     lines = [json.loads(line) for line in rows.read_text().splitlines()] if rows.exists() else []
     special = {line["event"]: line for line in lines if "host" not in line}
     return Outcome(mode, process.returncode, [line for line in lines if "host" in line],
-                   special.get("recap", {}).get("hosts", {}), special.get("end", {}).get("custom"), out, err, lab.made(),
-                   left, json.loads(stats.read_text()) if stats.exists() else None)
+                   special.get("recap", {}).get("hosts", {}), special.get("end", {}).get("custom"), out, err,
+                   lab.made(), left, found)
 
 
 def _end_masters(lab: Lab) -> None:

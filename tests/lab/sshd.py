@@ -120,8 +120,8 @@ class Sshd:
         directory.chmod(0o755)
         keeper = keeper or (os.getppid() if state else os.getpid())
         server = cls(
-            directory=str(directory), host=addresses[0], addresses=list(addresses), own=list(own), apart=apart, config=config,
-            port=0, daemons={}, users=[], left_out=[], state=state, keeper=processes.identity(keeper),
+            directory=str(directory), host=addresses[0], addresses=list(addresses), own=list(own), apart=apart,
+            config=config, port=0, daemons={}, users=[], left_out=[], state=state, keeper=processes.identity(keeper),
         )  # fmt: skip
         server._save(directory / "state.json")
         try:
@@ -231,7 +231,8 @@ class Sshd:
         script += '/usr/sbin/sshd -f "$1/plain.conf" -E "$1/plain.log"\n'
         script += 'exec /usr/sbin/sshd -f "$1/pam.conf" -E "$1/pam.log"\n'
         apart = ["unshare", "--mount", "--propagation", "private"]
-        if (private or self.own or self.apart) and subprocess.run([*apart, "true"], stderr=subprocess.DEVNULL, check=False).returncode:
+        wanted = private or self.own or self.apart
+        if wanted and subprocess.run([*apart, "true"], stderr=subprocess.DEVNULL, check=False).returncode:
             self.left_out.append("no mount namespace here: %s cannot be reached" % ", ".join([*private, *self.own]))
             apart, script = [], "\n".join(script.splitlines()[-2:])
         for _attempt in range(5):
