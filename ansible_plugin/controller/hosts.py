@@ -6,7 +6,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, wait
+from concurrent.futures import CancelledError, Future, wait
 from typing import Any
 
 import contextree
@@ -86,6 +86,8 @@ class Host:
         try:
             contextree.current_call().on_cancel(future.cancel)
             return checked(future.result(), len(steps))
+        except CancelledError:
+            raise contextree.CallCancelled("nobody waits for this any more") from None
         finally:
             with self.lock:
                 self.requests.discard(future)
