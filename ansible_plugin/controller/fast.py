@@ -34,6 +34,8 @@ else:
 
 SMALL = 1 << 18  # bytes of a file that goes in a request
 Result = tuple[int, bytes, bytes]
+#: Errors of a request that may have been done all the same: it must not be done again
+BEGUN = (contextree.ContextDied, contextree.CallCancelled, contextree.CallTimeout, contextree.RemoteError)
 
 #: By the key of a link: it, and what is to be removed there. Connections come and go within a task.
 _removals: dict[str, tuple[Link, list[list[Any]]]] = {}
@@ -276,6 +278,8 @@ class Fast(become.Becoming, Base):
 
     def fall_back(self, why: object) -> None:
         """Leave the next command to core: what waits is done by core as well, before. Raises what core would have."""
+        if self.main_pid not in (os.getpid(), os.getppid()):
+            raise AnsibleConnectionFailure("the playbook has ended")
         display.vvv("contextree: left to core's own connection: %s" % why)
         with contextlib.suppress(contextree.ContextreeError, Stock):
             self.hosts("fell_back", str(why))
