@@ -115,16 +115,15 @@ def test_two_at_once_and_one_within_another(lab, core):
 @pytest.mark.parametrize("words", [("ansible", "all", "-m", "ping"), ("ansible", "all", "-a", "echo hi", "-f", "1"),
                                    ("ansible-console", "all")])
 def test_other_programs(lab, core, words):
-    """ansible and ansible-console, in odd surroundings: few files, a long TMPDIR, no locale, no home to write to."""
+    """ansible and ansible-console, in odd surroundings: few files, a long folder for temporary files, no locale."""
     long = lab.run.parent / ("x" * 100) / ("y" * 100)
     long.mkdir(parents=True, exist_ok=True)
-    environ = {"LANG": "C", "LC_ALL": "C.UTF-8" if words[0] == "ansible-console" else "C.UTF-8", "TMPDIR": str(long),
-               "ANSIBLE_LOCAL_TEMP": str(long / "local")}
+    environ = {"LANG": "C", "ANSIBLE_LOCAL_TEMP": str(long / "local")}
     before = ("setsid", "-c", "/bin/sh", "-c", 'ulimit -n 256; exec "$@"', "sh")
     with Run(lab, core, "", "connection", hosts=FAR, words=words, environ=environ, before=before) as run:
         if words[0] == "ansible-console":
             os.write(run.terminal, b"ping\nexit\n")
         assert run.end(90) == 0, run.out.read_text()
-        assert len(re.findall(r"(?m)^h[12] \| (SUCCESS|CHANGED)", run.out.read_text())) == 2, run.out.read_text()
+        assert len(re.findall(r"\bh[12] \| (SUCCESS|CHANGED)", run.out.read_text())) == 2, run.out.read_text()
         assert run.left() == []
         assert not [each for each in long.rglob("*") if not each.is_dir()]
