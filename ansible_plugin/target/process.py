@@ -59,7 +59,7 @@ def talk(process: "subprocess.Popen[bytes]", data: bytes) -> "Optional[Tuple[byt
                     size += len(more)
                 else:
                     left = left[os.write(fd, left):]
-                    more = left
+                    more = bytes(left[:1])
             except BlockingIOError:
                 continue
             except OSError:  # it reads no more

@@ -39,8 +39,9 @@ def say_much() -> None:
     warm.LIMIT = 1 << 20
 
 
-LIES = [None, "done", ("done",), 5, {"done": 1}, [b"done", 1, 2], ("failed", -1, 1, b"", b""), ("failed", 1, 1, b"", b""),
-        ("failed", "0", 1, b"", b""), ("refused", 0), ("missing", 0, "0" * 64), ("missing", 10 ** 30, "x"),
+LIES = [None, "done", ("done",), 5, {"done": 1}, [b"done", 1, 2],
+        ("failed", -1, 1, b"", b""), ("failed", 1, 1, b"", b""), ("failed", "0", 1, b"", b""),
+        ("refused", 0), ("missing", 0, "0" * 64), ("missing", 10 ** 30, "x"),
         ("done", -1, ""), ("done", "1", "")]
 
 
@@ -87,7 +88,7 @@ def test_a_link_that_is_dropped_lasts_for_what_runs_over_it(service, tmp_path):
 
 def test_a_lost_link_is_opened_anew_and_what_was_sent_is_not_sent_again(service, tmp_path):
     """The request in which it was lost is an error; the next one finds another link."""
-    hosts, handle = service
+    _, handle = service
     path = tmp_path / "count"
     with pytest.raises(contextree.ContextDied):
         handle.call.do(link("lost"), [["command", None, ["sh", "-c", "echo x >> %s; kill -9 $PPID" % path]]])

@@ -1,5 +1,6 @@
 """Playbooks that are ended from outside: what they leave is no more than in stock, and nothing of ours."""
 
+import functools
 import os
 import re
 import signal
@@ -63,16 +64,20 @@ def test_ended_in_a_task(lab, core, how, mode):
             assert run.left(but=OF_STOCK if how != "Ctrl-C" else "nothing but this") == []
 
 
+def begun(lab, mark):
+    """Whether a playbook has made a file of that name in its folder, or, None, logs in."""
+    if mark is None:
+        return processes.descendants(lab.sshd.daemons["plain"]["process"][0])
+    return list(Path(lab.run, "home/.ansible/tmp").glob("*/" + mark))
+
+
 @pytest.mark.parametrize("mode", ["connection", "strategy"])
 def test_killed_while_it_begins(lab, core, mode):
     """At some moments of its start: before there is a multiplexer, while it listens, while links are opened."""
     far = {"h%d" % number: {} for number in range(1, 9)}
     for mark in ("contextree.lock", "contextree", None):
         with Run(lab, core, LONG, mode, hosts=far, forks=8) as run:
-            if mark:
-                until(lambda: list(Path(lab.run, "home/.ansible/tmp").glob("*/" + mark)), "the multiplexer to begin", 40)
-            else:
-                until(lambda: processes.descendants(lab.sshd.daemons["plain"]["process"][0]), "a login", 40)
+            until(functools.partial(begun, lab, mark), "it to begin", 40)
             run.process.kill()
             run.end()
             assert run.left(but=OF_STOCK) == []
@@ -103,11 +108,11 @@ def test_two_at_once_and_one_within_another(lab, core):
     - command: echo outer
 """ % inner
     try:
-        with Run(lab, core, nested, "connection", hosts=FAR, name="1") as one:
-            with Run(lab, core, nested, "connection", hosts=FAR, name="2", clean=False) as other:
-                assert (one.end(90), other.end(90)) == (0, 0), one.out.read_text() + other.out.read_text()
-                assert one.left() == other.left() == []
-                assert one.stats.exists() and other.stats.exists() and (lab.work / "inner").exists()
+        with (Run(lab, core, nested, "connection", hosts=FAR, name="1") as one,
+              Run(lab, core, nested, "connection", hosts=FAR, name="2", clean=False) as other):
+            assert (one.end(90), other.end(90)) == (0, 0), one.out.read_text() + other.out.read_text()
+            assert one.left() == other.left() == []
+            assert one.stats.exists() and other.stats.exists() and (lab.work / "inner").exists()
     finally:
         inner.unlink()
 
