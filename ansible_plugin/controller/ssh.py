@@ -118,7 +118,7 @@ class Ssh(fast.Fast):
                 raise earlier
             status, out, err = self.act(asked, in_data, sudoable, terminal)
             failure = None
-        except (fast.Stock, contextree.ContextreeError) as error:
+        except (fast.Stock, contextree.ContextreeError, ImportError, OSError) as error:
             failure = error
         except AnsibleError as error:
             self._error = error  # nothing for which core is to try again: raised by ``exec_command``
@@ -158,10 +158,12 @@ class Ssh(fast.Fast):
         if isinstance(error, contextree.AuthenticationError) and self._by_sshpass(cmd):
             self._close_pipe()
             return SSHPASS_WRONG, b"", told_by(error)
-        if isinstance(error, contextree.ContextDied) or getattr(error, "phase", "") in ("connect", "login"):
-            lost = isinstance(error, contextree.ContextDied)
-            # who shares a connection is not told why it has ended
-            text = b"" if lost and all(self._persistence_controls(cmd)) else told_by(error)
+        if isinstance(error, fast.BEGUN) or getattr(error, "phase", "") in ("connect", "login"):
+            text = told_by(error)
+            if isinstance(error, contextree.ContextDied):
+                shared = all(self._persistence_controls(cmd))  # then ssh is not told why it has ended
+                terminal = not in_data and sudoable and self.get_option("use_tty")
+                text = (b"" if shared else text) + (self._parting() if terminal else b"")
             words = ["/bin/sh", "-c", _FAILED, "sh", text, "data" if in_data else ""]
             return core.Connection._bare_run(self, words, in_data, sudoable, checkrc)
         try:
