@@ -155,6 +155,17 @@ lab() {   # what the tests need beside the environment
   else left_out "private sshd: ${why##*$'\n'}"; fi
 }
 
+cores() {   # cores [version...]: environments with ansible-core, for playbooks
+  local why
+  is_root || { left_out "not root: no playbooks"; return; }
+  while read -r why; do
+    case $why in
+      left\ out:*) left_out "${why#left out: }" ;;
+      *) echo "$why" ;;
+    esac
+  done < <("$VENV_PY" -m tests.ansible.cores "$@" 2>&1)
+}
+
 # ---------------------------------------------------------------------------------------------------- the stages
 run() {   # run NAME command...
   local name=$1
@@ -192,7 +203,7 @@ stage_tests() {   # stage_tests [pytest arguments]
   local status spread=()
   say "tests"
   # two processes, each with whole files of tests; they must agree on the names of tests that sets and hashes are in
-  [ "$(nproc 2>/dev/null || echo 1)" -gt 1 ] && spread=(-n 2 --dist loadfile)
+  [ "$(nproc 2>/dev/null || echo 1)" -gt 1 ] && spread=(-n 2 --dist "${SPREAD:-loadfile}")
   export PYTHONHASHSEED=${PYTHONHASHSEED:-$RANDOM}
   echo "PYTHONHASHSEED=$PYTHONHASHSEED"
   timeout --foreground -k 30 "${CONTEXTREE_LIMIT:-840}" "$VENV_PY" -m pytest "${spread[@]}" "$@" -rs 2>&1 | tee "$LOGS/pytest"
@@ -215,9 +226,10 @@ packages
 environment || { echo "run_tests.sh: FAILED: no environment to run in: no tests run"; exit 1; }
 case $STAGE in
   lint) stage_lint; stage_floors; stage_types ;;
-  unit) lab; stage_tests "$@" ;;
-  all) lab; stage_lint; stage_floors; stage_types; stage_tests "$@" ;;
-  ansible) lab; : "${CONTEXTREE_LIMIT:=3000}"; stage_tests -m ansible --timeout 300 "$@" ;;
+  unit) lab; cores newest; stage_tests "$@" ;;
+  all) lab; cores newest; stage_lint; stage_floors; stage_types; stage_tests "$@" ;;
+  ansible) lab; cores; SPREAD=worksteal; : "${CONTEXTREE_LIMIT:=3000}"
+           stage_tests -m ansible --timeout 300 -o faulthandler_timeout=0 tests/ansible "$@" ;;
   soak) lab; stage_tests -m soak --timeout 900 "$@" ;;
   bench) say "bench"; run bench "$VENV_PY" -m tests.bench "$@"; DONE+=(bench) ;;
 esac

@@ -141,7 +141,9 @@ def test_who_does_something_else_is_void():
     row.add("strategy", made(2.0))
     row.add("connection", made(3.0, left=["sleep 100"]))
     row.add("connection", made(3.0, status=4, said="it broke"))
-    assert set(row.void) == {"mitogen", "connection"}
+    row.add("strategy 2", made(2.0, stock={"no multiplexer": 1}))
+    assert set(row.void) == {"mitogen", "connection", "strategy 2"}
+    assert "no multiplexer" in row.void["strategy 2"]
     assert "files, a" in row.void["mitogen"] and "left behind: sleep 100" in row.void["connection"]
     assert table.ratio(row, "strategy", "mitogen") is None
     assert table.ratio(row, "strategy", "stock") == 4.0

@@ -2,7 +2,7 @@
 
 Core itself runs the same action many times in one process (loops, retries), so none of its own plugins minds having
 run before. Of others nobody knows: a worker that has used one ends with that task, as in stock. So does one whose
-process is not what it was: another directory, environment, umask, signal handler, thread, or too many tasks.
+process is not what it was: another directory, environment, umask, signal handler, thread, a task that ran out of time, or too many tasks.
 """
 
 import inspect
@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from typing import Any
 
 from ansible import constants as C  # noqa: N812  as everywhere in ansible
@@ -60,6 +61,7 @@ class Care:
         self.streams = sys.stdout, sys.stderr
         self.foreign = False
         self.tasks = 0
+        self.begun = time.monotonic()
         self.state = self._state()
         for kind in KINDS:
             self._note(kind, getattr(loader, kind + "_loader"))
@@ -106,9 +108,11 @@ class Care:
         return (os.getcwd(), dict(os.environ), mask, list(sys.path), signal.getitimer(signal.ITIMER_REAL)[0],
                 signal.getsignal(signal.SIGALRM), signal.getsignal(signal.SIGCHLD))
 
-    def unspoilt(self) -> bool:
-        """Whether the worker may do another task."""
+    def unspoilt(self, task: Any) -> bool:
+        """Whether the worker may do another task after this one."""
         self.tasks += 1
+        if task.timeout and time.monotonic() - self.begun >= task.timeout:
+            return False  # it may have been torn out of anything
         if self.foreign or self.tasks >= TASKS or self._state() != self.state:
             return False
         return all(thread is threading.main_thread() or thread.name.startswith("contextree")
@@ -116,6 +120,7 @@ class Care:
 
     def reset(self) -> None:
         """Before a task."""
+        self.begun = time.monotonic()
         self.files._FILE_CACHE.clear()
         self.files._FILE_CACHE.update(self.cached)
         self.files._tempfiles = set()

@@ -223,7 +223,13 @@ class Podman(Contained):
 
 
 class Buildah(Contained):
-    """``buildah run``."""
+    """``buildah run``, which has last words of its own where a command fails."""
+
+    def act(self, cmd: str, in_data: bytes | None, sudoable: bool, terminal: bool) -> fast.Result:
+        """See Fast."""
+        if not in_data:
+            raise fast.Stock("a command by buildah")
+        return super().act(cmd, in_data, sudoable, terminal)
 
     def _buildah(self, cmd: Any, *args: Any, **kwargs: Any) -> Any:
         if cmd == "umount" and not self._connected:  # type: ignore[attr-defined]
@@ -257,9 +263,24 @@ class Entered(Contained):
 
 
 class Nsenter(Entered):
-    """``nsenter``."""
+    """``nsenter``, whose user is root from the first command on."""
 
     prompts = True
+
+    def how(self) -> Way:
+        """See Contained."""
+        user = self._play_context.remote_user
+        try:
+            return super().how()
+        finally:
+            self._play_context.remote_user = user
+
+    def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> Any:
+        """See core."""
+        try:
+            return super().exec_command(cmd, in_data, sudoable)
+        finally:
+            self._play_context.remote_user = "root"
 
 
 class Instance(Contained):

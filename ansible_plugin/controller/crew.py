@@ -13,6 +13,7 @@ What core sees is a ``Slot`` in the place of its ``WorkerProcess``: one for each
 import collections
 import contextlib
 import copy
+import inspect
 import socket
 import struct
 from typing import Any
@@ -103,6 +104,9 @@ class Crew:
     """The workers of one run of a strategy, in the main process."""
 
     def __init__(self, strategy: Any, iterator: Any, play_context: Any) -> None:
+        """Raises where core is not as expected; nothing is changed then."""
+        if not {*ORDER} <= {*inspect.signature(WorkerProcess.__init__).parameters}:
+            raise TypeError("WorkerProcess takes other arguments")
         self.strategy, self.play, self.play_context = strategy, iterator._play, play_context
         self.waker = wake.Waker(self._signs)
         self.manager = strategy._variable_manager
@@ -130,6 +134,15 @@ class Crew:
     # -- what changes in the main process
 
     def __enter__(self) -> "Crew":
+        try:
+            self._take_over()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _take_over(self) -> None:
+        """Put what is ours in place of core's."""
         self.strategy._results = wake.Results(self.strategy._results, self.waker.wake)
         for module in (core, free):
             self.undo.callback(setattr, module, "time", module.time)
@@ -144,7 +157,6 @@ class Crew:
             self._watch(self.strategy._inventory, name, self._changed)
         for name in ("_load_included_file", "_copy_included_file"):
             self._watch(self.strategy, name, self._changed)
-        return self
 
     def __exit__(self, *error: object) -> None:
         self.undo.close()
@@ -172,7 +184,7 @@ class Crew:
 
     def _fact(self, name: str, args: Any, kwargs: Any) -> None:
         """Something was learnt of a host: workers have to learn it, too."""
-        if not self.workers:
+        if not self.workers or (args[-1] == {} and len(args) == 2):  # most actions of core set no facts
             return
         if name in ("set_host_facts", "clear_facts") and C.CACHE_PLUGIN not in ("memory", "ansible.builtin.memory"):
             self.dismiss()  # a worker must not write to a cache of facts that others see
@@ -218,9 +230,8 @@ class Crew:
         """Have a worker do a task: one that is free, or a new one."""
         stays = self.safe(slot.wanted)
         if stays:
-            host = slot.wanted["host"]
-            free = [worker for worker in self.workers if worker.is_free()]
-            for worker in sorted(free, key=lambda worker: worker.host is not host)[:1]:
+            worker = self._free(slot.wanted["host"])
+            if worker is not None:
                 slot.wanted["loader"]._tempfiles = set()  # as core does for each worker
                 if worker.send(slot.wanted, self.play):
                     worker.slot.done = True  # nobody need have asked before
@@ -235,6 +246,11 @@ class Crew:
         if stays:
             self.workers.append(worker)
         return worker
+
+    def _free(self, host: Any) -> "Worker | None":
+        """A worker that has nothing to do; the one that did the host's last task, if it is free."""
+        return next((worker for worker in self.workers if worker.host is host and worker.is_free()), None) or next(
+            (worker for worker in self.workers if worker.is_free()), None)
 
     def safe(self, wanted: dict[str, Any]) -> bool:
         """Whether a task may be done by a worker that has done others, and leaves it fit for more."""
@@ -314,10 +330,14 @@ class Worker(WorkerProcess):
         if not self.stays:
             super().run()
             return
-        careful = care.Care(self._loader)
+        try:
+            careful = care.Care(self._loader)
+        except Exception:  # another core: what cannot be watched does not stay
+            super().run()
+            return
         super().run()
         self._detach = lambda: None  # done
-        while careful.unspoilt() and self._next():
+        while careful.unspoilt(self._task) and self._next():
             careful.reset()
             super().run()
 

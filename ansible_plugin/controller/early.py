@@ -3,7 +3,8 @@
 Nothing here is needed; what cannot be done is left to the workers, who then say what is wrong as in stock.
 """
 
-import importlib
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from ansible import constants as C  # noqa: N812  as everywhere in ansible
@@ -12,30 +13,59 @@ from ansible.plugins import loader
 
 def prepare(strategy: Any, play: Any) -> None:
     """Get ready for the tasks of a play. Says nothing, raises nothing."""
-    importlib.import_module("contextree.parent.join")
-    hosts = [host for host in map(strategy._inventory.get_host, strategy._hosts_cache) if host is not None]
-    named = [C.DEFAULT_TRANSPORT, play.connection, *{host.vars.get("ansible_connection") for host in hosts}]
-    for name in dict.fromkeys(name for name in named if isinstance(name, str) and "{" not in name):
-        _class(loader.connection_loader, name)
+    for step in (lambda: _connections(strategy._inventory.get_hosts(play.hosts), play), _results, _profiles, _filters):
+        try:
+            step()
+        except Exception:  # another core; or it says so where it is used
+            continue
     _class(loader.shell_loader, "sh")
     _class(loader.action_loader, "ansible.legacy.normal")
     if play.become is True or C.DEFAULT_BECOME:
-        method = play.become_method if isinstance(play.become_method, str) else C.DEFAULT_BECOME_METHOD
-        if "{" not in method:
-            _class(loader.become_loader, method)
-    for step in _results, _profiles, _filters:
-        try:
-            step()
-        except Exception:  # another core
-            continue
+        _class(loader.become_loader, play.become_method or C.DEFAULT_BECOME_METHOD)
 
 
-def _class(plugins: Any, name: str) -> None:
+@contextlib.contextmanager
+def paths_kept() -> Iterator[None]:
+    """While this lasts, the folders of connection plugins are looked through once, and not for each ``get_vars``, which
+    wants the names of all connections (it drops facts that begin with one)."""
+    plugins = loader.connection_loader
+    every = plugins.all
+    known: dict[Any, list[str]] = {}
+
+    def all_of_them(*args: Any, **kwargs: Any) -> Any:
+        if args or kwargs != {"path_only": True}:
+            return every(*args, **kwargs)
+        folders = tuple(plugins._get_paths())
+        if folders not in known:
+            known[folders] = list(every(path_only=True))
+        return iter(known[folders])
+
+    plugins.all = all_of_them
+    try:
+        yield
+    finally:
+        del plugins.all
+
+
+def _class(plugins: Any, name: Any) -> None:
     """Have a plugin imported."""
+    if not isinstance(name, str) or "{" in name:
+        return
     try:
         plugins.get_with_context(name, class_only=True)
     except Exception:  # it says so where it is used
         return
+
+
+def _connections(hosts: Any, play: Any) -> None:
+    """The connection plugins that are named for hosts and groups."""
+    names = set()
+    for host in hosts:
+        groups = sorted(host.get_groups(), key=lambda group: group.depth)
+        named = [each.vars["ansible_connection"] for each in (*groups, host) if "ansible_connection" in each.vars]
+        names.add((named or [play.connection or C.DEFAULT_TRANSPORT])[-1])
+    for name in names:
+        _class(loader.connection_loader, name)
 
 
 def _results() -> None:

@@ -144,7 +144,7 @@ class Fast(become.Becoming, Base):
         except (contextree.ContextreeError, OSError, RuntimeError) as error:
             last = str(error).strip().rpartition("\n")[2]
             display.vvv("contextree: %s" % error)
-            if os.getppid() == self.main_pid and not isinstance(error, worker.KnownFailure):  # else: it was killed
+            if os.getppid() == self.main_pid and worker.is_first(C.DEFAULT_LOCAL_TMP):  # else: it was killed
                 display.warning(ready.warning("its multiplexer could not be started: %s" % last))
             raise Stock("no multiplexer") from None
         return getattr(service, method)(*args)

@@ -4,6 +4,7 @@ import collections
 import contextlib
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
 from typing import Any
@@ -14,6 +15,7 @@ from contextree.connect.dialogue import ANSWERED
 from ..target import agent, archives, seats
 from .link import Link
 
+LACKING = 20  # seconds for which a host without Python is not asked again: core runs what it has to run there
 THREADS = 1000  # requests of workers that may wait at once; ansible's forks are fewer
 
 
@@ -138,12 +140,16 @@ class Hosts:
         self.recipes: dict[str, archives.Recipe] = {}
         self.parts: dict[bytes, bytes] = {}
         self.counts: collections.Counter[str] = collections.Counter()
+        self.lacking: dict[str, tuple[contextree.ConnectError, float]] = {}  # links -> why there is none, until when
         self.fallbacks: collections.Counter[str] = collections.Counter()
 
     def host(self, link: Link, early: bool = False) -> Host:
         """The host at the end of a link, which the first who asks begins to open: who calls something there is told
         whether that succeeds. ``early``: nobody needs it yet."""
         with self.lock:
+            error, until = self.lacking.get(link.key, (None, 0))
+            if error is not None and time.monotonic() < until:
+                raise error.with_traceback(None)
             future = self.links.get(link.key)
             if future is not None and future.done() and (future.exception() or future.result().is_over()):
                 future = None
@@ -171,6 +177,10 @@ class Hosts:
             host = self.host(link)
         try:
             yield host
+        except contextree.ConnectError as error:
+            if error.phase == "boot":
+                self.lacking[link.key] = error, time.monotonic() + LACKING
+            raise
         finally:
             host.leave()
 
@@ -312,6 +322,7 @@ class Hosts:
         """Forget a link: the next who wants the host opens a new one. As with stock's, what runs over it goes on."""
         with self.lock:
             future = self.links.pop(link.key, None)
+            self.lacking.pop(link.key, None)
         if future is not None and not future.exception():
             future.result().drop()
 

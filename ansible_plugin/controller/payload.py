@@ -98,7 +98,8 @@ def _of_call(data: bytes) -> Payload | None:
 
 @functools.cache
 def templates() -> tuple[str, str] | None:
-    """The text of the installed core's template, and of its part for the limit of open files; None: it has none."""
+    """The text of the installed core's template, and that of its part for the limit of open files; None: it has no
+    such."""
     try:
         from ansible.executor.module_common import ACTIVE_ANSIBALLZ_TEMPLATE, ANSIBALLZ_RLIMIT_TEMPLATE
     except ImportError:

@@ -83,6 +83,11 @@ class Stock:
         Display().warning(warning(self.why))  # which prints the same text once in a run, workers included
 
 
+def module(name: str) -> Any:
+    """``controller.<name>``, one without contextree: there is one of it for plugins and mixins alike."""
+    return importlib.import_module("%s.controller.%s" % (package(), name))
+
+
 def warning(why: str) -> str:
     """The one sentence."""
     return f"contextree.fast falls back to stock execution: {why}"

@@ -76,7 +76,8 @@ class Notes:
         env = self.environments.get(env_string.strip())
         if env is not None and not cmd.strip() and not arg_path:
             try:
-                words = shlex.split((shebang or "").removeprefix("#!").strip())
+                # from the text, not the shebang: whether a space in that ends a word depends on the version of core
+                words = shlex.split(text.strip().removeprefix(env_string.strip()))
             except ValueError:
                 return
             if words:

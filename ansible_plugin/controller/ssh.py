@@ -180,4 +180,6 @@ def told_by(error: Exception) -> bytes:
     output = getattr(error, "output", "") or ("" if isinstance(error, contextree.ContextDied) else str(error))
     # what was asked for a password on our terminal is no part of what ssh says: core has it asked elsewhere
     lines = [line for line in output.splitlines() if not line.endswith(": " + ANSWERED)]
-    return "".join(line + "\r\n" for line in lines).encode("utf-8", "surrogateescape")
+    text = "".join(line + "\r\n" for line in lines)
+    text = text.replace("sent by the remote host is\r\n", "sent by the remote host is\n")  # in the middle of a message
+    return text.encode("utf-8", "surrogateescape")

@@ -3,11 +3,13 @@
 import atexit
 import contextlib
 import gc
+import importlib
 import os
 from typing import Any
 
 from ansible import constants as C  # noqa: N812  as everywhere in ansible
 from ansible.plugins.loader import connection_loader
+from ansible.utils.display import Display
 
 from . import crew, early, worker
 from .redirect import Redirect
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 else:
     Base = object  # StrategyBase comes in by core's strategy
 
+display = Display()
+
 WORKERS = "ANSIBLE_CONTEXTREE_WORKERS"  # "forked": one for each task, as in stock
 
 
@@ -25,6 +29,7 @@ class Mixin(Base):
     """Mixed into a strategy of core."""
 
     def __init__(self, tqm: Any) -> None:
+        importlib.import_module("contextree.parent.join")  # what all need: imported once
         worker.begin(C.DEFAULT_LOCAL_TMP)  # before there are threads
         super().__init__(tqm)
 
@@ -34,9 +39,14 @@ class Mixin(Base):
         atexit.register(gc.freeze)  # looking for cycles at the end of a process with such a heap takes some 70 ms
         connection_loader.get_with_context = Redirect(connection_loader)
         try:
-            early.prepare(self, iterator._play)
-            forked = os.environ.get(WORKERS) == "forked"
-            with contextlib.nullcontext() if forked else crew.Crew(self, iterator, play_context):
+            with contextlib.ExitStack() as stack:
+                early.prepare(self, iterator._play)
+                stack.enter_context(early.paths_kept())
+                if os.environ.get(WORKERS) != "forked":
+                    try:
+                        stack.enter_context(crew.Crew(self, iterator, play_context))
+                    except Exception as error:  # another core
+                        display.vv("contextree: workers are forked for each task: %r" % error)
                 return super().run(iterator, play_context)
         finally:
             del connection_loader.get_with_context

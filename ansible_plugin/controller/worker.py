@@ -20,12 +20,6 @@ FILE = "contextree"  # the invitation, in the run's own temporary folder
 LOG = "contextree.log"
 FAILED = "contextree.failed"  # it is there when there is to be no multiplexer in this run
 
-
-
-class KnownFailure(RuntimeError):
-    """There is no multiplexer in this run, as somebody has found out before, and said."""
-
-
 _client: Any = None
 _stays = False  # a strategy of ours runs: this process, if it is a worker, may do more than one task
 _owner = 0  # the process that it is of: the main one has one too after ``meta: reset_connection``
@@ -78,15 +72,33 @@ def where(folder: str, main_pid: int) -> str:
                 return file.read()
         except FileNotFoundError:
             pass
-        if os.path.exists(os.path.join(folder, FAILED)):
-            raise KnownFailure("the multiplexer cannot be started")
+        with contextlib.suppress(FileNotFoundError), open(os.path.join(folder, FAILED)) as file:
+            raise RuntimeError(file.read())
         with locked(folder, fcntl.LOCK_EX) as lock:
             if not os.path.exists(os.path.join(folder, FILE)):
                 if started:
-                    with open(os.path.join(folder, LOG)) as file, open(os.path.join(folder, FAILED), "w"):
-                        raise RuntimeError("the multiplexer ends at once: " + (file.read().strip() or "\n")[-2000:])
+                    fail(folder)
                 start(folder, main_pid, lock.fileno())
                 started = True
+
+
+def fail(folder: str) -> None:
+    """There is to be no multiplexer in this run: raise why, now and for all who ask later."""
+    with open(os.path.join(folder, LOG)) as file:
+        why = "the multiplexer ended: " + file.read()[-2000:].strip()
+    with open(os.path.join(folder, FAILED + ".new"), "w") as file:
+        file.write(why)
+    os.rename(file.name, os.path.join(folder, FAILED))
+    raise RuntimeError(why)
+
+
+def is_first(folder: str) -> bool:
+    """Whether nobody in this run has asked that before."""
+    try:
+        os.close(os.open(os.path.join(folder, FAILED + ".said"), os.O_CREAT | os.O_EXCL, 0o600))
+    except OSError:
+        return False
+    return True
 
 
 def begin(folder: str) -> None:

@@ -1,4 +1,4 @@
-"""AnsiballZ archives in the template process (``template.py``): code by content, and the import of what they hold.
+"""AnsiballZ archives in the template process (``template.py``): code by content, and the import of what is in one.
 
 What stands in an archive is compiled once for each content (path, CRC, size), so that the process forked for a module
 finds code objects. All of it is compiled under one made-up name, ``NAME``, because the archives of different modules
@@ -23,13 +23,15 @@ PROFILES = "ansible.module_utils._internal._json._profiles."
 CODES = 4000  # code objects that are kept, of some ten kilobytes each
 
 # Of the standard library, what modules often import and what may be imported before somebody needs it.
-STANDARD = frozenset((
-    "base64 bz2 calendar collections configparser copy csv ctypes ctypes.util datetime difflib email email.message "
-    "email.mime.application email.mime.base email.mime.multipart email.mime.nonmultipart email.parser email.utils "
-    "filecmp fnmatch ftplib glob gzip hashlib hmac html http http.client http.cookiejar inspect ipaddress itertools "
-    "json lzma mimetypes netrc operator pathlib pickle platform pty pwd queue random resource shlex shutil socket ssl "
-    "stat string struct subprocess tarfile tempfile termios textwrap threading traceback urllib urllib.error "
-    "urllib.parse urllib.request urllib.response uuid xml.etree.ElementTree zipfile").split())
+NAMES = """
+    base64 bz2 calendar collections configparser copy csv ctypes ctypes.util datetime difflib email email.message
+    email.mime.application email.mime.base email.mime.multipart email.mime.nonmultipart email.parser email.utils
+    filecmp fnmatch ftplib glob gzip hashlib hmac html http http.client http.cookiejar inspect ipaddress itertools
+    json lzma mimetypes netrc operator pathlib pickle platform pty pwd queue random resource shlex shutil socket ssl
+    stat string struct subprocess tarfile tempfile termios textwrap threading traceback urllib urllib.error
+    urllib.parse urllib.request urllib.response uuid xml.etree.ElementTree zipfile
+"""
+STANDARD = frozenset(NAMES.split())
 
 code_objects = {}  # type: Dict[Tuple[str, int, int], CodeType]  # (path in the archive, CRC, size)
 imported = {}  # type: Dict[str, Tuple[str, int, int]]  # name of a module that is imported here -> what it was made of
@@ -121,8 +123,8 @@ def place(data: bytes) -> "Tuple[Optional[int], str]":
 
 
 class Finder:
-    """Finds the modules of one archive (see importlib.abc, whose base classes would cost many imports), in the process
-    of a module or (``shown`` is NAME then) in the template."""
+    """Finds the modules of one archive, in the process of a module or (``shown`` is NAME then) in the template. The
+    base classes of importlib.abc would cost many imports."""
 
     def __init__(self, archive: Archive, shown: str) -> None:
         self.archive = archive
@@ -136,8 +138,9 @@ class Finder:
             return None
         # What names deprecating code compares this one's path with those in code objects.
         shown = NAME if name == "ansible" else self.shown
-        loader = Loader(self, shown)  # type: Any  # no importlib.abc.Loader, see above
-        spec = ModuleSpec(name, loader, origin="%s/%s" % (shown, found[0][0]), is_package=found[1])
+        loader = Loader(self, shown)  # type: Any
+        spec = ModuleSpec(name, loader, origin="%s/%s" % (shown, found[0][0]),
+                          is_package=found[1])
         spec.has_location = True
         if spec.submodule_search_locations is not None:
             spec.submodule_search_locations.append("%s/%s" % (self.shown, found[0][0][:-12]))

@@ -33,7 +33,7 @@ STARTUP = "PYTHON", "_PYTHON", "LD_", "DYLD_", "LC_", "MALLOC_", "OPENSSL_"
 STARTUP_NAMES = "LANG", "HOME", "GLIBC_TUNABLES", "LOCPATH", "GCONV_PATH", "COVERAGE_PROCESS_START", "LIBPATH"
 SAID = {1: "Hangup", 3: "Quit", 4: "Illegal instruction", 5: "Trace/breakpoint trap", 6: "Aborted", 7: "Bus error",
         8: "Floating point exception", 9: "Killed", 10: "User defined signal 1", 11: "Segmentation fault",
-        12: "User defined signal 2", 14: "Alarm clock", 15: "Terminated"}  # Linux; for Pythons before 3.8
+        12: "User defined signal 2", 14: "Alarm clock", 15: "Terminated"}  # Linux; for Python before 3.8
 
 _BOOT = """import sys
 sys.path[:] = [each for each in sys.path if each]
@@ -309,12 +309,18 @@ def shell_status(status: int) -> "Tuple[int, bytes]":
 
 
 def environment() -> "Dict[str, str]":
-    """The environment of this process as it was when its Python started: that may have coerced the locale (PEP 538),
-    which a Python that is started with another one must not see."""
+    """The environment of this process as it was when its Python started. That may have coerced the locale for its own
+    sake (PEP 538, 3.7 and newer): other programs must not see it, nor a Python that is given another locale."""
     env = dict(os.environ)
-    if (env.get("LC_CTYPE") in ("C.UTF-8", "C.utf8", "UTF-8") and not env.get("LC_ALL")
+    if (sys.version_info >= (3, 7) and env.get("LC_CTYPE") in ("C.UTF-8", "C.utf8", "UTF-8") and not env.get("LC_ALL")
             and env.get("LANG", "") in ("", "C", "POSIX")):
-        del env["LC_CTYPE"]
+        try:
+            with open("/proc/self/environ", "rb") as file:
+                given = b"\0LC_CTYPE=" in b"\0" + file.read()
+        except OSError:
+            given = False  # where a Python is started, it does the same once more
+        if not given:
+            del env["LC_CTYPE"]
     return env
 
 

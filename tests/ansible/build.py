@@ -42,8 +42,8 @@ def seen(text):
     found = payload.take_apart(text)
     if found is None:
         return None
-    return [found.digest, base64.b64encode(found.zip_data()).decode(),
-            dict(found.task, params=found.task["params"].decode())]
+    task = dict(found.task, params=found.task["params"].decode())
+    return [found.digest, base64.b64encode(found.zip_data()).decode(), task]
 
 
 if __name__ == "__main__":

@@ -37,8 +37,8 @@ def ways(lab: Lab, _core: str) -> Hosts:
     for number, (name, user) in enumerate(shells.items(), 4):
         found["%s%d" % (name, number)] = {"ansible_user": user}
     found["tpl8"] = {"ansible_host": "{{ addresses[7] }}", "ansible_port": "{{ port + 0 }}",
-                     "ansible_user": "{{ users.one }}",
-                     "users": {"one": lab.sshd.key_user}, "addresses": list(ADDRESSES), "port": lab.sshd.port}
+                     "ansible_user": "{{ users.one }}", "users": {"one": lab.sshd.key_user},
+                     "addresses": list(ADDRESSES), "port": lab.sshd.port}
     return found
 
 
@@ -78,7 +78,7 @@ def nothing(_lab: Lab) -> dict[str, Any]:
 
 def of_ways(lab: Lab) -> dict[str, Any]:
     """Another account, and the Python of a virtual environment (a link, as they are)."""
-    return {"other_user": lab.sshd.noisy_user, "venv": lab.venv()}
+    return {"other_user": lab.sshd.noisy_user, "venv": lab.venv(), "unused": ADDRESSES[6]}
 
 
 def of_becoming(lab: Lab) -> dict[str, Any]:
@@ -88,9 +88,8 @@ def of_becoming(lab: Lab) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Case:
-    """A playbook and how it is run. ``rows``: results that there are at least; ``modules``: those of them that ours has
-    to
-    have run in its own way, at least; ``status``: how ansible-playbook ends."""
+    """A playbook and how it is run. ``rows``: results that there are at least; ``modules``: how many
+    modules ours must have run in its own way, at least; ``status``: how ansible-playbook ends."""
 
     name: str
     rows: int

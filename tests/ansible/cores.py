@@ -1,6 +1,6 @@
 """Virtual environments with the oldest, a middle and the newest ansible-core, each on a Python that it takes.
 
-    python -m tests.ansible.cores [2.16] [2.19] [2.21]
+    python -m tests.ansible.cores [2.16] [2.19] [2.21] [newest]
 
 They lie in the cache and are kept until the product's requirements or the Python change. The product is in them as its
 wheel would lay it: ``contextree`` can be imported, and the collection lies beside it, with no path configured.
@@ -98,7 +98,7 @@ def main() -> int:
     status = 0
     for version in sys.argv[1:] or PYTHONS:
         try:
-            core = make(version)
+            core = make(NEWEST if version == "newest" else version)
         except CannotMake as error:
             print("left out: %s" % error)
             status = 1

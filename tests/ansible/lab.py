@@ -115,7 +115,7 @@ class Lab:
         return self._accounts
 
     def materials(self) -> dict[str, str]:
-        """Variables of playbooks: a large file, archives, and the address of a server of playbooks/files."""
+        """Variables of playbooks: a large file, archives, the address of a server of the files in playbooks/files."""
         if not self._materials:
             base = self.run.parent / "materials"
             base.mkdir()
@@ -180,7 +180,10 @@ class Lab:
             if mode == "connection" and kind in ("ssh", "local"):
                 known["ansible_connection"] = "contextree.fast." + kind
             found[name] = {key: each for key, each in known.items() if each is not None}
-        far = {name: {} for name in found if name != "here"}
+        far: dict[str, Any] = {name: {} for name in found if name != "here"}
+        if len(far) > 1:  # several hosts share a home: who comes first would say that it made the folder
+            for name in self.users():
+                _make(Path(pwd.getpwnam(name).pw_dir, ".ansible/tmp"), pwd.getpwnam(name))
         path = self.run / "inventory.json"
         path.write_text(json.dumps({"all": {"hosts": found, "children": {"far": {"hosts": far}}}}))
         return path
@@ -204,9 +207,8 @@ class Lab:
         """What a run has left: processes that carry its token, or serve or belong to the hosts' accounts; files."""
         found = []
         mark, tag = token.encode(), Path(self.sshd.directory).name.encode()
-        serving = {who[0] for daemon in self.sshd.daemons.values()
-                   for who in processes.descendants(daemon["process"][0])}
         own = {daemon["process"][0] for daemon in self.sshd.daemons.values()}
+        serving = {who[0] for pid in own for who in processes.descendants(pid)}
         tags = [mark, *([self._accounts.tag.encode() + b"-"] if self._accounts is not None else []), tag + b"-"]
         for pid in processes.every():
             with contextlib.suppress(OSError):
@@ -221,6 +223,12 @@ class Lab:
             if folder.exists():
                 found += ["file %s" % path for path in folder.iterdir()]
         return found
+
+
+def _make(path: Path, owner: Any) -> None:
+    for folder in (path.parent, path):
+        folder.mkdir(mode=0o700, exist_ok=True)
+        os.chown(folder, owner.pw_uid, owner.pw_gid)
 
 
 class Files(http.server.SimpleHTTPRequestHandler):

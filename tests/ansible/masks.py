@@ -12,6 +12,7 @@ TEXTS = [
     (r"ansible_[a-zA-Z0-9_.]*_?payload_[A-Za-z0-9_]{8}\.zip", "ansible_payload_*.zip"),
     (r"(?<=/)\.?ansible[._][A-Za-z0-9_]*tmp[A-Za-z0-9_]{8}", "ansible*tmp*"),
     (r"(?<=/)tmp[a-z0-9_]{8}(?![a-z0-9_])", "tmp*"),
+    (r"^(tmp|\.)[a-z0-9_]{8}$", "tmp*"),
     (r"(?<=ansible\.)[a-z0-9_]{8}(?=test|\b)", "*"),
     (r"\bj?[0-9]{9,12}\.[0-9]{2,7}\b", "<job>"),
     (r"\b20\d\d-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:?\d\d)?", "<moment>"),
@@ -24,6 +25,7 @@ TEXTS = [
     (r"BECOME-SUCCESS-[a-z]{32}", "BECOME-SUCCESS-*"),
     (r"/dev/pts/\d+", "/dev/pts/*"),
     (r"[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} 20\d\d \d\d:\d\d:\d\d GMT", "<date>"),
+    (r'"(elapsed|child_pid)": \d+', r'"\1": *'),
     (r"Retrieved [0-9.]+ bytes", "Retrieved * bytes"),
 ]
 _TEXTS = [(re.compile(pattern), word) for pattern, word in TEXTS]

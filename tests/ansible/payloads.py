@@ -1,11 +1,12 @@
 """AnsiballZ payloads of our own, in the two formats, around a small core of our own: for tests without ansible-core.
 
-What a payload does is what core's does: it writes its archive to a temporary folder, puts that on ``sys.path``, and runs
-the module in it as ``__main__``. So Python can be fed with it, as in stock, and ``controller.payload`` takes it apart.
+What a payload does is what core's does: it writes its archive to a temporary folder, puts that on ``sys.path``, and
+runs the module in it as ``__main__``. So Python can be fed with it, as in stock, and ``controller.payload`` takes it
+apart.
 """
 
 import base64
-import datetime
+import datetime as dt
 import io
 import zipfile
 
@@ -75,7 +76,8 @@ _ANSIBALLZ_WRAPPER = True
 
 
 def _ansiballz_main(zip_data, ansible_module, module_fqn, params, profile, date_time, extensions, rlimit_nofile):''' + (
-    BEGIN % ("\n    if rlimit_nofile:" + LIMIT.replace("\n    ", "\n        ").replace("%(rlimit_nofile)d", "rlimit_nofile"))
+    BEGIN % ("\n    if rlimit_nofile:" +
+             LIMIT.replace("\n    ", "\n        ").replace("%(rlimit_nofile)d", "rlimit_nofile"))
 ) + '''
     place = os.path.realpath(tempfile.mkdtemp(prefix="ansible_" + ansible_module + "_payload_"))
     try:
@@ -102,7 +104,8 @@ def _ansiballz_main():''' + (BEGIN % "%(rlimit)s") + '''    import runpy
         from ansible.module_utils import basic
         basic._ANSIBLE_ARGS = json_params
 %(coverage)s
-        runpy.run_module(mod_name=%(module_fqn)r, init_globals=dict(_module_fqn=%(module_fqn)r, _modlib_path=modlib_path),
+        runpy.run_module(mod_name=%(module_fqn)r,
+                         init_globals=dict(_module_fqn=%(module_fqn)r, _modlib_path=modlib_path),
                          run_name='__main__', alter_sys=True)
         print('{"msg": "New-style module did not handle its own exit", "failed": true}')
         sys.exit(1)
@@ -130,7 +133,7 @@ NEW_FILES = {
     "ansible/module_utils/_internal/_ansiballz/_loader.py": LOADER,
 }
 PARAMS = '{"ANSIBLE_MODULE_ARGS": {"name": "value", "quote": "it\'s \\u20ac \\\\n"}}'
-WHEN = datetime.datetime(2026, 11, 21, 9, 30, tzinfo=datetime.timezone.utc)
+WHEN = dt.datetime(2026, 11, 21, 9, 30, tzinfo=dt.timezone.utc)
 
 
 def archive(source, name="probe", files=None, old=False, compression=zipfile.ZIP_DEFLATED):
@@ -156,7 +159,8 @@ def payload(source, name="probe", files=None, old=False, params=PARAMS, limit=0,
                   "params": repr(params), "module_fqn": fqn, "ansible_module": name, **changed}
         return (OLD % places).encode()
     values = {"ansible_module": repr(name), "module_fqn": repr(fqn), "profile": "'legacy'", "date_time": repr(WHEN),
-              "rlimit_nofile": repr(limit), "params": repr(params), "extensions": "{}", "zip_data": repr(text), **changed}
+              "rlimit_nofile": repr(limit), "params": repr(params), "extensions": "{}", "zip_data": repr(text),
+              **changed}
     lines = ["%s=%s," % each for each in values.items()]
     head = NEW % {"shebang": "#!/usr/bin/python3"}
     if "import datetime" not in head:

@@ -73,6 +73,9 @@ def run(lab, core, boxes, playbook, mode, hosts, more=(), **options):
                    **options)
     until(lambda: not boxes[0].processes() and not boxes[1].processes(), "nothing to be left in the containers")
     assert not outcome.left, outcome.left
+    for row in outcome.rows:  # a worker that stays imports a plugin once, and says once what is wrong with that
+        row["result"].pop("deprecations", None)
+        row["tags"] = {key: each for key, each in row["tags"].items() if not key.startswith("/deprecations")}
     return outcome
 
 
@@ -94,7 +97,7 @@ def test_containers_as_by_the_collections(lab, core, boxes, hosts):
     ours = run(lab, core, boxes, "connections.yml", "strategy", hosts)
     same(stock, ours)
     assert ours.stats["links"] == len(hosts)
-    assert not ours.stats["fallbacks"]
+    assert set(ours.stats["fallbacks"]) == {"a command without a shell"}
 
 
 def test_no_link_as_without_us(lab, core, boxes):
@@ -152,4 +155,4 @@ def test_named_ones_as_by_the_collections(lab, core, boxes, handmade_box, incus_
     ours = run(lab, core, boxes, "inside.yml", "connection", hosts, more=environ)
     same(stock, ours)
     assert ours.stats["links"] == len(hosts)
-    assert not ours.stats["fallbacks"]
+    assert set(ours.stats["fallbacks"]) == {"a command by buildah"}

@@ -44,8 +44,7 @@ def test_arguments_of_any_text(old):
     for text in ("it's", '"', "\\", "\n)\n", payload._CALL.decode(), "zip_data='AAAA',", "\u20ac\U0001f600", "\r\x00"):
         params = '{"ANSIBLE_MODULE_ARGS": "%s"}' % text
         assert payload.take_apart(payloads.payload(SOURCE, old=old, params=params)).task["params"] == params.encode()
-    assert payload.take_apart(payloads.payload(SOURCE, old=old,
-                                               params='{"\udc80"}')) is None  # stock fails at it as well
+    assert payload.take_apart(payloads.payload(SOURCE, old=old, params='{"\udc80"}')) is None  # stock fails, too
 
 
 @pytest.mark.parametrize("changed", [
@@ -87,8 +86,9 @@ def test_other_texts_in_the_places_of_a_template_are_not_known(changed):
 
 def test_a_name_must_be_the_same_everywhere():
     data = payloads.payload(SOURCE, old=True)
-    assert payload.take_apart(data.replace(b"mod_name='ansible.modules.probe'",
-                                           b"mod_name='ansible.modules.other'")) is None
+    changed = data.replace(b"mod_name='ansible.modules.probe'", b"mod_name='ansible.modules.other'")
+    assert changed != data
+    assert payload.take_apart(changed) is None
 
 
 def test_a_core_without_a_template(monkeypatch):
@@ -101,9 +101,8 @@ def test_a_template_that_is_not_known(monkeypatch):
     for change in (("%(coverage)s", "%(coverage)s%(more)s"), ("basic._ANSIBLE_ARGS = json_params", "pass")):
         template = payloads.OLD.replace(*change)
         monkeypatch.setattr(payload, "templates", lambda template=template: (template, payloads.LIMIT))
-        data = (template % {"more": "", **dict.fromkeys(payload._PLACES, ""), "zipdata": "AAAA",
-                            "params": "'{}'"}).encode()
-        assert payload.take_apart(data) is None
+        places = {"more": "", **dict.fromkeys(payload._PLACES, ""), "zipdata": "AAAA", "params": "'{}'"}
+        assert payload.take_apart((template % places).encode()) is None
 
 
 @pytest.mark.parametrize("data", [b"", b"#!/bin/sh\necho _ANSIBALLZ_WRAPPER = True\n", b"\0" * 5000, b"import os\n"])
@@ -122,8 +121,7 @@ def test_text_before_or_after_it(old):
 
 @settings(max_examples=300, deadline=None)
 @given(old=st.booleans(), where=st.floats(0, 1, exclude_max=True), tail=st.booleans(),
-       change=st.binary(min_size=1, max_size=4),
-       drop=st.integers(0, 4))
+       change=st.binary(min_size=1, max_size=4), drop=st.integers(0, 4))
 def test_damaged(old, where, tail, change, drop):
     """A payload with some bytes changed is none, or what it says is what is in it."""
     data = DAMAGED[old]

@@ -44,13 +44,16 @@ SAME = [
     "import threading, time\ndef late():\n    time.sleep(0.05)\n    print('late')\n"
     "threading.Thread(target=late).start()\nsys.exit(5)",
     "import threading, time\nthreading.Thread(target=time.sleep, args=(100,), daemon=True).start()\nsys.exit(6)",
-    "import tempfile\nkept = tempfile.NamedTemporaryFile(prefix='ctxt-warm-')\nkept.me = kept\nprint(os.path.exists(kept.name))"
+    "import tempfile\nkept = tempfile.NamedTemporaryFile(prefix='ctxt-warm-')\nkept.me = "
+    "kept\nprint(os.path.exists(kept.name))"
     "\nprint(len([n for n in os.listdir(tempfile.gettempdir()) if n.startswith('ctxt-warm-')]))\nsys.exit(0)",
     "class Late:\n    def __del__(self):\n        os.write(1, b'deleted')\nlate = Late()\nlate.me = late\nsys.exit(0)",
     "sys.excepthook = lambda *about: print('hook', about[0].__name__)\nraise KeyError(1)",
-    "if os.fork() == 0:\n    os.setsid()\n    import time\n    time.sleep(0.1)\n    os.write(1, b'late')\n    os._exit(0)\n"
+    "if os.fork() == 0:\n    os.setsid()\n    import time\n    time.sleep(0.1)\n    os.write(1, b'late')\n    "
+    "os._exit(0)\n"
     "print('early', flush=True)\nsys.exit(3)",
-    "if os.fork() == 0:\n    os.close(1)\n    import time\n    time.sleep(0.1)\n    os.write(2, b'late')\n    os._exit(0)\n"
+    "if os.fork() == 0:\n    os.close(1)\n    import time\n    time.sleep(0.1)\n    os.write(2, b'late')\n    "
+    "os._exit(0)\n"
     "print('early', flush=True)\nsys.exit(3)",
     "if os.fork() == 0:\n    sys.exit(8)\nprint(os.WEXITSTATUS(os.wait()[1]))\nsys.exit(0)",
     # what it finds
@@ -67,14 +70,17 @@ SAME = [
     "sys.getfilesystemencoding(), locale.setlocale(locale.LC_ALL, '')); sys.exit(0)",
     "import gc, threading, socket; print(gc.isenabled(), gc.get_threshold(), threading.active_count(), "
     "threading.current_thread().name, socket.getdefaulttimeout(), sys.getswitchinterval()); sys.exit(0)",
-    "import resource; print([resource.getrlimit(n) for n in range(10)], os.nice(0), os.getcwd(), os.umask(0)); sys.exit(0)",
+    "import resource; print([resource.getrlimit(n) for n in range(10)], os.nice(0), os.getcwd(), os.umask(0)); "
+    "sys.exit(0)",
     "print(sorted((n, v) for n, v in os.environ.items() if n not in ('_', 'OLDPWD', 'SHLVL'))); sys.exit(0)",
     "print([getattr(sys.modules['__main__'], n) for n in ('__name__', '_module_fqn')]); sys.exit(0)",
     "import zipfile, subprocess; print('ansible/modules/probe.py' in zipfile.ZipFile(_modlib_path).namelist());"
     "sys.stdout.flush(); sys.exit(subprocess.call([sys.executable, '-c', 'import sys; sys.path.insert(0, sys.argv[1]);"
     "import ansible.module_utils.basic as b; print(b.__name__)', _modlib_path]))",
-    "import pkgutil, ansible.module_utils as u; print([each[1:] for each in pkgutil.iter_modules(u.__path__)]); sys.exit(0)",
-    "import ansible; print(pkgutil_data) if False else print(__import__('pkgutil').get_data('ansible', 'modules/probe.py')"
+    "import pkgutil, ansible.module_utils as u; print([each[1:] for each in pkgutil.iter_modules(u.__path__)]); "
+    "sys.exit(0)",
+    "import ansible; print(pkgutil_data) if False else print(__import__('pkgutil').get_data('ansible', "
+    "'modules/probe.py')"
     "[:30]); sys.exit(0)",
     "import inspect; print(inspect.getsource(AnsibleModule)); sys.exit(0)",
 ]
@@ -172,7 +178,8 @@ def test_same_tracebacks(side, old):
 
 
 @pytest.mark.parametrize("env", [
-    {"CTXT_A": "b \u20ac", "PATH": "/bin"}, {"TZ": "Asia/Tokyo"}, {"TMPDIR": "/var/tmp"}, {"HOME": "/var/tmp"}, {"HOME": None},
+    {"CTXT_A": "b \u20ac", "PATH": "/bin"}, {"TZ": "Asia/Tokyo"}, {"TMPDIR": "/var/tmp"}, {"HOME": "/var/tmp"},
+    {"HOME": None},
     {"LC_ALL": "C"}, {"LC_ALL": "POSIX", "LANG": ""}, {"LANG": "en_US.UTF-8"}, {"PYTHONIOENCODING": "latin-1"},
     {"PYTHONPATH": "/var/tmp:."}, {"PYTHONWARNINGS": "error"}, {"PYTHONOPTIMIZE": "1"}, {"PYTHONHASHSEED": "1"},
     {"PYTHONUTF8": "1"}, {"PYTHONUNBUFFERED": None}, {"PYTHONNOUSERSITE": "1"}, {"LD_LIBRARY_PATH": "/var/tmp"},
@@ -207,12 +214,14 @@ def test_directory(side, tmp_path):
 
 
 def test_umask_and_limit(side):
-    source = HEAD + "import resource; print(oct(os.umask(0)), resource.getrlimit(resource.RLIMIT_NOFILE)); sys.exit(0)\n"
+    source = (HEAD + "import resource; print(oct(os.umask(0)), resource.getrlimit(resource.RLIMIT_NOFILE)); "
+              "sys.exit(0)\n")
     for limit in 64, 1 << 30:
         ours, stock = both(side, source, limit=limit)
         assert ours == stock
     found = payload.take_apart(payloads.payload(source))
-    assert side.call(warm_side.run, found.digest, found.zip_data(), dict(found.task, umask=0o77))[1].startswith(b"0o77 ")
+    task = dict(found.task, umask=0o77)
+    assert side.call(warm_side.run, found.digest, found.zip_data(), task)[1].startswith(b"0o77 ")
     assert side.call(warm_side.run, found.digest, None, found.task)[1].startswith(ours[1][:6])
 
 
@@ -238,7 +247,8 @@ import ansible.module_utils.basic as basic
 print(os.getcwd(), os.umask(0), os.environ.get("CTXT_LEFT"), sys.path[1:], sys.argv, signal.getsignal(signal.SIGTERM),
       signal.pthread_sigmask(0, []), socket.getdefaulttimeout(), sys.getrecursionlimit(), hasattr(basic, "left"),
       resource.getrlimit(resource.RLIMIT_NOFILE), basic.AnsibleModule, json.dumps(1), len(os.listdir("/proc/self/fd")))
-print("random", random.random(), __import__("tempfile").mktemp(), __import__("uuid").uuid4(), os.getpid(), os.urandom(4))
+import tempfile, uuid
+print("random", random.random(), tempfile.mktemp(), uuid.uuid4(), os.getpid(), os.urandom(4))
 sys.exit(0)
 """
     before = both(side, look)
@@ -251,7 +261,8 @@ sys.exit(0)
 
 def test_other_contents_of_the_same_names(side):
     """A role's module_utils of a name that core has is what its module gets, and only that one."""
-    look = HEAD + "import ansible.module_utils.basic as b; print(getattr(b, 'role', None), b.__file__[-8:]); sys.exit(0)\n"
+    look = (HEAD + "import ansible.module_utils.basic as b; print(getattr(b, 'role', None), b.__file__[-8:]); "
+            "sys.exit(0)\n")
     files = {"ansible/module_utils/basic.py": payloads.BASIC + "role = 'mine'\n"}
     for each, expected in ({}, b"None"), (files, b"mine"), ({}, b"None"):
         ours, stock = both(side, look, files=each)
@@ -264,7 +275,8 @@ def test_modules_of_collections(side):
     base = "ansible_collections/ns/col/plugins/"
     files = {"ansible_collections/__init__.py": "", "ansible_collections/ns/__init__.py": "",
              "ansible_collections/ns/col/__init__.py": "", base + "__init__.py": "", base + "modules/__init__.py": "",
-             base + "module_utils/__init__.py": "", base + "module_utils/deep/__init__.py": "from .inner import value\n",
+             base + "module_utils/__init__.py": "",
+             base + "module_utils/deep/__init__.py": "from .inner import value\n",
              base + "module_utils/deep/inner.py": "value = __name__ + __file__[-8:]\n",
              base + "module_utils/deep/data.txt": "data"}
     source = HEAD + """

@@ -32,7 +32,8 @@ OWN = {
     "kills_itself": "print('out', flush=True)\nos.kill(os.getpid(), 9)",
     "prints_junk": "print('before')\nmodule = AnsibleModule(argument_spec={})\nprint('between', file=sys.stderr)\n"
                    "module.exit_json(x=1)",
-    "bytes": "module = AnsibleModule(argument_spec={})\nsys.stdout.buffer.write(b'\\xff\\xfe')\nmodule.exit_json(x='\\u20ac')",
+    "bytes": "module = AnsibleModule(argument_spec={})\nsys.stdout.buffer.write(b'\\xff\\xfe')\n"
+             "module.exit_json(x='\\u20ac')",
     "surrogates": "AnsibleModule(argument_spec={}).exit_json(name=os.fsdecode(b'a\\xff'))",
     "warns": "module = AnsibleModule(argument_spec={})\nmodule.warn('careful')\nmodule.deprecate('old', version='9.9', "
              "collection_name='ns.col')\nmodule.deprecate('older', date='2030-01-01')\nmodule.exit_json()",
@@ -45,10 +46,13 @@ OWN = {
     "cleans_up": "module = AnsibleModule(argument_spec={})\nopen('/tmp/ctxt-warm-%d' % os.getpid(), 'w').close()\n"
                  "module.add_cleanup_file('/tmp/ctxt-warm-%d' % os.getpid())\nmodule.exit_json()",
     "moves": "try:\n    from ansible.module_utils.six.moves import configparser, urllib, queue\n"
-             "    from ansible.module_utils.six.moves.urllib.parse import quote\n    got = quote('a b'), queue.Queue.__name__\n"
+             "    from ansible.module_utils.six.moves.urllib.parse import quote\n    got = quote('a b'), "
+             "queue.Queue.__name__\n"
              "except ImportError as error:\n    got = str(error)\nAnsibleModule(argument_spec={}).exit_json(got=got)",
-    "looks": "import ansible, ansible.module_utils.basic as basic\nfrom ansible.module_utils.basic import missing_required_lib\n"
-             "module = AnsibleModule(argument_spec={})\nmodule.exit_json(journal=basic.has_journal, selinux=basic.HAVE_SELINUX,"
+    "looks": "import ansible, ansible.module_utils.basic as basic\nfrom ansible.module_utils.basic import "
+             "missing_required_lib\n"
+             "module = AnsibleModule(argument_spec={})\nmodule.exit_json(journal=basic.has_journal, "
+             "selinux=basic.HAVE_SELINUX,"
              " profile=getattr(basic, '_ANSIBLE_PROFILE', None), args=basic._ANSIBLE_ARGS.decode()[:30], "
              "name=__name__, package=__package__, fqn=_module_fqn, missing=missing_required_lib('x'), "
              "log=len(basic.AVAILABLE_HASH_ALGORITHMS), zip=sys.path[0] == _modlib_path)",
@@ -57,23 +61,28 @@ OWN = {
                 "    respawn.respawn_module(python)\nmodule = AnsibleModule(argument_spec=dict(a=dict()))\n"
                 "module.exit_json(a=module.params['a'], respawned=respawn.has_respawned())",
     "leaves_behind": "module = AnsibleModule(argument_spec={})\nif os.fork() == 0:\n    os.setsid()\n"
-                     "    import time\n    time.sleep(0.2)\n    os.write(1, b'late')\n    os._exit(0)\nmodule.exit_json()",
+                     "    import time\n    time.sleep(0.2)\n    os.write(1, b'late')\n    "
+                     "os._exit(0)\nmodule.exit_json()",
     "lists": "import pkgutil, ansible.module_utils.common as common\nAnsibleModule(argument_spec={}).exit_json("
              "names=sorted(each[1] for each in pkgutil.iter_modules(common.__path__)))",
-    "reads": "import inspect, pkgutil\nfrom ansible.module_utils import basic\nAnsibleModule(argument_spec={}).exit_json("
+    "reads": "import inspect, pkgutil\nfrom ansible.module_utils import "
+             "basic\nAnsibleModule(argument_spec={}).exit_json("
              "a=len(inspect.getsource(basic)), b=len(pkgutil.get_data('ansible.module_utils', 'basic.py')), "
              "c=os.path.basename(inspect.getsourcefile(basic)))",
-    "embeds": "try:\n    from ansible.module_utils.embed import EmbedManager\nexcept ImportError:\n    EmbedManager = None\n"
+    "embeds": "try:\n    from ansible.module_utils.embed import EmbedManager\nexcept ImportError:\n    "
+              "EmbedManager = None\n"
               "else:\n    helper = 0\nAnsibleModule(argument_spec={}).exit_json()",
 }
 OF_CORE = [
     ("ping", {}), ("ping", {"data": "crash"}), ("command", {"_raw_params": "echo hi; false", "_uses_shell": True}),
-    ("command", {"_raw_params": "/nonexistent"}), ("stat", {"path": "/etc/debian_version"}), ("slurp", {"src": "/etc/hostname"}),
+    ("command", {"_raw_params": "/nonexistent"}), ("stat", {"path": "/etc/debian_version"}),
+    ("slurp", {"src": "/etc/hostname"}),
     ("file", {"path": "/etc/ssl", "state": "directory"}), ("find", {"paths": ["/etc/ssl"], "recurse": True}),
     ("copy", {"src": "/nonexistent", "dest": "/tmp/x"}), ("getent", {"database": "passwd", "key": "root"}),
     ("setup", {"gather_subset": ["!all", "min"]}), ("tempfile", {"state": "directory", "path": "/nonexistent"}),
     ("uri", {"url": "http://127.0.0.1:1/"}), ("apt", {"name": "bash", "_ansible_check_mode": True}),
-    ("dnf", {"name": ["bash"]}), ("service", {"name": "ctxt-nonexistent"}), ("user", {"name": "root", "state": "present"}),
+    ("dnf", {"name": ["bash"]}), ("service", {"name": "ctxt-nonexistent"}),
+    ("user", {"name": "root", "state": "present"}),
     ("lineinfile", {"path": "/nonexistent", "line": "x"}), ("package_facts", {"manager": ["apt"]}),
     ("wait_for", {"timeout": 0, "port": 1, "sleep": 1}), ("pip", {"name": "x", "executable": "/nonexistent"}),
 ]
@@ -89,14 +98,15 @@ def built(core, folder):
         path.write_text(HEAD + source + "\n")
         wanted.append([str(path), {"a": "b"} if name in ("passes", "respawns") else {}, {}])
     wanted += [[name, arguments, {}] for name, arguments in OF_CORE]
-    done = subprocess.run([str(core.folder / "python"), "-m", "tests.ansible.build"], input=json.dumps(wanted), text=True,
-                          stdout=subprocess.PIPE, cwd=pythons.ROOT, check=True, timeout=120)
+    done = subprocess.run([str(core.folder / "python"), "-m", "tests.ansible.build"], input=json.dumps(wanted),
+                          text=True, stdout=subprocess.PIPE, cwd=pythons.ROOT, check=True, timeout=120)
     names = list(OWN) + ["%s %s" % each for each in OF_CORE]
     texts = []
     for name, (text, seen) in zip(names, json.loads(done.stdout), strict=True):
         assert seen is not None, "%s is not known" % name
         digest, data, task = seen
-        texts.append((name, base64.b64decode(text), digest, base64.b64decode(data), dict(task, params=task["params"].encode())))
+        task["params"] = task["params"].encode()
+        texts.append((name, base64.b64decode(text), digest, base64.b64decode(data), task))
     return texts
 
 
@@ -106,10 +116,10 @@ def folder(tmp_path_factory):
 
 
 TEXTS = re.compile(
-    rb"/tmp/ansible_[\w.]+_payload_\w+/ansible_[\w.]+_payload.zip|/proc/\d+/fd/\d+|/ansible_payload.zip|line \d+|0x[0-9a-f]+"
-    rb"|ansible-moduletmp-[\w.-]+|ctxt-warm-\d+|/nonexistent/ansible\.\w+")
-OTHERWISE = {"start", "end", "delta", "atime", "ctime", "mtime", "elapsed", "ansible_date_time", "ansible_uptime_seconds",
-             "_", "SHLVL", "PWD", "OLDPWD"}  # the last ones are of the shell before it
+    rb"/tmp/ansible_[\w.]+_payload_\w+/ansible_[\w.]+_payload.zip|/proc/\d+/fd/\d+|/ansible_payload.zip|line \d+"
+    rb"|0x[0-9a-f]+|ansible-moduletmp-[\w.-]+|ctxt-warm-\d+|/nonexistent/ansible\.\w+")
+OTHERWISE = {"start", "end", "delta", "atime", "ctime", "mtime", "elapsed", "ansible_date_time",
+             "ansible_uptime_seconds", "_", "SHLVL", "PWD", "OLDPWD"}  # the last ones are of the shell before it
 
 
 def masked(result):
@@ -143,7 +153,8 @@ def side(minor):
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("core", "minor"), [(core, minor) for core in TARGETS for minor in TARGETS[core]], indirect=["core"])
+@pytest.mark.parametrize(("core", "minor"), [(core, minor) for core in TARGETS for minor in TARGETS[core]],
+                         indirect=["core"])
 def test_same_as_stock(core, minor, folder, tmp_path):
     """Every one of them."""
     different = []

@@ -100,7 +100,8 @@ def test_fifty_megabytes(side):
 def test_a_cancelled_run_is_killed(side, tmp_path, how):
     """With all of its process group; the next module runs as ever."""
     path = tmp_path / "pids"
-    call = of("child = os.fork()\nif child:\n    with open(%r, 'w') as file:\n        file.write('%%d %%d\\n' %% (os.getpid(), child))\n"
+    call = of("child = os.fork()\nif child:\n    with open(%r, 'w') as file:\n        file.write('%%d %%d\\n' "
+              "%% (os.getpid(), child))\n"
               "print('out', flush=True)\ntime.sleep(1000)\n" % str(path))
     options = {"raise": {"cancel": "raise"}, "deadline": {"timeout": 2}}.get(how, {})
     future = side.with_options(**options).submit(warm_side.run, *call)
@@ -116,7 +117,8 @@ def test_a_cancelled_run_is_killed(side, tmp_path, how):
 def test_a_cancelled_run_does_not_wait_for_what_was_left_running(side, tmp_path):
     """A process in the background holds the module's output: nobody waits for that after a cancel."""
     path = tmp_path / "pids"
-    call = of("child = os.fork()\nif child:\n    with open(%r, 'w') as file:\n        file.write('%%d %%d\\n' %% (os.getpid(), "
+    call = of("child = os.fork()\nif child:\n    with open(%r, 'w') as file:\n        file.write('%%d %%d\\n' "
+              "%% (os.getpid(), "
               "child))\n    os._exit(0)\nos.setsid()\ntime.sleep(1000)\n" % str(path))
     future = side.submit(warm_side.run, *call)
     module, child = (int(pid) for pid in told(path).split())
@@ -142,7 +144,8 @@ def test_a_template_that_is_killed_while_a_module_runs(side, tmp_path):
     """The module runs to its end; how that was nobody knows, so it counts as killed. Nothing is run twice."""
     path, go = tmp_path / "pid", tmp_path / "go"
     call = of("with open(%r, 'a') as file:\n    file.write('%%d\\n' %% os.getpid())\nprint('early', flush=True)\n"
-              "while not os.path.exists(%r):\n    time.sleep(0.005)\nprint('late')\nsys.exit(0)\n" % (str(path), str(go)))
+              "while not os.path.exists(%r):\n    time.sleep(0.005)\nprint('late')\nsys.exit(0)\n"
+              % (str(path), str(go)))
     future = side.submit(warm_side.run, *call)
     told(path)
     os.kill(side.call(warm_side.pids)[0], signal.SIGKILL)
@@ -161,7 +164,8 @@ def test_an_installed_package_is_seen(side, tmp_path):
     """What a module installs, the next one finds: what was looked for in vain is looked for again."""
     folder = tmp_path / "site"
     folder.mkdir()
-    files = {"ansible/module_utils/basic.py": payloads.BASIC + "try:\n    import ctxt_new as new\nexcept ImportError:\n    new = None\n"}
+    files = {"ansible/module_utils/basic.py": payloads.BASIC + "try:\n    import ctxt_new as new\nexcept "
+        "ImportError:\n    new = None\n"}
     call = of("import ansible.module_utils.basic as basic; print(basic.new); sys.exit(0)", files=files)
     call = call[0], call[1], dict(call[2], env={"PYTHONPATH": str(folder)})
     assert side.call(warm_side.run, *call)[1] == b"None\n"
@@ -172,7 +176,8 @@ def test_an_installed_package_is_seen(side, tmp_path):
 def test_a_daemon_is_left_alone(side, tmp_path):
     """What a module leaves in the background on purpose lives on, also when the template ends."""
     path = tmp_path / "pid"
-    call = of("if os.fork() == 0:\n    os.setsid()\n    for fd in range(3):\n        os.close(fd)\n    if os.fork() == 0:\n"
+    call = of("if os.fork() == 0:\n    os.setsid()\n    for fd in range(3):\n        os.close(fd)\n    if "
+              "os.fork() == 0:\n"
               "        with open(%r, 'w') as file:\n            file.write('%%d\\n' %% os.getpid())\n"
               "        time.sleep(1000)\n    os._exit(0)\nsys.exit(0)\n" % str(path))
     assert side.call(warm_side.run, *call) == (0, b"", b"")
@@ -217,7 +222,8 @@ def test_old_archives_are_dropped(side):
     """A template keeps so many bytes of archives; what is dropped is asked for again."""
     side.call(warm_side.limit, 60000)
     try:
-        calls = [of("value = %d; sys.exit(0)" % number, files={"ansible/x.bin": os.urandom(20000)}) for number in range(8)]
+        calls = [of("value = %d; sys.exit(0)" % number, files={"ansible/x.bin": os.urandom(20000)})
+                 for number in range(8)]
         for call in calls:
             assert side.call(warm_side.run, *call) == (0, b"", b"")
         descriptors = side.call(warm_side.descriptors)

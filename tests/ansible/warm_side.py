@@ -29,14 +29,13 @@ def run(digest, data, task):
 
 def stock(text, env, cwd):
     """The same by a Python that is fed with the payload, under a shell."""
-    whole = dict(os.environ)
+    whole = warm.environment()
     for name, value in env.items():
         whole.pop(name, None)
         if value is not None:
             whole[name] = value
-    whole = {**whole, **{name: value for name, value in env.items() if value is not None}}
-    child = subprocess.Popen(["/bin/sh", "-c", shlex.quote(sys.executable)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                             stderr=subprocess.PIPE, env=whole, cwd=cwd, start_new_session=True)
+    child = subprocess.Popen(["/bin/sh", "-c", shlex.quote(sys.executable)], stdin=subprocess.PIPE,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=whole, cwd=cwd, start_new_session=True)
     out, err = child.communicate(text)
     return child.returncode if child.returncode >= 0 else 128 - child.returncode, out, err
 

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from ansible_collections.contextree.fast.controller import asking, ready
+from ansible_collections.contextree.fast.controller import ready
 
+asking = ready.module("asking")
 NAME = "community.okd.oc"
 DOCUMENTATION = asking.documentation(NAME)
 Mixin: Any = ready.mixin("contained", "Kubectl")

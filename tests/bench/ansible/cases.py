@@ -32,6 +32,7 @@ class Case:
     before: dict = dataclasses.field(default_factory=dict)  # in the folder of each host: name -> text
     adhoc: tuple = ()
     role: bool = False
+    local: bool = False  # no module runs on a host
 
     def write(self, folder):
         """Put the playbook and what it uses into a folder."""
@@ -59,7 +60,8 @@ def tasks(count):
 
 def debug(count):
     """Tasks that run no module: what the controller alone costs."""
-    return Case([play(*({"name": "debug %d" % n, "ansible.builtin.debug": {"msg": n}} for n in range(count)))])
+    each = ({"name": "debug %d" % number, "ansible.builtin.debug": {"msg": number}} for number in range(count))
+    return Case([play(*each)], local=True)
 
 
 def copy(count, before):

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import hashlib
+import json
 import os
 import re
 import select
@@ -10,6 +11,7 @@ import subprocess
 import time
 
 from tests.bench.ansible.accounting import Peak
+from tests.bench.ansible.sides import OURS
 
 LIMIT = 600  # seconds for one run
 
@@ -28,6 +30,7 @@ class Run:
     left: list
     said: str  # the last lines, where the status is not 0
     peak: int = 0
+    stock: dict | str = ""  # what one of ours has left to stock: it did not measure itself
 
     def figures(self):
         """For the table and for JSON."""
@@ -115,7 +118,16 @@ def run(field, side, case, hosts, delay, peak=False):
             text = out.read()
             spent = [tuple(b - a for a, b in zip(*pair, strict=True)) for pair in zip(before, after, strict=True)]
             said = "" if not status else "\n".join((text + err.read()).splitlines()[-12:])
-        return Run(wall, *spent, counts, status, tasks_of(text), tree_of(field.files_of("")), left, said, memory.value)
+        stock = left_to_stock(folder / "statistics") if side in OURS and not case.local else ""
+        files = tree_of(field.files_of(""))
+        return Run(wall, *spent, counts, status, tasks_of(text), files, left, said, memory.value, stock)
+
+
+def left_to_stock(path):
+    """What the multiplexer's statistics say was left to core's own connection, if there is anything."""
+    if not path.exists():
+        return "everything: it wrote no statistics"
+    return json.loads(path.read_text()).get("fallbacks") or ""
 
 
 def ended(process):
@@ -146,6 +158,8 @@ class Row:
             self.void.setdefault(side, "unlike %s: %s" % (self.reference[0], why))
         elif done.status and side == self.reference[0]:
             self.void.setdefault(side, "status %d: %s" % (done.status, done.said[-600:]))
+        if done.stock:
+            self.void.setdefault(side, "left to stock: %s" % (done.stock,))
         if done.left:
             self.void.setdefault(side, "left behind: " + "; ".join(done.left))
         if done.peak:

@@ -18,6 +18,7 @@ CONFIG = {
     "defaults": {
         "inventory": "hosts.json", "host_key_checking": "False", "gathering": "explicit", "nocolor": "True",
         "deprecation_warnings": "False", "interpreter_python": "/usr/bin/python3", "stdout_callback": "default",
+        "timeout": "60",
     },
     "ssh_connection": {},
 }  # fmt: skip
@@ -109,7 +110,7 @@ class Field:
             (base / "home").mkdir()
             env = {"PATH": "%s:/usr/local/bin:/usr/bin:/bin" % self.bin, "LANG": "C.UTF-8", "HOME": str(base / "home"),
                    "ANSIBLE_CONFIG": str(base / "ansible.cfg"), "TMPDIR": str(base),
-                   **sides.environment(side, self.collections)}  # fmt: skip
+                   **sides.environment(side, self.collections, base)}  # fmt: skip
             words = ["ansible", *case.adhoc] if case.adhoc else ["ansible-playbook", "play.yml"]
             yield base, [self.bin / words[0], *words[1:]], env
         finally:

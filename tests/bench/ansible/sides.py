@@ -29,11 +29,13 @@ def settings(side, where):
     return {}
 
 
-def environment(side, collections):
-    """Variables of the environment beyond what all have; ``collections``: a folder with ansible_collections in it."""
+def environment(side, collections, base):
+    """Variables of the environment beyond what all have; ``collections``: a folder with ansible_collections in it;
+    ``base``: the folder of the run."""
     if side not in OURS:
         return {}
-    return {"ANSIBLE_COLLECTIONS_PATH": str(collections), "PYTHONPATH": "%s:%s" % (ROOT, collections)}
+    return {"ANSIBLE_COLLECTIONS_PATH": str(collections), "PYTHONPATH": "%s:%s" % (ROOT, collections),
+            "ANSIBLE_CONTEXTREE_STATS": str(base / "statistics")}  # fmt: skip
 
 
 def absent(side, where):

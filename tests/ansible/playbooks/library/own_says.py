@@ -53,7 +53,8 @@ def main():
     elif how == "thread":
         threading.Thread(target=lambda: threading.Event().wait(0.1)).start()
     elif how == "types":
-        module.exit_json(changed=False, none=None, float=1.5, big=2 ** 70, empty=[{}, [], ""], text="ü\u2028\U0001f600\x00",
+        module.exit_json(changed=False, none=None, float=1.5, big=2 ** 70, empty=[{}, [], ""],
+                         text="ü\u2028\U0001f600\x00",
                          keys={"1": 1, "true": True})
     elif how == "nested":
         tree = "leaf"

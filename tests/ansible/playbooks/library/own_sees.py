@@ -29,8 +29,8 @@ def main():
         "executable": sys.executable,
         "version": list(sys.version_info)[:3],
         "flags": str(sys.flags),
-        "encodings": [sys.getfilesystemencoding(), sys.stdout.encoding, sys.stdin.encoding, locale.getpreferredencoding(False),
-                      locale.setlocale(locale.LC_ALL)],
+        "encodings": [sys.getfilesystemencoding(), sys.stdout.encoding, sys.stdin.encoding,
+                      locale.getpreferredencoding(False), locale.setlocale(locale.LC_ALL)],
         "signals": {str(number): str(signal.getsignal(getattr(signal, number)))
                     for number in ("SIGINT", "SIGTERM", "SIGPIPE", "SIGCHLD", "SIGHUP", "SIGUSR1", "SIGALRM")},
         "blocked": sorted(int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, [])),

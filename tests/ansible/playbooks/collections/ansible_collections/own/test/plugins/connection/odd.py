@@ -26,7 +26,7 @@ class Connection(ConnectionBase):
 
     def exec_command(self, cmd, in_data=None, sudoable=True):
         super().exec_command(cmd, in_data=in_data, sudoable=sudoable)
-        done = subprocess.run(cmd, shell=True, input=in_data, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        done = subprocess.run(cmd, shell=True, input=in_data, capture_output=True)
         return done.returncode, done.stdout, done.stderr
 
     def put_file(self, in_path, out_path):
