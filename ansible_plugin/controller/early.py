@@ -15,7 +15,7 @@ def prepare(strategy: Any, play: Any) -> None:
     """Get ready for the tasks of a play. Says nothing, raises nothing."""
     for step in (lambda: _connections(strategy._inventory.get_hosts(play.hosts), play), _results, _profiles, _filters):
         try:
-            step()
+            step()  # type: ignore[no-untyped-call]
         except Exception:  # another core; or it says so where it is used
             continue
     _class(loader.shell_loader, "sh")

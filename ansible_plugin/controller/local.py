@@ -42,7 +42,8 @@ class Local(fast.Fast):
 
     def shell_variables(self) -> dict[str, str]:
         """See Fast: a shell tells its programs where they are, by the name that it knows."""
-        cwd, known = self.cwd or os.getcwd(), os.environ.get("PWD", "")
+        cwd = os.fsdecode(self.cwd or os.getcwd())  # core before 2.19 has bytes there
+        known = os.environ.get("PWD", "")
         same = known.startswith("/") and os.path.exists(known) and os.path.samefile(known, cwd)
         return {"PWD": known if same else os.path.realpath(cwd)}
 

@@ -73,7 +73,8 @@ def test_a_wrong_password_is_tried_once(lab, core):
     hosts = {"h1": {"ansible_user": lab.sshd.password_user, "ansible_password": "it is not this",
                     "ansible_ssh_common_args": "-o PubkeyAuthentication=no"}}
     counts = []
-    compared(lab, core, "reach.yml", hosts=hosts, before=lambda: counts.append(log.read_text().count("Failed password")))
+    compared(lab, core, "reach.yml", hosts=hosts,
+             before=lambda: counts.append(log.read_text().count("Failed password")))
     counts.append(log.read_text().count("Failed password"))
     assert counts[2] - counts[1] <= counts[1] - counts[0] > 0
 

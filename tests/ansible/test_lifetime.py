@@ -70,7 +70,8 @@ def test_killed_while_it_begins(lab, core, mode):
     for mark in ("contextree.lock", "contextree", None):
         with Run(lab, core, LONG, mode, hosts=far, forks=8) as run:
             if mark:
-                until(lambda: list(Path(lab.run, "home/.ansible/tmp").glob("*/" + mark)), "the multiplexer to begin", 40)
+                until(lambda: list(Path(lab.run, "home/.ansible/tmp").glob("*/" + mark)), "the multiplexer to begin",
+                      40)
             else:
                 until(lambda: processes.descendants(lab.sshd.daemons["plain"]["process"][0]), "a login", 40)
             run.process.kill()
