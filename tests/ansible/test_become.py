@@ -50,7 +50,7 @@ def both(lab, core, playbook: str, who: dict[str, dict[str, Any]], **options: An
 def test_accounts_are_as_in_stock(lab, core):
     ours = both(lab, core, "accounts.yml", hosts(lab, "bob"))
     assert ours.stats["links"] == 1
-    # ways: sudo's flags of seven kinds, dan, and root by the default ones; more where others change the machine meanwhile
+    # ways: sudo's flags of seven kinds, dan, and root by the default ones; more where others change the machine
     assert 9 <= ours.stats["escalations"] < 15
 
 

@@ -1,5 +1,6 @@
 """Playbooks that are ended from outside: what they leave is no more than in stock, and nothing of ours."""
 
+import functools
 import os
 import re
 import signal
@@ -70,8 +71,8 @@ def test_killed_while_it_begins(lab, core, mode):
     for mark in ("contextree.lock", "contextree", None):
         with Run(lab, core, LONG, mode, hosts=far, forks=8) as run:
             if mark:
-                until(lambda: list(Path(lab.run, "home/.ansible/tmp").glob("*/" + mark)), "the multiplexer to begin",
-                      40)
+                begun = functools.partial(Path(lab.run, "home/.ansible/tmp").glob, "*/" + mark)
+                until(lambda begun=begun: list(begun()), "the multiplexer to begin", 40)
             else:
                 until(lambda: processes.descendants(lab.sshd.daemons["plain"]["process"][0]), "a login", 40)
             run.process.kill()
@@ -104,11 +105,11 @@ def test_two_at_once_and_one_within_another(lab, core):
     - command: echo outer
 """ % inner
     try:
-        with Run(lab, core, nested, "connection", hosts=FAR, name="1") as one:
-            with Run(lab, core, nested, "connection", hosts=FAR, name="2", clean=False) as other:
-                assert (one.end(90), other.end(90)) == (0, 0), one.out.read_text() + other.out.read_text()
-                assert one.left() == other.left() == []
-                assert one.stats.exists() and other.stats.exists() and (lab.work / "inner").exists()
+        with (Run(lab, core, nested, "connection", hosts=FAR, name="1") as one,
+              Run(lab, core, nested, "connection", hosts=FAR, name="2", clean=False) as other):
+            assert (one.end(90), other.end(90)) == (0, 0), one.out.read_text() + other.out.read_text()
+            assert one.left() == other.left() == []
+            assert one.stats.exists() and other.stats.exists() and (lab.work / "inner").exists()
     finally:
         inner.unlink()
 
@@ -119,7 +120,7 @@ def test_other_programs(lab, core, words):
     """ansible and ansible-console, in odd surroundings: few files, a long TMPDIR, no locale, no home to write to."""
     long = lab.run.parent / ("x" * 100) / ("y" * 100)
     long.mkdir(parents=True, exist_ok=True)
-    environ = {"LANG": "C", "LC_ALL": "C.UTF-8" if words[0] == "ansible-console" else "C.UTF-8", "TMPDIR": str(long),
+    environ = {"LANG": "C", "LC_ALL": "C.UTF-8", "TMPDIR": str(long),
                "ANSIBLE_LOCAL_TEMP": str(long / "local")}
     before = ("setsid", "-c", "/bin/sh", "-c", 'ulimit -n 256; exec "$@"', "sh")
     with Run(lab, core, "", "connection", hosts=FAR, words=words, environ=environ, before=before) as run:
