@@ -1,8 +1,8 @@
 """The multiplexer of a run: one contextree process that has the links to all hosts, and serves ansible's workers.
 
 It is forked from the main process of ansible, or from the first worker. Workers are forked for each task and live for
-milliseconds; this process lives as long as the main process of ansible does (a pidfd tells), and no longer, however that
-ends. Workers join it by an invitation that lies in the run's own temporary directory (0700).
+milliseconds; this process lives as long as the main process of ansible does (a pidfd tells), and no longer, however
+that ends. Workers join it by an invitation that lies in the run's own temporary directory (0700).
 """
 
 import contextlib

@@ -60,8 +60,10 @@ class Group:
     def seconds(self):
         """(user, system) seconds of processor time, of those that have ended too."""
         if self.version == 1:
-            names = ("cpuacct.usage_user", "cpuacct.usage_sys")
-            return tuple(int((self.folder / name).read_text()) / 1e9 for name in names)
+            names = ("cpuacct.usage", "cpuacct.usage_user", "cpuacct.usage_sys")
+            both, user, system = (int((self.folder / name).read_text()) / 1e9 for name in names)
+            user = both * user / ((user + system) or 1)  # the sum is exact, the parts are samples of the clock's ticks
+            return user, both - user
         found = dict(line.split() for line in (self.folder / "cpu.stat").read_text().splitlines())
         return int(found["user_usec"]) / 1e6, int(found["system_usec"]) / 1e6
 
