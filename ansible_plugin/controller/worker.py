@@ -102,7 +102,7 @@ def is_first(folder: str) -> bool:
 
 
 def begin(folder: str) -> None:
-    """Have the multiplexer started, if nobody has done that yet. Waits for nothing. In the main process of a strategy."""
+    """Have the multiplexer started, if nobody has done that yet; waits for nothing. By a strategy, in its process."""
     global _stays
     _stays = True
     try:
