@@ -271,9 +271,10 @@ class Becoming:
             return False
 
     def feeds(self, plugin: Any) -> bool:
-        """Whether core is to send modules through stdin to where a become plugin leads: where it would itself, and where
-        we go."""
-        return (getattr(plugin, "pipelining", plugin.name != "su") and self.wants_pipelining()) or self.can_become(plugin)
+        """Whether core is to send modules through stdin to where a become plugin leads: where it would itself, and
+        where we go."""
+        as_in_stock = getattr(plugin, "pipelining", plugin.name != "su") and self.wants_pipelining()
+        return as_in_stock or self.can_become(plugin)
 
     def can_become(self, plugin: Any) -> bool:
         """Whether we can become the account of a plugin. Tried once in a task, ahead of its command."""

@@ -113,7 +113,7 @@ class Fast(become.Becoming, Base):
             self.notes.become(plugin)
 
     def is_pipelining_enabled(self, wrap_async: bool = False) -> bool:
-        """Modules go through stdin, or what looks like it to core, whatever the settings say; not those of ``async``."""
+        """Modules go through stdin, or what looks like it to core, whatever the settings say; not asynchronous ones."""
         plugin = self.become  # type: ignore[attr-defined]
         return not wrap_async and not C.DEFAULT_KEEP_REMOTE_FILES and (plugin is None or self.feeds(plugin))
 
@@ -315,7 +315,7 @@ class Fast(become.Becoming, Base):
     def put(self, source: str, target: str) -> Result:
         """Put a file into a folder that we have made."""
         if not os.path.exists(source):
-            raise AnsibleFileNotFound("file or module does not exist: {0}".format(source))
+            raise AnsibleFileNotFound("file or module does not exist: %s" % source)
         status = os.stat(source)
         mode = status.st_mode & 0o777 if self.put_mode is None else self.put_mode
         if status.st_size <= SMALL:
@@ -389,10 +389,10 @@ def failed(step: list[Any], status: int, out: bytes, err: bytes) -> None:
         if "No space left on device" in stderr:
             text = stderr
         else:
-            text = ("Failed to create temporary directory. In some cases, you may have been able to authenticate and did "
-                    "not have permissions on the target directory. Consider changing the remote tmp path in ansible.cfg to "
-                    'a path rooted in "/tmp", for more error information use -vvv. Failed command was: %s, exited with '
-                    "result %d" % (step[4], status))
+            text = ("Failed to create temporary directory. In some cases, you may have been able to authenticate and "
+                    "did not have permissions on the target directory. Consider changing the remote tmp path in "
+                    'ansible.cfg to a path rooted in "/tmp", for more error information use -vvv. '
+                    "Failed command was: %s, exited with result %d" % (step[4], status))
         if stdout:
             text += ", stdout output: " + stdout
         if display.verbosity > 3 and stderr:

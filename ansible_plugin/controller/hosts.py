@@ -11,7 +11,6 @@ from typing import Any
 
 import contextree
 from contextree.connect.dialogue import ANSWERED
-from contextree.connect.plan import Plan
 
 from ..target import agent, archives, seats
 from .link import Link
@@ -37,8 +36,8 @@ class Host:
         self.dropped = self.ended = False
 
     def is_over(self) -> bool:
-        """Whether another link is wanted. Where it was not had though nobody had asked, the first who asks is told so: a
-        password that was wrong is not tried twice."""
+        """Whether another link is wanted. Where it was not had though nobody had asked, the first who asks is told so:
+        a password that was wrong is not tried twice."""
         return self.context.state == "died" and not self.untold
 
     def enter(self) -> bool:
@@ -233,7 +232,8 @@ class Hosts:
                 answer = self._do(host, steps)
                 if answer[0] == "refused":
                     self.count("refused")
-                    if answer[2] != "ConnectTimeout" and ANSWERED not in answer[5]:  # a password may be right the next time
+                    # another time a password may be right
+                    if answer[2] != "ConnectTimeout" and ANSWERED not in answer[5]:
                         host.refusals[seat] = answer[2:]
                 return answer
             if len(steps) > 1:
@@ -293,7 +293,7 @@ class Hosts:
 
     @contextree.expose
     def home(self, link: Link, seat: Any, user: str) -> Any:
-        """The home directory of a user, or of a seat's account; where there is no such seat, the answer that says so."""
+        """The home directory of a user, or of a seat's account; without such a seat, the answer that says so."""
         with self.using(link) as host:
             key = key_of(seat), user
             if key not in host.homes:

@@ -55,7 +55,7 @@ class Ssh(fast.Fast):
     """What our ``ssh`` mixes into core's."""
 
     @property
-    def put_mode(self) -> int | None:
+    def put_mode(self) -> int | None:  # type: ignore[override]  # it is said there, and asked here
         """See Fast: ``dd`` does not know what mode a file had elsewhere."""
         return 0o666 if self.get_option("ssh_transfer_method") == "piped" else None
 

@@ -102,7 +102,8 @@ def is_first(folder: str) -> bool:
 
 
 def begin(folder: str) -> None:
-    """Have the multiplexer started, if nobody has done that yet; waits for nothing. By a strategy, in its process."""
+    """Have the multiplexer started, if nobody has done that yet; waits for nothing. In the main process, by a
+    strategy."""
     global _stays
     _stays = True
     try:

@@ -8,7 +8,7 @@ A *step* is a list: its kind, its seat, and its arguments. The result of the las
     ("done", result, times that another account was become for it)
     ("failed", index, status, stdout, stderr)   an earlier step failed, and the rest was not done
     ("missing", index, digest)                  the archive of a module is wanted; what stands before is done
-    ("plain", index, why)                       the interpreter is none that can be kept warm; what stands before is done
+    ("plain", index, why)                       the interpreter cannot be kept warm; what stands before is done
     ("refused", index, class, phase, text, output, status)  the seat cannot be had; what stands before is done
 
 Commands give (status, stdout, stderr). This module is imported on the target, in the interpreter of the link and in

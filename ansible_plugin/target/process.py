@@ -1,5 +1,5 @@
-"""Programs on the target, run as a login by ssh would run them: without a terminal to the end of their outputs, with one
-to their own end."""
+"""Programs on the target, run as a login by ssh would run them: without a terminal to the end of their outputs, with
+one to their own end."""
 
 import errno
 import fcntl
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
     Result = Tuple[int, bytes, bytes]  # as ssh tells it: 128 + N for signal N
 
-LAST_WORDS = 100  # milliseconds that the kernel has, after the program's end, to bring what it has written to the terminal
+LAST_WORDS = 100  # milliseconds that the kernel has, after a program's end, to bring what it has said to the terminal
 #: Makes the terminal whose path is the first word that of a new session, and becomes the program in the others.
 _ON_TERMINAL = 'exec "$@" <>"$0" >&0 2>&1'
 
 
 def run(argv: "List[str]", data: "Optional[bytes]" = None, terminal: bool = False, cwd: "Optional[str]" = None,
         env: "Optional[Dict[str, Optional[str]]]" = None) -> "Result":
-    """Run a program: (status, stdout, stderr). ``env``: variables beside ours, None removes one. On a terminal both outputs are in stdout. Its process group is killed
-    when nobody waits for the present call any more. Any thread."""
+    """Run a program: (status, stdout, stderr). ``env``: variables beside ours, None removes one. On a terminal both
+    outputs are in stdout. Its process group is killed when nobody waits for the present call any more. Any thread."""
     environment = {name: value for name, value in dict(warm.environment(), **(env or {})).items()
                    if value is not None}
     if terminal:
@@ -72,8 +72,8 @@ def _on_terminal(argv: "List[str]", cwd: "Optional[str]", env: "Dict[str, str]")
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 0, 0, 0, 0))
         path = os.ttyname(slave)
         env = dict(env, SSH_TTY=path)
-        process = subprocess.Popen(["/bin/sh", "-c", _ON_TERMINAL, path] + argv, stdin=slave, stdout=slave, stderr=slave,
-                                   cwd=cwd, env=env, start_new_session=True)
+        process = subprocess.Popen(["/bin/sh", "-c", _ON_TERMINAL, path] + argv, stdin=slave, stdout=slave,
+                                   stderr=slave, cwd=cwd, env=env, start_new_session=True)
     except BaseException:
         os.close(master)
         raise

@@ -6,8 +6,8 @@ asked on the way gets one password, on a terminal of ours (docs/decisions/0018).
 
 An account is become for one command in stock, and here for all commands of a run. So what would show in the next one is
 looked at before each request (``Watch``): where a file has changed that sudo, su, doas and PAM read, or the entries of
-the accounts in the user database, the account is become anew. And what would be in the way is ended before: an account in
-which somebody is cannot be removed, or get another home directory (``USES``).
+the accounts in the user database, the account is become anew. And what would be in the way is ended before: an account
+in which somebody is cannot be removed, or get another home directory (``USES``).
 """
 
 import collections
@@ -229,7 +229,8 @@ def plan_of(way: "Way", python: "List[str]") -> "Plan":
     if way.prompt is not None:
         answer = ("fail", None) if way.password is None else ("reply", "password")
         dialogue = Asking([prompt(way.prompt, answer[0], secret=answer[1], text=REFUSED)], {"password": way.password})
-    return Plan(way.argv, safe_name("%s.%s" % (way.method, way.user or "root")), way.method, tty=way.terminal in (OWN, HANDED_OVER),
+    name = safe_name("%s.%s" % (way.method, way.user or "root"))
+    return Plan(way.argv, name, way.method, tty=way.terminal in (OWN, HANDED_OVER),
                 handover=way.terminal == HANDED_OVER, dialogue=dialogue, python=python, classify=generic,
                 phases={"connect": way.seconds, "login": way.seconds, "boot": 30})
 

@@ -13,10 +13,10 @@ from ansible_plugin.target import agent, archives, seats
 from contextree.connect.plan import PYTHON
 from tests.lab.poll import until
 
-
 EMPTY = b"PK\5\6" + bytes(18)  # a zip without members
 
-WAY = seats.Way("sudo", "ctxt-nobody", ("sudo", "-n", "-u", "ctxt-nobody-of-that-name", PYTHON), "", None, None, False, 9)
+WAY = seats.Way("sudo", "ctxt-nobody", ("sudo", "-n", "-u", "ctxt-nobody-of-that-name", PYTHON), "", None, None,
+                False, 9)
 
 
 @pytest.fixture
@@ -30,7 +30,8 @@ def ask(host: contextree.Context, *steps: list[object]) -> tuple[object, ...]:
     return answer[:2] if answer[0] == "done" else answer  # without how many accounts were become
 
 
-ARGVS = [["true"], ["false"], ["/bin/sh", "-c", "echo out; echo err >&2; exit 7"], ["/bin/sh", "-c", "kill -9 $$"], ["cat"],
+ARGVS = [["true"], ["false"], ["/bin/sh", "-c", "echo out; echo err >&2; exit 7"], ["/bin/sh", "-c", "kill -9 $$"],
+         ["cat"],
          ["/bin/sh", "-c", "pwd; umask; id -u; test -t 0"]]
 
 
@@ -39,11 +40,13 @@ def test_a_command_gives_what_subprocess_gives(host: contextree.Context) -> None
         for data in None, b"", b"some\0data" * 1000:
             expected = subprocess.run(argv, input=data or b"", capture_output=True)
             status = expected.returncode if expected.returncode >= 0 else 128 - expected.returncode
-            assert ask(host, ["command", None, argv, data]) == ("done", (status, expected.stdout, expected.stderr)), argv
+            wanted = status, expected.stdout, expected.stderr
+            assert ask(host, ["command", None, argv, data]) == ("done", wanted), argv
 
 
 def test_a_command_on_a_terminal_has_one(host: contextree.Context) -> None:
-    answer = ask(host, ["command", None, ["/bin/sh", "-c", "tty; test $(tty) = $SSH_TTY && echo same; echo e >&2; exit 3"],
+    answer = ask(host,
+                 ["command", None, ["/bin/sh", "-c", "tty; test $(tty) = $SSH_TTY && echo same; echo e >&2; exit 3"],
                         None, True])
     (status, out, err) = answer[1]
     assert (status, err) == (3, b"")
@@ -59,20 +62,24 @@ def test_on_a_terminal_what_goes_on_in_the_background_is_not_waited_for(host: co
 
 def test_a_batch_is_done_in_its_order_and_answers_its_last(host: contextree.Context, tmp_path: pathlib.Path) -> None:
     folder = tmp_path / "a" / "b" / "ansible-tmp-1"
-    answer = ask(host, ["mkdtemp", None, str(folder), 0o700, "false"], ["put", None, str(folder / "x"), 0o600, b"#!/bin/sh\necho hi\n"],
+    answer = ask(host, ["mkdtemp", None, str(folder), 0o700, "false"],
+                 ["put", None, str(folder / "x"), 0o600, b"#!/bin/sh\necho hi\n"],
                  ["add_mode", None, [str(folder / "x")], 0o100, "false"], ["command", None, [str(folder / "x")]])
     assert answer == ("done", (0, b"hi\n", b""))
-    assert [stat.S_IMODE(os.stat(each).st_mode) for each in (folder, tmp_path / "a", folder / "x")] == [0o700, 0o700, 0o700]
+    for each in (folder, tmp_path / "a", folder / "x"):
+        assert stat.S_IMODE(os.stat(each).st_mode) == 0o700
     assert ask(host, ["remove", None, str(folder)]) == ("done", (0, b"", b""))
     assert not folder.exists()
     assert ask(host, ["remove", None, str(folder)]) == ("done", (0, b"", b""))
 
 
-def test_a_step_that_fails_ends_the_batch_and_says_what_a_shell_says(host: contextree.Context, tmp_path: pathlib.Path) -> None:
+def test_a_step_that_fails_ends_the_batch_and_says_what_a_shell_says(host: contextree.Context,
+                                                                     tmp_path: pathlib.Path) -> None:
     (tmp_path / "file").write_text("")
     path = str(tmp_path / "file" / "folder")
     text = "mkdir " + shlex.quote(path)
-    answer = ask(host, ["home", None, ""], ["mkdtemp", None, path, 0o700, text], ["command", None, ["touch", str(tmp_path / "no")]])
+    answer = ask(host, ["home", None, ""], ["mkdtemp", None, path, 0o700, text],
+                 ["command", None, ["touch", str(tmp_path / "no")]])
     said = subprocess.run(["/bin/sh", "-c", text], capture_output=True)
     assert answer == ("failed", 1, said.returncode, b"", said.stderr)
     assert not (tmp_path / "no").exists()
@@ -95,10 +102,12 @@ def test_a_file_is_read_if_it_is_one(host: contextree.Context, tmp_path: pathlib
     os.mkfifo(tmp_path / "pipe")
     assert ask(host, ["read", None, str(tmp_path / "file"), 5]) == ("done", [0o640, b"12345"])
     assert ask(host, ["read", None, str(tmp_path / "file"), 4]) == ("done", [0o640, None])
-    assert [ask(host, ["read", None, str(tmp_path / name), 4]) for name in ("pipe", "none", ".")] == [("done", None)] * 3
+    for name in ("pipe", "none", "."):
+        assert ask(host, ["read", None, str(tmp_path / name), 4]) == ("done", None)
 
 
-def test_a_seat_that_cannot_be_had_is_said_and_what_stands_before_is_done(host: contextree.Context, tmp_path: pathlib.Path) -> None:
+def test_a_seat_that_cannot_be_had_is_said_and_what_stands_before_is_done(host: contextree.Context,
+                                                                          tmp_path: pathlib.Path) -> None:
     path = str(tmp_path / "folder")
     answer = ask(host, ["mkdtemp", None, path, 0o700, "false"], ["home", WAY, ""])
     assert answer[:2] == ("refused", 1)
@@ -114,7 +123,8 @@ def test_an_interpreter_that_cannot_be_kept_warm_is_said_once(host: contextree.C
 
 def test_a_command_ends_with_who_waits_for_it(host: contextree.Context, tmp_path: pathlib.Path) -> None:
     path = tmp_path / "pid"
-    future = host.submit(agent.do, [["command", None, ["/bin/sh", "-c", "sleep 600 & echo $! > %s.new; mv %s.new %s; wait" % ((path,) * 3)]]])
+    script = "sleep 600 & echo $! > %s.new; mv %s.new %s; wait" % ((path,) * 3)
+    future = host.submit(agent.do, [["command", None, ["/bin/sh", "-c", script]]])
     until(path.exists, "the program to start")
     pid = int(path.read_text())
     future.cancel()

@@ -56,13 +56,15 @@ def test_doctor_judges_hosts_as_they_are_configured(ask, core, tmp_path):
     assert str(tmp_path / "ansible.cfg") in setup["strategy"]["text"]
     assert ("deprecation" in setup) is (core.number >= (2, 19))
     assert {name: (row["connection"], row["accelerated"]) for name, row in hosts.items()} == {
-        **dict.fromkeys(("web1", "web2", "fish", "other", "nobody", "sudo", "su", "flags"), ("contextree.fast.ssh", True)),
+        **dict.fromkeys(("web1", "web2", "fish", "other", "nobody", "sudo", "su", "flags"),
+                        ("contextree.fast.ssh", True)),
         "here": ("contextree.fast.local", True), "switch": ("ansible.netcommon.network_cli", False),
         "windows": ("winrm", False), "shell": ("contextree.fast.ssh", False)}
     notes = {name: " ".join(row["notes"]) for name, row in hosts.items()}
     assert not notes["web1"] and not notes["here"] and not notes["sudo"] and not notes["su"]
     for name, said in (("fish", "shell fish"), ("switch", "network device"), ("windows", "no connection of this kind"),
-                       ("shell", "Windows"), ("other", "become by runas"), ("flags", "become by sudo, with these options"), ("nobody", "there is no plugin no_such")):
+                       ("shell", "Windows"), ("other", "become by runas"), ("nobody", "there is no plugin no_such"),
+                       ("flags", "become by sudo, with these options")):
         assert said in notes[name]
 
 

@@ -12,7 +12,7 @@ from tests.matrix import lab, remote
 from tests.matrix.test_bundle_matrix import LABEL, NOTE, SHARE
 
 # what Debian's python3-minimal is without, and what a builder may leave out
-LEFT_OUT = (  # noqa: SIM905  one name a line would fill two screens
+LEFT_OUT = (
     "_asyncio _bz2 _ctypes _curses _dbm _decimal _elementtree _gdbm _hashlib _json _lzma _multiprocessing "
     "_pydecimal _posixshmem _pyio _queue _sqlite3 _ssl _tkinter _uuid _zoneinfo asyncio bdb bz2 cProfile cmd code "
     "codeop concurrent contextvars ctypes curses dbm decimal difflib distutils doctest fileinput fractions ftplib "

@@ -1,4 +1,4 @@
-"""For ``ansible-doc``: the options of the plugins that ours are made of, in the words of the version that is installed."""
+"""For ``ansible-doc``: the options of the plugins that ours are made of, in the words of the installed version."""
 
 import importlib
 import re
