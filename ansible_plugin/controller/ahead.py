@@ -17,7 +17,7 @@ SURE = frozenset("""
     get_url getent git group hostname iptables known_hosts lineinfile mount_facts package package_facts pip ping replace
     rpm_key service service_facts setup shell slurp stat subversion systemd systemd_service sysvinit tempfile template
     unarchive uri user yum_repository
-    """.split())  # noqa: SIM905  a list of them would be a page
+    """.split())
 
 _asked: set[str] = set()  # the keys of links that this process has asked for
 

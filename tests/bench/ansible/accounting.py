@@ -5,9 +5,11 @@ knows of multiplexers and daemons that ``wait4`` never sees, and of processes th
 hierarchy will do: cpuacct of version 1, or version 2, where each group has ``cpu.stat``. Needs root.
 """
 
+import contextlib
 import os
 import secrets
 import threading
+import time
 from pathlib import Path
 
 from tests.bench.measure import pss
@@ -15,6 +17,7 @@ from tests.lab import processes
 from tests.lab.poll import until
 
 PREFIX = "ctxt-bench-"
+OLD = 3600  # seconds: nobody is about to use it any more
 
 
 class CannotAccount(Exception):
@@ -43,6 +46,10 @@ class Group:
 
     def __init__(self, name):
         folder, self.version = home()
+        for left in folder.glob(PREFIX + "*"):  # of runs that were killed; those with processes in them stay
+            with contextlib.suppress(OSError):
+                if time.time() - left.stat().st_mtime > OLD:
+                    left.rmdir()
         self.folder = folder / (PREFIX + secrets.token_hex(3) + "-" + name)
         try:
             self.folder.mkdir()
