@@ -34,6 +34,8 @@ else:
 
 SMALL = 1 << 18  # bytes of a file that goes in a request
 Result = tuple[int, bytes, bytes]
+#: Errors of a request that may have been done all the same: it must not be done again
+BEGUN = (contextree.ContextDied, contextree.CallCancelled, contextree.CallTimeout, contextree.RemoteError)
 
 #: By the key of a link: it, and what is to be removed there. Connections come and go within a task.
 _removals: dict[str, tuple[Link, list[list[Any]]]] = {}
@@ -248,7 +250,11 @@ class Fast(become.Becoming, Base):
         steps = [*removals, *plain([*self.later, step])]
         self.tried = True
         while True:
-            answer = self.hosts("do", link, steps)
+            try:
+                answer = self.hosts("do", link, steps)
+            except contextree.ConnectError:
+                self.tried = False  # nothing was done
+                raise
             if answer[0] == "want" and module is not None:
                 self.hosts("archive", answer[1], module.zip_data())
             elif answer[0] == "failed" and steps[answer[1]][0] == "put":
@@ -272,6 +278,8 @@ class Fast(become.Becoming, Base):
 
     def fall_back(self, why: object) -> None:
         """Leave the next command to core: what waits is done by core as well, before. Raises what core would have."""
+        if self.main_pid not in (os.getpid(), os.getppid()):
+            raise AnsibleConnectionFailure("the playbook has ended")
         display.vvv("contextree: left to core's own connection: %s" % why)
         with contextlib.suppress(contextree.ContextreeError, Stock):
             self.hosts("fell_back", str(why))
@@ -280,6 +288,8 @@ class Fast(become.Becoming, Base):
             if step[0] == "put":
                 self.put_by_stock(*step[2:])
             else:
+                if step[0] == "mkdtemp":
+                    self.made.discard(step[2])  # core makes it, and so is to remove it
                 shell = shlex.join([C.DEFAULT_EXECUTABLE or "/bin/sh", "-c", step[4]])
                 status, out, err = super().exec_command(shell, None, False)  # type: ignore[misc]
                 if status:
@@ -352,7 +362,8 @@ class Fast(become.Becoming, Base):
 
     def absolute(self, path: str) -> str:
         """A path, with a relative one being where core means it."""
-        return os.path.join(self.cwd or os.getcwd(), os.path.expanduser(path)) if not path.startswith("/") else path
+        return path if path.startswith("/") else os.path.join(
+            os.fsdecode(self.cwd or os.getcwd()), os.path.expanduser(path))
 
     def settle(self) -> None:
         """Do what waits, now."""

@@ -6,7 +6,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, wait
+from concurrent.futures import CancelledError, Future, wait
 from typing import Any
 
 import contextree
@@ -85,6 +85,8 @@ class Host:
         try:
             contextree.current_call().on_cancel(future.cancel)
             return checked(future.result(), len(steps))
+        except CancelledError:
+            raise contextree.CallCancelled("nobody waits for this any more") from None
         finally:
             with self.lock:
                 self.requests.discard(future)
@@ -280,16 +282,20 @@ class Hosts:
 
     @contextree.expose
     def later(self, link: Link, steps: list[list[Any]]) -> None:
-        """Do steps that nobody waits for."""
-        future = self.links.get(link.key)
-        if future is not None and future.done() and not future.exception():
-            self.count("later", *[step[0] for step in steps])
-            host = future.result()
-            if host.enter():
-                try:
-                    host.context.submit(agent.do, steps).add_done_callback(lambda future: host.leave())
-                except contextree.ContextreeError:
-                    host.leave()
+        """Do steps that nobody waits for; where the link has been lost meanwhile, over a new one, and wait for that."""
+        self.count("later", *[step[0] for step in steps])
+        before = self.links.get(link.key)
+        host = self.host(link)
+        known = self.links.get(link.key) is before
+        if host.enter():
+            try:
+                future = host.context.submit(agent.do, steps)
+                future.add_done_callback(lambda future: host.leave())
+            except contextree.ContextreeError:
+                host.leave()
+            else:
+                with contextlib.suppress(contextree.ContextreeError):
+                    known or future.result()
 
     @contextree.expose
     def home(self, link: Link, seat: Any, user: str) -> Any:

@@ -19,7 +19,7 @@ from contextree.connect.dialogue import ANSWERED
 from contextree.connect.plan import PYTHON_QUOTED, Plan, checked_secret, safe_name
 from contextree.connect.ssh_dialogue import SshDialogue
 
-from . import fast
+from . import become, fast
 from .link import Link
 
 #: Before all else, as ssh takes the first value that it is given.
@@ -118,7 +118,7 @@ class Ssh(fast.Fast):
                 raise earlier
             status, out, err = self.act(asked, in_data, sudoable, terminal)
             failure = None
-        except (fast.Stock, contextree.ContextreeError) as error:
+        except (fast.Stock, contextree.ContextreeError, ImportError, OSError) as error:
             failure = error
         except AnsibleError as error:
             self._error = error  # nothing for which core is to try again: raised by ``exec_command``
@@ -126,7 +126,11 @@ class Ssh(fast.Fast):
         finally:
             self._asked = asked
         if failure is not None:  # out here, what it raises has no cause
-            return self._without(failure, cmd, in_data, sudoable, checkrc)
+            self._asked = None  # what core runs now is core's
+            try:
+                return self._without(failure, cmd, in_data, sudoable, checkrc)
+            finally:
+                self._asked = asked
         self._close_pipe()
         return status, out, err + (self._parting() if terminal else b"")
 
@@ -145,15 +149,21 @@ class Ssh(fast.Fast):
         """See Becoming."""
         return core.Connection._bare_run(self, [*words, self.get_option("ssh_executable")], None, True, False)
 
+    def nobody_asked(self, refused: become.Refused) -> None:
+        """See Becoming."""
+        become.too_late(refused)
+
     def _without(self, error: Exception, cmd: Any, in_data: bytes | None, sudoable: bool, checkrc: bool) -> Any:
         """What comes of a command where our link did not do it."""
         if isinstance(error, contextree.AuthenticationError) and self._by_sshpass(cmd):
             self._close_pipe()
             return SSHPASS_WRONG, b"", told_by(error)
-        if isinstance(error, contextree.ContextDied) or getattr(error, "phase", "") in ("connect", "login"):
-            lost = isinstance(error, contextree.ContextDied)
-            # who shares a connection is not told why it has ended
-            text = b"" if lost and all(self._persistence_controls(cmd)) else told_by(error)
+        if isinstance(error, fast.BEGUN) or getattr(error, "phase", "") in ("connect", "login"):
+            text = told_by(error)
+            if isinstance(error, contextree.ContextDied):
+                shared = all(self._persistence_controls(cmd))  # then ssh is not told why it has ended
+                terminal = not in_data and sudoable and self.get_option("use_tty")
+                text = (b"" if shared else text) + (self._parting() if terminal else b"")
             words = ["/bin/sh", "-c", _FAILED, "sh", text, "data" if in_data else ""]
             return core.Connection._bare_run(self, words, in_data, sudoable, checkrc)
         try:

@@ -110,7 +110,8 @@ def do_there(way: "seats.Way", steps: "List[List[Any]]") -> "Tuple[Any, ...]":
                     return (answer[0], max(0, answer[1] - len(first))) + tuple(answer[2:])
                 result = answer[1]
                 if place.asked and steps[-1][0] == "command" and steps[-1][4]:  # on a terminal
-                    result = result[0], b"\r\n" + result[1], result[2]  # as after a password that is not echoed
+                    end = b"\r\r\n" if way.method == "doas" else b"\r\n"  # as after a password that is not echoed
+                    result = result[0], end + result[1], result[2]
                 return "done", result
         except ConnectError as error:
             return "refused", 0, type(error).__name__, error.phase, str(error), error.output or "", error.status
@@ -189,12 +190,17 @@ AT_LOGIN = {"SHLVL": None, "OLDPWD": None}  # type: Dict[str, Optional[str]]
 
 
 def command(argv: "List[str]", data: "Optional[bytes]" = None, terminal: bool = False, cwd: "Optional[str]" = None,
-            env: "Optional[Dict[str, Optional[str]]]" = None) -> "process.Result":
-    """A program; where its name is None, the login shell."""
-    if argv[0] is not None:
-        return process.run(argv, data, terminal, cwd, env)
-    env = dict(AT_LOGIN, **(env or {}))
-    status, out, err = process.run([login_shell()] + list(argv[1:]), data, terminal, cwd, env)
+            env: "Optional[Dict[str, Optional[str]]]" = None) -> "Any":
+    """A program; where its name is None, the login shell. ("plain", why) where none can be started."""
+    login = argv[0] is None
+    try:
+        result = process.run([login_shell()] + list(argv[1:]) if login else argv, data, terminal, cwd,
+                             dict(AT_LOGIN, **(env or {})) if login else env)
+    except (OSError, RuntimeError) as error:  # no process, no thread, no descriptor
+        return "plain", str(error)
+    if not login:
+        return result
+    status, out, err = result
     said = no_home()
     return (status, said.replace(b"\n", b"\r\n") + out, err) if terminal else (status, out, said + err)
 

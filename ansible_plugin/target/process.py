@@ -37,8 +37,43 @@ def run(argv: "List[str]", data: "Optional[bytes]" = None, terminal: bool = Fals
     process = subprocess.Popen(argv, stdin=subprocess.PIPE if data else subprocess.DEVNULL, stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, cwd=cwd, env=environment, start_new_session=True)
     kill_with_call(process.pid)
-    out, err = process.communicate(data or None)
-    return told(process.returncode), out, err
+    said = talk(process, data or b"")
+    status = told(process.wait())
+    return (status,) + said if said is not None else (warm.DIED, b"", warm.TOO_MUCH)
+
+
+def talk(process: "subprocess.Popen[bytes]", data: bytes) -> "Optional[Tuple[bytes, bytes]]":
+    """Give a program its input, and take both outputs to their end. None: it said too much, and is killed."""
+    streams = {each.fileno(): each for each in (process.stdin, process.stdout, process.stderr) if each is not None}
+    said = {fd: [] for fd, each in streams.items() if each is not process.stdin}  # type: Dict[int, List[bytes]]
+    left, size, poll = memoryview(data), 0, select.poll()
+    for fd in streams:
+        poll.register(fd, select.POLLIN if fd in said else select.POLLOUT)
+        os.set_blocking(fd, False)
+    while streams:
+        for fd, _ in poll.poll():
+            try:
+                if fd in said:
+                    more = os.read(fd, 1 << 18)
+                    said[fd].append(more)
+                    size += len(more)
+                else:
+                    left = left[os.write(fd, left):]
+                    more = bytes(left[:1])
+            except BlockingIOError:
+                continue
+            except OSError:  # it reads no more
+                more = b""
+            if size > warm.LIMIT:
+                os.killpg(process.pid, signal.SIGKILL)
+                for each in streams.values():
+                    each.close()
+                return None
+            if not more:
+                poll.unregister(fd)
+                streams.pop(fd).close()
+    out, err = (b"".join(parts) for parts in said.values())
+    return out, err
 
 
 def kill_with_call(group: int) -> None:
@@ -71,7 +106,8 @@ def _on_terminal(argv: "List[str]", cwd: "Optional[str]", env: "Dict[str, str]")
     try:
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 0, 0, 0, 0))
         path = os.ttyname(slave)
-        env = dict(env, SSH_TTY=path)
+        if "SSH_CONNECTION" in env:  # not where sudo has made a new environment
+            env = dict(env, SSH_TTY=path)
         process = subprocess.Popen(["/bin/sh", "-c", _ON_TERMINAL, path] + argv, stdin=slave, stdout=slave,
                                    stderr=slave, cwd=cwd, env=env, start_new_session=True)
     except BaseException:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 MISSING = "missing"
+LIMIT = 1 << 29  # bytes that a module or a program may say
+DIED = 128 + 9  # what a shell says of a program that was killed
+TOO_MUCH = b"it was killed, as it has said more than %d bytes\n" % LIMIT
 KEPT = 64 << 20  # bytes of archives that a template keeps
 TEMPLATES = 4  # processes at a time: environments that a Python must be started with
 TRIES = 4  # starts of a template for one run
@@ -215,6 +218,7 @@ class Run:
         self.parts = {out: [], err: []}  # type: Dict[int, List[bytes]]
         self.fds = out, err
         self.read = b""
+        self.size = 0  # of what the module has said
         self.killed = False
 
     def result(self) -> "Optional[Tuple[int, bytes, bytes]]":
@@ -240,6 +244,8 @@ class Run:
         if not said or said[0][0] == STALE:
             return None
         status = said[1][1] if len(said) > 1 else None
+        if self.size > LIMIT:
+            return DIED, b"", TOO_MUCH
         out, err = (b"".join(self.parts[fd]) for fd in self.fds)
         if status is None:
             status = signal.SIGKILL  # the template was killed, and with it went what its modules would have said
@@ -250,8 +256,12 @@ class Run:
         """Take what has come; False at the end."""
         if fd in self.parts:
             data = os.read(fd, 1 << 18)
-            if data:
+            self.size += len(data)
+            if data and self.size <= LIMIT:
                 self.parts[fd].append(data)
+            elif data:
+                self.parts = {each: [] for each in self.fds}
+                self.kill()
             return bool(data)
         try:
             data = self.news.recv(64)

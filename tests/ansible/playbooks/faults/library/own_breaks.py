@@ -14,7 +14,7 @@ def main():
     how = module.params["how"]
     if how == "hang":
         subprocess.Popen(["sleep", "600"])
-        time.sleep(600)
+        time.sleep(600)  # sleeps: it is a module that hangs
     elif how == "large":
         module.exit_json(changed=False, large="x" * module.params["size"])
     elif how == "daemon":  # one that leaves nothing open
