@@ -93,7 +93,7 @@ apt_install() {   # installs what is missing; 1 if that did not work
 }
 
 SHELLS="dash zsh mksh tcsh csh fish busybox-static"   # login shells that a target may have
-ACCOUNTS="sudo opendoas"                       # besides su and runuser, which Debian always has
+ACCOUNTS="sudo opendoas acl"                   # besides su and runuser, which Debian always has
 SERVERS="dropbear-bin libpam-google-authenticator"   # another sshd, and one-time codes
 CONTAINERS="docker.io podman buildah runc lxc lxd systemd-container dbus"   # private daemons; images are of this machine
 WANTED="openssh-server openssh-client $ACCOUNTS strace procps iproute2 $SHELLS $SERVERS $CONTAINERS mmdebstrap"

@@ -83,3 +83,16 @@ def test_wheel_has_the_marker_and_the_names(tmp_path):
         names = wheel.namelist()
     assert "contextree/py.typed" in names
     assert "contextree/parent/options.py" in names
+
+
+def test_names_are_imported_when_they_are_named():
+    code = ("import sys, contextree\n"
+            "def there(): return {name for name in sys.modules if name.startswith('contextree.')}\n"
+            "assert not there(), there()\n"
+            "contextree.join\n"
+            "assert not {name for name in there() if name.startswith('contextree.master')}, there()\n"
+            "assert set(contextree.__all__) <= set(dir(contextree))\n"
+            "from contextree import *\n"
+            "assert not {name for name in contextree.__all__ if name not in globals()}\n")
+    done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

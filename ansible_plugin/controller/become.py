@@ -194,6 +194,8 @@ def transcript(refused: Refused, plugin: Any, terminal: bool) -> list[bytes]:
         said = re.sub(r"\[sudo via ansible, key=\w+\] password:", lambda match: plugin.prompt, said)
     if terminal:
         said = said.replace("\n", "\r\n")
+        if refused.way.method == "doas":
+            said = said.replace(ANSWERED + "\r\n", ANSWERED + "\r\r\n")
     return [part.encode("utf-8", "surrogateescape") for part in said.split(ANSWERED)]
 
 
@@ -206,8 +208,8 @@ def replay(parts: list[bytes], status: int | None, out: bytes = b"", terminal: b
     return ["/bin/sh", "-c", "%s; %s" % (text, end), "sh", *(part.replace(b"\0", b"") for part in [*parts, out])]
 
 
-def too_late(refused: Refused, plugin: Any) -> None:
-    """Raise what core does where nobody asks in time."""
+def too_late(refused: Refused) -> None:
+    """Raise what core's ssh does where nobody asks in time: unreachable, or in older versions failed."""
     kind = AnsibleConnectionFailure if release.__version__ >= "2.19" else AnsibleError
     raise kind("Timeout (%ds) waiting for privilege escalation prompt: " % refused.way.seconds)
 
@@ -225,6 +227,7 @@ class Becoming:
     send: Any
     way: Any
     login_argv: Any
+    settle: Any
     cwd: Any
     terminal_environment: Any
 
@@ -300,8 +303,9 @@ class Becoming:
             terminal = terminal or not getattr(plugin, "pipelining", plugin.name != "su")
             return self.judged(replay(transcript(refused, plugin, terminal), refused.status, terminal=terminal))
         if refused.late and plugin.expect_prompt():
-            too_late(refused, plugin)
+            self.nobody_asked(refused)
         if not never_asks(refused.way):
+            self.settle()  # the link is there, and what waits is for this account
             raise Stock("become by %s: %s" % (plugin.name, refused.kind))
         answer = self.send(["command", None, self.login_argv(cmd), in_data, terminal, self.cwd,
                             self.terminal_environment(terminal)])
@@ -315,6 +319,9 @@ class Becoming:
     def judged(self, words: list[Any]) -> Result:
         """What core makes of what a become plugin's command has said: ``words`` say it again, here. Raises Stock."""
         raise Stock("become is refused")
+
+    def nobody_asked(self, refused: Refused) -> None:
+        """Raise what core does where nothing asks for the password in time; or nothing: core finds that out itself."""
 
     def tried_ahead(self, way: Way) -> None:
         """Raise what came of it when an account was tried ahead of the command."""

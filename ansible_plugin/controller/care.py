@@ -2,7 +2,8 @@
 
 Core itself runs the same action many times in one process (loops, retries), so none of its own plugins minds having
 run before. Of others nobody knows: a worker that has used one ends with that task, as in stock. So does one whose
-process is not what it was: another directory, environment, umask, signal handler, thread, a task that ran out of time, or too many tasks.
+process is not what it was: another directory, environment, umask, signal handler, thread, a task that ran out of
+time, or too many tasks.
 """
 
 import inspect

@@ -18,7 +18,7 @@ from ansible.plugins.connection import ConnectionBase
 
 import contextree
 from contextree.connect import discover
-from contextree.connect.plan import PYTHON, PYTHON_QUOTED, Plan, safe_name
+from contextree.connect.plan import PYTHON, Plan, safe_name
 
 from . import fast
 from .asking import MARK, Asked, ask, asking, run_instead
@@ -284,16 +284,12 @@ class Nsenter(Entered):
 
 
 class Instance(Contained):
-    """``lxc exec`` and ``incus exec``, in which ``su`` may be run."""
+    """``lxc exec`` and ``incus exec``."""
 
     connect_is_dear = False
 
     def entrance(self, way: Way) -> list[str]:
         """See Contained."""
-        return [*way.words, PYTHON_QUOTED] if way.words[-1] == "-c" else super().entrance(way)
-
-    def login_argv(self, cmd: str) -> list[str | None]:
-        """See Fast."""
-        if self.how().words[-1] == "-c":  # of the two -c, su takes the latter
-            return [None, "-c", cmd]
-        return super().login_argv(cmd)
+        if way.words[-1] == "-c":  # su with two -c, of which each su thinks otherwise
+            raise fast.Stock("another user by su")
+        return super().entrance(way)

@@ -13,9 +13,9 @@ from ansible.plugins import loader
 
 def prepare(strategy: Any, play: Any) -> None:
     """Get ready for the tasks of a play. Says nothing, raises nothing."""
-    for step in (lambda: _connections(strategy._inventory.get_hosts(play.hosts), play), _results, _profiles, _filters):
+    for step in _connections, _results, _profiles, _filters:
         try:
-            step()
+            step(strategy, play)
         except Exception:  # another core; or it says so where it is used
             continue
     _class(loader.shell_loader, "sh")
@@ -57,10 +57,10 @@ def _class(plugins: Any, name: Any) -> None:
         return
 
 
-def _connections(hosts: Any, play: Any) -> None:
+def _connections(strategy: Any, play: Any) -> None:
     """The connection plugins that are named for hosts and groups."""
     names = set()
-    for host in hosts:
+    for host in strategy._inventory.get_hosts(play.hosts):
         groups = sorted(host.get_groups(), key=lambda group: group.depth)
         named = [each.vars["ansible_connection"] for each in (*groups, host) if "ansible_connection" in each.vars]
         names.add((named or [play.connection or C.DEFAULT_TRANSPORT])[-1])
@@ -68,7 +68,7 @@ def _connections(hosts: Any, play: Any) -> None:
         _class(loader.connection_loader, name)
 
 
-def _results() -> None:
+def _results(*_: Any) -> None:
     """What core makes of the annotations of its results (2.21)."""
     from ansible._internal._task import UnifiedTaskResult
 
@@ -76,7 +76,7 @@ def _results() -> None:
         UnifiedTaskResult.get_result_key_to_resolved_field_mapping(of_module)
 
 
-def _profiles() -> None:
+def _profiles(*_: Any) -> None:
     """How arguments and results of modules are written (2.19)."""
     from ansible.module_utils.common.json import Direction, get_module_decoder, get_module_encoder
 
@@ -84,7 +84,7 @@ def _profiles() -> None:
     get_module_decoder("legacy", Direction.MODULE_TO_CONTROLLER)
 
 
-def _filters() -> None:
+def _filters(*_: Any) -> None:
     """Core's filters and tests. Before 2.19 this warned of plugins that cannot be imported, used or not."""
     if hasattr(loader, "_DeferredPluginLoadFailure"):
         for plugins, name in ((loader.filter_loader, "default"), (loader.test_loader, "defined")):

@@ -362,7 +362,8 @@ class Fast(become.Becoming, Base):
 
     def absolute(self, path: str) -> str:
         """A path, with a relative one being where core means it."""
-        return os.path.join(self.cwd or os.getcwd(), os.path.expanduser(path)) if not path.startswith("/") else path
+        return path if path.startswith("/") else os.path.join(
+            os.fsdecode(self.cwd or os.getcwd()), os.path.expanduser(path))
 
     def settle(self) -> None:
         """Do what waits, now."""

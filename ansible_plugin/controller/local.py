@@ -42,7 +42,7 @@ class Local(fast.Fast):
 
     def shell_variables(self) -> dict[str, str]:
         """See Fast: a shell tells its programs where they are, by the name that it knows."""
-        cwd, known = self.cwd or os.getcwd(), os.environ.get("PWD", "")
+        cwd, known = os.fsdecode(self.cwd or os.getcwd()), os.environ.get("PWD", "")  # bytes before 2.19
         same = known.startswith("/") and os.path.exists(known) and os.path.samefile(known, cwd)
         return {"PWD": known if same else os.path.realpath(cwd)}
 

@@ -19,7 +19,7 @@ from contextree.connect.dialogue import ANSWERED
 from contextree.connect.plan import PYTHON_QUOTED, Plan, checked_secret, safe_name
 from contextree.connect.ssh_dialogue import SshDialogue
 
-from . import fast
+from . import become, fast
 from .link import Link
 
 #: Before all else, as ssh takes the first value that it is given.
@@ -126,7 +126,11 @@ class Ssh(fast.Fast):
         finally:
             self._asked = asked
         if failure is not None:  # out here, what it raises has no cause
-            return self._without(failure, cmd, in_data, sudoable, checkrc)
+            self._asked = None  # what core runs now is core's
+            try:
+                return self._without(failure, cmd, in_data, sudoable, checkrc)
+            finally:
+                self._asked = asked
         self._close_pipe()
         return status, out, err + (self._parting() if terminal else b"")
 
@@ -144,6 +148,10 @@ class Ssh(fast.Fast):
     def judged(self, words: list[Any]) -> Any:
         """See Becoming."""
         return core.Connection._bare_run(self, [*words, self.get_option("ssh_executable")], None, True, False)
+
+    def nobody_asked(self, refused: become.Refused) -> None:
+        """See Becoming."""
+        become.too_late(refused)
 
     def _without(self, error: Exception, cmd: Any, in_data: bytes | None, sudoable: bool, checkrc: bool) -> Any:
         """What comes of a command where our link did not do it."""

@@ -110,7 +110,8 @@ def do_there(way: "seats.Way", steps: "List[List[Any]]") -> "Tuple[Any, ...]":
                     return (answer[0], max(0, answer[1] - len(first))) + tuple(answer[2:])
                 result = answer[1]
                 if place.asked and steps[-1][0] == "command" and steps[-1][4]:  # on a terminal
-                    result = result[0], b"\r\n" + result[1], result[2]  # as after a password that is not echoed
+                    end = b"\r\r\n" if way.method == "doas" else b"\r\n"  # as after a password that is not echoed
+                    result = result[0], end + result[1], result[2]
                 return "done", result
         except ConnectError as error:
             return "refused", 0, type(error).__name__, error.phase, str(error), error.output or "", error.status

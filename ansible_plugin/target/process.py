@@ -106,7 +106,8 @@ def _on_terminal(argv: "List[str]", cwd: "Optional[str]", env: "Dict[str, str]")
     try:
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 0, 0, 0, 0))
         path = os.ttyname(slave)
-        env = dict(env, SSH_TTY=path)
+        if "SSH_CONNECTION" in env:  # not where sudo has made a new environment
+            env = dict(env, SSH_TTY=path)
         process = subprocess.Popen(["/bin/sh", "-c", _ON_TERMINAL, path] + argv, stdin=slave, stdout=slave,
                                    stderr=slave, cwd=cwd, env=env, start_new_session=True)
     except BaseException:

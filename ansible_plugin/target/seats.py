@@ -24,6 +24,8 @@ from contextree.connect.plan import Plan, generic, safe_name
 from contextree.core.wire.errors import ConnectError, ContextreeError
 from contextree.parent.router import current_router
 
+from . import warm
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Iterator, List, Optional, Sequence, Tuple
@@ -195,6 +197,9 @@ class Asking(Dialogue):
 def become(way: "Way", python: "Optional[Sequence[str]]") -> "Tuple[Context, bool]":
     """Start an interpreter in another account; was a password asked for? Raises ConnectError."""
     plan = plan_of(way, list(python or any_python(way)))
+    changed = dict.fromkeys(set(os.environ) - set(warm.environment()))
+    if changed:
+        plan = plan.copy(env=changed)
     try:
         context = current_router().grow(plan, threads=THREADS)
     except ConnectError as error:

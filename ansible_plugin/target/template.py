@@ -231,7 +231,7 @@ def become_module(archive: "modules.Archive", task: "Dict[str, Any]", out: int, 
     for fd, number in (out, 1), (err, 2):
         os.dup2(fd, number)
         os.close(fd)
-    os._exit(ended(guarded(lambda: play(archive, task))))
+    os._exit(ended(guarded(lambda: played(archive, task))))
 
 
 def guarded(function: "Any") -> int:
@@ -253,7 +253,8 @@ def guarded(function: "Any") -> int:
             os.write(2, b"\n")  # all that is left of it
         return 1
     except BaseException as error:
-        sys.excepthook(type(error), error, own(error.__traceback__))
+        error.__traceback__ = own(error.__traceback__)
+        sys.excepthook(type(error), error, error.__traceback__)
         if isinstance(error, KeyboardInterrupt) and sys.version_info >= (3, 8):
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGINT)
@@ -286,6 +287,18 @@ def ended(status: int) -> int:
                 os.write(2, ("Exception ignored in: %r\n%s: %s\n" % (stream, type(error).__name__, error)).encode())
     gc.collect()  # an object in a cycle may have a file to remove
     return status
+
+
+def played(archive: "modules.Archive", task: "Dict[str, Any]") -> None:
+    """``play``; an error that comes out of it is shown without lines of source, as in stock, where the archive has been
+    removed then."""
+    try:
+        play(archive, task)
+    except SystemExit:
+        raise
+    except BaseException:
+        archive.modules.clear()
+        raise
 
 
 def play(archive: "modules.Archive", task: "Dict[str, Any]") -> None:

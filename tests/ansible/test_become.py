@@ -50,7 +50,7 @@ def both(lab, core, playbook: str, who: dict[str, dict[str, Any]], **options: An
 def test_accounts_are_as_in_stock(lab, core):
     ours = both(lab, core, "accounts.yml", hosts(lab, "bob"))
     assert ours.stats["links"] == 1
-    # ways: sudo's flags of seven kinds, dan, and root by the default ones; more where others change the machine meanwhile
+    # sudo's flags of seven kinds, dan, and root by the default ones; more where others change the machine meanwhile
     assert 9 <= ours.stats["escalations"] < 15
 
 
@@ -77,6 +77,15 @@ def test_other_ways(lab, core):
 
 def test_what_is_changed_on_a_host_shows_in_the_next_task(lab, core):
     both(lab, core, "renewed.yml", hosts(lab, "bob", "ann"))
+
+
+@pytest.mark.parametrize("core", [cores.NEWEST, cores.OLDEST], indirect=True)
+def test_nobody_asks_in_time(lab, core):
+    both(lab, core, "late.yml", hosts(lab, "ann"), args=("-T", "2"))
+
+
+def test_doas(lab, core):
+    both(lab, core, "doas.yml", hosts(lab, "bob", "ann", "few"), pipelining=False)
 
 
 def test_tasks_that_come_at_once_wait_for_one_escalation(lab, core):

@@ -1,6 +1,7 @@
 """Connections of collections: containers of all kinds, by the collection's own plugin and by ours."""
 
 import difflib
+import re
 
 import pytest
 
@@ -73,6 +74,9 @@ def run(lab, core, boxes, playbook, mode, hosts, more=(), **options):
                    **options)
     until(lambda: not boxes[0].processes() and not boxes[1].processes(), "nothing to be left in the containers")
     assert not outcome.left, outcome.left
+    # how often a job is asked after is a matter of pace
+    outcome.rows[:] = [row for row in outcome.rows if row["event"] != "v2_runner_on_async_poll"]
+    outcome.stdout = re.sub(r"(?m)^ASYNC POLL .*\n", "", outcome.stdout)
     for row in outcome.rows:  # a worker that stays imports a plugin once, and says once what is wrong with that
         row["result"].pop("deprecations", None)
         row["tags"] = {key: each for key, each in row["tags"].items() if not key.startswith("/deprecations")}
@@ -142,13 +146,12 @@ def test_named_ones_as_by_the_collections(lab, core, boxes, handmade_box, incus_
     path = "%s:%s:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:%s" % (tmp_path, core.folder, incus_box.PATH)
     environ = {"PATH": path, **incus_box.own_env}
     by = {"ansible_python_interpreter": "/usr/bin/python3"}
-    incus = {**by, "ansible_connection": "community.general.incus", "ansible_host": incus_box.common}
     hosts = complete({
         "c1": {**by, "ansible_connection": "community.general.chroot", "ansible_host": str(tree)},
         "b2": {"ansible_connection": "containers.podman.buildah", "ansible_host": podman.working_container()},
         "j3": {**by, "ansible_connection": "community.general.jail", "ansible_host": "ctxt-jail",
                "ansible_user": "ann"},
-        "i4": incus, "i5": {**incus, "ansible_user": "ann"},
+        "i4": {**by, "ansible_connection": "community.general.incus", "ansible_host": incus_box.common},
     })
     stock = run(lab, core, boxes, "inside.yml", "stock", hosts, more=environ)
     assert not stock.status, stock.stdout
