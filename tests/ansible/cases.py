@@ -118,7 +118,7 @@ CASES = [
     Case("files", 140, 100, cores=EVERY),
     Case("said", 64, 40, cores=EVERY, leaves=True),
     Case("asynchronous", 60, 10, cores=EVERY, timed=True, leaves=True),
-    Case("pythons", 18, 12, cores=EVERY, hosts=every_python, status=2),
+    Case("pythons", 18, 12, cores=EVERY, hosts=every_python, status=2, timed=True),
     Case("commands", 100, 60),
     Case("flow", 240, 100, hosts=everybody, status=4),
     Case("facts", 70, 40),

@@ -92,7 +92,9 @@ def play(lab: Lab, core: Core, playbook: str, mode: str, *, hosts: dict[str, dic
     given = {"work": str(lab.work), "local": "contextree.fast.local" if mode == "connection" else "local",
              "far_user": lab.sshd.key_user, "local_tmp": str(lab.run / "home/.ansible/tmp"),
              **lab.materials(), **(variables or {})}
-    words = ["ansible-playbook", str(PLAYBOOKS / playbook), "-e", json.dumps(given), *args]
+    # signals that are ignored here, as below nohup, are not there
+    words = ["env", "--default-signal=INT,QUIT,HUP", "ansible-playbook", str(PLAYBOOKS / playbook), "-e",
+             json.dumps(given), *args]
     process = subprocess.Popen(words, cwd=lab.run, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, text=True, errors="surrogateescape", start_new_session=True)
     try:
