@@ -44,7 +44,8 @@ class Run:
                "ANSIBLE_CONTEXTREE_STATS": str(self.stats), **dict([self.token.split("=")]), **(environ or {})}
         playbook = lab.run / ("playbook%s.yml" % name)
         playbook.write_text(text)
-        given = {"work": str(lab.work), "local": "contextree.fast.local" if mode == "connection" else "local"}
+        given = {"work": str(lab.work), "local": "contextree.fast.local" if mode == "connection" else "local",
+                 "local_tmp": str(lab.run / "home/.ansible/tmp")}
         if words[0] == "ansible-playbook":
             words = (*words, str(playbook), "-e", json.dumps(given))
         self.terminal, slave = os.openpty()

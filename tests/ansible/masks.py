@@ -9,7 +9,8 @@ TEXTS = [
     # imported there, and the text of lines, which the archive of ours has and that of stock has not
     (r'  File \\?"(<stdin>|<frozen [\w.]+>|[\w:/.-]*(template|modules)\.py)\\?", line \d+, in [<>\w]+(\n|\\n)', ""),
     (r'(  File \\?"[^"]*payload[^"]*", line \d+, in [<>\w]+)((\n|\\n)    ((?!\\n)[^\n])*)+', r"\1"),
-    (r"(?<![\w/.~-])[\w/.~-]*/ansible_[\w.]*payload[\w.]*(/ansible_[\w.]*payload\.zip)?(?=/ansible(_collections)?/)", "<payload>"),
+    (r"(?<![\w/.~-])[\w/.~-]*/ansible_[\w.]*payload[\w.]*(/ansible_[\w.]*payload\.zip)?(?=/ansible(_collections)?/)",
+     "<payload>"),
     (r"ansible-tmp-[0-9.]+-[0-9]+-[0-9]+", "ansible-tmp-*"),
     (r"ansible-moduletmp-[0-9.]+-[a-z0-9_]{8}", "ansible-moduletmp-*"),
     (r"ansible-local-[0-9]+[A-Za-z0-9_]+", "ansible-local-*"),

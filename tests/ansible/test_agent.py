@@ -47,7 +47,7 @@ def test_a_command_gives_what_subprocess_gives(host: contextree.Context) -> None
 def test_a_command_on_a_terminal_has_one(host: contextree.Context) -> None:
     answer = ask(host,
                  ["command", None, ["/bin/sh", "-c", "tty; test $(tty) = $SSH_TTY && echo same; echo e >&2; exit 3"],
-                        None, True])
+                  None, True, None, {"SSH_CONNECTION": "as sshd gives it"}])
     (status, out, err) = answer[1]
     assert (status, err) == (3, b"")
     assert out.startswith(b"/dev/pts/")

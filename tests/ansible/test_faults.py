@@ -11,6 +11,7 @@ import pytest
 
 from tests.ansible import cores, plays
 from tests.ansible.compare import differences
+from tests.ansible.endings import Run
 
 pytestmark = [pytest.mark.ansible, pytest.mark.timeout(300)]
 
@@ -32,7 +33,8 @@ def compared(lab, core, playbook, *, modes=("connection",), before=lambda: None,
         before()
         ours = masked(plays.play(lab, core, "faults/" + playbook, mode, masters=True, **options))
         assert ours.stats is not None, ours.stderr
-        found = differences(stock, ours)
+        # whether stock hears of it as it writes, or a moment later, is chance
+        found = [each for each in differences(stock, ours) if "[Errno 32] Broken pipe" not in each]
         assert not found, "\n".join(found)
         assert not clean or ours.left == []
     return stock, ours
@@ -153,3 +155,31 @@ def test_a_multiplexer_that_is_killed_is_started_anew(lab, core, tmp_path):
     assert [row["event"] for row in ours.rows] == ["v2_runner_on_ok"] * 4, ours.stdout
     assert ours.left == []
     assert ours.stats["links"] == 1  # of the second one
+
+
+@pytest.mark.parametrize("password", ["right", "Canary-of-a-wrong-password"])
+def test_passwords_are_in_nothing_that_is_written(lab, core, password):
+    """Neither core's most talkative output nor the multiplexer's files nor arguments of processes tell them."""
+    given = lab.sshd.password if password == "right" else password
+    hosts = {"h1": {"ansible_user": lab.sshd.password_user, "ansible_password": given,
+                    "ansible_ssh_common_args": "-o PubkeyAuthentication=no"}}
+    with Run(lab, core, """
+- hosts: all
+  gather_facts: false
+  tasks:
+    - ping:
+      ignore_unreachable: true
+    - copy: {content: x, dest: "{{ work }}/x"}
+      ignore_unreachable: true
+    - delegate_to: localhost
+      connection: local
+      shell: |
+        for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline; echo; done > {{ work }}/words 2>/dev/null
+        cat {{ local_tmp }}/*/contextree* > {{ work }}/files
+""", "connection", hosts=hosts, args=("-vvvv",), environ={"ANSIBLE_DEBUG": "1"}) as run:
+        run.end(100)
+        assert run.left() == []
+        assert run.stats.exists(), run.out.read_text()[-3000:]
+        written = [run.out, run.stats, lab.work / "words", lab.work / "files"]
+        assert all(path.read_text(errors="replace").strip() for path in written)
+        assert not [path for path in written if given in path.read_text(errors="replace")]
