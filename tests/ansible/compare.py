@@ -94,8 +94,8 @@ def deep(path: str, one: Any, other: Any) -> list[str]:
 
 
 def blocks(text: str, order: bool) -> dict[str, list[str]]:
-    """Standard output by the headings of plays and tasks; below one, hosts answer in any order. Without ``order`` all is
-    below one."""
+    """Standard output by the headings of plays and tasks; below one, hosts answer in any order. Without ``order`` all
+    is below one."""
     found: dict[str, list[str]] = {}
     heading = "0"
     for line in masks.text(text).splitlines():
