@@ -31,7 +31,7 @@ def run(argv: "List[str]", data: "Optional[bytes]" = None, terminal: bool = Fals
     """Run a program: (status, stdout, stderr). ``env``: variables beside ours, None removes one. On a terminal both
     outputs are in stdout. Its process group is killed when nobody waits for the present call any more. ``login``: as
     sshd runs a shell, which is called by its name alone, and of whose death by a signal ssh says 255. Any thread."""
-    said_of = (lambda status: status if status >= 0 else 255) if login else told  # type: Callable[[int], int]
+    said_of = told_by_ssh if login else told
     environment = {name: value for name, value in dict(warm.environment(), **(env or {})).items()
                    if value is not None}
     if terminal:
@@ -102,6 +102,11 @@ def kill_with_call(group: int) -> None:
 def told(status: int) -> int:
     """What a shell says of a status as subprocess has it."""
     return status if status >= 0 else 128 - status
+
+
+def told_by_ssh(status: int) -> int:
+    """What ssh says of a login shell's status as subprocess has it."""
+    return status if status >= 0 else 255
 
 
 def by_name(argv: "List[str]", env: "Dict[str, str]") -> "List[str]":
