@@ -37,8 +37,9 @@ def run(argv: "List[str]", data: "Optional[bytes]" = None, terminal: bool = Fals
     if terminal:
         return _on_terminal(by_name(argv, environment) if login else argv, cwd, environment, said_of)
     words = [os.path.basename(argv[0])] + argv[1:] if login else argv
-    process = subprocess.Popen(words, executable=argv[0], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               stdin=subprocess.PIPE if data else subprocess.DEVNULL, cwd=cwd, env=environment, start_new_session=True)
+    process = subprocess.Popen(
+        words, executable=argv[0], stdin=subprocess.PIPE if data else subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, cwd=cwd, env=environment, start_new_session=True)
     kill_with_call(process.pid)
     said = talk(process, data or b"")
     status = said_of(process.wait())
