@@ -252,7 +252,8 @@ def guarded(function: "Any") -> int:
         except Exception:
             os.write(2, b"\n")  # all that is left of it
         return 1
-    except BaseException as error:
+    except BaseException as raised:
+        error = raised
         error.__traceback__ = own(error.__traceback__)
         status = guarded(lambda: hooked(error))
         if isinstance(error, KeyboardInterrupt) and sys.version_info >= (3, 8):
