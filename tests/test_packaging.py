@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 import zipfile
 
 import pytest
@@ -34,7 +35,7 @@ def test_versions_are_the_same():
     assert project[1] == collection[1] == contextree.__version__
 
 
-def test_wheel_has_the_whole_collection(tmp_path):
+def test_wheel_and_sdist_have_the_whole_collection(tmp_path):
     source = tmp_path / "source"
     source.mkdir()
     for name in ("pyproject.toml", "setup.py", "README.md"):
@@ -43,7 +44,7 @@ def test_wheel_has_the_whole_collection(tmp_path):
         (source / name).symlink_to(ROOT / name)
     (source / COLLECTION).parent.mkdir(parents=True)
     (source / COLLECTION).symlink_to("../../ansible_plugin")
-    script = "import setuptools.build_meta as backend; print(backend.build_wheel(%r))" % str(tmp_path)
+    script = "import setuptools.build_meta as made; made.build_wheel(%r); made.build_sdist(%r)" % ((str(tmp_path),) * 2)
     done = subprocess.run([sys.executable, "-c", script], cwd=source, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
@@ -52,6 +53,9 @@ def test_wheel_has_the_whole_collection(tmp_path):
     wanted = {f"{COLLECTION}/{path.relative_to(here)}"
               for path in here.rglob("*") if path.is_file() and path.suffix != ".pyc"}
     assert wanted <= names
+    with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as archive:
+        files = {member.name.partition("/")[2] for member in archive if member.isfile()}
+    assert wanted <= files
     assert not any(name.startswith(("ansible_plugin/", "tests/")) for name in names)
     # of the package "ansible", should that be installed too: a file of ours there would take its place
     assert not {"ansible_collections/__init__.py", "ansible_collections/contextree/__init__.py"} & names

@@ -44,11 +44,17 @@ def from_either(one: Outcome, other: Outcome, ours: Outcome) -> list[str]:
 
 def untimed(outcome: Outcome) -> Outcome:
     """The same without what tells how often one had to ask."""
-    rows = [dict(row, result={key: each for key, each in row["result"].items() if key != "attempts"})
-            for row in outcome.rows if row["event"] not in OF_TIME]
+    rows = [dict(row, result=without_attempts(row["result"])) for row in outcome.rows if row["event"] not in OF_TIME]
     stdout = "".join(line + "\n" for line in outcome.stdout.splitlines()
                      if not re.match(r"FAILED - RETRYING|ASYNC POLL on", line))
     return replace(outcome, rows=rows, stdout=re.sub(r'"attempts": \d+', '"attempts": *', stdout))
+
+
+def without_attempts(found: Any) -> Any:
+    """A result without the number of attempts, also of each item."""
+    if isinstance(found, dict):
+        return {key: without_attempts(each) for key, each in found.items() if key != "attempts"}
+    return [without_attempts(each) for each in found] if isinstance(found, list) else found
 
 
 def _rows(host: str, stock: list[dict[str, Any]], ours: list[dict[str, Any]]) -> list[str]:

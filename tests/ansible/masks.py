@@ -5,6 +5,9 @@ from typing import Any
 
 # in any text: temporary names, process ids in names, ports of the client, moments
 TEXTS = [
+    # before 2.19 a module that raises shows a traceback: what is above the module's own lines there
+    (r'  File \\?"(<stdin>|[\w:/.-]*template\.py)\\?", line \d+, in [<>\w]+(\n|\\n)', ""),
+    (r"[\w/.~-]*/ansible_[\w.]*payload[\w.]*(/ansible_[\w.]*payload\.zip)?(?=/ansible(_collections)?/)", "<payload>"),
     (r"ansible-tmp-[0-9.]+-[0-9]+-[0-9]+", "ansible-tmp-*"),
     (r"ansible-moduletmp-[0-9.]+-[a-z0-9_]{8}", "ansible-moduletmp-*"),
     (r"ansible-local-[0-9]+[A-Za-z0-9_]+", "ansible-local-*"),

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from tests.ansible import compare, cores, masks
-from tests.ansible.cases import CASES
+from tests.ansible.cases import CASES, TWO
 from tests.ansible.plays import Outcome, play
 
 pytestmark = [pytest.mark.ansible, pytest.mark.timeout(1200)]
@@ -59,6 +59,19 @@ def test_stock_is_the_same_as_stock(lab, core, case):
                   for _ in range(2))
     check_stock(case, one)
     assert compare.differences(one, other) == []
+
+
+@pytest.mark.parametrize("core", cores.PYTHONS, indirect=True)
+def test_s_36_what_a_target_says_is_no_template(lab, core):
+    """Facts and results with templates in them are text afterwards, marked as in stock; nothing in them is done."""
+    stock = play(lab, core, "unsafe.yml", "stock", hosts=TWO)
+    assert stock.status == 0 and stock.rows[-1]["task"] == "the end of unsafe", stock.stdout + stock.stderr
+    assert any("lookup('pipe'" in str(row["result"].get("msg")) for row in stock.rows)
+    for mode in ("connection", "strategy"):
+        ours = play(lab, core, "unsafe.yml", mode, hosts=TWO)
+        assert compare.differences(stock, ours) == [], mode
+        assert "canary" not in ours.made and ours.left == []
+        assert ours.stats is not None and ours.stats["module"] >= 15
 
 
 def test_differences_are_found(lab, core):

@@ -4,6 +4,7 @@ import argparse
 import datetime as dt
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -74,6 +75,7 @@ def main(words=None):
     if not (Path(options.ansible) / "bin" / "ansible-playbook").exists():
         print("%s has no ansible-playbook: say --ansible VENV, or set CONTEXTREE_ANSIBLE" % options.ansible)
         return 1
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # so that all is cleared away
     before = report.load()
     print("%s; %s" % (report.machine(), before), flush=True)
     try:

@@ -5,9 +5,11 @@ knows of multiplexers and daemons that ``wait4`` never sees, and of processes th
 hierarchy will do: cpuacct of version 1, or version 2, where each group has ``cpu.stat``. Needs root.
 """
 
+import contextlib
 import os
 import secrets
 import threading
+import time
 from pathlib import Path
 
 from tests.bench.measure import pss
@@ -15,6 +17,7 @@ from tests.lab import processes
 from tests.lab.poll import until
 
 PREFIX = "ctxt-bench-"
+OLD = 3600  # seconds: nobody is about to use it any more
 
 
 class CannotAccount(Exception):
@@ -43,6 +46,10 @@ class Group:
 
     def __init__(self, name):
         folder, self.version = home()
+        for left in folder.glob(PREFIX + "*"):  # of runs that were killed; those with processes in them stay
+            with contextlib.suppress(OSError):
+                if time.time() - left.stat().st_mtime > OLD:
+                    left.rmdir()
         self.folder = folder / (PREFIX + secrets.token_hex(3) + "-" + name)
         try:
             self.folder.mkdir()
@@ -60,8 +67,10 @@ class Group:
     def seconds(self):
         """(user, system) seconds of processor time, of those that have ended too."""
         if self.version == 1:
-            names = ("cpuacct.usage_user", "cpuacct.usage_sys")
-            return tuple(int((self.folder / name).read_text()) / 1e9 for name in names)
+            names = ("cpuacct.usage", "cpuacct.usage_user", "cpuacct.usage_sys")
+            both, user, system = (int((self.folder / name).read_text()) / 1e9 for name in names)
+            user = both * user / ((user + system) or 1)  # the sum is exact, the parts are samples of the clock's ticks
+            return user, both - user
         found = dict(line.split() for line in (self.folder / "cpu.stat").read_text().splitlines())
         return int(found["user_usec"]) / 1e6, int(found["system_usec"]) / 1e6
 
