@@ -195,7 +195,7 @@ def command(argv: "List[str]", data: "Optional[bytes]" = None, terminal: bool = 
     login = argv[0] is None
     try:
         result = process.run([login_shell()] + list(argv[1:]) if login else argv, data, terminal, cwd,
-                             dict(AT_LOGIN, **(env or {})) if login else env)
+                             dict(AT_LOGIN, **(env or {})) if login else env, login)
     except (OSError, RuntimeError) as error:  # no process, no thread, no descriptor
         return "plain", str(error)
     if not login:

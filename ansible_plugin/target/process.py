@@ -17,7 +17,7 @@ from . import warm
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Dict, List, Optional, Tuple
+    from typing import Callable, Dict, List, Optional, Tuple
 
     Result = Tuple[int, bytes, bytes]  # as ssh tells it: 128 + N for signal N
 
@@ -27,18 +27,22 @@ _ON_TERMINAL = 'exec "$@" <>"$0" >&0 2>&1'
 
 
 def run(argv: "List[str]", data: "Optional[bytes]" = None, terminal: bool = False, cwd: "Optional[str]" = None,
-        env: "Optional[Dict[str, Optional[str]]]" = None) -> "Result":
+        env: "Optional[Dict[str, Optional[str]]]" = None, login: bool = False) -> "Result":
     """Run a program: (status, stdout, stderr). ``env``: variables beside ours, None removes one. On a terminal both
-    outputs are in stdout. Its process group is killed when nobody waits for the present call any more. Any thread."""
+    outputs are in stdout. Its process group is killed when nobody waits for the present call any more. ``login``: as
+    sshd runs a shell, which is called by its name alone, and of whose death by a signal ssh says 255. Any thread."""
+    said_of = told_by_ssh if login else told
     environment = {name: value for name, value in dict(warm.environment(), **(env or {})).items()
                    if value is not None}
     if terminal:
-        return _on_terminal(argv, cwd, environment)
-    process = subprocess.Popen(argv, stdin=subprocess.PIPE if data else subprocess.DEVNULL, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, cwd=cwd, env=environment, start_new_session=True)
+        return _on_terminal(by_name(argv, environment) if login else argv, cwd, environment, said_of)
+    words = [os.path.basename(argv[0])] + argv[1:] if login else argv
+    process = subprocess.Popen(
+        words, executable=argv[0], stdin=subprocess.PIPE if data else subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, cwd=cwd, env=environment, start_new_session=True)
     kill_with_call(process.pid)
     said = talk(process, data or b"")
-    status = told(process.wait())
+    status = said_of(process.wait())
     return (status,) + said if said is not None else (warm.DIED, b"", warm.TOO_MUCH)
 
 
@@ -101,7 +105,24 @@ def told(status: int) -> int:
     return status if status >= 0 else 128 - status
 
 
-def _on_terminal(argv: "List[str]", cwd: "Optional[str]", env: "Dict[str, str]") -> "Result":
+def told_by_ssh(status: int) -> int:
+    """What ssh says of a login shell's status as subprocess has it."""
+    return status if status >= 0 else 255
+
+
+def by_name(argv: "List[str]", env: "Dict[str, str]") -> "List[str]":
+    """The words with a name for the path of the program, if that is what a shell finds by it: it calls itself so when
+    it says what is wrong."""
+    name = os.path.basename(argv[0])
+    for folder in env.get("PATH", "").split(os.pathsep):
+        path = os.path.join(folder, name)
+        if folder.startswith("/") and os.access(path, os.X_OK) and not os.path.isdir(path):
+            return [name] + argv[1:] if os.path.samefile(path, argv[0]) else argv
+    return argv
+
+
+def _on_terminal(argv: "List[str]", cwd: "Optional[str]", env: "Dict[str, str]",
+                 said_of: "Callable[[int], int]" = told) -> "Result":
     master, slave = os.openpty()
     try:
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 0, 0, 0, 0))
@@ -122,7 +143,7 @@ def _on_terminal(argv: "List[str]", cwd: "Optional[str]", env: "Dict[str, str]")
     try:
         out = _read_terminal(master, ended)
         waiter.join()
-        return told(process.returncode), out, b""
+        return said_of(process.returncode), out, b""
     finally:
         os.close(master)
         os.close(ended)

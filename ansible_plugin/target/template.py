@@ -254,12 +254,19 @@ def guarded(function: "Any") -> int:
         return 1
     except BaseException as error:
         error.__traceback__ = own(error.__traceback__)
-        sys.excepthook(type(error), error, error.__traceback__)
+        status = guarded(lambda: hooked(error))
         if isinstance(error, KeyboardInterrupt) and sys.version_info >= (3, 8):
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGINT)
-        return 1
+        return status
     return 0
+
+
+def hooked(error: BaseException) -> None:
+    """Have told what was raised. Who tells may be of the module, and may exit as it likes or raise something itself."""
+    hook, sys.excepthook = sys.excepthook, sys.__excepthook__
+    hook(type(error), error, error.__traceback__)
+    sys.exit(1)
 
 
 def own(trace: "Optional[TracebackType]") -> "Optional[TracebackType]":

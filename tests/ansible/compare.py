@@ -94,12 +94,13 @@ def deep(path: str, one: Any, other: Any) -> list[str]:
 
 
 def blocks(text: str, order: bool) -> dict[str, list[str]]:
-    """Standard output by the headings of plays and tasks; below one, hosts answer in any order."""
+    """Standard output by the headings of plays and tasks; below one, hosts answer in any order. Without ``order`` all
+    is below one."""
     found: dict[str, list[str]] = {}
     heading = "0"
     for line in masks.text(text).splitlines():
         if re.match(r"(PLAY|TASK|RUNNING HANDLER|PLAY RECAP) |(PLAY|TASK|RUNNING).*\*\*\*$", line):
-            heading = "%d %s" % (len(found) if order else 0, line.rstrip("* "))
+            heading = "%d %s" % (len(found), line.rstrip("* ")) if order else ""
         else:
             included = re.match(r"(included: .* for )(.*)", line)  # the hosts, in the order in which they came to it
             found.setdefault(heading, []).append(
