@@ -170,6 +170,8 @@ class Contained(fast.Fast):
                 return answer if answer is not None else self.act(cmd, in_data, sudoable, False)
         except contextree.ContextDied:
             return KILLED, b"", b""
+        except fast.BEGUN as error:  # it may have been done: not once more
+            return KILLED, b"", str(error).encode()
         except (fast.Stock, contextree.ContextreeError) as why:
             failure = why
         if failure is not None:  # out here, what it raises has no cause
