@@ -1,5 +1,6 @@
 """Two runs of one playbook, compared key by key."""
 
+import json
 import re
 from dataclasses import replace
 from typing import Any
@@ -24,6 +25,8 @@ def differences(stock: Outcome, ours: Outcome, *, order: bool = True, timed: boo
         found.append("exit status: %d != %d" % (stock.status, ours.status))
     if timed:
         stock, ours = untimed(stock), untimed(ours)
+    if ours.mode == "connection":
+        ours = as_named_by_core(ours)
     mine = ours.by_host()
     for host, rows in stock.by_host().items():
         found += _rows(host, rows, mine.pop(host, []))
@@ -48,6 +51,12 @@ def untimed(outcome: Outcome) -> Outcome:
     stdout = "".join(line + "\n" for line in outcome.stdout.splitlines()
                      if not re.match(r"FAILED - RETRYING|ASYNC POLL on", line))
     return replace(outcome, rows=rows, stdout=re.sub(r'"attempts": \d+', '"attempts": *', stdout))
+
+
+def as_named_by_core(outcome: Outcome) -> Outcome:
+    """The same with core's names of connections, where ours stand since the inventory names them."""
+    rows = json.loads(re.sub(r'"contextree\.fast\.(ssh|local)"', r'"\1"', json.dumps(outcome.rows)))
+    return replace(outcome, rows=rows)
 
 
 def without_attempts(found: Any) -> Any:
