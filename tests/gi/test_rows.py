@@ -54,30 +54,15 @@ def test_gi_15_a_channel_has_two_ends(router):
     router.grant(second, first)
     channel = first.channel()
     echo = first.submit(far.echo, channel)
-    assert second.call(use_and_keep, channel) == "taken"
+    assert second.call(far.use_and_keep, channel) == "taken"
     with pytest.raises(contextree.Refused):
-        use(channel)
+        far.use(channel)
     second.kill()
     with pytest.raises(contextree.ContextDied):
         echo.result(10)
     mine = first.channel()
     with pytest.raises(contextree.Closed):
         receive_while_closed(mine)
-
-
-kept = []
-
-
-def use_and_keep(channel):
-    """``use``, and the handle stays here."""
-    kept.append(channel)
-    return use(channel)
-
-
-def use(channel):
-    """Send there and back, with the word for success."""
-    channel.send("taken")
-    return channel.receive(10)
 
 
 def receive_while_closed(channel):

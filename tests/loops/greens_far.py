@@ -89,3 +89,18 @@ def call_in_a_loop():
         return "it waited", colorsys.__name__
 
     return asyncio.run(main())
+
+
+kept = []  # handles that stay
+
+
+def use_and_keep(channel):
+    """``use``, and the handle stays here."""
+    kept.append(channel)
+    return use(channel)
+
+
+def use(channel):
+    """Send there and back, with the word for success."""
+    channel.send("taken")
+    return channel.receive(10)

@@ -160,13 +160,14 @@ def test_safe_path_is_for_the_start_alone(said, monkeypatch):
 
 
 def test_leaf_child_imports_little(said):
-    """What a child that serves plain calls has imported, beside what a bare interpreter of the same version has."""
-    script = "import sys; print(*sys.modules)"
+    """What a child that serves plain calls has imported, beside what a bare interpreter of the same version has, and
+    what its pickle, in C, imports."""
+    script = "import _pickle, sys; print(*sys.modules)"
     bare = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     with lab.grown([sys.executable]) as child:
         child.call(os.getpid)
         names = set(child.call(eval, "list(__import__('sys').modules)")) - set(bare.stdout.split())
         assert {name for name in names if name.split(".")[0] != "contextree"} <= {
-            "zlib", "binascii", "select", "_struct", "_heapq", "_pickle", "_compat_pickle"}
+            "zlib", "binascii", "select", "_struct", "_heapq"}
         assert "contextree.parent" not in names
         assert processes.alive(processes.identity(child.pid))
