@@ -161,8 +161,8 @@ def test_safe_path_is_for_the_start_alone(said, monkeypatch):
 
 def test_leaf_child_imports_little(said):
     """What a child that serves plain calls has imported, beside what a bare interpreter of the same version has, and
-    what its pickle, in C, imports."""
-    script = "import _pickle, sys; print(*sys.modules)"
+    what its pickle, in C, imports, and Python itself where it may warn."""
+    script = "import _pickle, sys, warnings; print(*sys.modules)"
     bare = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     with lab.grown([sys.executable]) as child:
         child.call(os.getpid)
