@@ -2,8 +2,10 @@
 
 import pytest
 
-from tests.ansible import cores
+from tests.ansible import cores, warm_side
 from tests.ansible.lab import Lab
+from tests.lab import processes
+from tests.lab.poll import until
 from tests.lab.sshd import CannotStart
 
 
@@ -25,3 +27,16 @@ def core(request):
         return cores.make(getattr(request, "param", cores.NEWEST))
     except cores.CannotMake as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture
+def side(context):
+    """The ``context`` of a file, with templates that end with the test."""
+    yield context
+    close(context)
+
+
+def close(context):
+    """End the templates of a context, and see that they have ended."""
+    ended = context.call(warm_side.close)
+    until(lambda: not any(processes.stat(pid) for pid in ended), "the templates to end")

@@ -11,8 +11,8 @@ import pytest
 import contextree
 from ansible_plugin.controller import payload
 from tests.ansible import payloads, warm_side
-from tests.lab import processes, pythons
-from tests.lab.poll import until
+from tests.ansible.conftest import close
+from tests.lab import pythons
 
 HEAD = "from ansible.module_utils.basic import AnsibleModule\nimport os, sys, signal, json\n"
 SAME = [
@@ -117,19 +117,6 @@ def context(request, router):
         both(context, "print(1)")  # what is begun once is there from now on
         close(context)
         yield context
-
-
-@pytest.fixture
-def side(context):
-    """The same, with templates that end with the test."""
-    yield context
-    close(context)
-
-
-def close(context):
-    """End the templates of a context, and see that they have ended."""
-    ended = context.call(warm_side.close)
-    until(lambda: not any(processes.stat(pid) for pid in ended), "the templates to end")
 
 
 def masked(result):

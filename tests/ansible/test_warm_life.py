@@ -14,6 +14,7 @@ import contextree
 from ansible_plugin.controller import payload
 from ansible_plugin.target import warm
 from tests.ansible import payloads, warm_side
+from tests.ansible.conftest import close
 from tests.lab import processes
 from tests.lab.poll import until
 
@@ -31,19 +32,6 @@ def context():
             waiting(context.with_options(cancel=cancel).submit(warm_side.run, *call))
         close(context)
         yield context
-
-
-@pytest.fixture
-def side(context):
-    """The same, with templates that end with the test."""
-    yield context
-    close(context)
-
-
-def close(context):
-    """End the templates of a context, and see that they have ended."""
-    ended = context.call(warm_side.close)
-    until(lambda: not any(processes.stat(pid) for pid in ended), "the templates to end")
 
 
 def waiting(future):
