@@ -96,9 +96,17 @@ class Fast(become.Becoming, Base):
 
     def set_options(self, *args: Any, **kwargs: Any) -> None:
         """See core, which does this for each task and item."""
+        self.define()
         super().set_options(*args, **kwargs)  # type: ignore[misc]
         self._link = None
         self.action = (kwargs.get("task_keys") or {}).get("action")
+
+    def define(self) -> None:
+        """Core (2.21) looks options up by the name that was asked for, to tell of a host that was delegated to; those of
+        a collection's plugin it has by the name of its module."""
+        name, known = self.ansible_name, C.config.get_configuration_definitions("connection")  # type: ignore[attr-defined]
+        if self.stands_for is None and name not in known and self._load_name in known:  # type: ignore[attr-defined]
+            C.config.initialize_plugin_configuration_definitions("connection", name, known[self._load_name])  # type: ignore[attr-defined]
 
     def update_vars(self, variables: dict[str, Any]) -> None:
         """See core, which shows its own name."""
