@@ -128,4 +128,7 @@ class Care:
         if isinstance(sys.stdout, io.StringIO):
             sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
         else:
+            ended = {sys.stdout, sys.stderr} - {*self.streams}
             sys.stdout, sys.stderr = self.streams
+            for stream in ended:  # core before 2.19 opens one at the end of each task
+                stream.close()
