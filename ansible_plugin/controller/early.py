@@ -10,7 +10,6 @@ from typing import Any
 from ansible import constants as C  # noqa: N812  as everywhere in ansible
 from ansible.plugins import loader
 
-
 QUIET = "", "ansible.builtin.", "ansible.legacy.", "contextree.fast."
 
 
