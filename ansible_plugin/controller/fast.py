@@ -96,17 +96,12 @@ class Fast(become.Becoming, Base):
 
     def set_options(self, *args: Any, **kwargs: Any) -> None:
         """See core, which does this for each task and item."""
-        self.define()
+        for name in self._redirected_names or ():  # core asks by these for what it tells of a delegated task (2.21)
+            C.config.initialize_plugin_configuration_definitions(
+                "connection", name, C.config.get_configuration_definitions("connection", self._load_name))
         super().set_options(*args, **kwargs)  # type: ignore[misc]
         self._link = None
         self.action = (kwargs.get("task_keys") or {}).get("action")
-
-    def define(self) -> None:
-        """Core (2.21) looks options up by the name that was asked for, to tell of a host that was delegated to; those of
-        a collection's plugin it has by the name of its module."""
-        name, known = self.ansible_name, C.config.get_configuration_definitions("connection")  # type: ignore[attr-defined]
-        if self.stands_for is None and name not in known and self._load_name in known:  # type: ignore[attr-defined]
-            C.config.initialize_plugin_configuration_definitions("connection", name, known[self._load_name])  # type: ignore[attr-defined]
 
     def update_vars(self, variables: dict[str, Any]) -> None:
         """See core, which shows its own name."""
@@ -132,6 +127,10 @@ class Fast(become.Becoming, Base):
         if option == "pipelining" and self.feeding and not hasattr(ConnectionBase, "is_pipelining_enabled"):
             return self.become is None or self.feeds(self.become)  # type: ignore[attr-defined]
         return super().get_option(option, *args, **kwargs)  # type: ignore[misc]
+
+    def is_pipelining_wanted(self) -> bool:
+        """Whether the settings say so: then core says something else where a host is lost."""
+        return bool(super().get_option("pipelining"))  # type: ignore[misc]
 
     feeding = True  # False while core's own connection runs a command that gets no input
 
