@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tests.ansible.cores import NEWEST, PYTHONS
@@ -39,6 +40,36 @@ def ways(lab: Lab, _core: str) -> Hosts:
     found["tpl8"] = {"ansible_host": "{{ addresses[7] }}", "ansible_port": "{{ port + 0 }}",
                      "ansible_user": "{{ users.one }}", "users": {"one": lab.sshd.key_user},
                      "addresses": list(ADDRESSES), "port": lab.sshd.port}
+    return found
+
+
+def settings(lab: Lab, core: str) -> Hosts:
+    """Ways of ssh, of shells and of temporary folders. What is in the configuration of ssh is on the command line."""
+    base, jump = "-F %s" % lab.ssh_config, "%s@%s" % (lab.sshd.key_user, ADDRESSES[2])
+    wrapper = lab.ssh_config.with_name("wrapper")
+    wrapper.write_text('#!/bin/sh\nexec ssh -o LogLevel=ERROR "$@"\n')
+    wrapper.chmod(0o755)
+    aliases = lab.ssh_config.with_name("aliases")
+    aliases.write_text("Host an-alias\n HostName %s\n User %s\nInclude %s\n" % (
+        ADDRESSES[4], lab.sshd.key_user, lab.ssh_config))
+    found: Hosts = {
+        "wrapped1": {"ansible_ssh_executable": str(wrapper)},
+        "command2": {"ansible_ssh_common_args": "-o ProxyCommand='ssh %s -W %%h:%%p %s'" % (base, jump)},
+        "jump4": {"ansible_ssh_extra_args": "-J " + jump},
+        "alias5": {"ansible_host": "an-alias", "ansible_user": None, "ansible_ssh_args": "-F %s" % aliases},
+        "sent6": {"ansible_ssh_args": base + " -o SendEnv=LC_SENT -o SetEnv=LC_SENT=sent"},
+        "path7": {"ansible_control_path": str(lab.run / "home/.ansible/cp/%%C-own")},
+        "bash8": {"ansible_shell_executable": "/bin/bash", "ansible_remote_tmp": "~/with a space/tmp"},
+        "home2": {"ansible_ssh_transfer_method": "sftp"},
+        "other4": {"ansible_remote_tmp": "~%s/x" % lab.sshd.noisy_user},
+        "from6": {"ansible_remote_tmp": ".ansible/relative", "ansible_ssh_transfer_method": "scp"},
+        "user7": {"ansible_remote_tmp": "$HOME/${USER}-tmp", "ansible_ssh_transfer_method": "piped"},
+        "at8": {"ansible_host": "%s@%s" % (lab.sshd.key_user, ADDRESSES[7]), "ansible_user": None},
+        "pw3": {"ansible_user": lab.sshd.password_user, "ansible_password": lab.sshd.password,
+                "ansible_ssh_common_args": "-o PubkeyAuthentication=no"}}
+    if core == NEWEST:
+        key = Path(lab.sshd.key).read_text()
+        found["agent5"] = {"ansible_ssh_private_key": key, "ansible_ssh_common_args": "-o IdentityFile=none"}
     return found
 
 
@@ -122,6 +153,8 @@ CASES = [
     Case("pythons", 18, 12, cores=EVERY, hosts=every_python, status=2, statuses={"2.16": 0}, timed=True),
     Case("commands", 100, 60),
     Case("flow", 240, 100, hosts=everybody, status=4),
+    Case("engine", 190, 100, hosts=three, status=2),
+    Case("settings", 65, 35, hosts=settings, status=4, play={"forks": 8}),
     Case("facts", 50, 40),
     Case("ways", 70, 30, hosts=ways, variables=of_ways),
     Case("become", 14, 3, hosts=becoming, variables=of_becoming),
