@@ -121,7 +121,8 @@ def blocks(text: str, order: bool) -> dict[str, list[str]]:
         if re.match(r"(PLAY|TASK|RUNNING HANDLER|PLAY RECAP) |(PLAY|TASK|RUNNING).*\*\*\*$", line):
             heading = "%d %s" % (len(found), line.rstrip("* ")) if order else ""
         else:
-            included = re.match(r"(included: .* for )(.*?)( => \(item=.*)?$", line)  # the hosts, in the order in which they came to it
+            # the hosts, in the order in which they came to it
+            included = re.match(r"(included: .* for )(.*?)( => \(item=.*)?$", line)
             found.setdefault(heading, []).append(
                 included[1] + ", ".join(sorted(included[2].split(", "))) + (included[3] or "") if included else line)
     return {heading: sorted(filter(None, lines)) for heading, lines in found.items()}
