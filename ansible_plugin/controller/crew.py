@@ -25,7 +25,7 @@ from ansible.playbook.task import Task
 from ansible.plugins import strategy as core
 from ansible.plugins.strategy import free
 
-from . import care, freight, wake
+from . import archives, builder, care, freight, wake
 
 BEHIND = 1 << 20  # bytes of changes that a worker may lack before a new one is cheaper
 ORDER = ("final_q", "task_vars", "host", "task", "play_context", "loader", "variable_manager", "shared_loader_obj",
@@ -50,6 +50,7 @@ class Slot:
     def start(self) -> None:
         """Have a worker begin."""
         self.worker = self.crew.begin(self)
+        self.crew.builder.coming(self._task, self.wanted["task_vars"])
 
     def is_alive(self) -> bool:
         """Whether the slot is taken: the task is not done, or its worker is on its way out."""
@@ -107,7 +108,7 @@ class Crew:
         """Raises where core is not as expected; nothing is changed then."""
         if not {*ORDER} <= {*inspect.signature(WorkerProcess.__init__).parameters}:
             raise TypeError("WorkerProcess takes other arguments")
-        self.strategy, self.play, self.play_context = strategy, iterator._play, play_context
+        self.strategy, self.iterator, self.play, self.play_context = strategy, iterator, iterator._play, play_context
         self.waker = wake.Waker(self._signs)
         self.manager = strategy._variable_manager
         self.workers: list[Worker] = []  # all that may stay, at work or free
@@ -136,6 +137,9 @@ class Crew:
     def __enter__(self) -> "Crew":
         try:
             self._take_over()
+            self.undo.enter_context(archives.shared())
+            self.builder = builder.Builder(self.iterator, not self.play_context.start_at_task)
+            self.undo.callback(self.builder.stop)
         except BaseException:
             self.__exit__()
             raise
@@ -323,6 +327,7 @@ class Worker(WorkerProcess):
     def run(self) -> None:
         """Do the first task as core does, then more."""
         self.near.close()
+        self.crew.builder.leave()
         for other in self.crew.workers:
             if other is not self:
                 other.near.close()
