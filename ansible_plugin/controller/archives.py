@@ -1,11 +1,12 @@
 """What processes of a run share when they build the archives of modules: core's own work, done once.
 
 Core builds an archive (AnsiballZ) for each kind of module of a run: it parses the module and whatever of module_utils
-that imports, and keeps the result in the run's own temporary folder. Two things are added while a strategy of ours
-runs, neither of which changes what is built:
+that imports, and keeps the result in the run's own temporary folder. This is added while a strategy of ours runs, and
+changes nothing of what is built:
 
 * A process remembers what the parser found in a file of module_utils, which is most of the work and the same for most
-  modules (``_Finders``). What Python or core has to say about a file is said again: such a file is not remembered.
+  modules (``Finders``). What Python or core has to say about a file is said again: such a file is not remembered.
+* Before 2.19, whoever builds an archive has the lock of a file, and not one that only some workers know (``Locks``).
 * Archives that ``builder`` has built ahead lie on a *shelf*. A worker that is about to build one takes it from there
   into core's cache, if it was built from the same: the module's name, its bytes, the folders of module_utils. It waits
   for one that is being built.
@@ -21,6 +22,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import quote
 
 from ansible import constants as C  # noqa: N812  as everywhere in ansible
 from ansible.executor import module_common
@@ -30,8 +32,9 @@ from ansible.plugins.loader import module_utils_loader
 SHELF = "contextree.archives"  # in the run's own temporary folder
 CACHE = "ansiballz_cache"  # core's
 FINDS = ("submodules", "optional_imports", "embeds")  # what core wants of a ModuleDepFinder of module_utils
-BEFORE = {("module_fqn", "module_data", "is_pkg_init"): "data",  # ansible-core 2.21
-          ("module_fqn", "tree", "is_pkg_init"): "tree"}  # and before
+TAKES: dict[tuple[str, ...], str] = {  # a ModuleDepFinder's first arguments
+    ("module_fqn", "module_data", "is_pkg_init"): "data",  # ansible-core 2.21
+    ("module_fqn", "tree", "is_pkg_init"): "tree"}  # and before
 
 _settled: set[str] = set()  # keys that this process has looked up on the shelf
 
@@ -41,10 +44,9 @@ def shared() -> Iterator[None]:
     """While this lasts, processes that are forked remember, and take from the shelf. What does not fit the core that
     is installed is left alone."""
     with contextlib.ExitStack() as undo:
-        _remember(undo)
-        modify = action.modify_module
-        undo.callback(setattr, action, "modify_module", modify)
-        action.modify_module = _taking(modify)
+        for step in _remember, _take_first, _lock:
+            with contextlib.suppress(Exception):  # another core
+                step(undo)
         yield
 
 
@@ -125,7 +127,7 @@ def _more(finder: Any, name: str) -> Any:
 def _remember(undo: contextlib.ExitStack) -> None:
     """Put ``Finders`` in place."""
     kind = getattr(module_common, "ModuleDepFinder", None)
-    takes = BEFORE.get(tuple(inspect.signature(kind).parameters)[:3]) if kind else None
+    takes = TAKES.get(tuple(inspect.signature(kind).parameters)[:3]) if kind else None
     if kind is None or takes is None:
         return
     init = kind.__init__
@@ -137,7 +139,11 @@ def _remember(undo: contextlib.ExitStack) -> None:
         undo.callback(delattr, module_common, "compile")
         module_common.compile = finders.parser(compile, 0)  # it means Python's own by that name
     undo.callback(setattr, kind, "__init__", init)
-    kind.__init__ = lambda *args, **kwargs: finders.begin(*args, **kwargs)
+
+    def begin(finder: Any, *args: Any, **kwargs: Any) -> None:
+        finders.begin(finder, *args, **kwargs)
+
+    kind.__init__ = begin
     undo.callback(delattr, kind, "__getattr__")
     kind.__getattr__ = _more
 
@@ -171,6 +177,36 @@ def listening() -> Iterator[list[Any]]:
         warnings.showwarning = show
 
 
+# -- locks
+
+
+class Locks(dict[Any, Any]):
+    """Stands in for core's locks of before 2.19, by names of modules, which are made when a task with such an action is
+    queued: a worker that stays from a task before has not got them."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def __missing__(self, name: str) -> Any:
+        return locked(os.path.join(C.DEFAULT_LOCAL_TMP, "contextree.%s.lock" % quote(name.rpartition(".")[2], "")))
+
+
+@contextlib.contextmanager
+def locked(path: str) -> Iterator[None]:
+    """Have the lock of a file."""
+    with open(path, "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _lock(undo: contextlib.ExitStack) -> None:
+    """Put ``Locks`` in place."""
+    if hasattr(module_common, "action_write_locks"):
+        held = module_common.action_write_locks
+        undo.callback(setattr, held, "action_write_locks", held.action_write_locks)
+        held.action_write_locks = Locks()
+
+
 # -- the shelf
 
 
@@ -198,8 +234,9 @@ def archive(folder: str) -> str | None:
     return next((name for name in names if not name.endswith((".lock", "-part"))), None)
 
 
-def _taking(modify: Callable[..., Any]) -> Callable[..., Any]:
-    """core's modify_module, that first looks on the shelf."""
+def _take_first(undo: contextlib.ExitStack) -> None:
+    """Have core's modify_module look on the shelf first."""
+    modify = action.modify_module
     names = list(inspect.signature(modify).parameters)
 
     @functools.wraps(modify)
@@ -209,7 +246,8 @@ def _taking(modify: Callable[..., Any]) -> Callable[..., Any]:
             _take(given["module_name"], given["module_path"], given["module_compression"])
         return modify(*args, **kwargs)
 
-    return taking
+    undo.callback(setattr, action, "modify_module", modify)
+    action.modify_module = taking
 
 
 def _take(name: str, path: str, compression: str) -> None:

@@ -6,15 +6,14 @@ Here a process that is forked from the main one does it ahead, by core's own cod
 tasks that never run cost little. It serves one play, and is killed at its end: nothing of it can be left half done,
 since what it has not finished nobody looks at, and its locks are a file's.
 
-It says nothing. Where core would say something while it builds (that a module_util is deprecated), the building is given
-up, and left to the worker.
+It says nothing. Where core would say something while it builds (that a module_util is deprecated), the building is
+given up, and left to the worker.
 """
 
 import collections
 import contextlib
 import fcntl
 import gc
-import inspect
 import json
 import os
 import select
@@ -67,63 +66,74 @@ Kind = tuple[str, tuple[str, ...], bool]  # an action, the collections of its ta
 
 
 class Builder:
-    """The main process's side, for one play."""
+    """The main process's side, for one play. Nothing here raises: what goes wrong ends it, and workers build."""
 
-    def __init__(self, iterator: Any, from_start: bool) -> None:
-        """Starts the process where the play begins with modules, ``from_start`` on."""
+    def __init__(self, iterator: Any) -> None:
+        self.iterator = iterator
         self.tasks: list[Any] = getattr(iterator, "all_tasks", [])  # core adds those that are included
         self.places: dict[str, int] = {}
-        self.counted = -1
-        self.asked: set[Kind] = set()
+        self.reached = 0  # tasks before this place were looked at
+        self.seen: set[Kind] = set()
+        self.wanted: dict[Kind, None] = {}  # what the process was not told yet
         self.pid = 0
         self.near: socket.socket | None = None
         self.paths: Any = None
-        self.others = {entry["name"] for name in ("DEFAULT_MODULE_COMPRESSION", *EXTENSIONS)
-                       for entry in _definition(name).get("vars") or ()}  # variables that make other archives
-        self.off = not may_build()
-        if from_start:
-            self._ahead_of(0, None)
+        self.off = False
+        self.others: set[str] = set()  # variables that make for other archives
+
+    def begin(self, hosts: Any) -> None:
+        """The play is about to begin, with the first of its hosts."""
+        try:
+            self.others = {entry["name"] for name in ("DEFAULT_MODULE_COMPRESSION", *EXTENSIONS)
+                           for entry in _definition(name).get("vars") or ()}
+            self.off = not may_build()
+            for host in hosts[:1]:
+                _, task = self.iterator.get_next_task_for_host(host, peek=True)
+                if task is not None and not self.off:
+                    self._ahead_of(task, False)
+        except Exception:  # another core
+            self.end()
 
     def coming(self, task: Any, task_vars: Any) -> None:
         """A task was sent to a worker."""
         if self.off:
             return
-        if not self.others.isdisjoint(task_vars):
-            self.off = True
-            self.stop()
-            return
-        if self.counted != len(self.tasks):
-            self.places = {each._uuid: place for place, each in enumerate(self.tasks)}
-            self.counted = len(self.tasks)
-        place = self.places.get(task._uuid)
-        if place is not None:
-            self._ahead_of(place, task)
+        try:
+            if self.others.isdisjoint(task_vars):
+                self._ahead_of(task, True)
+            else:
+                self.end()
+        except Exception:  # another core; or it has ended
+            self.end()
 
-    def _ahead_of(self, place: int, current: Any) -> None:
-        """Have built what the tasks from this place on need."""
+    def _ahead_of(self, task: Any, begun: bool) -> None:
+        """Have built what a task, which a worker may have begun with, and those after it need."""
+        if len(self.places) != len(self.tasks):
+            self.places = {each._uuid: place for place, each in enumerate(self.tasks)}
+            self.reached = 0
+        place = self.places.get(task._uuid)
         if self.pid and self.paths != _paths():
             self.stop()
-            self.asked.clear()
-        wanted: dict[Kind, None] = {}
-        for task in self.tasks[place:place + WINDOW]:
-            kind = kind_of(task)
-            if kind is not None and kind not in self.asked:
-                wanted[kind] = None
-        if not wanted or self.off:
+            self.seen.clear()
+            self.wanted.clear()
+            self.reached = 0
+        if place is None or place + WINDOW <= self.reached:
             return
+        new = dict.fromkeys(filter(None, map(kind_of, self.tasks[max(place, self.reached):place + WINDOW])))
+        self.reached = place + WINDOW
+        new = {kind: None for kind in new if kind not in self.seen}
+        self.seen.update(new)
+        self.wanted.update(new)
         if not self.pid:
-            mine = kind_of(current) if current is not None else None
-            others = [kind for kind in wanted if kind != mine]
-            if len(others) < (2 if current is None else 1):
+            mine = kind_of(task)
+            if begun and mine in self.wanted:
+                del self.wanted[mine]
+            if not new or len(self.wanted) < (1 if begun else 2):
                 return  # who waits for it may as well build it
             self._start()
-        self.asked.update(wanted)
-        try:
-            assert self.near is not None
-            self.near.send(json.dumps(list(wanted)).encode())
-        except OSError:  # it has ended
-            self.off = True
-            self.stop()
+        if self.wanted and self.near is not None:
+            self.near.send(json.dumps(list(self.wanted)).encode())
+            self.wanted.clear()
 
     def _start(self) -> None:
         """Fork the process."""
@@ -154,6 +164,11 @@ class Builder:
                 os.kill(pid, signal.SIGKILL)
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, 0)
+
+    def end(self) -> None:
+        """There is none for the rest of the play."""
+        self.off = True
+        self.stop()
 
     def leave(self) -> None:
         """Have nothing to do with it. In a worker."""

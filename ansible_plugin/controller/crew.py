@@ -108,7 +108,8 @@ class Crew:
         """Raises where core is not as expected; nothing is changed then."""
         if not {*ORDER} <= {*inspect.signature(WorkerProcess.__init__).parameters}:
             raise TypeError("WorkerProcess takes other arguments")
-        self.strategy, self.iterator, self.play, self.play_context = strategy, iterator, iterator._play, play_context
+        self.strategy, self.play, self.play_context = strategy, iterator._play, play_context
+        self.builder = builder.Builder(iterator)
         self.waker = wake.Waker(self._signs)
         self.manager = strategy._variable_manager
         self.workers: list[Worker] = []  # all that may stay, at work or free
@@ -138,8 +139,8 @@ class Crew:
         try:
             self._take_over()
             self.undo.enter_context(archives.shared())
-            self.builder = builder.Builder(self.iterator, not self.play_context.start_at_task)
             self.undo.callback(self.builder.stop)
+            self.builder.begin(self.strategy._inventory.get_hosts(self.play.hosts))
         except BaseException:
             self.__exit__()
             raise
