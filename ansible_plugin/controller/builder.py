@@ -13,7 +13,6 @@ given up, and left to the worker.
 import collections
 import contextlib
 import fcntl
-import gc
 import json
 import os
 import select
@@ -142,17 +141,12 @@ class Builder:
         self.near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.near.setblocking(False)
         main = os.getpid()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # there are threads, as where core forks its workers
-            self.pid = os.fork()
-        if self.pid == 0:
-            try:
-                gc.freeze()
-                os.setsid()
-                worker.detach(os.devnull, far.fileno())
-                Process(far, main).serve()
-            finally:
-                os._exit(0)
+
+        def build() -> None:
+            worker.detach(os.devnull, far.fileno())
+            Process(far, main).serve()
+
+        self.pid = worker.fork(build)
         far.close()
 
     def stop(self) -> None:
