@@ -71,9 +71,10 @@ class Builder:
         self.iterator = iterator
         self.tasks: list[Any] = getattr(iterator, "all_tasks", [])  # core adds those that are included
         self.places: dict[str, int] = {}
+        self.counted = -1
         self.reached = 0  # tasks before this place were looked at
-        self.seen: set[Kind] = set()
-        self.wanted: dict[Kind, None] = {}  # what the process was not told yet
+        self.seen: set[Kind] = set()  # what a process was told, or a worker began with, in this run
+        self.wanted: dict[Kind, None] = {}  # what is to be told
         self.pid = 0
         self.near: socket.socket | None = None
         self.paths: Any = None
@@ -107,37 +108,37 @@ class Builder:
 
     def _ahead_of(self, task: Any, begun: bool) -> None:
         """Have built what a task, which a worker may have begun with, and those after it need."""
-        if len(self.places) != len(self.tasks):
-            self.places = {each._uuid: place for place, each in enumerate(self.tasks)}
-            self.reached = 0
-        place = self.places.get(task._uuid)
-        if self.pid and self.paths != _paths():
+        paths = _paths()
+        if paths != self.paths:
             self.stop()
-            self.seen.clear()
+            self.paths, self.seen, self.reached = paths, _seen.setdefault(repr(paths), set()), 0
             self.wanted.clear()
-            self.reached = 0
+        if self.counted != len(self.tasks):
+            self.places = {each._uuid: place for place, each in enumerate(self.tasks)}
+            self.counted, self.reached = len(self.tasks), 0
+        place = self.places.get(task._uuid)
         if place is None or place + WINDOW <= self.reached:
             return
-        new = dict.fromkeys(filter(None, map(kind_of, self.tasks[max(place, self.reached):place + WINDOW])))
+        kinds = filter(None, map(kind_of, self.tasks[max(place, self.reached):place + WINDOW]))
+        new = {kind: None for kind in kinds if kind not in self.seen and kind not in self.wanted}
         self.reached = place + WINDOW
-        new = {kind: None for kind in new if kind not in self.seen}
-        self.seen.update(new)
         self.wanted.update(new)
         if not self.pid:
             mine = kind_of(task)
             if begun and mine in self.wanted:
                 del self.wanted[mine]
+                self.seen.add(mine)
             if not new or len(self.wanted) < (1 if begun else 2):
                 return  # who waits for it may as well build it
             self._start()
         if self.wanted and self.near is not None:
             self.near.send(json.dumps(list(self.wanted)).encode())
+            self.seen.update(self.wanted)
             self.wanted.clear()
 
     def _start(self) -> None:
         """Fork the process."""
         os.makedirs(archives.shelf(), 0o700, exist_ok=True)
-        self.paths = _paths()
         self.near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.near.setblocking(False)
         main = os.getpid()
@@ -197,6 +198,9 @@ def kind_of(task: Any) -> Kind | None:
     if isinstance(task, Handler) and not task.notified_hosts:
         return None
     return action, tuple(task.collections or ()), bool(task.async_val)
+
+
+_seen: dict[str, set[Kind]] = {}  # by paths, as is what is built; a run has many plays, or batches of one
 
 
 # -- the process itself
