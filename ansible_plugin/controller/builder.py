@@ -182,7 +182,7 @@ def may_build() -> bool:
 
 def _definition(name: str) -> dict[str, Any]:
     """Of a setting of core."""
-    return C.config.get_configuration_definitions().get(name) or {}
+    return C.config.get_configuration_definition(name) or {}
 
 
 def _paths() -> Any:
