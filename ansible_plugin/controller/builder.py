@@ -258,6 +258,7 @@ class Process:
                 queue.append((action if name == OWN else full, collections))
         if is_async and soon:
             self.soon.append(("ansible.legacy.async_wrapper", collections))
+            self.later.append(("ansible.legacy.async_status", collections))
 
     def _build(self, name: str, collections: Any) -> None:
         """Build an archive that nobody has begun with."""
