@@ -14,7 +14,7 @@ from tests.ansible.endings import Run
 from tests.ansible.plays import play
 from tests.lab.poll import until
 
-pytestmark = [pytest.mark.ansible, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ansible, pytest.mark.timeout(540)]
 
 EVERY = [cores.OLDEST, cores.MIDDLE, cores.NEWEST]
 MANY = """
@@ -49,10 +49,10 @@ def archives(folder):
 @pytest.mark.parametrize("core", EVERY, indirect=True)
 def test_archives_are_those_of_stock(lab, core):
     hosts = {"h1": {}, "here": {}}
-    stock = play(lab, core, "ahead.yml", "stock", hosts=hosts)
+    stock = play(lab, core, "ahead.yml", "stock", hosts=hosts, timeout=200)
     assert stock.status == 0, stock.stdout + stock.stderr
     wanted = archives(lab.work / "cache")
-    ours = play(lab, core, "ahead.yml", "strategy", hosts=hosts)
+    ours = play(lab, core, "ahead.yml", "strategy", hosts=hosts, timeout=200)
     found = archives(lab.work / "cache")
     ahead = (lab.run / "home/.ansible/built-ahead").read_text().split()
     for outcome in stock, ours:
