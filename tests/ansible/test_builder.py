@@ -58,7 +58,8 @@ def test_archives_are_those_of_stock(lab, core):
     for outcome in stock, ours:
         outcome.made = {path: what for path, what in outcome.made.items() if not path.startswith("cache")}
     assert compare.differences(stock, ours) == []
-    assert (stock.status, ours.left) == (0, [])
+    assert stock.status == 0, stock.stdout + stock.stderr
+    assert ours.left == []
     assert sorted(found) == sorted(wanted)
     assert found == wanted
     assert len(ahead) >= 3, ahead
@@ -70,7 +71,8 @@ def test_what_is_said_while_a_module_is_built(lab, core):
     stock = play(lab, core, "said.yml", "stock", hosts=hosts)
     ours = play(lab, core, "said.yml", "strategy", hosts=hosts)
     assert compare.differences(stock, ours) == []
-    assert (stock.status, ours.left) == (0, [])
+    assert stock.status == 0, stock.stdout + stock.stderr
+    assert ours.left == []
     for outcome in stock, ours:
         assert " ".join((outcome.stdout + outcome.stderr).split()).count("Take the current one") >= 1
 
