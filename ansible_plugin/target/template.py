@@ -44,6 +44,7 @@ class Spare:
         self.pid = pid
         self.control = control
         self.archives = archives  # digests of those that it has
+        self.wrong = False  # Has one been wanted again that it has not? Others may never be.
 
 
 class Template:
@@ -52,7 +53,7 @@ class Template:
     def __init__(self, fd: int) -> None:
         self.control = socket.socket(fileno=fd)
         self.open = True
-        self.kept = {}  # type: Dict[str, Optional[modules.Archive]]
+        self.kept = {}  # type: Dict[str, Any]  # digest -> modules.Archive; None for one that is damaged
         self.prepared = set()  # type: Set[str]  # digests of archives whose code is there
         self.news = {}  # type: Dict[int, socket.socket]  # process -> who wants to know of it
         self.pids = {}  # type: Dict[int, int]  # descriptor of that socket -> process
@@ -62,7 +63,7 @@ class Template:
         self.poll = select.poll()
         self.stamp = ()  # type: Tuple[Any, ...]
         self.spare = None  # type: Optional[Spare]
-        self.due = False  # Has a module ended since the last spare was forked?
+        self.due = False  # Is it time for a spare?
         self.ends_r, self.ends_w = os.pipe()
         os.set_blocking(self.ends_r, False)
         look = os.fstat(self.ends_w)
@@ -154,9 +155,10 @@ class Template:
             news.close()
             return
         self.warm(archive, task["digest"])
-        self.ending = {pid for pid in self.ending if os.WIFSTOPPED(os.waitpid(pid, os.WUNTRACED)[1])}  # nobody sees them
+        self.ending = {pid for pid in self.ending  # this module is not to see those
+                       if os.WIFSTOPPED(os.waitpid(pid, os.WUNTRACED)[1])}
         _tell(news, STARTED)
-        pid = self.hand_over(task["digest"], text, fds)
+        pid = self.hand_over(task["digest"], bool(data), text, fds)
         if pid is None:
             try:
                 pid = os.fork()
@@ -240,15 +242,13 @@ class Template:
             self.poll.unregister(news.fileno())
         _tell(news, ENDED, status)
         news.close()
-        self.due = self.open
+        self.due = self.open and (self.spare is None or self.spare.wrong)
 
     # -- the spare
 
     def ahead(self) -> None:
-        """Have a spare that has all archives."""
+        """Have a spare that has all archives that are here."""
         self.due = False
-        if self.spare is not None and self.spare.archives >= self.prepared:
-            return
         self.end_spare()
         try:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -278,10 +278,13 @@ class Template:
             os.kill(spare.pid, signal.SIGKILL)
             os.waitpid(spare.pid, 0)
 
-    def hand_over(self, digest: str, text: bytes, fds: "Tuple[int, ...]") -> "Optional[int]":
+    def hand_over(self, digest: str, new: bool, text: bytes, fds: "Tuple[int, ...]") -> "Optional[int]":
         """Let the spare be a module's process: its number; None where there is none that can."""
         spare = self.spare
-        if spare is None or digest not in spare.archives or len(text) > SHORT:
+        if spare is None or len(text) > SHORT:
+            return None
+        if digest not in spare.archives:
+            spare.wrong = not new
             return None
         pid, status = os.waitpid(spare.pid, os.WNOHANG | os.WUNTRACED)
         if not pid:
@@ -305,10 +308,8 @@ class Template:
         control.close()
         if text:
             task = marshal.loads(text)
-            archive = self.kept[task["digest"]]
-            assert archive is not None
             out, err = struct.unpack("2i", rights[0][2])
-            become_module(archive, task, out, err, self.place)
+            become_module(self.kept[task["digest"]], task, out, err, self.place)
 
     # -- in the process of a module
 
