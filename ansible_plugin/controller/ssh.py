@@ -24,6 +24,7 @@ from contextree.connect.ssh_dialogue import SshDialogue
 
 from . import become, fast
 from .link import Link
+from .remember import keep
 
 display = Display()
 
@@ -38,7 +39,6 @@ PASSED_ON = ("SSH_AUTH_SOCK", "SSH_AGENT_PID", "HOME", "PATH", "KRB5CCNAME")
 
 #: What core notes of a command line as it puts it together.
 _NOTED = ("port", "user", "control_path", "control_path_dir", "_persistent")
-MOST = 100  # command lines and links that are remembered: a worker sees few hosts, and few options
 _lines: dict[Any, tuple[list[bytes], dict[str, Any], str | None]] = {}
 _links: dict[Any, Link] = {}
 
@@ -60,13 +60,6 @@ def link(argv: list[str], host: str, user: str | None, password: Any, timeout: f
             user, host, None, True, {"password": secret, "passphrase": None, "otp": None}))
     text = repr((words, host, sorted(env.items()), password and str(password)))
     return Link("ssh." + hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest(), plan)
-
-
-def remember(memory: dict[Any, Any], key: Any, value: Any) -> None:
-    """Keep a value, and not too many of them."""
-    if len(memory) >= MOST:
-        memory.clear()
-    memory[key] = value
 
 
 class Ssh(fast.Fast):
@@ -92,7 +85,7 @@ class Ssh(fast.Fast):
         if found is None:
             found = self._made_link()
             if settings:
-                remember(_links, settings, found)
+                keep(_links, settings, found)
         return found
 
     def _settings(self) -> Any:
@@ -122,7 +115,7 @@ class Ssh(fast.Fast):
             folder = self.control_path_dir  # for core's own sockets; core makes it with the line
             found = (line, {name: self.__dict__[name] for name in _NOTED if name in self.__dict__},
                      None if folder is None else unfrackpath(folder))
-            remember(_lines, (binary, settings), found)
+            keep(_lines, (binary, settings), found)
         self.__dict__.update(found[1])
         return [*found[0], *map(to_bytes, other_args)]
 

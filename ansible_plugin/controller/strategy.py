@@ -11,7 +11,7 @@ from ansible import constants as C  # noqa: N812  as everywhere in ansible
 from ansible.plugins.loader import connection_loader
 from ansible.utils.display import Display
 
-from . import crew, early, worker
+from . import crew, early, remember, worker
 from .redirect import Redirect
 
 TYPE_CHECKING = False
@@ -42,6 +42,7 @@ class Mixin(Base):
             with contextlib.ExitStack() as stack:
                 early.prepare(self, iterator._play)
                 stack.enter_context(early.paths_kept())
+                stack.enter_context(remember.remembered())
                 if os.environ.get(WORKERS) != "forked":
                     try:
                         stack.enter_context(crew.Crew(self, iterator, play_context))
