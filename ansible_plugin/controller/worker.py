@@ -114,6 +114,11 @@ def begin(folder: str) -> None:
         pass  # somebody is at it
 
 
+def stays() -> bool:
+    """Whether a strategy of ours runs."""
+    return _stays
+
+
 def is_early(folder: str) -> bool:
     """Whether something may be gained by asking for a link before it is needed: where this process does just one task,
     it is likely to be there unless the run has only begun."""
