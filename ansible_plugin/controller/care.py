@@ -26,6 +26,7 @@ SAFE = frozenset((
 CONNECTIONS = ("ansible.plugins.connection.ssh", "ansible.plugins.connection.local")
 CORE = os.path.dirname(os.path.abspath(C.__file__)) + os.sep
 OURS = "ansible_collections.contextree.fast."
+PLUGINS = "ansible.plugins.connection.", "ansible_collections."  # the bases of a plugin that are plugins themselves
 KINDS = ("action", "become", "connection", "lookup", "shell", "vars")  # of plugins; filters and tests see _note_jinja
 
 
@@ -77,7 +78,9 @@ class Care:
             plugin = found.object
             if plugin is not None:
                 cls = plugin if isinstance(plugin, type) else type(plugin)
-                self.foreign = self.foreign or not known(kind, cls.__module__)
+                # of ours what it is mixed into counts: a worker that is forked imports it, and may be warned
+                bases = [each.__module__ for each in cls.__mro__[1:] if each.__module__.startswith(PLUGINS)]
+                self.foreign = self.foreign or not all(known(kind, each) for each in (cls.__module__, *bases))
             return found
 
         plugins.get_with_context = noted

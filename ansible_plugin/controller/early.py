@@ -10,6 +10,8 @@ from typing import Any
 from ansible import constants as C  # noqa: N812  as everywhere in ansible
 from ansible.plugins import loader
 
+QUIET = "", "ansible.builtin.", "ansible.legacy.", "contextree.fast."
+
 
 def prepare(strategy: Any, play: Any) -> None:
     """Get ready for the tasks of a play. Says nothing, raises nothing."""
@@ -58,13 +60,13 @@ def _class(plugins: Any, name: Any) -> None:
 
 
 def _connections(strategy: Any, play: Any) -> None:
-    """The connection plugins that are named for hosts and groups."""
+    """The connection plugins that are named for hosts and groups, if they are core's, which have nothing to say."""
     names = set()
     for host in strategy._inventory.get_hosts(play.hosts):
         groups = sorted(host.get_groups(), key=lambda group: group.depth)
         named = [each.vars["ansible_connection"] for each in (*groups, host) if "ansible_connection" in each.vars]
         names.add((named or [play.connection or C.DEFAULT_TRANSPORT])[-1])
-    for name in names:
+    for name in names & {before + kind for kind in ("ssh", "local") for before in QUIET}:
         _class(loader.connection_loader, name)
 
 

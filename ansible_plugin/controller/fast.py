@@ -102,6 +102,10 @@ class Fast(become.Becoming, Base):
 
     def set_options(self, *args: Any, **kwargs: Any) -> None:
         """See core, which does this for each task and item."""
+        for name in self._redirected_names or ():  # core asks by these for what it tells of a delegated task (2.21)
+            if not C.config.get_configuration_definitions("connection", name):
+                options = C.config.get_configuration_definitions("connection", self._load_name)
+                C.config.initialize_plugin_configuration_definitions("connection", name, options)
         super().set_options(*args, **kwargs)  # type: ignore[misc]
         self._link = None
         self.action = (kwargs.get("task_keys") or {}).get("action")
@@ -130,6 +134,10 @@ class Fast(become.Becoming, Base):
         if option == "pipelining" and self.feeding and not hasattr(ConnectionBase, "is_pipelining_enabled"):
             return self.become is None or self.feeds(self.become)  # type: ignore[attr-defined]
         return super().get_option(option, *args, **kwargs)  # type: ignore[misc]
+
+    def is_pipelining_wanted(self) -> bool:
+        """Whether the settings say so: then core says something else where a host is lost."""
+        return bool(super().get_option("pipelining"))  # type: ignore[misc]
 
     feeding = True  # False while core's own connection runs a command that gets no input
 

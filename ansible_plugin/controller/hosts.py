@@ -77,16 +77,6 @@ class Host:
 
     def do(self, steps: list[list[Any]]) -> Any:
         """Have the agent do steps, for as long as somebody waits for that; its answer."""
-        try:
-            return self._ask(steps)
-        except AttributeError as error:
-            if "Can't get attribute" not in str(error):
-                raise
-        # Two requests were the first at the same time, and importlib gives half a module to one of two threads that
-        # would wait for each other. Nothing has been done.
-        return self._ask(steps)
-
-    def _ask(self, steps: list[list[Any]]) -> Any:
         future = self.context.submit(agent.do, steps)
         with self.lock:
             self.requests.add(future)

@@ -211,6 +211,7 @@ class Ssh(fast.Fast):
             return SSHPASS_WRONG, b"", told_by(error)
         if isinstance(error, fast.BEGUN) or getattr(error, "phase", "") in ("connect", "login"):
             text = told_by(error)
+            in_data = in_data if self.is_pipelining_wanted() else None
             if isinstance(error, contextree.ContextDied):
                 shared = all(self._persistence_controls(cmd))  # then ssh is not told why it has ended
                 terminal = not in_data and sudoable and self.get_option("use_tty")

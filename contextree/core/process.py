@@ -12,16 +12,32 @@ real thread there too.
 
 import os
 import sys
+from time import monotonic
 
 try:
-    from _pickle import dumps, loads  # the C half alone: pickle.py costs 5 ms more to import
+    from _pickle import Unpickler, dumps, loads  # the C half alone: pickle.py costs 5 ms more to import
 except ImportError:
-    from pickle import dumps, loads
-from time import monotonic
+    from pickle import Unpickler, dumps, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable
+
+if sys.version_info < (3, 8):
+    from _io import BytesIO
+
+    class Finder(Unpickler):
+        """Takes no module that another thread is still importing (bpo-34572)."""
+
+        def find_class(self, module: str, name: str) -> object:
+            """See there."""
+            __import__(module)
+            return Unpickler.find_class(self, module, name)
+
+    def loads(view: "bytes | memoryview") -> "Any":  # type: ignore[misc]
+        """See pickle."""
+        return Finder(BytesIO(view)).load()
+
 
 FOREVER = float("inf")
 generation = 0

@@ -292,8 +292,9 @@ class Router:
         ``on_message`` and ``on_end`` are called on the loop thread. Raises ContextDied when there is no way to
         ``peer``."""
         link = self.link_to(peer)
-        if link is None or link.closed or self.closed:
-            raise self.closed or self.no_way(peer)
+        error = self.closed or ((not link or link.closed) and self.no_way(peer))
+        if error:
+            raise error
         number = next(self.numbers) & 0xffffffff
         channel = Channel(self, peer, number, OPENER, link, CREDIT_START, window)
         channel.first = OPEN
@@ -304,12 +305,13 @@ class Router:
         self.count["opened"] += 1
         head = OPEN_HEAD.pack(kind, options, threads, window, deadline)
         channel.send([head] + data if type(data) is list else head + data, fin, flush)  # type: ignore[operator]
-        if link.closed:  # it was lost while we came: its channels may have been failed before this one was there
-            channel.fail(self.no_way(peer))
+        error = link.closed and self.no_way(peer)
+        if error:  # it was lost while we came: its channels may have been failed before this one was there
+            channel.fail(error)
         return channel
 
-    def no_way(self, peer: int) -> "ContextreeError":
-        """The error for a context that cannot be reached (any more)."""
+    def no_way(self, peer: int) -> "ContextreeError | None":
+        """The error for a context that cannot be reached (any more). None: it is about to be told to all who wait."""
         if self.engine:
             return self.engine.no_way(peer)  # type: ignore[no-any-return]  # the engine is of a higher floor
         return ContextDied("there is no way to context %d" % peer)

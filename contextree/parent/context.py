@@ -354,8 +354,9 @@ class Context(Grower, Runner, Mover, Lasting):
         link = core.link_to(self.id)
         if core.closed:
             raise Closed(str(core.closed))
-        if link is None or link.closed:
-            raise engine.no_way(self.id)
+        error = engine.no_way(self.id) if link is None or link.closed else None
+        if error is not None:
+            raise error
         key = self.id, next(core.numbers) & 0xffffffff
         core.pings[key] = wake
         start = core.broker.clock()
@@ -367,8 +368,9 @@ class Context(Grower, Runner, Mover, Lasting):
         core = self.engine.core
         if not answered:
             raise CallTimeout("%s did not answer a ping within %s s" % (self.name, timeout))
-        if self.id in self.engine.gone:
-            raise self.engine.no_way(self.id)
+        error = self.engine.no_way(self.id) if self.id in self.engine.gone else None
+        if error is not None:
+            raise error
         if core.closed:
             raise Closed(str(core.closed))
         return core.broker.clock() - ping[1]

@@ -130,7 +130,7 @@ class Engine(Routing):
             leave()
             raise
         self.check_end(number)
-        return self.no_way(number)
+        return self.no_way(number)  # type: ignore[return-value]  # it has ended, so it says how
 
     def watch_gone(self, number: int, waiter: "Any") -> "Callable[[], None]":
         """Have ``waiter`` woken when a context of this subtree has ended, or the loop; who leaves earlier calls what

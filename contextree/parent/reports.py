@@ -104,11 +104,14 @@ class Subtree:
             return None
         return self.core.upstream
 
-    def no_way(self, peer: int) -> "ContextreeError":
-        """The error for a context that is gone or was never there."""
+    def no_way(self, peer: int) -> "ContextreeError | None":
+        """The error for a context that is gone or was never there. None while it is not known how it ended: whoever has
+        a channel to it is going to be told."""
         _, error = self.gone.get(peer, (None, None))
         if error is not None:
             return type(error)(str(error), **error.__dict__)
+        if peer in self.infos:
+            return None
         return ContextDied("there is no context %d in the tree below %s" % (peer, self.core.name))
 
     def is_below(self, number: int, ancestor: int) -> bool:

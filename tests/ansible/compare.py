@@ -107,7 +107,7 @@ def blocks(text: str, order: bool) -> dict[str, list[str]]:
     is below one."""
     found: dict[str, list[str]] = {}
     heading = "0"
-    for line in masks.text(text).splitlines():
+    for line in masks.text(text).replace("(debug)> ", "(debug)>\n").splitlines():  # a prompt, and what comes after it
         if re.match(r"(PLAY|TASK|RUNNING HANDLER|PLAY RECAP) |(PLAY|TASK|RUNNING).*\*\*\*$", line):
             heading = "%d %s" % (len(found), line.rstrip("* ")) if order else ""
         else:

@@ -182,8 +182,9 @@ class Lab:
             found[name] = {key: each for key, each in known.items() if each is not None}
         far: dict[str, Any] = {name: {} for name in found if name != "here"}
         if len(far) > 1:  # several hosts share a home: who comes first would say that it made the folder
-            for name in self.users():
-                _make(Path(pwd.getpwnam(name).pw_dir, ".ansible/tmp"), pwd.getpwnam(name))
+            for user in map(pwd.getpwnam, self.users()):
+                if os.path.isdir(user.pw_dir):
+                    _make(Path(user.pw_dir, ".ansible/tmp"), user)
         path = self.run / "inventory.json"
         path.write_text(json.dumps({"all": {"hosts": found, "children": {"far": {"hosts": far}}}}))
         return path

@@ -67,9 +67,9 @@ class Outcome:
 def play(lab: Lab, core: Core, playbook: str, mode: str, *, hosts: dict[str, dict[str, Any]] | None = None,
          args: tuple[str, ...] = (), variables: dict[str, Any] | None = None, environ: dict[str, str] | None = None,
          pipelining: bool = True, defaults: str = "", ssh: str = "", forks: int = 5, strategy: str = "linear",
-         masters: bool = False, timeout: float = 100) -> Outcome:
+         masters: bool = False, typed: str = "", timeout: float = 100) -> Outcome:
     """Run ``playbook`` (a file in playbooks/). ``defaults``, ``ssh``: lines for these sections of ansible.cfg.
-    ``masters``: ours leaves some things to stock ssh, and so masters of its connections.
+    ``masters``: ours leaves some things to stock ssh, and so masters of its connections. ``typed``: its standard input.
 
     The run has ended when this returns, and what it left behind has had some seconds to go away by itself."""
     lab.clean()
@@ -95,10 +95,10 @@ def play(lab: Lab, core: Core, playbook: str, mode: str, *, hosts: dict[str, dic
     # signals that are ignored here, as below nohup, are not there
     words = ["env", "--default-signal=INT,QUIT,HUP", "ansible-playbook", str(PLAYBOOKS / playbook), "-e",
              json.dumps(given), *args]
-    process = subprocess.Popen(words, cwd=lab.run, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+    process = subprocess.Popen(words, cwd=lab.run, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, text=True, errors="surrogateescape", start_new_session=True)
     try:
-        out, err = process.communicate(timeout=timeout)
+        out, err = process.communicate(typed, timeout=timeout)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         out, err = process.communicate()

@@ -113,6 +113,6 @@ def test_a_password_shows_nowhere(lab, core):
     assert outcome.stats["escalations"]
     shown = next(row for row in outcome.rows if row["task"] == "all processes")["result"]["stdout"]
     assert "sudo" in shown
-    assert "multiplexer" in shown or "mux" in shown
+    assert shown.count("ansible-playbook") >= 3, "the main process, a worker, and the multiplexer, which is forked"
     assert secret not in shown
     assert secret not in outcome.stdout + outcome.stderr

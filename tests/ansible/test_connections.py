@@ -70,16 +70,13 @@ def run(lab, core, boxes, playbook, mode, hosts, more=(), **options):
     """A playbook in one mode, with everything that it is to be compared by."""
     environ = {**boxes[2], "ANSIBLE_COLLECTIONS_PATH": str(collections.make()), **dict(more)}
     outcome = play(lab, core, playbook, mode, hosts=named(hosts) if mode == "connection" else hosts, environ=environ,
-                   variables={"there": "/tmp/ctxt-connections"}, defaults="deprecation_warnings = false", timeout=250,
+                   variables={"there": "/tmp/ctxt-connections"}, timeout=250,
                    **options)
     until(lambda: not boxes[0].processes() and not boxes[1].processes(), "nothing to be left in the containers")
     assert not outcome.left, outcome.left
     # how often a job is asked after is a matter of pace
     outcome.rows[:] = [row for row in outcome.rows if row["event"] != "v2_runner_on_async_poll"]
     outcome.stdout = re.sub(r"(?m)^ASYNC POLL .*\n", "", outcome.stdout)
-    for row in outcome.rows:  # a worker that stays imports a plugin once, and says once what is wrong with that
-        row["result"].pop("deprecations", None)
-        row["tags"] = {key: each for key, each in row["tags"].items() if not key.startswith("/deprecations")}
     return outcome
 
 

@@ -67,6 +67,13 @@ def test_hosts_that_cannot_be_reached(lab, core):
         forced.write_text(kept)
 
 
+def test_by_the_settings_core_says_something_else(lab, core):
+    """Without pipelining what core tries first is a folder, and not a module."""
+    hosts = {"h1": {"ansible_port": 1}, "h2": {"ansible_host": "no-such-name.invalid"},
+             "h3": {"ansible_user": "ctxt-nobody-there"}}
+    compared(lab, core, "reach.yml", modes=("connection", "strategy"), hosts=hosts, pipelining=False)
+
+
 def test_a_wrong_password_is_tried_once(lab, core):
     """What stock says of it; the account is asked no more often than in stock."""
     log = Path(lab.sshd.daemons["plain"]["log"])

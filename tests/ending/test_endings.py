@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 import contextree
+from contextree.connect.plan import Plan
 from contextree.core import first_stage
 from tests.ending import far
 from tests.lab import processes
@@ -60,6 +62,22 @@ def test_p_58_shutdown_returns_when_the_child_is_reaped(router):
     with pytest.raises(ChildProcessError):
         os.waitpid(pid, 0)
     assert context.wait(1).status.exit_status == 0
+
+
+def test_who_calls_a_child_that_is_about_to_fail_is_told_why(router, tmp_path):
+    """Its link has ended, and how it ended is not known yet: what begins meanwhile waits for that."""
+    os.mkfifo(tmp_path / "gate")
+    words = 'exec </dev/null >/dev/null; cat "$0"; echo no such thing >&2; exit 3'
+    child = router.grow(Plan(["sh", "-c", words, str(tmp_path / "gate")], "failing", "local"), wait=False)
+    until(lambda: child.engine.infos[child.id].link.closed, "its link to end")
+    calls = [child.submit(os.getpid) for _ in range(3)]
+    with ThreadPoolExecutor() as pool:
+        calls.append(pool.submit(child.ping))
+        (tmp_path / "gate").write_text("open")
+        for call in calls:
+            with pytest.raises(contextree.ConnectError) as caught:
+                call.result(10)
+            assert caught.value.output == "no such thing"
 
 
 def test_force_does_not_wait_for_the_running_call(router):

@@ -118,3 +118,14 @@ for child in router.local(), router.fork(), router.fork(direct=True):
     assert child.call(uses.function) == "big"
     assert not [name for name in child.call(probe.from_parent) if not name.startswith("contextree")]
 """)
+
+
+def test_first_calls_at_once_find_the_whole_module(master):
+    """Python 3.6 unpickles from a module that another thread is still importing (bpo-34572)."""
+    slow = "import time\ntime.sleep(0.2)\ndef function():\n    return 42\n"
+    master({"slow.py": slow}, """
+import slow
+for each in pythons:
+    child = router.local(python=alone(pythons[each]), threads=4)
+    assert {call.result(10) for call in [child.submit(slow.function) for _ in range(4)]} == {42}
+""", "3.6", "3.7", "3.12")

@@ -67,7 +67,7 @@ class CallbackModule(CallbackBase):
         self.write(event="end", custom=plain(stats.custom, "", {}))
 
     def v2_playbook_on_notify(self, handler, host):
-        self.write(event="v2_playbook_on_notify", host=host.get_name(), task=handler.get_name())
+        self.write(event="v2_playbook_on_notify", host=host.get_name(), task=handler.get_name(), result={}, tags={})
 
 
 def _teller(name):
