@@ -103,9 +103,8 @@ class Fast(become.Becoming, Base):
     def set_options(self, *args: Any, **kwargs: Any) -> None:
         """See core, which does this for each task and item."""
         for name in self._redirected_names or ():  # core asks by these for what it tells of a delegated task (2.21)
-            if not C.config.get_configuration_definitions("connection", name):
-                options = C.config.get_configuration_definitions("connection", self._load_name)
-                C.config.initialize_plugin_configuration_definitions("connection", name, options)
+            C.config.initialize_plugin_configuration_definitions(
+                "connection", name, C.config.get_configuration_definitions("connection", self._load_name))
         super().set_options(*args, **kwargs)  # type: ignore[misc]
         self._link = None
         self.action = (kwargs.get("task_keys") or {}).get("action")

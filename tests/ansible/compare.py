@@ -15,6 +15,7 @@ HOW_TO_HIDE = "[WARNING]: Deprecation warnings can be disabled"  # follows the f
 
 # what comes as often as one has to wait
 OF_TIME = ("v2_runner_retry", "v2_runner_on_async_poll")
+ADDRESSES = ("ansible_host", "ansible_port", "ansible_user")
 
 
 def differences(stock: Outcome, ours: Outcome, *, order: bool = True, timed: bool = False) -> list[str]:
@@ -26,7 +27,7 @@ def differences(stock: Outcome, ours: Outcome, *, order: bool = True, timed: boo
     if timed:
         stock, ours = untimed(stock), untimed(ours)
     if ours.mode == "connection":
-        ours = as_named_by_core(ours)
+        stock, ours = by_short_names(stock), by_short_names(ours)
     mine = ours.by_host()
     for host, rows in stock.by_host().items():
         found += _rows(host, rows, mine.pop(host, []))
@@ -53,10 +54,19 @@ def untimed(outcome: Outcome) -> Outcome:
     return replace(outcome, rows=rows, stdout=re.sub(r'"attempts": \d+', '"attempts": *', stdout))
 
 
-def as_named_by_core(outcome: Outcome) -> Outcome:
-    """The same with core's names of connections, where ours stand since the inventory names them."""
-    rows = json.loads(re.sub(r'"contextree\.fast\.(ssh|local)"', r'"\1"', json.dumps(outcome.rows)))
-    return replace(outcome, rows=rows)
+def by_short_names(outcome: Outcome) -> Outcome:
+    """The same with the short names of connections: the inventory names ours, and core's get longer in a loop."""
+    rows = json.loads(re.sub(r'"(contextree\.fast|ansible\.builtin)\.(ssh|local)"', r'"\2"', json.dumps(outcome.rows)))
+    items = re.sub(r"(?m)( -> [\w-]+)\([\w.:]+\)(?=\] => \(item=)", r"\1", outcome.stdout)
+    return replace(outcome, rows=[dict(row, result=without_addresses(row["result"])) for row in rows], stdout=items)
+
+
+def without_addresses(found: Any, item: bool = False) -> Any:
+    """A result without the addresses of delegated items: core has them of the first item only."""
+    if isinstance(found, dict):
+        item = item or "ansible_loop_var" in found
+        return {key: without_addresses(each, item) for key, each in found.items() if not item or key not in ADDRESSES}
+    return [without_addresses(each, item) for each in found] if isinstance(found, list) else found
 
 
 def without_attempts(found: Any) -> Any:
