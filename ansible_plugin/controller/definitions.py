@@ -8,10 +8,17 @@ run's own temporary folder, and core finds them there already in later ones.
 import contextlib
 import os
 import pickle
+from typing import Any
 
 from ansible import constants as C  # noqa: N812  as everywhere in ansible
 
 from . import worker
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ansible.plugins.connection import ConnectionBase as Base
+else:
+    Base = object  # ConnectionBase comes in by core's connection
 
 KIND = "connection"
 OPTIONS = "contextree.options."
@@ -46,3 +53,16 @@ def keep(plugin: str) -> None:
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(data)
         os.rename(part, path_of(plugin))
+
+
+class Defined(Base):
+    """Mixed into the connection of a plugin."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.__module__.startswith("ansible_collections."):  # core is about to have it
+            load(cls.__module__)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        keep(type(self).__module__)
+        super().__init__(*args, **kwargs)

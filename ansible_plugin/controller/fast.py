@@ -19,13 +19,12 @@ from ansible.utils.display import Display
 
 import contextree
 
-from . import ahead, become, definitions, payload, ready, worker
+from . import ahead, become, payload, ready, worker
 from .become import Stock
 from .link import Link
 from .shell import Notes
 
 display = Display()
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ansible.plugins.connection import ConnectionBase as Base
@@ -44,13 +43,7 @@ _removals: dict[str, tuple[Link, list[list[Any]]]] = {}
 class Fast(become.Becoming, Base):
     """Mixed into a connection of core, before it. For one thread, as core's are."""
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if cls.__module__.startswith("ansible_collections."):  # a plugin, about to be core's
-            definitions.load(cls.__module__)
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        definitions.keep(type(self).__module__)
         parent = multiprocessing.parent_process()
         self.main_pid = os.getpid() if parent is None or parent.pid is None else parent.pid
         self.later: list[list[Any]] = []  # steps that wait to be sent

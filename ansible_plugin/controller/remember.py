@@ -7,7 +7,11 @@ result that might be changed by who gets it, is not remembered.
 
 import contextlib
 import copy
+import functools
+import importlib
+import inspect
 import os
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -155,3 +159,35 @@ def _code(undo: contextlib.ExitStack) -> None:
 
     undo.callback(setattr, Environment, "_compile", plain)
     Environment._compile = compiled  # type: ignore[method-assign]
+
+
+# -- who calls
+
+
+def frames() -> Callable[[], None]:
+    """Have core look for its caller without reading the source of all that have called that, of which it wants the
+    name of one file (2.21; 20 ms where it says that a strategy is not core's). What is returned undoes that."""
+    try:
+        stack: Any = importlib.import_module("ansible.module_utils._internal._stack")
+        plain = stack._inspect
+        stack._inspect = Frames()
+    except Exception:  # another core
+        return lambda: None
+    return functools.partial(setattr, stack, "_inspect", plain)
+
+
+class Frames:
+    """As the module inspect."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(inspect, name)
+
+    @staticmethod
+    def stack() -> Iterator[inspect.FrameInfo]:
+        """See there; one by one."""
+        _skip_stackwalk = True  # as core marks a frame that is not the caller's
+        frame: Any = sys._getframe(1)
+        while frame is not None:
+            info = inspect.getframeinfo(frame, 0)
+            yield inspect.FrameInfo(frame, info.filename, info.lineno, info.function, None, None)
+            frame = frame.f_back

@@ -31,6 +31,7 @@ class Mixin(Base):
     def __init__(self, tqm: Any) -> None:
         importlib.import_module("contextree.parent.join")  # what all need: imported once
         worker.begin(C.DEFAULT_LOCAL_TMP)  # before there are threads
+        self.undo = remember.frames()  # core's next step is to look for a caller
         super().__init__(tqm)
 
     def run(self, iterator: Any, play_context: Any) -> Any:
@@ -40,6 +41,7 @@ class Mixin(Base):
         connection_loader.get_with_context = Redirect(connection_loader)
         try:
             with contextlib.ExitStack() as stack:
+                stack.callback(self.undo)
                 early.prepare(self, iterator._play)
                 stack.enter_context(early.paths_kept())
                 stack.enter_context(remember.remembered())
