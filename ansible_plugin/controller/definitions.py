@@ -21,13 +21,12 @@ else:
     Base = object  # ConnectionBase comes in by core's connection
 
 KIND = "connection"
-OPTIONS = "contextree.options."
 _there: set[str] = set()  # plugins whose definitions are kept
 
 
 def path_of(plugin: str) -> str:
     """Where those of a plugin are, which goes by the name of its module."""
-    return os.path.join(C.DEFAULT_LOCAL_TMP, OPTIONS + plugin.rpartition(".")[2])
+    return os.path.join(C.DEFAULT_LOCAL_TMP, worker.OPTIONS + plugin.rpartition(".")[2])
 
 
 def load(plugin: str) -> None:

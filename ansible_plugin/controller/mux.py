@@ -17,9 +17,8 @@ from typing import Any
 
 import contextree
 
-from . import definitions
 from .hosts import THREADS, Hosts
-from .worker import FILE, LOG
+from .worker import FILE, LOG, OPTIONS
 
 FILES = 1 << 16  # open at a time; a link has three
 STATISTICS = "ANSIBLE_CONTEXTREE_STATS"  # the path of a file for them
@@ -42,7 +41,7 @@ def main(folder: str, pid: int, lock: int) -> None:
         with contextlib.suppress(SystemExit):
             select.select([watched], [], [])
         hosts.end()
-    for name in FILE, FILE + ".lock", LOG, *glob.glob(definitions.OPTIONS + "*", root_dir=folder):
+    for name in FILE, FILE + ".lock", LOG, *glob.glob(OPTIONS + "*", root_dir=folder):
         with contextlib.suppress(OSError):  # ansible removes the folder, if it is not killed
             os.unlink(os.path.join(folder, name))
     if os.environ.get(STATISTICS):

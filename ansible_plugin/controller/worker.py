@@ -18,6 +18,7 @@ from typing import IO, Any
 
 FILE = "contextree"  # the invitation, in the run's own temporary folder
 LOG = "contextree.log"
+OPTIONS = "contextree.options."  # see ``definitions``
 FAILED = "contextree.failed"  # it is there when there is to be no multiplexer in this run
 
 _client: Any = None
