@@ -13,6 +13,7 @@ What core sees is a ``Slot`` in the place of its ``WorkerProcess``: one for each
 import collections
 import contextlib
 import copy
+import gc
 import inspect
 import socket
 import struct
@@ -27,6 +28,7 @@ from ansible.plugins.strategy import free
 
 from . import archives, builder, care, freight, wake
 
+CYCLES = 20_000  # objects after which a worker looks for cycles: every few tasks, and not several times in each
 BEHIND = 1 << 20  # bytes of changes that a worker may lack before a new one is cheaper
 ORDER = ("final_q", "task_vars", "host", "task", "play_context", "loader", "variable_manager", "shared_loader_obj",
          "worker_id")  # of core's WorkerProcess before ansible-core 2.19
@@ -341,6 +343,8 @@ class Worker(WorkerProcess):
         except Exception:  # another core: what cannot be watched does not stay
             super().run()
             return
+        gc.freeze()  # what the main process had is not looked through for cycles again and again, nor copied for that
+        gc.set_threshold(max(CYCLES, gc.get_threshold()[0]))
         super().run()
         self._detach = lambda: None  # done
         while careful.unspoilt(self._task) and self._next():

@@ -19,6 +19,7 @@ from typing import IO, Any
 
 FILE = "contextree"  # the invitation, in the run's own temporary folder
 LOG = "contextree.log"
+OPTIONS = "contextree.options."  # see ``definitions``
 FAILED = "contextree.failed"  # it is there when there is to be no multiplexer in this run
 
 _client: Any = None
@@ -113,6 +114,11 @@ def begin(folder: str) -> None:
                 start(folder, os.getpid(), lock.fileno())
     except BlockingIOError:
         pass  # somebody is at it
+
+
+def stays() -> bool:
+    """Whether a strategy of ours runs."""
+    return _stays
 
 
 def is_early(folder: str) -> bool:
