@@ -22,6 +22,7 @@ from contextree.connect.dialogue import ANSWERED
 from contextree.connect.plan import PYTHON_QUOTED, TOKEN, Secret
 
 from ..target.seats import HANDED_OVER, OFFERED, OWN, Way
+from . import definitions
 
 TYPE_CHECKING = False
 Result = tuple[int, bytes, bytes]
@@ -214,7 +215,7 @@ def too_late(refused: Refused) -> None:
     raise kind("Timeout (%ds) waiting for privilege escalation prompt: " % refused.way.seconds)
 
 
-class Becoming:
+class Becoming(definitions.Defined):
     """What a connection does about become. For one thread."""
 
     become: Any

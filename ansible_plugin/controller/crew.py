@@ -13,6 +13,7 @@ What core sees is a ``Slot`` in the place of its ``WorkerProcess``: one for each
 import collections
 import contextlib
 import copy
+import gc
 import inspect
 import socket
 import struct
@@ -25,8 +26,9 @@ from ansible.playbook.task import Task
 from ansible.plugins import strategy as core
 from ansible.plugins.strategy import free
 
-from . import care, freight, wake
+from . import archives, builder, care, freight, wake
 
+CYCLES = 20_000  # objects after which a worker looks for cycles: every few tasks, and not several times in each
 BEHIND = 1 << 20  # bytes of changes that a worker may lack before a new one is cheaper
 ORDER = ("final_q", "task_vars", "host", "task", "play_context", "loader", "variable_manager", "shared_loader_obj",
          "worker_id")  # of core's WorkerProcess before ansible-core 2.19
@@ -50,6 +52,7 @@ class Slot:
     def start(self) -> None:
         """Have a worker begin."""
         self.worker = self.crew.begin(self)
+        self.crew.builder.coming(self._task, self.wanted["task_vars"])
 
     def is_alive(self) -> bool:
         """Whether the slot is taken: the task is not done, or its worker is on its way out."""
@@ -108,6 +111,7 @@ class Crew:
         if not {*ORDER} <= {*inspect.signature(WorkerProcess.__init__).parameters}:
             raise TypeError("WorkerProcess takes other arguments")
         self.strategy, self.play, self.play_context = strategy, iterator._play, play_context
+        self.builder = builder.Builder(iterator)
         self.waker = wake.Waker(self._signs)
         self.manager = strategy._variable_manager
         self.workers: list[Worker] = []  # all that may stay, at work or free
@@ -136,6 +140,9 @@ class Crew:
     def __enter__(self) -> "Crew":
         try:
             self._take_over()
+            self.undo.enter_context(archives.shared())
+            self.undo.callback(self.builder.stop)
+            self.builder.begin(self.strategy._inventory.get_hosts(self.play.hosts))
         except BaseException:
             self.__exit__()
             raise
@@ -323,6 +330,7 @@ class Worker(WorkerProcess):
     def run(self) -> None:
         """Do the first task as core does, then more."""
         self.near.close()
+        self.crew.builder.leave()
         for other in self.crew.workers:
             if other is not self:
                 other.near.close()
@@ -335,6 +343,8 @@ class Worker(WorkerProcess):
         except Exception:  # another core: what cannot be watched does not stay
             super().run()
             return
+        gc.freeze()  # what the main process had is not looked through for cycles again and again, nor copied for that
+        gc.set_threshold(max(CYCLES, gc.get_threshold()[0]))
         super().run()
         self._detach = lambda: None  # done
         while careful.unspoilt(self._task) and self._next():

@@ -25,7 +25,6 @@ from .link import Link
 from .shell import Notes
 
 display = Display()
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ansible.plugins.connection import ConnectionBase as Base

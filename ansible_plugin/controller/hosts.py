@@ -112,7 +112,8 @@ def limited(plan: Any, files: int) -> Any:
 def send_ahead(context: contextree.Context) -> None:
     """Send what the first task needs there. Each thing that is asked for costs a round trip."""
     context.engine.share_package(context, start="contextree.parent.current")
-    context.engine.share(context, {"%s.%s" % (agent.__package__, name) for name in ("agent", "template", "modules")}, 0)
+    names = "agent", "template", "player", "modules"
+    context.engine.share(context, {"%s.%s" % (agent.__package__, name) for name in names}, 0)
 
 
 def send_way_ahead(context: contextree.Context, seat: Any) -> None:

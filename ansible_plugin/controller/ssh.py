@@ -10,7 +10,10 @@ import re
 from typing import Any
 
 from ansible.errors import AnsibleError
+from ansible.module_utils.common.text.converters import to_bytes
 from ansible.plugins.connection import ssh as core
+from ansible.utils.display import Display
+from ansible.utils.path import unfrackpath
 
 import contextree
 from contextree.connect import discover
@@ -21,6 +24,9 @@ from contextree.connect.ssh_dialogue import SshDialogue
 
 from . import become, fast
 from .link import Link
+from .remember import keep
+
+display = Display()
 
 #: Before all else, as ssh takes the first value that it is given.
 OURS = ["-T", "-o", "ControlMaster=no", "-o", "ControlPath=none", "-o", "RemoteCommand=none"]
@@ -30,6 +36,11 @@ SSHPASS_WRONG = 5  # its status when the password was
 #: Stands in for an ssh that has failed: what core then says, and whether it tries again, stays core's.
 _FAILED = '[ -z "$2" ] || cat > /dev/null; printf %s "$1" >&2; exit 255'
 PASSED_ON = ("SSH_AUTH_SOCK", "SSH_AGENT_PID", "HOME", "PATH", "KRB5CCNAME")
+
+#: What core notes of a command line as it puts it together.
+_NOTED = ("port", "user", "control_path", "control_path_dir", "_persistent")
+_lines: dict[Any, tuple[list[bytes], dict[str, Any], str | None]] = {}
+_links: dict[Any, Link] = {}
 
 
 def link(argv: list[str], host: str, user: str | None, password: Any, timeout: float) -> Link:
@@ -69,6 +80,46 @@ class Ssh(fast.Fast):
     def link(self) -> Link:
         """See Fast."""
         self.host = self.get_option("host") or self._play_context.remote_addr
+        settings = self._settings()
+        found = _links.get(settings) if settings else None
+        if found is None:
+            found = self._made_link()
+            if settings:
+                keep(_links, settings, found)
+        return found
+
+    def _settings(self) -> Any:
+        """All that the command line for this host is made of, to look it up by; None where it is made anew each time:
+        a password or key goes another way with each, and what is made is to be shown."""
+        options = self._options
+        if (display.verbosity > 3 or self._play_context.password
+                or any(options.get(name) for name in ("password", "private_key", "pkcs11_provider"))):
+            return None
+        values = [self.host, self._play_context.remote_addr, type(self._shell), *map(os.environ.get, PASSED_ON)]
+        for each in options.items():
+            values += *each, type(each[1])  # 1, 1.0 and True would be the same
+        try:
+            hash(settings := tuple(values))
+        except TypeError:
+            return None
+        return settings
+
+    def _build_command(self, binary: str, subsystem: str, *other_args: Any) -> list[bytes]:
+        """See core, which does this for each command."""
+        settings = self._settings() if subsystem == "ssh" else None
+        if settings is None:
+            return core.Connection._build_command(self, binary, subsystem, *other_args)
+        found = _lines.get((binary, settings))
+        if found is None or not (found[2] is None or os.access(found[2], os.W_OK)):
+            line = core.Connection._build_command(self, binary, subsystem)
+            folder = self.control_path_dir  # for core's own sockets; core makes it with the line
+            found = (line, {name: self.__dict__[name] for name in _NOTED if name in self.__dict__},
+                     None if folder is None else unfrackpath(folder))
+            keep(_lines, (binary, settings), found)
+        self.__dict__.update(found[1])
+        return [*found[0], *map(to_bytes, other_args)]
+
+    def _made_link(self) -> Link:
         pipe, self.sshpass_pipe = getattr(self, "sshpass_pipe", None), None  # of the command that core is about to run
         words = [word.decode("utf-8", "surrogateescape") for word in self._build_command(
             self.get_option("ssh_executable"), "ssh")]

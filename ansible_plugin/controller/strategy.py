@@ -11,7 +11,7 @@ from ansible import constants as C  # noqa: N812  as everywhere in ansible
 from ansible.plugins.loader import connection_loader
 from ansible.utils.display import Display
 
-from . import crew, early, worker
+from . import crew, early, remember, worker
 from .redirect import Redirect
 
 TYPE_CHECKING = False
@@ -31,6 +31,7 @@ class Mixin(Base):
     def __init__(self, tqm: Any) -> None:
         importlib.import_module("contextree.parent.join")  # what all need: imported once
         worker.begin(C.DEFAULT_LOCAL_TMP)  # before there are threads
+        self.undo = remember.frames()  # core's next step is to look for a caller
         super().__init__(tqm)
 
     def run(self, iterator: Any, play_context: Any) -> Any:
@@ -40,8 +41,10 @@ class Mixin(Base):
         connection_loader.get_with_context = Redirect(connection_loader)
         try:
             with contextlib.ExitStack() as stack:
+                stack.callback(self.undo)
                 early.prepare(self, iterator._play)
                 stack.enter_context(early.paths_kept())
+                stack.enter_context(remember.remembered())
                 if os.environ.get(WORKERS) != "forked":
                     try:
                         stack.enter_context(crew.Crew(self, iterator, play_context))

@@ -11,13 +11,15 @@ import gc
 import os
 import signal
 import sys
+import threading
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 FILE = "contextree"  # the invitation, in the run's own temporary folder
 LOG = "contextree.log"
+OPTIONS = "contextree.options."  # see ``definitions``
 FAILED = "contextree.failed"  # it is there when there is to be no multiplexer in this run
 
 _client: Any = None
@@ -114,6 +116,11 @@ def begin(folder: str) -> None:
         pass  # somebody is at it
 
 
+def stays() -> bool:
+    """Whether a strategy of ours runs."""
+    return _stays
+
+
 def is_early(folder: str) -> bool:
     """Whether something may be gained by asking for a link before it is needed: where this process does just one task,
     it is likely to be there unless the run has only begun."""
@@ -132,21 +139,52 @@ def start(folder: str, main_pid: int, lock: int) -> None:
     """Fork it. It lets go of ``lock`` when it listens, or ends."""
     if main_pid not in (os.getpid(), os.getppid()):
         raise RuntimeError("the playbook has ended")  # whose end was to be that of the multiplexer
-    with warnings.catch_warnings():
+
+    def multiplex() -> None:
+        detach(os.path.join(folder, LOG), lock)
+        from . import mux
+
+        mux.main(folder, main_pid, lock)
+
+    fork(multiplex)
+
+
+def fork(what: Callable[[], None]) -> int:
+    """Fork a process that does this in a session of its own; its id."""
+    with warnings.catch_warnings(), uninterrupted():
         warnings.simplefilter("ignore", DeprecationWarning)  # there are threads; core forks its workers all the same
         pid = os.fork()
-    if pid == 0:
-        try:
-            gc.freeze()  # what is garbage here may hold descriptors, whose numbers are somebody else's there
-            os.setsid()
-            detach(os.path.join(folder, LOG), lock)
-            from . import mux
+        if pid == 0:
+            try:
+                gc.freeze()  # what is garbage here may hold descriptors, whose numbers are somebody else's there
+                os.setsid()
+                what()
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(0)
+    return pid
 
-            mux.main(folder, main_pid, lock)
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(0)
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Have signals that have handlers in Python wait. What these raise while a process forks, Python throws away in its
+    hooks around that, and a Ctrl-C is lost."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    kept = {number: handler for number in (signal.SIGINT, signal.SIGTERM)
+            if callable(handler := signal.getsignal(number))}
+    try:
+        for number in kept:
+            signal.signal(number, lambda number, frame: came.append(number))
+        yield
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+        for each in came:
+            signal.raise_signal(each)
 
 
 def detach(log: str, keep: int) -> None:

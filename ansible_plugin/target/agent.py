@@ -41,7 +41,8 @@ _lock = threading.Lock()
 _idle = threading.Condition()
 _busy = 0  # requests
 _templates = {}  # type: Dict[Tuple[str, ...], warm.Template]
-_broken = {}  # type: Dict[Tuple[str, ...], str]  # interpreters that cannot be kept warm -> why
+#: interpreters that cannot be kept warm, with the variables that they start with -> why
+_broken = {}  # type: Dict[Tuple[Any, ...], str]
 _store = archives.Store()
 _accounts = None  # type: Optional[seats.Accounts]
 
@@ -228,8 +229,9 @@ def login_shell() -> str:
 def module(digest: str, data: "Optional[bytes]", task: "Dict[str, Any]") -> "Any":
     """A module of Ansible, in an archive that comes whole from the link's interpreter, or in parts to it."""
     words = tuple(task["python"])
-    if words in _broken:
-        return "plain", _broken[words]
+    key = words, warm.at_start(task.get("env") or {})
+    if key in _broken:
+        return "plain", _broken[key]
     try:
         result = template(words).run(digest, data, task)
         if result == warm.MISSING:
@@ -238,7 +240,7 @@ def module(digest: str, data: "Optional[bytes]", task: "Dict[str, Any]") -> "Any
                 return "missing", digest
             result = template(words).run(digest, data, task)
     except OSError as error:
-        _broken[words] = str(error)
+        _broken[key] = str(error)
         return "plain", str(error)
     return result
 

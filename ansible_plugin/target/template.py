@@ -2,35 +2,49 @@
 
 It is started by ``warm.Template`` as stock starts a module, ``python3`` with a script on its standard input, which is
 ``boot.text``. So interpreter, flags, path, locale and standard streams are those that a module finds in stock. It has
-one thread, and of this package nothing but this file, ``modules.py`` and ``talk.py``, as code.
+one thread, and of this package nothing but this file, ``player.py``, ``modules.py`` and ``talk.py``, as code.
 
 Requests come over a socket: two lengths, then a marshalled dict, then an archive or nothing; with the first bytes three
 descriptors: standard output and error of the module, and a socket for news of it. That gets ``STARTED`` before the
 fork, then ``ENDED`` and the wait status; or ``STALE`` in place of both, where this process is no longer what a new one
 would be; and what comes from it is KILL, or its end, which means that nobody wants to know any more. When the requests'
 socket ends, so does this process, once the modules have ended that run.
+
+When nothing is to be done, one process is forked ahead: the *spare* (docs/decisions/0035). The next module runs in it
+if its archive was there before; it waits for that on a socket, has nothing else open, and ends with the template.
 """
 
-import atexit
 import gc
 import io
 import marshal
 import os
-import runpy
 import select
 import signal
 import socket
 import struct
 import sys
-import time
 
 from . import modules
-from .talk import ENDED, HEADER, KILL, NEWS, STALE, STARTED
+from .player import become_module, touch
+from .talk import END, ENDED, HEADER, KILL, NEWS, STALE, STARTED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import TracebackType
     from typing import Any, Dict, List, Optional, Set, Tuple
+
+
+IDLE = 2  # milliseconds without anything to do, after which a spare is forked
+SHORT = 1 << 16  # bytes of a task that a spare is given: its socket takes so many at once
+
+
+class Spare:
+    """A process that waits for a module."""
+
+    def __init__(self, pid: int, control: "socket.socket", archives: "Set[str]") -> None:
+        self.pid = pid
+        self.control = control
+        self.archives = archives  # digests of those that it has
+        self.wrong = False  # Has one been wanted again that it has not? Others may never be.
 
 
 class Template:
@@ -39,7 +53,7 @@ class Template:
     def __init__(self, fd: int) -> None:
         self.control = socket.socket(fileno=fd)
         self.open = True
-        self.kept = {}  # type: Dict[str, Optional[modules.Archive]]
+        self.kept = {}  # type: Dict[str, Any]  # digest -> modules.Archive; None for one that is damaged
         self.prepared = set()  # type: Set[str]  # digests of archives whose code is there
         self.news = {}  # type: Dict[int, socket.socket]  # process -> who wants to know of it
         self.pids = {}  # type: Dict[int, int]  # descriptor of that socket -> process
@@ -48,6 +62,13 @@ class Template:
         os.set_blocking(self.wake_r, False)
         self.poll = select.poll()
         self.stamp = ()  # type: Tuple[Any, ...]
+        self.spare = None  # type: Optional[Spare]
+        self.due = False  # Is it time for a spare?
+        self.ends_r, self.ends_w = os.pipe()
+        os.set_blocking(self.ends_r, False)
+        look = os.fstat(self.ends_w)
+        self.place = os.getpid(), "/proc/%d/fd/%d" % (os.getpid(), self.ends_w), (look.st_dev, look.st_ino)
+        self.ending = set()  # type: Set[int]  # processes that have told with what status they end
 
     def run(self) -> None:
         """Until nobody can ask any more and all modules have ended. In a module's process it does not return."""
@@ -55,11 +76,17 @@ class Template:
         signal.set_wakeup_fd(self.wake_w)
         self.poll.register(self.control.fileno(), select.POLLIN)
         self.poll.register(self.wake_r, select.POLLIN)
-        while self.open or self.news:
-            for fd, _ in self.poll.poll():
+        self.poll.register(self.ends_r, select.POLLIN)
+        while self.open or self.news or self.ending:
+            ready = self.poll.poll(IDLE if self.due and not self.news else None)
+            if not ready:
+                self.ahead()
+            for fd, _ in ready:
                 if fd == self.wake_r:
                     os.read(self.wake_r, 512)
                     self.reap()
+                elif fd == self.ends_r:
+                    self.hear()
                 elif fd == self.control.fileno():
                     self.request()
                 elif fd in self.pids:
@@ -77,18 +104,22 @@ class Template:
             self.open = False
             self.poll.unregister(self.control.fileno())
             self.control.close()
+            self.end_spare()
             return
         sizes = HEADER.unpack(header + self.read(HEADER.size - len(header)))
-        task = marshal.loads(self.read(sizes[0]))
+        text = self.read(sizes[0])
+        task = marshal.loads(text)
         data = self.read(sizes[1])
         fds = struct.unpack("3i", rights[0][2])
         for digest in task["drop"]:
             archive = self.kept.pop(digest)
             self.prepared.discard(digest)
+            if self.spare is not None:
+                self.spare.archives.discard(digest)
             if archive is not None:
                 archive.forget()
         try:
-            self.begin(task, data, fds)
+            self.begin(task, text, data, fds)
         finally:
             for fd in fds[:2]:
                 os.close(fd)
@@ -104,8 +135,8 @@ class Template:
             view = view[got:]
         return bytes(data)
 
-    def begin(self, task: "Dict[str, Any]", data: bytes, fds: "Tuple[int, ...]") -> None:
-        """Start a module."""
+    def begin(self, task: "Dict[str, Any]", text: bytes, data: bytes, fds: "Tuple[int, ...]") -> None:
+        """Start a module. ``text``: the task, marshalled."""
         news = socket.socket(fileno=fds[2])
         if self.stamp and self.stamp != stamp():
             _tell(news, STALE)
@@ -124,19 +155,23 @@ class Template:
             news.close()
             return
         self.warm(archive, task["digest"])
+        self.ending = {pid for pid in self.ending  # this module is not to see those
+                       if os.WIFSTOPPED(os.waitpid(pid, os.WUNTRACED)[1])}
         _tell(news, STARTED)
-        try:
-            pid = os.fork()
-        except OSError as error:
-            os.write(fds[1], ("sh: Cannot fork: %s\n" % error.strerror).encode())
-            _tell(news, ENDED, 2 << 8)  # dash's
-            news.close()
-            return
+        pid = self.hand_over(task["digest"], bool(data), text, fds)
+        if pid is None:
+            try:
+                pid = os.fork()
+            except OSError as error:
+                os.write(fds[1], ("sh: Cannot fork: %s\n" % error.strerror).encode())
+                _tell(news, ENDED, 2 << 8)  # dash's
+                news.close()
+                return
         if pid == 0:
             try:
                 self.leave()
                 news.close()
-                become_module(archive, task, fds[0], fds[1])
+                become_module(archive, task, fds[0], fds[1], self.place)
             finally:
                 os._exit(1)
         self.news[pid] = news
@@ -181,23 +216,115 @@ class Template:
         for pid in list(self.news):
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
-                news = self.news.pop(pid)
-                if self.pids.pop(news.fileno(), None):
-                    self.poll.unregister(news.fileno())
-                _tell(news, ENDED, status)
-                news.close()
+                self.over(pid, status)
+        self.ending = {pid for pid in self.ending if not os.waitpid(pid, os.WNOHANG)[0]}
+        if self.spare is not None and os.waitpid(self.spare.pid, os.WNOHANG)[0]:
+            self.spare.control.close()
+            self.spare = None
+        self.hear()  # what those said that have ended now: their numbers may soon be those of others
+
+    def hear(self) -> None:
+        """Tell of those that are about to end."""
+        try:
+            data = os.read(self.ends_r, END.size * 512)
+        except BlockingIOError:
+            return
+        for at in range(0, len(data), END.size):
+            pid, status = END.unpack_from(data, at)
+            if pid in self.news:
+                self.ending.add(pid)
+                self.over(pid, status)
+
+    def over(self, pid: int, status: int) -> None:
+        """Tell of one that has ended."""
+        news = self.news.pop(pid)
+        if self.pids.pop(news.fileno(), None):
+            self.poll.unregister(news.fileno())
+        _tell(news, ENDED, status)
+        news.close()
+        self.due = self.open and (self.spare is None or self.spare.wrong)
+
+    # -- the spare
+
+    def ahead(self) -> None:
+        """Have a spare that has all archives that are here."""
+        self.due = False
+        self.end_spare()
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError:
+            return  # not here
+        with theirs:
+            try:
+                pid = os.fork()
+            except OSError:
+                ours.close()
+                return
+            if pid == 0:
+                try:
+                    ours.close()
+                    self.leave()
+                    self.wait(theirs)
+                finally:
+                    os._exit(1)
+        self.spare = Spare(pid, ours, set(self.prepared))
+        stamp()  # what the next request needs is copied now, and not then
+
+    def end_spare(self) -> None:
+        """Have none any more."""
+        spare, self.spare = self.spare, None
+        if spare is not None:
+            spare.control.close()
+            os.kill(spare.pid, signal.SIGKILL)
+            os.waitpid(spare.pid, 0)
+
+    def hand_over(self, digest: str, new: bool, text: bytes, fds: "Tuple[int, ...]") -> "Optional[int]":
+        """Let the spare be a module's process: its number; None where there is none that can."""
+        spare = self.spare
+        if spare is None or len(text) > SHORT:
+            return None
+        if digest not in spare.archives:
+            spare.wrong = not new
+            return None
+        pid, status = os.waitpid(spare.pid, os.WNOHANG | os.WUNTRACED)
+        if not pid:
+            rights = socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("2i", *fds[:2])
+            try:
+                spare.control.sendmsg([text], [rights], socket.MSG_DONTWAIT)
+            except OSError:
+                self.end_spare()
+                return None
+        elif os.WIFSTOPPED(status):
+            self.end_spare()
+            return None
+        spare.control.close()
+        self.spare = None
+        return None if pid else spare.pid
+
+    def wait(self, control: "socket.socket") -> None:
+        """In the spare: wait for a task, and do it."""
+        touch()
+        text, rights, _, _ = control.recvmsg(SHORT, socket.CMSG_SPACE(8))
+        control.close()
+        if text:
+            task = marshal.loads(text)
+            out, err = struct.unpack("2i", rights[0][2])
+            become_module(self.kept[task["digest"]], task, out, err, self.place)
 
     # -- in the process of a module
 
     def leave(self) -> None:
-        """Close what is ours."""
+        """Be a session of its own, and close what is the template's."""
+        os.setsid()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self.control.close()
         for each in self.news.values():
             each.close()
-        for fd in [self.wake_r, self.wake_w] + [each.fd for each in self.kept.values()
-                                                    if each is not None and each.fd is not None]:
+        if self.spare is not None:
+            self.spare.control.close()
+        for fd in [self.wake_r, self.wake_w, self.ends_r, self.ends_w] + [
+                each.fd for each in self.kept.values() if each is not None and each.fd is not None]:
             os.close(fd)
 
 
@@ -223,159 +350,3 @@ def stamp() -> "Tuple[Any, ...]":
         except (OSError, ValueError):
             found.append(None)
     return tuple(found)
-
-
-def become_module(archive: "modules.Archive", task: "Dict[str, Any]", out: int, err: int) -> None:
-    """In the forked process: be the module. Does not return."""
-    os.setsid()
-    for fd, number in (out, 1), (err, 2):
-        os.dup2(fd, number)
-        os.close(fd)
-    os._exit(ended(guarded(lambda: played(archive, task))))
-
-
-def guarded(function: "Any") -> int:
-    """The exit status of a Python program that is ``function``."""
-    try:
-        function()
-    except SystemExit as end:
-        if end.code is None:
-            return 0
-        if isinstance(end.code, int):
-            return end.code & 255
-        try:
-            sys.stdout.flush()
-        except Exception:
-            pass
-        try:
-            print(end.code, file=sys.stderr)
-        except Exception:
-            os.write(2, b"\n")  # all that is left of it
-        return 1
-    except BaseException as raised:
-        error = raised
-        error.__traceback__ = own(error.__traceback__)
-        status = guarded(lambda: hooked(error))
-        if isinstance(error, KeyboardInterrupt) and sys.version_info >= (3, 8):
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            os.kill(os.getpid(), signal.SIGINT)
-        return status
-    return 0
-
-
-def hooked(error: BaseException) -> None:
-    """Have told what was raised. Who tells may be of the module, and may exit as it likes or raise something itself."""
-    hook, sys.excepthook = sys.excepthook, sys.__excepthook__
-    hook(type(error), error, error.__traceback__)
-    sys.exit(1)
-
-
-def own(trace: "Optional[TracebackType]") -> "Optional[TracebackType]":
-    """A traceback without the frames of this file before it."""
-    while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename == __file__:
-        trace = trace.tb_next
-    return trace
-
-
-def ended(status: int) -> int:
-    """What an interpreter does at its end; the exit status."""
-    if "threading" in sys.modules:
-        sys.modules["threading"]._shutdown()  # type: ignore[attr-defined]
-    try:
-        atexit._run_exitfuncs()
-    except BaseException:
-        pass  # it has been shown; before 3.10 it is raised as well
-    for stream in sys.stdout, sys.stderr:
-        try:
-            if stream is not None and not stream.closed:
-                stream.flush()
-        except Exception as error:
-            status = 120
-            if stream is sys.stdout:
-                os.write(2, ("Exception ignored in: %r\n%s: %s\n" % (stream, type(error).__name__, error)).encode())
-    gc.collect()  # an object in a cycle may have a file to remove
-    return status
-
-
-def played(archive: "modules.Archive", task: "Dict[str, Any]") -> None:
-    """``play``; an error that comes out of it is shown without lines of source, as in stock, where the archive has been
-    removed then."""
-    try:
-        play(archive, task)
-    except SystemExit:
-        raise
-    except BaseException:
-        archive.modules.clear()
-        raise
-
-
-def play(archive: "modules.Archive", task: "Dict[str, Any]") -> None:
-    """Do what the text does that stock gives to Python."""
-    atexit._clear()
-    environ(task)
-    try:
-        os.getcwd()
-    except OSError:
-        try:
-            os.chdir(os.path.expanduser("~"))
-        except OSError:
-            os.chdir("/")
-    if task["rlimit"]:
-        limit(task["rlimit"])
-    for name in "contextree_ansible", __name__, modules.__name__, "contextree_ansible.talk":
-        del sys.modules[name]
-    main = sys.modules["__main__"] = type(sys)("__main__")
-    main.__builtins__ = sys.modules["builtins"]  # type: ignore[attr-defined]
-    main.__file__ = "<stdin>"
-    sys.argv[:] = [""]
-    getattr(sys, "orig_argv", sys.argv)[1:] = []  # 3.10+
-    here = os.path.dirname(os.path.realpath("<stdin>"))
-    sys.path[:] = [each for each in sys.path if each not in ("", ".", here)]
-    modules.enter(archive)
-    # by name: the multiplexer reads import statements, and would send all of Ansible's code of the controller along
-    if task["profile"] is not None:
-        __import__(modules.FIRST[1])
-        loader = sys.modules[modules.FIRST[1]]  # type: Any
-        loader.run_module(json_params=task["params"], profile=task["profile"], module_fqn=task["fqn"],
-                          modlib_path=archive.path, extensions=task["extensions"])
-        return
-    __import__(modules.FIRST[0])
-    sys.modules[modules.FIRST[0]]._ANSIBLE_ARGS = task["params"]  # type: ignore[attr-defined]
-    runpy.run_module(mod_name=task["fqn"], init_globals={"_module_fqn": task["fqn"], "_modlib_path": archive.path},
-                     run_name="__main__", alter_sys=True)
-    print('{"msg": "New-style module did not handle its own exit", "failed": true}')
-    sys.exit(1)
-
-
-def environ(task: "Dict[str, Any]") -> None:
-    """Environment, directory and mask of the module, and what depends on them in a process that runs already."""
-    for name, value in task["env"].items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
-    if task["cwd"] is not None:
-        try:
-            os.chdir(task["cwd"])
-        except OSError:
-            pass  # as sshd does, when there is no home
-    if task["umask"] is not None:
-        os.umask(task["umask"])
-    time.tzset()
-    if "tempfile" in sys.modules:
-        sys.modules["tempfile"].tempdir = None  # type: ignore[attr-defined]
-    if "random" in sys.modules:
-        sys.modules["random"].seed()  # type: ignore[attr-defined]  # before 3.7 nobody does
-
-
-def limit(wanted: int) -> None:
-    """The soft limit of open files, as far as it may be."""
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = min(hard, wanted)
-    if wanted != soft:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        except ValueError:
-            pass

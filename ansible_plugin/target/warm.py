@@ -268,7 +268,7 @@ class Run:
         except ConnectionError:
             data = b""
         self.read += data
-        return bool(data)
+        return bool(data) and len(self.read) < 2 * NEWS.size
 
     def kill(self) -> None:
         """Have the module killed. From any thread, while ``result`` runs."""
@@ -347,7 +347,7 @@ def program(fd: int) -> bytes:
         from importlib.util import find_spec
 
         texts, codes = [], []
-        for name in "talk", "modules", "template":
+        for name in "talk", "modules", "player", "template":
             spec = find_spec("%s.%s" % (__package__, name))  # type: Any
             codes.append((name, spec.loader.get_code(spec.name)))
             texts.append((name, spec.loader.get_source(spec.name)))

@@ -357,6 +357,7 @@ class Context(Grower, Runner, Mover, Lasting):
         error = engine.no_way(self.id) if link is None or link.closed else None
         if error is not None:
             raise error
+        assert link is not None, "where there is none, there is an error"
         key = self.id, next(core.numbers) & 0xffffffff
         core.pings[key] = wake
         start = core.broker.clock()

@@ -7,7 +7,7 @@ from typing import Any
 TEXTS = [
     # a module that raises (before 2.19), or cannot be imported, shows a traceback: who called it and how it was
     # imported there, and the text of lines, which the archive of ours has and that of stock has not
-    (r'  File \\?"(<stdin>|<frozen [\w.]+>|[\w:/.-]*(template|modules)\.py)\\?", line \d+, in [<>\w]+(\n|\\n)', ""),
+    (r'  File \\?"(<stdin>|<frozen [\w.]+>|[\w:/.-]*(player|modules)\.py)\\?", line \d+, in [<>\w]+(\n|\\n)', ""),
     (r'(  File \\?"[^"]*payload[^"]*", line \d+, in [<>\w]+)((\n|\\n)    ((?!\\n)[^\n])*)+', r"\1"),
     (r"(?<![\w/.~-])[\w/.~-]*/ansible_[\w.]*payload[\w.]*(/ansible_[\w.]*payload\.zip)?(?=/ansible(_collections)?/)",
      "<payload>"),

@@ -5,12 +5,15 @@ import pathlib
 import shlex
 import stat
 import subprocess
+import sys
 
 import pytest
 
 import contextree
+from ansible_plugin.controller import payload
 from ansible_plugin.target import agent, archives, seats
 from contextree.connect.plan import PYTHON
+from tests.ansible import payloads
 from tests.lab.poll import until
 
 EMPTY = b"PK\5\6" + bytes(18)  # a zip without members
@@ -119,6 +122,15 @@ def test_an_interpreter_that_cannot_be_kept_warm_is_said_once(host: contextree.C
     for _ in range(2):
         answer = ask(host, ["module", None, "digest", archives.take_apart(EMPTY), task])
         assert answer[:2] == ("plain", 0)
+
+
+def test_variables_with_which_an_interpreter_does_not_start_are_those_of_one_task(host: contextree.Context) -> None:
+    found = payload.take_apart(payloads.payload("import sys; print('well'); sys.exit(0)"))
+    assert found is not None
+    parts = archives.take_apart(found.zip_data())
+    for env, expected in ({}, "done"), ({"PYTHONHOME": "/nowhere"}, "plain"), ({}, "done"):
+        task = dict(found.task, python=[sys.executable], env=env)
+        assert ask(host, ["module", None, found.digest, parts, task])[0] == expected
 
 
 def test_a_command_ends_with_who_waits_for_it(host: contextree.Context, tmp_path: pathlib.Path) -> None:

@@ -48,6 +48,14 @@ def test_fewer_workers_than_hosts(lab, core):
 
 
 @pytest.mark.parametrize("core", EVERY, indirect=True)
+def test_what_is_remembered_of_options_ends_with_them(lab, core):
+    ours = same(lab, core, "strategy/options.yml", hosts={"h1": {}}, variables={"other_user": lab.sshd.noisy_user})
+    names = [row["result"]["stdout"] for row in ours.rows if row["result"].get("cmd") == ["id", "-un"]]
+    assert {*names} >= {lab.sshd.key_user, lab.sshd.noisy_user}
+    assert not ours.stats["fallbacks"]
+
+
+@pytest.mark.parametrize("core", EVERY, indirect=True)
 def test_plugins_that_nobody_knows_have_a_process_of_their_own(lab, core):
     same(lab, core, "strategy/foreign.yml")
 

@@ -131,3 +131,16 @@ def run_closed(*call):
 def busy():
     """How many runs are under way."""
     return len(running)
+
+
+def spare():
+    """The process that waits for a module; None where there is none, or one that is not so far yet."""
+    for pid in pids():
+        try:
+            with open("/proc/%d/task/%d/children" % (pid, pid)) as file:
+                children = file.read().split()
+            if len(children) == 1 and len(os.listdir("/proc/%s/fd" % children[0])) == 4:
+                return int(children[0])
+        except OSError:
+            pass  # it has just ended
+    return None
