@@ -354,10 +354,10 @@ class Context(Grower, Runner, Mover, Lasting):
         link = core.link_to(self.id)
         if core.closed:
             raise Closed(str(core.closed))
-        error = engine.no_way(self.id) if link is None or link.closed else None
-        if error is not None:
-            raise error
-        assert link is not None, "where there is none, there is an error"
+        if link is None or link.closed:
+            error = engine.no_way(self.id)
+            if link is None or error is not None:
+                raise error or ContextDied("there is no way to %s" % self.name)
         key = self.id, next(core.numbers) & 0xffffffff
         core.pings[key] = wake
         start = core.broker.clock()
