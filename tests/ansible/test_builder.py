@@ -68,8 +68,8 @@ def test_archives_are_those_of_stock(lab, core):
 @pytest.mark.parametrize("core", EVERY, indirect=True)
 def test_what_is_said_while_a_module_is_built(lab, core):
     hosts = {"h1": {}}
-    stock = play(lab, core, "said.yml", "stock", hosts=hosts)
-    ours = play(lab, core, "said.yml", "strategy", hosts=hosts)
+    stock = play(lab, core, "told.yml", "stock", hosts=hosts)
+    ours = play(lab, core, "told.yml", "strategy", hosts=hosts)
     assert compare.differences(stock, ours) == []
     assert stock.status == 0, stock.stdout + stock.stderr
     assert ours.left == []
