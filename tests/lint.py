@@ -14,6 +14,7 @@ import importlib.util
 import re
 import subprocess
 import sys
+import warnings
 import zlib
 from pathlib import Path
 
@@ -57,8 +58,10 @@ class Source:
 
     @functools.cached_property
     def tree(self):
-        """The syntax tree."""
-        return ast.parse(self.text)
+        """The syntax tree. What Python warns of, ruff tells; some modules of playbooks are there to be warned of."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.parse(self.text)
 
     @functools.cached_property
     def imported(self):
