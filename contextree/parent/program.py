@@ -132,6 +132,10 @@ class Job:
                 env.pop(name, None)
             else:
                 env[name] = value
+        with starting:  # before there is a program: this process may be killed at any moment
+            reaper = boot.reaper(self.engine)
+            if self.engine.watchman is None:
+                self.engine.watchman = Watchman(reaper)
         theirs = []  # type: List[int]
         try:
             args = self.open_terminal(env, theirs) if spec["pty"] else spec["args"]
@@ -143,10 +147,6 @@ class Job:
         finally:
             for fd in theirs:
                 process.close(fd)
-        with starting:
-            reaper = boot.reaper(self.engine)
-            if self.engine.watchman is None:
-                self.engine.watchman = Watchman(reaper)
         self.engine.watchman.begun(child.pid)
         self.handle = reaper.monitor(child.pid, str(child.args)[:200], spawned=True)
         child.returncode = 0  # the handle reaps it; Popen must not try

@@ -71,7 +71,7 @@ def test_passwords_and_refusals_as_in_stock(lab, core, bastion):
         "h5": {"ansible_port": 1},
         "h6": {"ansible_host": "no-such-host.invalid"},
         "h7": {"ansible_ssh_executable": "/no/such/ssh"},
-        "h8": {"ansible_ssh_common_args": "-o ProxyCommand=false"},
+        "h8": {"ansible_ssh_common_args": "-o ProxyCommand='sleep 0.2'"},
     }
     found = [play(lab, core, "refused.yml", mode, hosts=hosts, forks=10) for mode in ("stock", "strategy")]
     same(*found)
