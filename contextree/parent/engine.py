@@ -55,6 +55,8 @@ def engine_of(core: "Core") -> "Engine":
             core.engine = Engine(core, child.config["ids"], child.bundle, trusted=child.config["trusted"])
             core.engine.above = frozenset(child.config["above"])
             core.engine.heartbeat = child.config.get("heartbeat", Engine.heartbeat)
+            # where the end of this context found none to end, nothing may begin in this one
+            core.engine.ending = core.engine.ending or child.leaving is not None
         return core.engine  # type: ignore[no-any-return]
 
 
