@@ -10,6 +10,7 @@ from typing import Any
 from ansible import constants as C  # noqa: N812  as everywhere in ansible
 from ansible.plugins import loader
 
+#: What may stand before the names of connections that say nothing when they are imported.
 QUIET = "", "ansible.builtin.", "ansible.legacy.", "contextree.fast."
 
 
