@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import os
 import subprocess
 import threading
 import time
@@ -102,8 +103,12 @@ def checked(answer: Any, count: int) -> Any:
     raise contextree.PeerError("this is no answer of an agent: %.100r" % (answer,))
 
 
-def limited(plan: Any, files: int) -> Any:
-    """A way to what runs here, with the limit of open files that there would be without us; others as they are."""
+def as_without_us(link: Link, files: int) -> Any:
+    """A way to what runs here, with the limit of open files and the environment that there would be without us; others
+    as they are."""
+    plan = link.plan
+    if link.environ is not None:
+        plan = plan.copy(env={**dict.fromkeys(os.environ), **link.environ})
     if not files or plan.remote:
         return plan
     return plan.copy(argv=["/bin/sh", "-c", 'ulimit -S -n %d; exec "$@"' % files, "sh", *plan.argv])
@@ -162,7 +167,7 @@ class Hosts:
         if mine:
             try:
                 # what is sent meanwhile goes behind the bundle: the first request costs no round trip of its own
-                context = self.router.grow(limited(link.plan, self.files), threads=agent.THREADS, wait=False)
+                context = self.router.grow(as_without_us(link, self.files), threads=agent.THREADS, wait=False)
                 send_ahead(context)
                 future.set_result(Host(context, early))
                 self.count("links")

@@ -10,3 +10,4 @@ class Link(NamedTuple):
 
     key: str  # the same for the same way
     plan: Plan
+    environ: dict[str, str] | None = None  # of an interpreter on the controller; None: that of the multiplexer
