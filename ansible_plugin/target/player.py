@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     Place = Tuple[int, str, Tuple[int, int]]  # the template's process, the path of a pipe of it, which one that is
 
 
-PARTS = ["contextree_ansible"] + ["contextree_ansible." + name for name in ("talk", "modules", "player", "template")]
+PARTS = ["contextree_ansible"] + ["contextree_ansible." + name for name in ("talk", "modules", "player", "again",
+                                                                               "template")]
 
 
 def touch() -> None:
@@ -137,11 +138,11 @@ def ended(status: int) -> int:
     return status
 
 
-def played(archive: "modules.Archive", task: "Dict[str, Any]") -> None:
-    """``play``; an error that comes out of it is shown without lines of source, as in stock, where the archive has been
-    removed then."""
+def played(archive: "modules.Archive", task: "Dict[str, Any]", how: "Any" = None) -> None:
+    """``play``, or ``how``; an error that comes out of it is shown without lines of source, as in stock, where the
+    archive has been removed then."""
     try:
-        play(archive, task)
+        (how or play)(archive, task)
     except SystemExit:
         raise
     except BaseException:
@@ -162,16 +163,31 @@ def play(archive: "modules.Archive", task: "Dict[str, Any]") -> None:
             os.chdir("/")
     if task["rlimit"]:
         limit(task["rlimit"])
+    like_stock(archive)
+    execute(archive, task)
+
+
+def like_stock(archive: "modules.Archive") -> None:
+    """Have what a Python has that is fed with the text of stock, and nothing of ours."""
     for name in PARTS:
         del sys.modules[name]
-    main = sys.modules["__main__"] = type(sys)("__main__")
-    main.__builtins__ = sys.modules["builtins"]  # type: ignore[attr-defined]
-    main.__file__ = "<stdin>"
+    new_main()
     sys.argv[:] = [""]
     getattr(sys, "orig_argv", sys.argv)[1:] = []  # 3.10+
     here = os.path.dirname(os.path.realpath("<stdin>"))
     sys.path[:] = [each for each in sys.path if each not in ("", ".", here)]
     modules.enter(archive)
+
+
+def new_main() -> None:
+    """An empty ``__main__``."""
+    main = sys.modules["__main__"] = type(sys)("__main__")
+    main.__builtins__ = sys.modules["builtins"]  # type: ignore[attr-defined]
+    main.__file__ = "<stdin>"
+
+
+def execute(archive: "modules.Archive", task: "Dict[str, Any]") -> None:
+    """Run the module."""
     # by name: the multiplexer reads import statements, and would send all of Ansible's code of the controller along
     if task["profile"] is not None:
         __import__(modules.FIRST[1])
