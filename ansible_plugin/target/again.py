@@ -39,6 +39,8 @@ def serve(archive: "modules.Archive", fqn: str, control: "socket.socket", stamp:
     __import__(fqn.rpartition(".")[0])
     gc.collect()
     state = State()
+    if hasattr(gc, "freeze"):
+        getattr(gc, "freeze")()  # noqa: B009  3.7+
     begun = stamp(), names()
     for _ in range(RUNS):
         text = control.recv(SIZE)
@@ -62,9 +64,9 @@ def serve(archive: "modules.Archive", fqn: str, control: "socket.socket", stamp:
         if len(text) > SIZE:
             return
         control.send(text)
+        gc.collect()
         if answer[2] or not state.restored():
             return
-        gc.collect()
 
 
 def names() -> "Any":
@@ -109,7 +111,7 @@ class State:
             return False
         os.umask(self.umask)
         vars(sys.modules[modules.FIRST[0]]).update(self.arguments)
-        return self.others() == self.rest and all(copied(each) == kept for each, kept in self.parts)
+        return self.others() == self.rest and all(each == kept for each, kept in self.parts)
 
     def of_core(self) -> "Dict[str, Any]":
         """What ``basic`` has at first where it will keep the arguments of a module."""
@@ -145,5 +147,5 @@ def parts() -> "List[Any]":
 
 
 def copied(thing: "Any") -> "Any":
-    """The same now, to be compared with later."""
+    """What it is now, to be compared with later."""
     return dict(thing) if hasattr(thing, "keys") else thing.copy()
