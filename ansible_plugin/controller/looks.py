@@ -1,11 +1,10 @@
 """Which archives of modules are core's own ``stat``: that only looks, so one process on a host may run it again and
 again (docs/decisions/0037)."""
 
+import importlib.util
 import io
 import os
 import zipfile
-
-import ansible
 
 MODULE = "ansible.modules.stat"
 MADE = "ansible/__init__.py", "ansible/module_utils/__init__.py"  # of a few lines by core, when it builds an archive
@@ -14,7 +13,10 @@ GENERATED = 1000  # bytes, at most, of such
 
 def is_stat(data: bytes) -> bool:
     """Whether an archive is core's ``stat``, with no file that is not the installed core's own."""
-    folder = os.path.dirname(os.path.abspath(ansible.__file__))
+    found = importlib.util.find_spec("ansible")
+    if found is None or not found.origin:
+        return False
+    folder = os.path.dirname(os.path.abspath(found.origin))
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             names = archive.namelist()

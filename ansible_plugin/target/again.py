@@ -53,7 +53,7 @@ def serve(archive: "modules.Archive", fqn: str, control: "socket.socket", stamp:
         except OSError:
             return
         player.new_main()
-        status = player.guarded(lambda: player.played(archive, task, player.execute))
+        status = player.guarded(lambda: player.played(archive, task, True))
         if len(sys._current_frames()) > 1:  # another thread
             return
         atexit._run_exitfuncs()

@@ -138,11 +138,14 @@ def ended(status: int) -> int:
     return status
 
 
-def played(archive: "modules.Archive", task: "Dict[str, Any]", how: "Any" = None) -> None:
-    """``play``, or ``how``; an error that comes out of it is shown without lines of source, as in stock, where the
-    archive has been removed then."""
+def played(archive: "modules.Archive", task: "Dict[str, Any]", ready: bool = False) -> None:
+    """Do what the text does that stock gives to Python. ``ready``: up to the module itself, that has been done. An
+    error that comes out of it is shown without lines of source, as in stock, where the archive has been removed
+    then."""
     try:
-        (how or play)(archive, task)
+        if not ready:
+            get_ready(archive, task)
+        execute(archive, task)
     except SystemExit:
         raise
     except BaseException:
@@ -150,8 +153,8 @@ def played(archive: "modules.Archive", task: "Dict[str, Any]", how: "Any" = None
         raise
 
 
-def play(archive: "modules.Archive", task: "Dict[str, Any]") -> None:
-    """Do what the text does that stock gives to Python."""
+def get_ready(archive: "modules.Archive", task: "Dict[str, Any]") -> None:
+    """What comes before the module."""
     atexit._clear()
     environ(task)
     try:
@@ -164,7 +167,6 @@ def play(archive: "modules.Archive", task: "Dict[str, Any]") -> None:
     if task["rlimit"]:
         limit(task["rlimit"])
     like_stock(archive)
-    execute(archive, task)
 
 
 def like_stock(archive: "modules.Archive") -> None:

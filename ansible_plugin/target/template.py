@@ -88,7 +88,11 @@ class Template:
         while self.open or self.news or self.ending:
             ready = self.poll.poll(IDLE if self.due and not self.news else None)
             if not ready:
-                self.ahead()
+                self.due = False
+                if self.spare is None or self.spare.wrong:
+                    self.new_spare()
+                if self.helped is not None and not self.helper:
+                    self.new_helper(*self.helped)
             for fd, _ in ready:
                 if fd == self.wake_r:
                     os.read(self.wake_r, 512)
@@ -266,50 +270,6 @@ class Template:
 
     # -- the spare
 
-    def ahead(self) -> None:
-        """Do what can be done for later."""
-        self.due = False
-        if self.spare is None or self.spare.wrong:
-            self.new_spare()
-        if self.helped is not None and not self.helper:
-            self.new_helper(*self.helped)
-
-    def new_helper(self, digest: str, fqn: str) -> None:
-        """Have a process for a module that is run again and again, and give it away."""
-        self.helpers += 1
-        try:
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        except OSError:
-            return
-        with ours, theirs:
-            try:
-                pid = os.fork()
-            except OSError:
-                return
-            if pid == 0:
-                try:
-                    ours.close()
-                    self.leave()
-                    again.serve(self.kept[digest], fqn, theirs, stamp)
-                finally:
-                    os._exit(1)
-            self.helper = pid
-            rights = socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", ours.fileno())
-            try:
-                self.control.sendmsg([PID.pack(pid), digest.encode()], [rights], socket.MSG_DONTWAIT)
-            except OSError:
-                pass  # it ends, as nobody has its socket
-
-    def end_helper(self) -> None:
-        """Have none any more."""
-        pid, self.helper, self.helped = self.helper, 0, None
-        if pid:
-            try:
-                os.killpg(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                os.kill(pid, signal.SIGKILL)  # it has not got so far yet that the group is its own
-            os.waitpid(pid, 0)
-
     def new_spare(self) -> None:
         """Have a spare that has all archives that are here."""
         self.end_spare()
@@ -373,6 +333,44 @@ class Template:
             task = marshal.loads(text)
             out, err = struct.unpack("2i", rights[0][2])
             become_module(self.kept[task["digest"]], task, out, err, self.place)
+
+    # -- the process that runs a module again and again
+
+    def new_helper(self, digest: str, fqn: str) -> None:
+        """Have a process for a module that is run again and again, and give it away."""
+        self.helpers += 1
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError:
+            return
+        with ours, theirs:
+            try:
+                pid = os.fork()
+            except OSError:
+                return
+            if pid == 0:
+                try:
+                    ours.close()
+                    self.leave()
+                    again.serve(self.kept[digest], fqn, theirs, stamp)
+                finally:
+                    os._exit(1)
+            self.helper = pid
+            rights = socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", ours.fileno())
+            try:
+                self.control.sendmsg([PID.pack(pid), digest.encode()], [rights], socket.MSG_DONTWAIT)
+            except OSError:
+                pass  # it ends, as nobody has its socket
+
+    def end_helper(self) -> None:
+        """Have none any more."""
+        pid, self.helper, self.helped = self.helper, 0, None
+        if pid:
+            try:
+                os.killpg(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                os.kill(pid, signal.SIGKILL)  # it has not got so far yet that the group is its own
+            os.waitpid(pid, 0)
 
     # -- in the process of a module
 
