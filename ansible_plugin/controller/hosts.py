@@ -11,6 +11,7 @@ from typing import Any
 
 import contextree
 from contextree.connect.dialogue import ANSWERED
+from contextree.parent import calls
 
 from ..target import agent, archives, seats
 from . import looks
@@ -78,7 +79,7 @@ class Host:
 
     def do(self, steps: list[list[Any]]) -> Any:
         """Have the agent do steps, for as long as somebody waits for that; its answer."""
-        future = self.context.submit(agent.do, steps)
+        future = calls.submit(self.context, agent.do, (steps,), {}, self.context.options, flush=True)
         with self.lock:
             self.requests.add(future)
             if self.ended:
