@@ -114,7 +114,7 @@ def limited(plan: Any, files: int) -> Any:
 def send_ahead(context: contextree.Context) -> None:
     """Send what the first task needs there. Each thing that is asked for costs a round trip."""
     context.engine.share_package(context, start="contextree.parent.current")
-    names = "agent", "template", "again", "player", "modules"
+    names = "agent", "template", "again", "player", "pages", "modules"
     context.engine.share(context, {"%s.%s" % (agent.__package__, name) for name in names}, 0)
 
 

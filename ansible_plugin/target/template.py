@@ -28,8 +28,8 @@ import socket
 import struct
 import sys
 
-from . import again, modules
-from .player import become_module, touch
+from . import again, modules, pages
+from .player import become_module, practise, touch
 from .talk import END, ENDED, HEADER, KILL, NEWS, PID, STALE, STARTED
 
 TYPE_CHECKING = False
@@ -69,6 +69,7 @@ class Template:
         self.stamp = ()  # type: Tuple[Any, ...]
         self.spare = None  # type: Optional[Spare]
         self.due = False  # Is it time for a spare?
+        self.pages = pages.Pages()
         self.helper = 0  # the process that runs a module again and again
         self.helpers = 0  # so many have been made
         self.helped = None  # type: Optional[Tuple[str, str]]  # the digest of the module that it runs or is to run; fqn
@@ -180,7 +181,10 @@ class Template:
                        if os.WIFSTOPPED(os.waitpid(pid, os.WUNTRACED)[1])}
         _tell(news, STARTED)
         pid = self.hand_over(task["digest"], bool(data), text, fds)
+        learn = None  # type: Optional[pages.Place]
         if pid is None:
+            if data:
+                learn = self.pages.wanted()
             try:
                 pid = os.fork()
             except OSError as error:
@@ -192,7 +196,7 @@ class Template:
             try:
                 self.leave()
                 news.close()
-                become_module(archive, task, fds[0], fds[1], self.place)
+                become_module(archive, task, fds[0], fds[1], self.place, learn)
             finally:
                 os._exit(1)
         self.news[pid] = news
@@ -273,6 +277,7 @@ class Template:
     def new_spare(self) -> None:
         """Have a spare that has all archives that are here."""
         self.end_spare()
+        self.pages.hear()
         try:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         except OSError:
@@ -326,7 +331,9 @@ class Template:
 
     def wait(self, control: "socket.socket") -> None:
         """In the spare: wait for a task, and do it."""
-        touch()
+        if not self.pages.copy():
+            touch()
+        practise()
         text, rights, _, _ = control.recvmsg(SHORT, socket.CMSG_SPACE(8))
         control.close()
         if text:
@@ -387,6 +394,8 @@ class Template:
         for fd in [self.wake_r, self.wake_w, self.ends_r, self.ends_w] + [
                 each.fd for each in self.kept.values() if each is not None and each.fd is not None]:
             os.close(fd)
+        if self.pages.fd is not None:
+            os.close(self.pages.fd)
 
 
 def _nothing(number: int, frame: object) -> None:

@@ -440,7 +440,7 @@ def program(fd: int) -> bytes:
         from importlib.util import find_spec
 
         texts, codes = [], []
-        for name in "talk", "modules", "player", "again", "template":
+        for name in "talk", "modules", "pages", "player", "again", "template":
             spec = find_spec("%s.%s" % (__package__, name))  # type: Any
             codes.append((name, spec.loader.get_code(spec.name)))
             texts.append((name, spec.loader.get_source(spec.name)))
