@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 PAGE = os.sysconf("SC_PAGE_SIZE")
 PRESENT, OF_FILE, ALONE = 1 << 63, 1 << 61, 1 << 56  # bits of an entry of /proc/self/pagemap, see proc(5)
 POPULATE_WRITE = 23  # of madvise(2)
+PIECE = 32  # pages
 MODULES = 8  # so many are learned from
 LENGTH = struct.Struct("!I")
 
@@ -75,8 +76,15 @@ class Pages:
         """In a spare: have copies of what most modules need. False: this cannot be had here."""
         if self.madvise is None:
             return False
-        found = runs(sorted(page for page, count in self.votes.items() if 2 * count >= self.heard))
-        return all(not self.madvise(start * PAGE, count * PAGE, POPULATE_WRITE) for start, count in found)
+        done = 0
+        for start, count in runs(sorted(page for page, count in self.votes.items() if 2 * count >= self.heard)):
+            if self.madvise(start * PAGE, count * PAGE, POPULATE_WRITE):
+                return False
+            done += count
+            if done >= PIECE:
+                done = 0
+                os.sched_yield()  # whoever waits for this processor has more to do than we have
+        return True
 
 
 def write_down(place: "Place") -> None:
