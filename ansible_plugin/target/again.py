@@ -41,10 +41,10 @@ def serve(archive: "modules.Archive", fqn: str, control: "socket.socket", stamp:
     state = State()
     if hasattr(gc, "freeze"):
         getattr(gc, "freeze")()  # noqa: B009  3.7+
-    begun = stamp(), names()
+    begun = stamp(), names(), os.getppid()
     for _ in range(RUNS):
         text = control.recv(SIZE)
-        if not text or (stamp(), names()) != begun:
+        if not text or (stamp(), names(), os.getppid()) != begun:
             return
         task = marshal.loads(text)
         try:
@@ -53,7 +53,7 @@ def serve(archive: "modules.Archive", fqn: str, control: "socket.socket", stamp:
         except OSError:
             return
         player.new_main()
-        status = player.guarded(lambda: player.played(archive, task, True))
+        status = player.guarded(player.played, archive, task, True)
         if len(sys._current_frames()) > 1:  # another thread
             return
         atexit._run_exitfuncs()

@@ -51,7 +51,7 @@ def become_module(archive: "modules.Archive", task: "Dict[str, Any]", out: int, 
     for fd, number in (out, 1), (err, 2):
         os.dup2(fd, number)
         os.close(fd)
-    status = ended(guarded(lambda: played(archive, task)))
+    status = ended(guarded(played, archive, task))
     try:
         if last_words(place, status) and learn is not None:
             pages.write_down(learn)
@@ -83,10 +83,10 @@ def last_words(place: "Place", status: int) -> bool:
         return False  # the template hears of the end itself
 
 
-def guarded(function: "Any") -> int:
+def guarded(function: "Any", *args: "Any") -> int:
     """The exit status of a Python program that is ``function``."""
     try:
-        function()
+        function(*args)
     except SystemExit as end:
         if end.code is None:
             return 0
@@ -104,7 +104,7 @@ def guarded(function: "Any") -> int:
     except BaseException as raised:
         error = raised
         error.__traceback__ = own(error.__traceback__)
-        status = guarded(lambda: hooked(error))
+        status = guarded(hooked, error)
         if isinstance(error, KeyboardInterrupt) and sys.version_info >= (3, 8):
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGINT)
