@@ -12,8 +12,10 @@ from typing import Any
 
 import contextree
 from contextree.connect.dialogue import ANSWERED
+from contextree.parent import calls
 
 from ..target import agent, archives, seats
+from . import looks
 from .link import Link
 
 LACKING = 20  # seconds for which a host without Python is not asked again: core runs what it has to run there
@@ -78,7 +80,7 @@ class Host:
 
     def do(self, steps: list[list[Any]]) -> Any:
         """Have the agent do steps, for as long as somebody waits for that; its answer."""
-        future = self.context.submit(agent.do, steps)
+        future = calls.submit(self.context, agent.do, (steps,), {}, self.context.options, flush=True)
         with self.lock:
             self.requests.add(future)
             if self.ended:
@@ -117,7 +119,7 @@ def as_without_us(link: Link, files: int) -> Any:
 def send_ahead(context: contextree.Context) -> None:
     """Send what the first task needs there. Each thing that is asked for costs a round trip."""
     context.engine.share_package(context, start="contextree.parent.current")
-    names = "agent", "template", "player", "modules"
+    names = "agent", "template", "again", "player", "pages", "modules"
     context.engine.share(context, {"%s.%s" % (agent.__package__, name) for name in names}, 0)
 
 
@@ -147,6 +149,7 @@ class Hosts:
         self.links: dict[str, Future[Host]] = {}
         self.recipes: dict[str, archives.Recipe] = {}
         self.parts: dict[bytes, bytes] = {}
+        self.stats: dict[str, bool | None] = {}  # archives -> is it core's own ``stat``? None: it has come once
         self.counts: collections.Counter[str] = collections.Counter()
         self.lacking: dict[str, tuple[contextree.ConnectError, float]] = {}  # links -> why there is none, until when
         self.fallbacks: collections.Counter[str] = collections.Counter()
@@ -232,8 +235,11 @@ class Hosts:
     def do(self, link: Link, steps: list[list[Any]]) -> Any:
         """Do steps at a host; the answers are those of ``agent.do``, and ("want", digest): give that archive first."""
         for step in steps:
-            if step[0] == "module" and step[2] not in self.recipes:
-                return "want", step[2]
+            if step[0] == "module":
+                if step[2] not in self.recipes:
+                    return "want", step[2]
+                if step[4]["fqn"] == looks.MODULE:
+                    step[4]["again"] = self.is_stat(step[2])
         with self.using(link) as host:
             seat = key_of(steps[-1][1]), tuple(steps[-1][4]["python"]) if steps[-1][0] == "module" else None
             if seat not in host.refusals:
@@ -278,6 +284,15 @@ class Hosts:
         host.parts.update(lacking)
         host.sent.add(step[2])
         return [*step[:3], (recipe, lacking), *step[4:]]
+
+    def is_stat(self, digest: str) -> bool:
+        """Whether an archive is core's own ``stat``. It is looked at when it comes for the second time."""
+        if digest not in self.stats:
+            self.stats[digest] = None
+        elif self.stats[digest] is None:
+            data = archives.put_together(self.recipes[digest], self.parts)
+            self.stats[digest] = data is not None and looks.is_stat(data)
+        return bool(self.stats[digest])
 
     @contextree.expose
     def archive(self, digest: str, data: bytes) -> None:
