@@ -26,7 +26,7 @@ from ansible.playbook.task import Task
 from ansible.plugins import strategy as core
 from ansible.plugins.strategy import free
 
-from . import archives, builder, care, freight, wake
+from . import archives, builder, care, freight, kept, wake
 
 CYCLES = 20_000  # objects after which a worker looks for cycles: every few tasks, and not several times in each
 BEHIND = 1 << 20  # bytes of changes that a worker may lack before a new one is cheaper
@@ -141,6 +141,7 @@ class Crew:
         try:
             self._take_over()
             self.undo.enter_context(archives.shared())
+            self.undo.callback(kept.end)
             self.undo.callback(self.builder.stop)
             self.builder.begin(self.strategy._inventory.get_hosts(self.play.hosts))
         except BaseException:

@@ -15,11 +15,10 @@ from contextree.connect.dialogue import ANSWERED
 from contextree.parent import calls
 
 from ..target import agent, archives, seats
-from . import looks
+from . import desk, looks
 from .link import Link
 
 LACKING = 20  # seconds for which a host without Python is not asked again: core runs what it has to run there
-THREADS = 1000  # requests of workers that may wait at once; ansible's forks are fewer
 
 
 class Host:
@@ -86,7 +85,7 @@ class Host:
             if self.ended:
                 future.cancel()
         try:
-            contextree.current_call().on_cancel(future.cancel)
+            desk.caller().on_cancel(future.cancel)
             return checked(future.result(), len(steps))
         except CancelledError:
             raise contextree.CallCancelled("nobody waits for this any more") from None

@@ -3,7 +3,6 @@
 import atexit
 import contextlib
 import gc
-import importlib
 import os
 from typing import Any
 
@@ -11,7 +10,7 @@ from ansible import constants as C  # noqa: N812  as everywhere in ansible
 from ansible.plugins.loader import connection_loader
 from ansible.utils.display import Display
 
-from . import crew, early, remember, worker
+from . import crew, early, line, remember, worker
 from .redirect import Redirect
 
 TYPE_CHECKING = False
@@ -22,6 +21,7 @@ else:
 
 display = Display()
 
+PRELOADED = line,  # what each worker would import
 WORKERS = "ANSIBLE_CONTEXTREE_WORKERS"  # "forked": one for each task, as in stock
 
 
@@ -29,7 +29,6 @@ class Mixin(Base):
     """Mixed into a strategy of core."""
 
     def __init__(self, tqm: Any) -> None:
-        importlib.import_module("contextree.parent.join")  # what all need: imported once
         worker.begin(C.DEFAULT_LOCAL_TMP)  # before there are threads
         self.undo = remember.frames()  # core's next step is to look for a caller
         super().__init__(tqm)
