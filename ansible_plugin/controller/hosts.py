@@ -24,8 +24,10 @@ LACKING = 20  # seconds for which a host without Python is not asked again: core
 class Host:
     """One link, and what its host has and is."""
 
-    def __init__(self, context: contextree.Context, early: bool) -> None:
+    def __init__(self, context: contextree.Context, early: bool, greets: str = "") -> None:
         self.context = context
+        self.greets = greets  # see Link; "" once it is done
+        self.words: bytes | None = None
         self.sent: set[str] = set()  # archives
         self.parts: set[bytes] = set()  # of archives
         self.ways: set[Any] = set()  # to other accounts that have been asked for
@@ -55,6 +57,24 @@ class Host:
             last = self.dropped and not self.busy
         if last:
             self.context.shutdown()
+
+    def greeting(self, alone: bool) -> bytes:
+        """What is to stand before what a command says on its standard error: what ssh has said as it connected, as it
+        does in stock. ``alone``: the command is the first of its request."""
+        with self.lock:
+            greets = self.greets
+            if greets == "once":
+                self.greets = ""
+        if not greets or (greets == "once" and not alone):
+            return b""
+        if self.words is None:
+            branch: Any = self.context.engine.children.get(self.context.id)
+            self.words = words = branch.greeting if branch is not None else b""
+            if words:  # the login shell may have said something too, as it does again before each command
+                answer = self.do([["command", None, [None, "-c", ":"]]])
+                if answer[0] == "done":
+                    self.words = words.removesuffix(answer[1][2])
+        return self.words
 
     def drop(self) -> None:
         """End the link when the last request is over."""
@@ -171,7 +191,7 @@ class Hosts:
                 # what is sent meanwhile goes behind the bundle: the first request costs no round trip of its own
                 context = self.router.grow(as_without_us(link, self.files), threads=agent.THREADS, wait=False)
                 send_ahead(context)
-                future.set_result(Host(context, early))
+                future.set_result(Host(context, early, link.greets))
                 self.count("links")
             except BaseException as error:
                 future.set_exception(error)
@@ -243,6 +263,11 @@ class Hosts:
             seat = key_of(steps[-1][1]), tuple(steps[-1][4]["python"]) if steps[-1][0] == "module" else None
             if seat not in host.refusals:
                 answer = self._do(host, steps)
+                if answer[0] == "done" and host.greets:
+                    said = host.greeting(len(steps) == 1)
+                    if said and steps[-1][0] in ("command", "module"):
+                        status, out, err = answer[1]
+                        answer = (answer[0], (status, out, said + err), *answer[2:])
                 if answer[0] == "refused":
                     self.count("refused")
                     # another time a password may be right

@@ -191,23 +191,28 @@ def fork(what: Callable[[], None]) -> int:
 
 
 @contextlib.contextmanager
-def uninterrupted() -> Iterator[None]:
+def uninterrupted() -> Iterator[Callable[[], list[int]]]:
     """Have signals that have handlers in Python wait. What these raise while a process forks, Python throws away in its
-    hooks around that, and a Ctrl-C is lost."""
+    hooks around that, and a Ctrl-C is lost. Given is what the process that is forked meanwhile calls to have the
+    handlers again; it tells which signals came."""
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield list
         return
     came: list[int] = []
     kept = {number: handler for number in (signal.SIGINT, signal.SIGTERM)
             if callable(handler := signal.getsignal(number))}
+
+    def as_before() -> list[int]:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+        return came
+
     try:
         for number in kept:
             signal.signal(number, lambda number, frame: came.append(number))
-        yield
+        yield as_before
     finally:
-        for number, handler in kept.items():
-            signal.signal(number, handler)
-        for each in came:
+        for each in as_before():
             signal.raise_signal(each)
 
 

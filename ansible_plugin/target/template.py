@@ -186,7 +186,7 @@ class Template:
             if data:
                 learn = self.pages.wanted()
             try:
-                pid = os.fork()
+                pid = self.fork()
             except OSError as error:
                 os.write(fds[1], ("sh: Cannot fork: %s\n" % error.strerror).encode())
                 _tell(news, ENDED, 2 << 8)  # dash's
@@ -202,6 +202,16 @@ class Template:
         self.news[pid] = news
         self.pids[news.fileno()] = pid
         self.poll.register(news.fileno(), select.POLLIN)
+
+    def fork(self) -> int:
+        """See os; where there may be no more processes, the spare makes room."""
+        try:
+            return os.fork()
+        except OSError:
+            if self.spare is None:
+                raise
+            self.end_spare()
+            return os.fork()
 
     def warm(self, archive: "modules.Archive", digest: str) -> None:
         """Import and compile what the module of an archive wants, as far as that was not done."""
