@@ -16,6 +16,16 @@ from tests.lab.machines import Machines, Nspawn
 from tests.lab.sshd import CannotStart, Sshd
 
 
+def pytest_runtest_logreport(report):
+    """What fails is told to run_tests.sh at once: a run that is stopped has no summary."""
+    path = os.environ.get("CONTEXTREE_FAILURES")
+    if report.failed and path and "PYTEST_XDIST_WORKER" not in os.environ:
+        crash = getattr(report.longrepr, "reprcrash", None)
+        said = (crash.message if crash else str(report.longrepr)).strip().partition("\n")[0]
+        with open(path, "a") as file:
+            file.write("%s (%s): %s\n" % (report.nodeid, report.when, said))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def guard_run():
     """What session fixtures leave behind fails the run."""
