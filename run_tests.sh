@@ -209,8 +209,9 @@ stage_tests() {   # stage_tests [pytest arguments]
   local status spread=()
   say "tests"
   compiled
-  # two processes, each with whole files of tests; they must agree on the names of tests that sets and hashes are in
-  [ "$(nproc 2>/dev/null || echo 1)" -gt 1 ] && spread=(-n 2 --dist "${SPREAD:-loadfile}")
+  # two processes, each with whole files of tests, in the order of tests/conftest.py; they must agree on the names of
+  # tests that sets and hashes are in
+  [ "$(nproc 2>/dev/null || echo 1)" -gt 1 ] && spread=(-n 2 --dist "${SPREAD:-loadfile}" --no-loadscope-reorder)
   export PYTHONHASHSEED=${PYTHONHASHSEED:-$RANDOM}
   echo "PYTHONHASHSEED=$PYTHONHASHSEED"
   export CONTEXTREE_FAILURES=$LOGS/failures   # tests/conftest.py names there what fails, when it does

@@ -258,7 +258,8 @@ def test_what_a_text_imports_is_read_once_for_all_routers(tree, monkeypatch):
     """Each Router has a Finder of its own: with pytest among what the tests import, four hundred files were parsed for
     each, two seconds."""
     text = "from . import one\nimport uncommon"
-    tree({"app.py": text, "pack/__init__.py": "", "pack/app.py": "", "one.py": "", "pack/one.py": "", "uncommon.py": ""})
+    tree({"app.py": text, "pack/__init__.py": "", "pack/app.py": "", "one.py": "", "pack/one.py": "",
+          "uncommon.py": ""})
     assert names_of(shared("app"), "app") == {"app", "uncommon"}
     with monkeypatch.context() as patch:
         patch.setattr(scan, "parse", None)
