@@ -171,7 +171,7 @@ def check_gi_03_exactly_one_message():
 
 
 def check_gi_03_without_the_reset_there_are_two():
-    """What the reset is for: the example's fault shows in a plain fork. (One of a context would be no measure: it shares
+    """What the reset is for: the example's fault shows in a plain fork. (A context would be no measure: its fork shares
     the event poll of its parent, and takes away what wakes that.)"""
     assert plain_fork(fork.forget_loops) == b"message "
     assert plain_fork(lambda: None) == b"message message "
