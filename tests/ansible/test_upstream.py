@@ -45,3 +45,13 @@ def headed(outcome):
         elif " [" in line:
             found.add((heading, line))
     return found
+
+
+def test_login_that_takes_long(lab, core):
+    """Core's ``timeout`` is ssh's for the connection: a login shell may then take its time, as in stock."""
+    slow = lab.ssh_config.with_name("slow")
+    slow.write_text('#!/bin/sh\nsleep 27\nexec ssh "$@"\n')
+    slow.chmod(0o755)
+    ours = both(lab, core, "slow.yml", hosts={"h1": {"ansible_ssh_executable": str(slow), "ansible_ssh_timeout": 6}})
+    assert ours.status == 0
+    assert ours.stats["module"] == 1 and not ours.stats["fallbacks"]
