@@ -15,7 +15,6 @@ from contextree.connect import local
 from . import fast, worker
 from .link import Link
 
-
 _environ: dict[str, str] = {}  # what there was when a link was last made, and that
 _link: Link | None = None
 

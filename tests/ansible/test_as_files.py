@@ -7,7 +7,7 @@ import pytest
 from tests.ansible import compare, cores, masks
 from tests.ansible.plays import play
 
-pytestmark = [pytest.mark.ansible, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ansible, pytest.mark.timeout(900)]
 HOSTS = {"h1": {}, "here": {}}
 
 

@@ -5,7 +5,7 @@ import pytest
 from tests.ansible import compare, cores
 from tests.ansible.plays import play
 
-pytestmark = [pytest.mark.ansible, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ansible, pytest.mark.timeout(900)]
 HOSTS = {"here": {}, "h1": {}}
 ENVIRON = {"ANSIBLE_CALLBACKS_ENABLED": "collect,changes", "CTXT_GONE": "there"}
 
