@@ -139,8 +139,12 @@ class Process:
                     env[name] = value
             self.child = subprocess.Popen(list(argv) + ["-", "contextree:ansible"], stdin=script_r, stdout=out_w,
                                           stderr=out_w, env=env, pass_fds=(theirs.fileno(),), start_new_session=True)
+            os.close(script_r)
+            script_r = -1  # if Python ends before it has read all, nobody can read it
+            text = program(theirs.fileno())  # while Python starts
             try:
-                os.write(script_w, program(theirs.fileno()))  # while Python starts; shorter than what a pipe takes
+                while text:
+                    text = text[os.write(script_w, text):]
             except BrokenPipeError:
                 pass  # it has ended: the first run sees that
         except BaseException:
@@ -148,7 +152,7 @@ class Process:
             raise
         finally:
             theirs.close()
-            for fd in script_r, script_w, out_r, out_w:
+            for fd in {script_r, script_w, out_r, out_w} - {-1}:
                 os.close(fd)
 
     def run(self, digest: str, data: "Optional[bytes]", task: "Dict[str, Any]") -> "Any":
@@ -374,9 +378,10 @@ def program(fd: int) -> bytes:
         texts, codes = [], []
         for name in "talk", "modules", "pages", "player", "again", "template":
             spec = find_spec("%s.%s" % (__package__, name))  # type: Any
-            codes.append((name, spec.loader.get_code(spec.name)))
-            texts.append((name, spec.loader.get_source(spec.name)))
-        _parts = tuple(b2a_base64(zlib.compress(each, 6)).decode().strip()
+            text = spec.loader.get_source(spec.name)
+            codes.append((name, compile(text, spec.origin or name, "exec", 0, True, 2)))  # 2: without docstrings
+            texts.append((name, text))
+        _parts = tuple(b2a_base64(zlib.compress(each, 9)).decode().strip()
                        for each in (marshal.dumps(texts, 2), marshal.dumps(codes)))  # 2: any Python reads that
     return (_BOOT % (_parts + (sys.version, fd))).encode()
 
