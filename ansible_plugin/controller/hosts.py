@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import os
 import subprocess
 import threading
 import time
@@ -14,18 +15,19 @@ from contextree.connect.dialogue import ANSWERED
 from contextree.parent import calls
 
 from ..target import agent, archives, seats
-from . import looks
+from . import desk, looks
 from .link import Link
 
 LACKING = 20  # seconds for which a host without Python is not asked again: core runs what it has to run there
-THREADS = 1000  # requests of workers that may wait at once; ansible's forks are fewer
 
 
 class Host:
     """One link, and what its host has and is."""
 
-    def __init__(self, context: contextree.Context, early: bool) -> None:
+    def __init__(self, context: contextree.Context, early: bool, greets: str = "") -> None:
         self.context = context
+        self.greets = greets  # see Link; "" once it is done
+        self.words: bytes | None = None
         self.sent: set[str] = set()  # archives
         self.parts: set[bytes] = set()  # of archives
         self.ways: set[Any] = set()  # to other accounts that have been asked for
@@ -56,6 +58,24 @@ class Host:
         if last:
             self.context.shutdown()
 
+    def greeting(self, alone: bool) -> bytes:
+        """What is to stand before what a command says on its standard error: what ssh has said as it connected, as it
+        does in stock. ``alone``: the command is the first of its request."""
+        with self.lock:
+            greets = self.greets
+            if greets == "once":
+                self.greets = ""
+        if not greets or (greets == "once" and not alone):
+            return b""
+        if self.words is None:
+            branch: Any = self.context.engine.children.get(self.context.id)
+            self.words = words = branch.greeting if branch is not None else b""
+            if words:  # the login shell may have said something too, as it does again before each command
+                answer = self.do([["command", None, [None, "-c", ":"]]])
+                if answer[0] == "done":
+                    self.words = words.removesuffix(answer[1][2])
+        return self.words
+
     def drop(self) -> None:
         """End the link when the last request is over."""
         with self.lock:
@@ -85,7 +105,7 @@ class Host:
             if self.ended:
                 future.cancel()
         try:
-            contextree.current_call().on_cancel(future.cancel)
+            desk.caller().on_cancel(future.cancel)
             return checked(future.result(), len(steps))
         except CancelledError:
             raise contextree.CallCancelled("nobody waits for this any more") from None
@@ -104,8 +124,12 @@ def checked(answer: Any, count: int) -> Any:
     raise contextree.PeerError("this is no answer of an agent: %.100r" % (answer,))
 
 
-def limited(plan: Any, files: int) -> Any:
-    """A way to what runs here, with the limit of open files that there would be without us; others as they are."""
+def as_without_us(link: Link, files: int) -> Any:
+    """A way to what runs here, with the limit of open files and the environment that there would be without us; others
+    as they are."""
+    plan = link.plan
+    if link.environ is not None:
+        plan = plan.copy(env={**dict.fromkeys(os.environ), **link.environ})
     if not files or plan.remote:
         return plan
     return plan.copy(argv=["/bin/sh", "-c", 'ulimit -S -n %d; exec "$@"' % files, "sh", *plan.argv])
@@ -165,9 +189,9 @@ class Hosts:
         if mine:
             try:
                 # what is sent meanwhile goes behind the bundle: the first request costs no round trip of its own
-                context = self.router.grow(limited(link.plan, self.files), threads=agent.THREADS, wait=False)
+                context = self.router.grow(as_without_us(link, self.files), threads=agent.THREADS, wait=False)
                 send_ahead(context)
-                future.set_result(Host(context, early))
+                future.set_result(Host(context, early, link.greets))
                 self.count("links")
             except BaseException as error:
                 future.set_exception(error)
@@ -239,6 +263,11 @@ class Hosts:
             seat = key_of(steps[-1][1]), tuple(steps[-1][4]["python"]) if steps[-1][0] == "module" else None
             if seat not in host.refusals:
                 answer = self._do(host, steps)
+                if answer[0] == "done" and host.greets:
+                    said = host.greeting(len(steps) == 1)
+                    if said and steps[-1][0] in ("command", "module"):
+                        status, out, err = answer[1]
+                        answer = (answer[0], (status, out, said + err), *answer[2:])
                 if answer[0] == "refused":
                     self.count("refused")
                     # another time a password may be right

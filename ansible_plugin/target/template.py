@@ -185,7 +185,7 @@ class Template:
             if data:
                 learn = self.pages.wanted()
             try:
-                pid = os.fork()
+                pid = self.fork()
             except OSError as error:
                 os.write(fds[1], ("sh: Cannot fork: %s\n" % error.strerror).encode())
                 _tell(news, ENDED, 2 << 8)  # dash's
@@ -201,6 +201,17 @@ class Template:
         self.news[pid] = news
         self.pids[news.fileno()] = pid
         self.poll.register(news.fileno(), select.POLLIN)
+
+    def fork(self) -> int:
+        """See os; where there may be no more processes, those that are not needed make room."""
+        try:
+            return os.fork()
+        except OSError:
+            if self.spare is None and not self.helper:
+                raise
+            self.end_spare()
+            self.end_helper()
+            return os.fork()
 
     def warm(self, archive: "modules.Archive", digest: str) -> None:
         """Import and compile what the module of an archive wants, as far as that was not done."""
