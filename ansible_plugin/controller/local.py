@@ -29,7 +29,7 @@ def link(folder: str) -> Link:
         if digest == worker.started_with(folder):
             _link = Link("local", plan)
         else:  # somebody has changed it meanwhile: a callback plugin, another action
-            _link = Link("local." + digest, plan, _environ)
+            _link = Link("local." + digest, plan, environ=_environ)
     return _link
 
 
