@@ -10,9 +10,8 @@ fork, then ``ENDED`` and the wait status; or ``STALE`` in place of both, where t
 would be; and what comes from it is KILL, or its end, which means that nobody wants to know any more. When the requests'
 socket ends, so does this process, once the modules have ended that run.
 
-A module of which the task says ``again`` gets, when it comes for the second time, a process of its own that runs it for
-whoever has the other end of a socket (``again.py``); that end is sent back over the requests' socket. A request that is
-but {"kill": its number} has it killed.
+A module whose task says ``again`` gets, when it comes for the second time, a process of its own that runs it for who
+has the other end of a socket (``again.py``), which is sent back. A request of {"kill": its number} has it killed.
 
 When nothing is to be done, one process is forked ahead: the *spare* (docs/decisions/0035). The next module runs in it
 if its archive was there before; it waits for that on a socket, has nothing else open, and ends with the template.
@@ -238,10 +237,7 @@ class Template:
         except ConnectionError:
             said = b""
         if said == KILL:
-            try:
-                os.killpg(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                os.kill(pid, signal.SIGKILL)  # it has not got so far yet that the group is its own
+            _kill(pid)
         else:
             self.poll.unregister(fd)
             del self.pids[fd]
@@ -390,10 +386,7 @@ class Template:
         """Have none any more."""
         pid, self.helper, self.helped = self.helper, 0, None
         if pid:
-            try:
-                os.killpg(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                os.kill(pid, signal.SIGKILL)  # it has not got so far yet that the group is its own
+            _kill(pid)
             os.waitpid(pid, 0)
 
     # -- in the process of a module
@@ -409,14 +402,19 @@ class Template:
         if self.spare is not None:
             self.spare.control.close()
         for fd in [self.wake_r, self.wake_w, self.ends_r, self.ends_w] + [
-                each.fd for each in self.kept.values() if each is not None and each.fd is not None]:
+                each.fd for each in [self.pages, *self.kept.values()] if each is not None and each.fd is not None]:
             os.close(fd)
-        if self.pages.fd is not None:
-            os.close(self.pages.fd)
 
 
 def _nothing(number: int, frame: object) -> None:
     """SIGCHLD: the wakeup descriptor tells."""
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        os.kill(pid, signal.SIGKILL)  # it has not got so far yet that the group is its own
 
 
 def _tell(news: "socket.socket", what: bytes, status: int = 0) -> None:
