@@ -80,7 +80,7 @@ class Template:
 
     def run(self) -> None:
         """Until nobody can ask any more and all modules have ended. In a module's process it does not return."""
-        signal.signal(signal.SIGCHLD, _nothing)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)  # the wakeup descriptor tells
         signal.set_wakeup_fd(self.wake_w)
         self.poll.register(self.control.fileno(), select.POLLIN)
         self.poll.register(self.wake_r, select.POLLIN)
@@ -404,10 +404,6 @@ class Template:
         for fd in [self.wake_r, self.wake_w, self.ends_r, self.ends_w] + [
                 each.fd for each in [self.pages, *self.kept.values()] if each is not None and each.fd is not None]:
             os.close(fd)
-
-
-def _nothing(number: int, frame: object) -> None:
-    """SIGCHLD: the wakeup descriptor tells."""
 
 
 def _kill(pid: int) -> None:
