@@ -19,15 +19,15 @@ from . import modules, player
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    from typing import Any, Callable, Dict, List, Tuple
+    from typing import Any, Dict, List, Tuple
 
 SIZE = 1 << 16  # bytes of a task, and of an answer: what a socket takes at once
 RUNS = 5000
 ARGUMENTS = "_ANSIBLE_ARGS", "_ANSIBLE_PROFILE", "_PARSED_MODULE_ARGS"  # what core leaves in ``basic``
 
 
-def serve(archive: "modules.Archive", fqn: str, control: "socket.socket", stamp: "Callable[[], Any]") -> None:
-    """In a process of its own: run the module for whoever asks, as long as ``stamp()`` stays what it is."""
+def serve(archive: "modules.Archive", fqn: str, control: "socket.socket") -> None:
+    """In a process of its own: run the module for whoever asks, as long as a new one would be the same."""
     for number in 1, 2:
         fd = modules.nameless()
         os.dup2(fd, number)
@@ -41,10 +41,10 @@ def serve(archive: "modules.Archive", fqn: str, control: "socket.socket", stamp:
     state = State()
     if hasattr(gc, "freeze"):
         getattr(gc, "freeze")()  # noqa: B009  3.7+
-    begun = stamp(), names(), os.getppid()
+    begun = modules.stamp(), names(), os.getppid()
     for _ in range(RUNS):
         text = control.recv(SIZE)
-        if not text or (stamp(), names(), os.getppid()) != begun:
+        if not text or (modules.stamp(), names(), os.getppid()) != begun:
             return
         task = marshal.loads(text)
         try:
@@ -121,10 +121,10 @@ class State:
     def others(self) -> "Tuple[Any, ...]":
         """What is neither of a task nor of Ansible."""
         try:
-            os.waitpid(-1, os.WNOHANG)
-            children = True
-        except ChildProcessError:
-            children = False
+            with open("/proc/%d/task/%d/children" % (os.getpid(), os.getpid())) as file:
+                children = file.read()
+        except OSError:
+            children = ""  # the kernel does not say
         return (children, os.listdir("/proc/self/fd"), list(sys.modules), sys.path[:], sys.argv[:], sys.meta_path[:],
                 sys.stdin, sys.stdout, sys.stderr, sys.excepthook, [signal.getsignal(each) for each in range(1, 32)],
                 signal.pthread_sigmask(signal.SIG_BLOCK, ()), signal.getitimer(signal.ITIMER_REAL)[0],
@@ -133,14 +133,10 @@ class State:
 
 def parts() -> "List[Any]":
     """What is imported of Ansible: the variables of its modules and classes, and what they have that can be changed."""
-    found = []  # type: List[Any]
-    for name, module in list(sys.modules.items()):
-        if name.split(".")[0] == "ansible":
-            found.append(module.__dict__)
-    for each in list(found):
-        for value in each.values():
-            if isinstance(value, type) and value.__module__.split(".")[0] == "ansible":
-                found.append(vars(value))
+    found = [module.__dict__ for name, module in list(sys.modules.items())
+             if name.split(".")[0] == "ansible"]  # type: List[Any]
+    found += [vars(value) for each in list(found) for value in each.values()
+              if isinstance(value, type) and value.__module__.split(".")[0] == "ansible"]
     for each in list(found):
         found += [value for value in each.values() if type(value) in (list, dict, set)]
     return found

@@ -15,7 +15,7 @@ from importlib.machinery import ModuleSpec
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import CodeType, ModuleType
-    from typing import Any, Dict, Optional, Sequence, Set, Tuple
+    from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 NAME = "/ansible_payload.zip"  # what the files of code objects, and what is imported here, seem to be in
 FIRST = "ansible.module_utils.basic", "ansible.module_utils._internal._ansiballz._loader"  # what every module imports
@@ -271,3 +271,16 @@ def purge() -> None:
     """Forget what was imported from archives."""
     for name in [each for each in sys.modules if each.split(".")[0] in ("ansible", "ansible_collections")]:
         del sys.modules[name]
+
+
+def stamp() -> "Tuple[Any, ...]":
+    """What says whether this process has still imported what a new one would: where Python looks for modules and
+    libraries, and itself. A module may have installed something."""
+    found = []  # type: List[Any]
+    for path in sys.path + [sys.executable, "/etc/ld.so.cache"]:
+        try:
+            status = os.stat(path)
+            found.append((status.st_ino, status.st_mtime))
+        except (OSError, ValueError):
+            found.append(None)
+    return tuple(found)

@@ -2,7 +2,7 @@
 
 It is started by ``warm.Template`` as stock starts a module, ``python3`` with a script on its standard input, which is
 ``boot.text``. So interpreter, flags, path, locale and standard streams are those that a module finds in stock. It has
-one thread, and of this package nothing but this file, ``player.py``, ``modules.py`` and ``talk.py``, as code.
+one thread, and of this package nothing but this file and those that it imports, as code.
 
 Requests come over a socket: two lengths, then a marshalled dict, then an archive or nothing; with the first bytes three
 descriptors: standard output and error of the module, and a socket for news of it. That gets ``STARTED`` before the
@@ -10,9 +10,8 @@ fork, then ``ENDED`` and the wait status; or ``STALE`` in place of both, where t
 would be; and what comes from it is KILL, or its end, which means that nobody wants to know any more. When the requests'
 socket ends, so does this process, once the modules have ended that run.
 
-A module of which the task says ``again`` gets, when it comes for the second time, a process of its own that runs it
-for whoever has the other end of a socket (``again.py``); that end is sent back over the requests' socket. A request that
-is but {"kill": its number} has it killed.
+A module whose task says ``again`` gets, when it comes for the second time, a process of its own that runs it for who
+has the other end of a socket (``again.py``), which is sent back. A request of {"kill": its number} has it killed.
 
 When nothing is to be done, one process is forked ahead: the *spare* (docs/decisions/0035). The next module runs in it
 if its archive was there before; it waits for that on a socket, has nothing else open, and ends with the template.
@@ -34,7 +33,7 @@ from .talk import END, ENDED, HEADER, KILL, NEWS, PID, STALE, STARTED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, List, Optional, Set, Tuple
+    from typing import Any, Dict, Optional, Set, Tuple
 
 
 IDLE = 2  # milliseconds without anything to do, after which a spare is forked
@@ -72,7 +71,7 @@ class Template:
         self.pages = pages.Pages()
         self.helper = 0  # the process that runs a module again and again
         self.helpers = 0  # so many have been made
-        self.helped = None  # type: Optional[Tuple[str, str]]  # the digest of the module that it runs or is to run; fqn
+        self.helped = None  # type: Optional[Tuple[str, str]]  # digest and name of that module
         self.ends_r, self.ends_w = os.pipe()
         os.set_blocking(self.ends_r, False)
         look = os.fstat(self.ends_w)
@@ -81,7 +80,7 @@ class Template:
 
     def run(self) -> None:
         """Until nobody can ask any more and all modules have ended. In a module's process it does not return."""
-        signal.signal(signal.SIGCHLD, _nothing)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)  # the wakeup descriptor tells
         signal.set_wakeup_fd(self.wake_w)
         self.poll.register(self.control.fileno(), select.POLLIN)
         self.poll.register(self.wake_r, select.POLLIN)
@@ -92,8 +91,7 @@ class Template:
                 self.due = False
                 if self.spare is None or self.spare.wrong:
                     self.new_spare()
-                if self.helped is not None and not self.helper:
-                    self.new_helper(*self.helped)
+                self.new_helper()
             for fd, _ in ready:
                 if fd == self.wake_r:
                     os.read(self.wake_r, 512)
@@ -158,7 +156,7 @@ class Template:
     def begin(self, task: "Dict[str, Any]", text: bytes, data: bytes, fds: "Tuple[int, ...]") -> None:
         """Start a module. ``text``: the task, marshalled."""
         news = socket.socket(fileno=fds[2])
-        if self.stamp and self.stamp != stamp():
+        if self.stamp and self.stamp != modules.stamp():
             _tell(news, STALE)
             news.close()
             return
@@ -204,13 +202,14 @@ class Template:
         self.poll.register(news.fileno(), select.POLLIN)
 
     def fork(self) -> int:
-        """See os; where there may be no more processes, the spare makes room."""
+        """See os; where there may be no more processes, those that are not needed make room."""
         try:
             return os.fork()
         except OSError:
-            if self.spare is None:
+            if self.spare is None and not self.helper:
                 raise
             self.end_spare()
+            self.end_helper()
             return os.fork()
 
     def warm(self, archive: "modules.Archive", digest: str) -> None:
@@ -223,7 +222,7 @@ class Template:
         try:
             if not self.stamp:
                 modules.warm(archive)
-                self.stamp = stamp()
+                self.stamp = modules.stamp()
             modules.prepare(archive)
         finally:
             sys.stdout, sys.stderr = outputs
@@ -238,10 +237,7 @@ class Template:
         except ConnectionError:
             said = b""
         if said == KILL:
-            try:
-                os.killpg(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                os.kill(pid, signal.SIGKILL)  # it has not got so far yet that the group is its own
+            _kill(pid)
         else:
             self.poll.unregister(fd)
             del self.pids[fd]
@@ -280,7 +276,7 @@ class Template:
             self.poll.unregister(news.fileno())
         _tell(news, ENDED, status)
         news.close()
-        self.due = self.open and (self.spare is None or self.spare.wrong or (self.helped is not None and not self.helper))
+        self.due = self.open and (self.spare is None or self.spare.wrong or self.lacks_helper())
 
     # -- the spare
 
@@ -306,7 +302,7 @@ class Template:
                 finally:
                     os._exit(1)
         self.spare = Spare(pid, ours, set(self.prepared))
-        stamp()  # what the next request needs is copied now, and not then
+        modules.stamp()  # what the next request needs is copied now, and not then
 
     def end_spare(self) -> None:
         """Have none any more."""
@@ -353,8 +349,15 @@ class Template:
 
     # -- the process that runs a module again and again
 
-    def new_helper(self, digest: str, fqn: str) -> None:
-        """Have a process for a module that is run again and again, and give it away."""
+    def lacks_helper(self) -> bool:
+        """Whether one is wanted, and not there."""
+        return self.helped is not None and not self.helper
+
+    def new_helper(self) -> None:
+        """Have a process for a module that is run again and again, if one is wanted, and give it away."""
+        if self.helped is None or self.helper:
+            return
+        digest, fqn = self.helped
         self.helpers += 1
         try:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -369,7 +372,7 @@ class Template:
                 try:
                     ours.close()
                     self.leave()
-                    again.serve(self.kept[digest], fqn, theirs, stamp)
+                    again.serve(self.kept[digest], fqn, theirs)
                 finally:
                     os._exit(1)
             self.helper = pid
@@ -383,10 +386,7 @@ class Template:
         """Have none any more."""
         pid, self.helper, self.helped = self.helper, 0, None
         if pid:
-            try:
-                os.killpg(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                os.kill(pid, signal.SIGKILL)  # it has not got so far yet that the group is its own
+            _kill(pid)
             os.waitpid(pid, 0)
 
     # -- in the process of a module
@@ -402,14 +402,15 @@ class Template:
         if self.spare is not None:
             self.spare.control.close()
         for fd in [self.wake_r, self.wake_w, self.ends_r, self.ends_w] + [
-                each.fd for each in self.kept.values() if each is not None and each.fd is not None]:
+                each.fd for each in [self.pages, *self.kept.values()] if each is not None and each.fd is not None]:
             os.close(fd)
-        if self.pages.fd is not None:
-            os.close(self.pages.fd)
 
 
-def _nothing(number: int, frame: object) -> None:
-    """SIGCHLD: the wakeup descriptor tells."""
+def _kill(pid: int) -> None:
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        os.kill(pid, signal.SIGKILL)  # it has not got so far yet that the group is its own
 
 
 def _tell(news: "socket.socket", what: bytes, status: int = 0) -> None:
@@ -417,16 +418,3 @@ def _tell(news: "socket.socket", what: bytes, status: int = 0) -> None:
         news.sendall(NEWS.pack(what, status))
     except OSError:
         pass  # nobody wants to know
-
-
-def stamp() -> "Tuple[Any, ...]":
-    """What says whether this process has still imported what a new one would: where Python looks for modules and
-    libraries, and itself. A module may have installed something."""
-    found = []  # type: List[Any]
-    for path in sys.path + [sys.executable, "/etc/ld.so.cache"]:
-        try:
-            status = os.stat(path)
-            found.append((status.st_ino, status.st_mtime))
-        except (OSError, ValueError):
-            found.append(None)
-    return tuple(found)

@@ -17,6 +17,7 @@ import zlib
 from binascii import b2a_base64
 from collections import OrderedDict
 
+from .helper import LOOK, Helper, watched
 from .talk import ENDED, HEADER, KILL, NEWS, PID, STALE, STARTED
 
 TYPE_CHECKING = False
@@ -27,11 +28,9 @@ MISSING = "missing"
 LIMIT = 1 << 29  # bytes that a module or a program may say
 DIED = 128 + 9  # what a shell says of a program that was killed
 TOO_MUCH = b"it was killed, as it has said more than %d bytes\n" % LIMIT
-SHORT = 1 << 16  # bytes of a task, or of an answer, that go in one message
 KEPT = 64 << 20  # bytes of archives that a template keeps
 TEMPLATES = 4  # processes at a time: environments that a Python must be started with
 TRIES = 4  # starts of a template for one run
-LOOK = 0.25  # seconds after which a thread that waits sees that an exception was raised in it
 # Variables that a Python, its site module, the C library or that of SSL reads when it starts, and never again.
 STARTUP = "PYTHON", "_PYTHON", "LD_", "DYLD_", "LC_", "MALLOC_", "OPENSSL_"
 STARTUP_NAMES = "LANG", "HOME", "GLIBC_TUNABLES", "LOCPATH", "GCONV_PATH", "COVERAGE_PROCESS_START", "LIBPATH"
@@ -84,7 +83,8 @@ class Template:
         """Run a module; (status, stdout, stderr) of its process as a shell has them, or MISSING where its archive is
         wanted. What ends the call of contextree in which this runs kills the module and all of its process group."""
         again = bool(task.get("again")) and not task.get("rlimit") and task.get("umask") is None
-        whole = {"fqn": task["fqn"], "again": again, "params": task["params"], "profile": task.get("profile"), "digest": digest,
+        whole = {"again": again, "digest": digest,
+                 "fqn": task["fqn"], "params": task["params"], "profile": task.get("profile"),
                  "extensions": task.get("extensions") or {}, "rlimit": task.get("rlimit") or 0,
                  "env": dict(task.get("env") or {}), "cwd": task.get("cwd"), "umask": task.get("umask")}
         startup = at_start(whole["env"])
@@ -139,8 +139,12 @@ class Process:
                     env[name] = value
             self.child = subprocess.Popen(list(argv) + ["-", "contextree:ansible"], stdin=script_r, stdout=out_w,
                                           stderr=out_w, env=env, pass_fds=(theirs.fileno(),), start_new_session=True)
+            os.close(script_r)
+            script_r = -1  # if Python ends before it has read all, nobody can read it
+            text = program(theirs.fileno())  # while Python starts
             try:
-                os.write(script_w, program(theirs.fileno()))  # while Python starts; shorter than what a pipe takes
+                while text:
+                    text = text[os.write(script_w, text):]
             except BrokenPipeError:
                 pass  # it has ended: the first run sees that
         except BaseException:
@@ -148,7 +152,7 @@ class Process:
             raise
         finally:
             theirs.close()
-            for fd in script_r, script_w, out_r, out_w:
+            for fd in {script_r, script_w, out_r, out_w} - {-1}:
                 os.close(fd)
 
     def run(self, digest: str, data: "Optional[bytes]", task: "Dict[str, Any]") -> "Any":
@@ -203,7 +207,7 @@ class Process:
             return None
         fd, = struct.unpack("i", rights[0][2])
         os.set_inheritable(fd, False)
-        return Helper(socket.socket(fileno=fd), PID.unpack_from(message)[0], message[PID.size:].decode(), self)
+        return Helper(socket.socket(fileno=fd), PID.unpack_from(message)[0], message[PID.size:].decode(), self.kill)
 
     def kill(self, pid: int) -> None:
         """Have a process killed that was given away. From any thread."""
@@ -256,53 +260,6 @@ class Process:
         threading.Thread(target=self.child.wait, name="contextree:ansible", daemon=True).start()
 
 
-class Helper:
-    """A process that runs one module again and again, see ``again.py``. For one thread at a time."""
-
-    def __init__(self, control: "socket.socket", pid: int, digest: str, process: Process) -> None:
-        self.control = control
-        self.pid = pid
-        self.digest = digest
-        self.process = process
-
-    def run(self, digest: str, task: "Dict[str, Any]") -> "Any":
-        """The result; None: there is none, and will be none any more. What ends the call kills the process."""
-        text = marshal.dumps(task)
-        if len(text) > SHORT:
-            return None
-        call = _watch(self)
-        poll = select.poll()
-        poll.register(self.control.fileno(), select.POLLIN)
-        try:
-            self.control.send(text)
-            while not poll.poll(int(LOOK * 1000)):
-                pass
-            answer = self.control.recv(SHORT)
-        except OSError:
-            answer = b""
-        except BaseException:
-            self.kill()
-            raise
-        if call is not None:
-            call.check()
-        if not answer:
-            return None
-        status, out, err = marshal.loads(answer)
-        return status, out, err
-
-    def kill(self) -> None:
-        """Have it killed, and wait no longer. From any thread."""
-        try:
-            self.control.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # it has ended
-        threading.Thread(target=self.process.kill, args=(self.pid,), name="contextree:ansible", daemon=True).start()
-
-    def close(self) -> None:
-        """It ends when it has done what it does."""
-        self.control.close()
-
-
 class Run:
     """One run of a module, seen by the thread that waits for it."""
 
@@ -316,7 +273,7 @@ class Run:
 
     def result(self) -> "Optional[Tuple[int, bytes, bytes]]":
         """Wait for it; None: it has not begun, and never will."""
-        call = _watch(self)
+        call = watched(self)
         poll = select.poll()
         for fd in self.fds + (self.news.fileno(),):
             poll.register(fd, select.POLLIN)
@@ -378,27 +335,6 @@ class Run:
             os.close(fd)
 
 
-def _watch(run: "Any") -> "Any":
-    """The call of contextree in which this runs, if it is one: when its caller cancels it, the module is killed. It is
-    not when the link is lost: it may be the module that did that, and its work is to be finished."""
-    if "contextree.core" not in sys.modules:
-        return None
-    from contextree.core.wire.errors import CallCancelled, CallTimeout, UsageError
-    from contextree.parent.current import current_call
-
-    try:
-        call = current_call()
-    except UsageError:
-        return None
-
-    def over() -> None:
-        if isinstance(call._call.channel.ended, (CallCancelled, CallTimeout)) or call.time_left() == 0:
-            run.kill()
-
-    call.on_cancel(over)
-    return call
-
-
 def shell_status(status: int) -> "Tuple[int, bytes]":
     """An exit status as a shell has it, of a wait status; and what the shell says of it on its standard error."""
     if os.WIFEXITED(status):
@@ -442,9 +378,10 @@ def program(fd: int) -> bytes:
         texts, codes = [], []
         for name in "talk", "modules", "pages", "player", "again", "template":
             spec = find_spec("%s.%s" % (__package__, name))  # type: Any
-            codes.append((name, spec.loader.get_code(spec.name)))
-            texts.append((name, spec.loader.get_source(spec.name)))
-        _parts = tuple(b2a_base64(zlib.compress(each, 6)).decode().strip()
+            text = spec.loader.get_source(spec.name)
+            codes.append((name, compile(text, spec.origin or name, "exec", 0, True, 2)))  # 2: without docstrings
+            texts.append((name, text))
+        _parts = tuple(b2a_base64(zlib.compress(each, 9)).decode().strip()
                        for each in (marshal.dumps(texts, 2), marshal.dumps(codes)))  # 2: any Python reads that
     return (_BOOT % (_parts + (sys.version, fd))).encode()
 

@@ -84,7 +84,8 @@ LEFT = [
     "from ansible.module_utils import basic; basic.AnsibleModule.left = 1", "sys.modules['left'] = os",
     "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()",
     "sys.left = os.fork() or (os.setsid(), os.closerange(0, 3), os._exit(0))",
-    "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])", "import warnings; warnings.resetwarnings()",
+    "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])",
+    "import warnings; warnings.resetwarnings()",
 ]
 
 
