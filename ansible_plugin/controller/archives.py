@@ -245,8 +245,8 @@ def _take_first(undo: contextlib.ExitStack) -> None:
 
     @functools.wraps(modify)
     def taking(*args: Any, **kwargs: Any) -> Any:
-        given = dict(zip(names, args, strict=False), **kwargs)
-        name, path, compression = map(given.get, ("module_name", "module_path", "module_compression"))
+        given: dict[str, Any] = dict(zip(names, args, strict=False), **kwargs)
+        name, path, compression = (given.get(each, "") for each in ("module_name", "module_path", "module_compression"))
         folder = None
         with contextlib.suppress(OSError, TypeError, AttributeError):
             folder = _take(name, path, compression)

@@ -119,9 +119,12 @@ class Builder:
         place = self.places.get(task._uuid)
         if place is None or place + WINDOW <= self.reached:
             return
-        kinds = set(filter(None, map(kind_of, self.tasks[max(place, self.reached):place + WINDOW])))
-        self.seen.update(kind for kind in kinds if kind not in self.seen and kind not in self.wanted and _is_kept(*kind))
+        kinds = dict.fromkeys(filter(None, map(kind_of, self.tasks[max(place, self.reached):place + WINDOW])))
         new = {kind: None for kind in kinds if kind not in self.seen and kind not in self.wanted}
+        for kind in list(new):
+            if _is_kept(*kind):
+                self.seen.add(kind)
+                del new[kind]
         self.reached = place + WINDOW
         self.wanted.update(new)
         if not self.pid:

@@ -1,6 +1,7 @@
 """Where workers ask the multiplexer: its end of their lines (``line``), a thread for each.
 
-Who waits for an answer and goes away has cancelled what he waited for: ``caller`` is how a method of the service is told.
+Who waits for an answer and goes away has cancelled what he waited for: ``caller`` is how a method of the service is
+told.
 """
 
 import contextlib
@@ -89,25 +90,39 @@ class Desk:
         self.callers: dict[int, Caller] = {}
         self.epoll = select.epoll()
         self.epoll.register(self.sock, select.EPOLLIN)
-        threading.Thread(target=self._watch, name="desk", daemon=True).start()
+        self.ended = False
+        self.watcher = threading.Thread(target=self._watch, name="desk", daemon=True)
+        self.watcher.start()
 
     def __enter__(self) -> "Desk":
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.place.leave()  # the threads end with the process
+        self.close()
+
+    def close(self) -> None:
+        """Nobody comes any more. Threads that answer somebody end when he goes."""
+        self.ended = True
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RDWR)  # wakes the one that watches
+        self.watcher.join()
+        process.keep.remove(self.sock)
+        process.disown(self.sock.fileno())
+        self.sock.close()
+        self.epoll.close()
+        self.place.leave()
 
     def _watch(self) -> None:
         """See who comes, and who goes."""
-        while True:
-            for fd, _ in self.epoll.poll():
-                if fd == self.sock.fileno():
-                    self._accept()
-                else:
-                    caller = self.callers.get(fd)
-                    if caller is not None:
-                        with contextlib.suppress(Exception):
-                            caller.left()
+        while not self.ended:
+            files = [fd for fd, _ in self.epoll.poll()]
+            for fd in files:
+                caller = self.callers.get(fd)
+                if caller is not None:
+                    with contextlib.suppress(Exception):
+                        caller.left()
+            if self.sock.fileno() in files and not self.ended:  # last: who comes may get the number of one who has gone
+                self._accept()
 
     def _accept(self) -> None:
         try:
@@ -136,8 +151,9 @@ class Desk:
         except OSError:
             pass  # he went while he was answered
         finally:
-            if self.callers.pop(fd, None) is not None:
-                self.epoll.unregister(fd)
+            if self.callers.pop(fd, None) is not None and not self.ended:
+                with contextlib.suppress(OSError, ValueError):  # it ends just now
+                    self.epoll.unregister(fd)
             process.close(fd)
 
     def _is_let_in(self, fd: int) -> bool:

@@ -2,8 +2,8 @@
 
 Core goes through some 120 fields of a task, of the blocks around it, and of its play context, for each task and item.
 Most have no value. ``post_validate_attribute`` of ansible-core 2.19 and newer tells by its result what it made of one;
-of these it is known beforehand, by what core itself goes by: the field's own description (``Attribute``), the class that
-has it, and the value. Everything else is core's. Before 2.19 there is no such method, and nothing is done here.
+of these it is known beforehand, by what core itself goes by: the field's own description (``Attribute``), the class
+that has it, and the value. Everything else is core's. Before 2.19 there is no such method, and nothing is done here.
 """
 
 import contextlib

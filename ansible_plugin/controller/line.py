@@ -14,6 +14,7 @@ import pickle
 import select
 import socket
 import struct
+import time
 from typing import Any
 
 from contextree.core import process
@@ -59,6 +60,7 @@ class Line:
         finally:
             os.close(directory)
         self.fd: int | None = process.own(sock.detach())  # a process that is forked from this one has not got it
+        self.directory = os.path.dirname(token)
 
     def is_open(self) -> bool:
         """Whether it can be asked. The other end says nothing that it is not asked, so what can be read is the end."""
@@ -76,20 +78,30 @@ class Line:
             send(self.fd, (name, args, waits))
             if not waits:
                 return None
+            wait(self.fd)
             answer = receive(self.fd)
-        except OSError as error:
-            self.close()
-            raise ContextDied("the multiplexer is gone: %s" % error) from None
+        except OSError:
+            answer = None
         except BaseException:
             self.close()
             raise
         if answer is None:
             self.close()
+            self._sweep()
             raise ContextDied("the multiplexer is gone")
         good, result = answer
         if good:
             return result
         raise result
+
+    def _sweep(self) -> None:
+        """Remove what was the multiplexer's: if it was killed nobody else may be left to do it. Its lock may go a
+        moment after its sockets."""
+        if os.path.basename(self.directory).startswith(place.PREFIX):
+            for pause in 0, 0.01, 0.1:
+                time.sleep(pause)
+                if place.sweep(self.directory) or not os.path.exists(self.directory):
+                    return
 
     def close(self) -> None:
         """No more of it."""
@@ -100,7 +112,8 @@ class Line:
 
 def read_token(name: str, directory: int) -> bytes:
     """The token in a file. UsageError unless it is this user's alone."""
-    with open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=directory), "rb") as file:
+    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=directory)
+    with open(fd, "rb") as file:
         found = os.fstat(file.fileno())
         if found.st_mode & 0o170077 != 0o100000 or found.st_uid != os.geteuid():
             raise UsageError("%s must be a file of user %d with mode 0600" % (name, os.geteuid()))
@@ -121,6 +134,16 @@ def send(fd: int, value: Any) -> None:
     left = memoryview(HEAD.pack(len(body)) + body)
     while left:
         left = left[os.write(fd, left):]
+
+
+def wait(fd: int) -> None:
+    """Until there is something to read. In naps, each twice as long as the one before: a signal that comes between
+    Python's last look and the sleep does not end that sleep."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    nap = 100
+    while not poll.poll(nap):
+        nap = min(2 * nap, 1 << 30)
 
 
 def receive(fd: int) -> Any:

@@ -22,9 +22,6 @@ import threading
 from contextree.connect.dialogue import Dialogue, prompt
 from contextree.connect.plan import Plan, generic, safe_name
 from contextree.core.wire.errors import ConnectError, ContextreeError
-from contextree.parent.router import current_router
-
-from . import warm
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -197,6 +194,10 @@ class Asking(Dialogue):
 def become(way: "Way", python: "Optional[Sequence[str]]") -> "Tuple[Context, bool]":
     """Start an interpreter in another account; was a password asked for? Raises ConnectError."""
     plan = plan_of(way, list(python or any_python(way)))
+    from contextree.parent.router import current_router  # here: workers of ansible have only to do with ways
+
+    from . import warm
+
     changed = dict.fromkeys(set(os.environ) - set(warm.environment()))
     if changed:
         plan = plan.copy(env=changed)

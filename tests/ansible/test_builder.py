@@ -51,7 +51,8 @@ def test_archives_are_those_of_stock(lab, core):
     stock = play(lab, core, "ahead.yml", "stock", hosts=hosts, timeout=200)
     assert stock.status == 0, stock.stdout + stock.stderr
     wanted = archives(lab.work / "cache")
-    ours = play(lab, core, "ahead.yml", "strategy", hosts=hosts, timeout=200)
+    ours = play(lab, core, "ahead.yml", "strategy", hosts=hosts, timeout=200,
+                environ={"PYTHONPYCACHEPREFIX": str(lab.run / "pyc")})  # nothing kept
     found = archives(lab.work / "cache")
     ahead = (lab.run / "home/.ansible/built-ahead").read_text().split()
     for outcome in stock, ours:
@@ -62,6 +63,30 @@ def test_archives_are_those_of_stock(lab, core):
     assert sorted(found) == sorted(wanted)
     assert found == wanted
     assert len(ahead) >= 3, ahead
+
+
+@pytest.mark.parametrize("core", EVERY, indirect=True)
+def test_archives_of_core_are_kept_for_the_next_run(lab, core, tmp_path):
+    hosts = {"h1": {}, "here": {}}
+    kept = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(tmp_path)}  # no byte code, and nothing kept so far
+    stock = play(lab, core, "kept.yml", "stock", hosts=hosts)
+    assert stock.status == 0, stock.stdout + stock.stderr
+    wanted = archives(lab.work / "cache")
+    runs = []
+    for _ in range(2):
+        ours = play(lab, core, "kept.yml", "strategy", hosts=hosts, environ=kept)
+        assert ours.status == 0, ours.stdout + ours.stderr
+        assert archives(lab.work / "cache") == wanted
+        runs.append({path.name: path.read_bytes() for path in Path(lab.work, "cache").iterdir()})
+    assert runs[0] == runs[1]  # the dates within are those of the first run
+    found = sorted(tmp_path.rglob("archives/*/*/*"))
+    assert {path.name for path in found} == set(wanted)
+    # where there are module_utils from elsewhere they are of no use, and what is built is not kept
+    ours = play(lab, core, "ahead.yml", "strategy", hosts=hosts, timeout=200, environ=kept)
+    assert ours.status == 0, ours.stdout + ours.stderr
+    assert sorted(tmp_path.rglob("archives/*/*/*")) == found
+    others = {path.name: path.read_bytes() for path in Path(lab.work, "cache").iterdir()}
+    assert all(others[name] != data for name, data in runs[0].items() if name in others)
 
 
 @pytest.mark.parametrize("core", EVERY, indirect=True)
