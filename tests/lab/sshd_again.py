@@ -12,8 +12,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.lab import processes  # noqa: E402  it is run as a program
-from tests.lab.poll import until  # noqa: E402
+from tests.lab import processes
+from tests.lab.poll import until
 
 
 def again(how, directory, more=None):
@@ -36,12 +36,15 @@ def again(how, directory, more=None):
     conf.write_text(text)
     place = (home / "pam.pid").read_text().strip()  # the other one has the mount namespace
 
+    def failures():
+        return (home / "plain.log").read_text().count("Cannot bind")
+
     def listens():
+        before = failures()
         if subprocess.run(["nsenter", "-t", place, "-m", "/usr/sbin/sshd", "-f", str(conf), "-E",
                            str(home / "plain.log")], check=False).returncode:
             return False
-        until(lambda: pid.exists() and pid.read_text().strip() or "Cannot bind" in (home / "plain.log").read_text(),
-              "sshd to listen", 10)
+        until(lambda: (pid.exists() and pid.read_text().strip()) or failures() > before, "sshd to listen", 10)
         return pid.exists()
 
     until(listens, "sshd to be there again", 20, 0.2)
