@@ -10,6 +10,7 @@ changes nothing of what is built:
 * Archives that ``builder`` has built ahead lie on a *shelf*. A worker that is about to build one takes it from there
   into core's cache, if it was built from the same: the module's name, its bytes, the folders of module_utils. It waits
   for one that is being built.
+* Archives of core's own modules are taken from those that an earlier run has left (``kept``).
 """
 
 import contextlib
@@ -29,6 +30,8 @@ from ansible.executor import module_common
 from ansible.plugins import action
 from ansible.plugins.loader import module_utils_loader
 
+from . import kept
+
 SHELF = "contextree.archives"  # in the run's own temporary folder
 CACHE = "ansiballz_cache"  # core's
 FINDS = ("submodules", "optional_imports", "embeds")  # what core wants of a ModuleDepFinder of module_utils
@@ -37,6 +40,7 @@ TAKES: dict[tuple[str, ...], str] = {  # a ModuleDepFinder's first arguments
     ("module_fqn", "tree", "is_pkg_init"): "tree"}  # and before
 
 _settled: set[str] = set()  # keys that this process has looked up on the shelf
+_tried: set[tuple[str, str]] = set()  # files of modules that it has looked for among what is kept
 
 
 @contextlib.contextmanager
@@ -44,7 +48,7 @@ def shared() -> Iterator[None]:
     """While this lasts, processes that are forked remember, and take from the shelf. What does not fit the core that
     is installed is left alone."""
     with contextlib.ExitStack() as undo:
-        for step in _remember, _take_first, _lock:
+        for step in _remember, kept.counted, _take_first, _lock:
             with contextlib.suppress(Exception):  # another core
                 step(undo)
         yield
@@ -242,19 +246,41 @@ def _take_first(undo: contextlib.ExitStack) -> None:
     @functools.wraps(modify)
     def taking(*args: Any, **kwargs: Any) -> Any:
         given = dict(zip(names, args, strict=False), **kwargs)
-        with contextlib.suppress(OSError, KeyError, TypeError, AttributeError):
-            _take(given["module_name"], given["module_path"], given["module_compression"])
-        return modify(*args, **kwargs)
+        name, path, compression = map(given.get, ("module_name", "module_path", "module_compression"))
+        folder = None
+        with contextlib.suppress(OSError, TypeError, AttributeError):
+            folder = _take(name, path, compression)
+        if folder is None:
+            return modify(*args, **kwargs)
+        with kept.keeping(folder, core_cache(), path, compression):
+            return modify(*args, **kwargs)
 
     undo.callback(setattr, action, "modify_module", modify)
     action.modify_module = taking
 
 
-def _take(name: str, path: str, compression: str) -> None:
-    """Have an archive in core's cache that is on the shelf, or is just being built; else nobody builds it ahead from
-    now on."""
-    if not os.path.isdir(shelf()):
-        return
+def core_cache() -> str:
+    """The folder of core's archives of this run."""
+    return os.path.join(C.DEFAULT_LOCAL_TMP, CACHE)
+
+
+def _take(name: Any, path: Any, compression: Any) -> str | None:
+    """Have an archive in core's cache that is kept, or on the shelf, or just being built; else nobody builds it ahead
+    from now on, and where it is to be kept when it has been built is returned."""
+    if (path, compression) not in _tried:
+        _tried.add((path, compression))
+        folder = kept.place(path, compression)
+        if folder is not None and kept.take(folder, core_cache()):
+            return None
+    else:
+        folder = None
+    if os.path.isdir(shelf()):
+        _take_from_shelf(name, path, compression)
+    return folder
+
+
+def _take_from_shelf(name: str, path: str, compression: str) -> None:
+    """The same of the shelf alone."""
     wanted = key(name, path, compression)
     if wanted in _settled:
         return
@@ -267,5 +293,5 @@ def _take(name: str, path: str, compression: str) -> None:
             fcntl.flock(lock, fcntl.LOCK_SH)
         ready = archive(folder)
         if ready is not None:
-            os.makedirs(os.path.join(C.DEFAULT_LOCAL_TMP, CACHE), exist_ok=True)
-            os.link(os.path.join(folder, CACHE, ready), os.path.join(C.DEFAULT_LOCAL_TMP, CACHE, ready))
+            os.makedirs(core_cache(), exist_ok=True)
+            os.link(os.path.join(folder, CACHE, ready), os.path.join(core_cache(), ready))

@@ -27,12 +27,10 @@ from ansible.playbook.handler import Handler
 from ansible.plugins.loader import action_loader, module_loader, module_utils_loader
 from ansible.utils.display import Display
 
-from . import ahead, archives, care, worker
+from . import ahead, archives, care, kept, worker
 
 WINDOW = 10  # tasks ahead
 EXTENSIONS = ("_ANSIBALLZ_COVERAGE_CONFIG", "_ANSIBALLZ_DEBUGPY_CONFIG", "_ANSIBALLZ_PYDEVD_CONFIG")
-SAYS = ("display", "warning", "deprecated", "error", "error_as_warning", "system_warning", "banner", "_warning",
-        "_deprecated", "_error", "_log", "_verbose_log")  # methods of core's Display
 OWN = ""  # the task's own module
 #: Action plugins of core -> the modules that they are sure to need, and those that they may need later. Not here are
 #: those that need none, and those that choose one by facts.
@@ -87,6 +85,8 @@ class Builder:
             self.others = {entry["name"] for name in ("DEFAULT_MODULE_COMPRESSION", *EXTENSIONS)
                            for entry in _definition(name).get("vars") or ()}
             self.off = not may_build()
+            if not self.off:
+                kept.begin()
             for host in hosts[:1]:
                 _, task = self.iterator.get_next_task_for_host(host, peek=True)
                 if task is not None and not self.off:
@@ -119,7 +119,8 @@ class Builder:
         place = self.places.get(task._uuid)
         if place is None or place + WINDOW <= self.reached:
             return
-        kinds = filter(None, map(kind_of, self.tasks[max(place, self.reached):place + WINDOW]))
+        kinds = set(filter(None, map(kind_of, self.tasks[max(place, self.reached):place + WINDOW])))
+        self.seen.update(kind for kind in kinds if kind not in self.seen and kind not in self.wanted and _is_kept(*kind))
         new = {kind: None for kind in kinds if kind not in self.seen and kind not in self.wanted}
         self.reached = place + WINDOW
         self.wanted.update(new)
@@ -200,6 +201,14 @@ def kind_of(task: Any) -> Kind | None:
     return action, tuple(task.collections or ()), bool(task.async_val)
 
 
+def _is_kept(action: str, collections: tuple[str, ...], is_async: bool) -> bool:
+    """Whether the archives that an action is sure to need were left by an earlier run."""
+    soon, _ = modules_of(action, collections, is_async)
+    found = [module_loader.find_plugin_with_context(name, collection_list=collections or None) for name in soon]
+    compression = C.config.get_config_value("DEFAULT_MODULE_COMPRESSION")
+    return all(each.resolved and kept.has(each.plugin_resolved_path, compression) for each in found) and bool(soon)
+
+
 _seen: dict[str, set[Kind]] = {}  # by paths, as is what is built; a run has many plays, or batches of one
 
 
@@ -216,7 +225,7 @@ class Process:
         self.later: collections.deque[tuple[str, Any]] = collections.deque()
         self.modify, self.shelf = module_common.modify_module, archives.shelf()
         self.compression = C.config.get_config_value("DEFAULT_MODULE_COMPRESSION")
-        for name in SAYS:
+        for name in kept.SAYS:
             if hasattr(Display(), name):
                 setattr(Display(), name, _give_up)
         warnings.showwarning = _give_up
@@ -248,17 +257,8 @@ class Process:
 
     def _note(self, action: str, collections: Any, is_async: bool) -> None:
         """Have the modules of an action built."""
-        soon, later = MODULES.get(plugin_of(action, collections) or "", ((), ()))
-        if soon == ("setup",):
-            names = C.config.get_config_value("FACTS_MODULES")
-            soon = tuple("setup" if name == "smart" else name for name in names)
-        for queue, names in ((self.soon, soon), (self.later, later)):
-            for name in names:
-                full = name if "." in name else "ansible.legacy." + name
-                queue.append((action if name == OWN else full, collections))
-        if is_async and soon:
-            self.soon.append(("ansible.legacy.async_wrapper", collections))
-            self.later.append(("ansible.legacy.async_status", collections))
+        for queue, names in zip((self.soon, self.later), modules_of(action, collections, is_async), strict=True):
+            queue.extend((name, collections) for name in names)
 
     def _build(self, name: str, collections: Any) -> None:
         """Build an archive that nobody has begun with."""
@@ -273,12 +273,31 @@ class Process:
                      "module_compression": self.compression}
             C.DEFAULT_LOCAL_TMP = folder + ".new"
             self._quietly(lambda: self.modify(**given))  # when all is built it wants to know the host's Python
-            if archives.archive(folder + ".new"):
+            made = archives.archive(folder + ".new")
+            if made:
                 os.rename(folder + ".new", folder)
+                place = kept.place(path, self.compression)
+                if place is not None:
+                    kept.keep(place, os.path.join(folder, archives.CACHE, made))
 
 
 def _give_up(*args: Any, **kwargs: Any) -> Any:
+    kept.talk()
     raise GaveUpError
+
+
+def modules_of(action: str, collections: Any, is_async: bool) -> tuple[list[str], list[str]]:
+    """The names of the modules that an action is sure to need, and of those that it may need later."""
+    soon, later = MODULES.get(plugin_of(action, collections) or "", ((), ()))
+    if soon == ("setup",):
+        names = C.config.get_config_value("FACTS_MODULES")
+        soon = tuple("setup" if name == "smart" else name for name in names)
+    found = [[action if name == OWN else name if "." in name else "ansible.legacy." + name for name in names]
+             for names in (soon, later)]
+    if is_async and soon:
+        found[0].append("ansible.legacy.async_wrapper")
+        found[1].append("ansible.legacy.async_status")
+    return found[0], found[1]
 
 
 def plugin_of(action: str, collections: Any) -> str | None:

@@ -28,7 +28,7 @@ from ansible.playbook.task import Task
 from ansible.plugins import strategy as core
 from ansible.plugins.strategy import free
 
-from . import archives, builder, care, freight, wake
+from . import archives, builder, care, freight, kept, wake
 from .worker import uninterrupted
 
 CYCLES = 20_000  # objects after which a worker looks for cycles: every few tasks, and not several times in each
@@ -144,6 +144,7 @@ class Crew:
         try:
             self._take_over()
             self.undo.enter_context(archives.shared())
+            self.undo.callback(kept.end)
             self.undo.callback(self.builder.stop)
             self.builder.begin(self.strategy._inventory.get_hosts(self.play.hosts))
         except BaseException:

@@ -54,7 +54,7 @@ class Host(NamedTuple):
 def setup() -> Iterator[Fact]:
     """Facts of this machine and of the configuration."""
     yield Fact("ansible-core", True, f"{__version__} on Python {sys.version.split()[0]}, {sys.executable}")
-    why = ready.fault()
+    why = ready.fault() or ready.fault(there=True)
     if why is None:
         for module, name in (("strategy", "Mixin"), ("ssh", "Ssh"), ("local", "Local")):
             ready.mixin(module, name)

@@ -2,7 +2,7 @@
 
 It is forked from the main process of ansible, or from the first worker. Workers are forked for each task and live for
 milliseconds; this process lives as long as the main process of ansible does (a pidfd tells), and no longer, however
-that ends. Workers join it by an invitation that lies in the run's own temporary directory (0700).
+that ends. Workers have lines to it (``desk``), by a token whose path lies in the run's own temporary directory (0700).
 """
 
 import contextlib
@@ -17,8 +17,10 @@ from typing import Any
 
 import contextree
 
-from .hosts import THREADS, Hosts
-from .worker import FILE, LOG, OPTIONS
+from . import ready
+from .desk import Desk
+from .hosts import Hosts
+from .worker import ENVIRON, FILE, LOG, OPTIONS
 
 FILES = 1 << 16  # open at a time; a link has three
 STATISTICS = "ANSIBLE_CONTEXTREE_STATS"  # the path of a file for them
@@ -30,18 +32,19 @@ def main(folder: str, pid: int, lock: int) -> None:
     for number in signal.SIGTERM, signal.SIGHUP:
         if signal.getsignal(number) is not signal.SIG_IGN:  # by nohup
             signal.signal(number, lambda number, frame: sys.exit())
+    why = ready.fault(there=True)
+    if why is not None:
+        raise RuntimeError(why)
     watched = os.pidfd_open(pid)
     with contextree.Router() as router:
         hosts = Hosts(router, raise_limit())
-        service = router.serve("hosts", hosts, threads=THREADS, max_request=1 << 30)
-        listener = router.listen()
-        invitation = listener.invite(services=[service], trusted=True)
-        publish(os.path.join(folder, FILE), listener.save(invitation))
-        os.close(lock)
-        with contextlib.suppress(SystemExit):
-            select.select([watched], [], [])
+        with Desk(hosts) as desk:
+            publish(os.path.join(folder, FILE), desk.token)
+            os.close(lock)
+            with contextlib.suppress(SystemExit):
+                select.select([watched], [], [])
         hosts.end()
-    for name in FILE, FILE + ".lock", LOG, *glob.glob(OPTIONS + "*", root_dir=folder):
+    for name in FILE, FILE + ".lock", ENVIRON, LOG, *glob.glob(OPTIONS + "*", root_dir=folder):
         with contextlib.suppress(OSError):  # ansible removes the folder, if it is not killed
             os.unlink(os.path.join(folder, name))
     if os.environ.get(STATISTICS):

@@ -16,9 +16,10 @@ from typing import Any
 
 # What is called, by the module that it is in. Of ansible-core: what is private, or has changed between its versions.
 NEEDED = {
-    "contextree": ("Context.call", "Context.get", "Context.put", "Context.run", "expose", "join"),  # not what only the
-    # multiplexer uses: a tenth of a second of imports
+    "contextree": ("AuthenticationError", "CallCancelled", "CallTimeout", "ConnectError", "ContextDied", "RemoteError"),
     "contextree.connect.plan": ("Plan", "PYTHON_QUOTED"),
+    "contextree.core.process": ("close", "own"),
+    "contextree.parent.place": ("open_directory", "through"),
     "ansible.constants": ("DEFAULT_LOCAL_TMP",),
     "ansible.plugins.become": ("BecomeBase.build_become_command",),
     "ansible.plugins.connection": ("ConnectionBase.exec_command", "ConnectionBase.fetch_file",
@@ -31,16 +32,22 @@ NEEDED = {
                               "ShellBase.remove"),
     "ansible.plugins.strategy": ("StrategyBase.run",),
 }
+NEEDED_THERE = {  # in the multiplexer, which looks for itself: a tenth of a second of imports
+    "contextree": ("Context.call", "Context.get", "Context.put", "Router", "current_call", "expose"),
+    "contextree.parent.knock": ("peer", "same"),
+    "contextree.parent.place": ("Place", "identity", "make_directory"),
+}
 _broken: dict[str, str] = {}  # our modules that could not be imported, and why
 
 
 @functools.cache
-def fault() -> str | None:
+def fault(there: bool = False) -> str | None:
     """Why nothing can be accelerated here, as the rest of a sentence; None where all is well. Of what was tried first.
+    ``there``: in the multiplexer.
 
     Asks the modules of contextree and of ansible-core, and imports them for that. Raises nothing.
     """
-    for module, names in NEEDED.items():
+    for module, names in (NEEDED_THERE if there else NEEDED).items():
         try:
             found = importlib.import_module(module)
         except Exception as error:  # whatever an import may raise

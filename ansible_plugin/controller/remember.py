@@ -12,10 +12,14 @@ import importlib
 import inspect
 import os
 import sys
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from ansible import constants as C  # noqa: N812  as everywhere in ansible
+from ansible.plugins.loader import PluginLoader
+
+from . import fields
 
 MOST = 300  # of each kind that are remembered
 LAST = "get_plugin_options_and_origins", "get_plugin_options"  # core's newer methods call the older, or the reverse
@@ -27,7 +31,7 @@ PLAIN = str, int, float, bool, type(None)  # nobody can change these; they may h
 def remembered() -> Iterator[None]:
     """While this lasts, core remembers. Raises nothing of its own: what is not as expected is left alone."""
     with contextlib.ExitStack() as undo:
-        for step in _options, _code:
+        for step in _options, _code, _templates, _plugins, fields.known:
             with contextlib.suppress(Exception):  # another core, another jinja2
                 step(undo)
         yield
@@ -159,6 +163,115 @@ def _code(undo: contextlib.ExitStack) -> None:
 
     undo.callback(setattr, Environment, "_compile", plain)
     Environment._compile = compiled  # type: ignore[method-assign]
+
+
+#: What of a jinja2 environment is of no use until a template runs.
+RUNS = "globals", "filters", "tests", "loader", "cache", "bytecode_cache", "linked_to", "policies", "extensions"
+
+
+def _templates(undo: contextlib.ExitStack) -> None:
+    """What becomes of a template's text before it runs, since ansible-core 2.19: until then jinja2 works out constants
+    meanwhile. Not of one with filters and tests, whose plugins are looked at."""
+    from ansible._internal._templating import _jinja_bits as bits
+    from jinja2.environment import TemplateExpression
+
+    kind: Any = bits.AnsibleEnvironment
+    plain, plain_expression = kind.compile, kind.compile_expression
+    known: dict[Any, Any] = {}
+    begun: list[Any] = []  # keys of expressions that are on their way to be compiled; None within that
+
+    def settings(environment: Any, source: Any) -> Any:
+        """A text and all that its compilation depends on; None: that cannot be told."""
+        if environment.optimized or environment.extensions or environment._debuggable_template_source:
+            return None
+        context = bits._TemplateCompileContext.current(optional=True)
+        parts = [type(environment), str.__str__(source), context and context.escape_backslashes,
+                 bits._TemplateConfig.allow_embedded_templates]
+        for name, value in vars(environment).items():
+            if name not in RUNS:
+                parts += name, value
+        try:
+            hash(whole := tuple(parts))
+        except TypeError:
+            return None
+        return whole
+
+    def compiled(self: Any, source: Any, name: Any = None, filename: Any = None, *more: Any, **options: Any) -> Any:
+        expression = begun.pop() if begun else None
+        key = None
+        if not more and not options and name is None and filename is None:
+            key = settings(self, source) if isinstance(source, str) else expression
+        code = known.get(key) if key is not None else None
+        if code is None:
+            code = plain(self, source, name, filename, *more, **options)
+            if key is not None and not _uses_plugins(code):
+                keep(known, key, code)
+        return code
+
+    def compile_expression(self: Any, source: str, undefined_to_none: bool = True) -> Any:
+        key = settings(self, source)
+        key = key and ("an expression", *key)
+        code = known.get(key) if key is not None else None
+        if code is not None:
+            template = self.template_class.from_code(self, code, self.make_globals(None), None)
+            return TemplateExpression(template, undefined_to_none)
+        begun.append(key)
+        try:
+            return plain_expression(self, source, undefined_to_none)
+        finally:
+            begun.clear()
+
+    undo.callback(delattr, kind, "compile")
+    kind.compile = compiled
+    undo.callback(setattr, kind, "compile_expression", plain_expression)
+    kind.compile_expression = compile_expression
+
+
+def _uses_plugins(code: types.CodeType) -> bool:
+    """Whether what jinja2 has made of a template has filters or tests in it."""
+    return not {"filters", "tests"}.isdisjoint(code.co_names) or any(
+        _uses_plugins(each) for each in code.co_consts if isinstance(each, types.CodeType))
+
+
+# -- where plugins are
+
+#: What changes in core's notes of a search when a plugin is simply found.
+FOUND = {"resolved", "pending_redirect", "exit_reason", "action_plugin", "plugin_resolved_name",
+         "plugin_resolved_path", "plugin_resolved_collection", "_python_module_name"}
+
+
+def _plugins(undo: contextlib.ExitStack) -> None:
+    """Where a plugin is that is called by its full name, as long as nothing changes in its folder."""
+    plain: Any = PluginLoader._find_fq_plugin
+    known: dict[Any, tuple[str, int, dict[str, Any]]] = {}
+
+    def find(self: Any, fq_name: str, extension: Any, plugin_load_context: Any, *more: Any, **options: Any) -> Any:
+        key = (self.type, self.subdir, str.__str__(fq_name), extension, more, *options.items(),
+               getattr(plugin_load_context, "ignore_deprecated", None))
+        if key in known:
+            folder, changed, found = known[key]
+            with contextlib.suppress(OSError):
+                if os.stat(folder).st_mtime_ns == changed:
+                    vars(plugin_load_context).update(found)
+                    return plugin_load_context
+        before = _notes(plugin_load_context)
+        result = plain(self, fq_name, extension, plugin_load_context, *more, **options)
+        after = _notes(plugin_load_context)
+        found = {name: value for name, value in vars(plugin_load_context).items() if after[name] != before.get(name)}
+        if result is plugin_load_context and result.resolved and FOUND.issuperset(found):
+            found.update({name: getattr(result, name) for name in FOUND if hasattr(result, name)})
+            folder = os.path.dirname(result.plugin_resolved_path)
+            with contextlib.suppress(OSError):
+                keep(known, key, (folder, os.stat(folder).st_mtime_ns, found))
+        return result
+
+    undo.callback(setattr, PluginLoader, "_find_fq_plugin", plain)
+    PluginLoader._find_fq_plugin = find  # type: ignore[method-assign]
+
+
+def _notes(context: Any) -> dict[str, Any]:
+    """What core has noted of a search so far."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in vars(context).items()}
 
 
 # -- who calls

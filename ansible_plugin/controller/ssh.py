@@ -61,7 +61,7 @@ def link(argv: list[str], host: str, user: str | None, password: Any, timeout: f
             user, host, None, True, {"password": secret, "passphrase": None, "otp": None}))
     text = repr((words, host, sorted(env.items()), password and str(password)))
     return Link("ssh." + hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest(), plan,
-                "once" if shared else "always")
+                greets="once" if shared else "always")
 
 
 class Ssh(fast.Fast):

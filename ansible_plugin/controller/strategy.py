@@ -3,7 +3,6 @@
 import atexit
 import contextlib
 import gc
-import importlib
 import os
 from typing import Any
 
@@ -11,7 +10,7 @@ from ansible import constants as C  # noqa: N812  as everywhere in ansible
 from ansible.plugins.loader import connection_loader
 from ansible.utils.display import Display
 
-from . import crew, early, remember, worker
+from . import crew, early, line, remember, worker
 from .redirect import Redirect
 
 TYPE_CHECKING = False
@@ -22,6 +21,7 @@ else:
 
 display = Display()
 
+PRELOADED = line,  # what each worker would import
 WORKERS = "ANSIBLE_CONTEXTREE_WORKERS"  # "forked": one for each task, as in stock
 
 
@@ -29,13 +29,13 @@ class Mixin(Base):
     """Mixed into a strategy of core."""
 
     def __init__(self, tqm: Any) -> None:
-        importlib.import_module("contextree.parent.join")  # what all need: imported once
         worker.begin(C.DEFAULT_LOCAL_TMP)  # before there are threads
         self.undo = remember.frames()  # core's next step is to look for a caller
         super().__init__(tqm)
 
     def run(self, iterator: Any, play_context: Any) -> Any:
         """Run a play."""
+        iterator._play.strategy = self.core_name()
         atexit.unregister(gc.freeze)  # there is a run for each play
         atexit.register(gc.freeze)  # looking for cycles at the end of a process with such a heap takes some 70 ms
         connection_loader.get_with_context = Redirect(connection_loader)
@@ -53,3 +53,8 @@ class Mixin(Base):
                 return super().run(iterator, play_context)
         finally:
             del connection_loader.get_with_context
+
+    def core_name(self) -> str:
+        """That of core's strategy, which core's debugger and its callback ``default`` go by."""
+        return next(cls.__module__.rpartition(".")[2] for cls in type(self).__mro__
+                    if cls.__module__.startswith("ansible.plugins.strategy."))

@@ -8,6 +8,7 @@ the first worker that wants it does that, and waits.
 import contextlib
 import fcntl
 import gc
+import hashlib
 import os
 import signal
 import sys
@@ -17,13 +18,15 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
-FILE = "contextree"  # the invitation, in the run's own temporary folder
+FILE = "contextree"  # the path of the multiplexer's token, in the run's own temporary folder
 LOG = "contextree.log"
+ENVIRON = "contextree.environ"  # what the multiplexer has, as ``environment`` tells
 OPTIONS = "contextree.options."  # see ``definitions``
 FAILED = "contextree.failed"  # it is there when there is to be no multiplexer in this run
 
-_client: Any = None
+_line: Any = None
 _stays = False  # a strategy of ours runs: this process, if it is a worker, may do more than one task
+_started_with = ""  # see ``started_with``
 _owner = 0  # the process that it is of: the main one has one too after ``meta: reset_connection``
 
 
@@ -33,40 +36,43 @@ def hosts(folder: str, main_pid: int) -> Any:
 
 
 def service(folder: str, main_pid: int) -> Any:
-    """The service of the run's multiplexer, which is started by the first worker that asks. Raises as above."""
-    global _client, _owner
-    if _client is None or _owner != os.getpid() or _client.engine.core.upstream.closed:
-        _client, _owner = joined(folder, main_pid), os.getpid()
-    return _client.services["hosts"]
+    """A line to the run's multiplexer, which is started by the first worker that asks. Raises as above."""
+    global _line, _owner
+    if _line is None or _owner != os.getpid() or not _line.is_open():
+        leave()
+        _line, _owner = joined(folder, main_pid), os.getpid()
+    return _line
 
 
 def leave() -> None:
-    """Have no connection to it any more, and so no thread."""
-    global _client
-    client, _client = _client, None
-    if client is not None:
-        client.close()
+    """Have no line to it any more."""
+    global _line
+    old, _line = _line, None
+    if old is not None and _owner == os.getpid():
+        old.close()
 
 
 def joined(folder: str, main_pid: int) -> Any:
-    """A client of the multiplexer; of another one, if the first has died."""
+    """A line to the multiplexer; to another one, if the first has died."""
     import contextree  # here: the main process has nothing to do with it
 
-    invitation = where(folder, main_pid)
+    from .line import Line
+
+    token = where(folder, main_pid)
     try:
-        return contextree.join(invitation)
-    except (contextree.ContextreeError, OSError):
+        return Line(token)
+    except (contextree.ContextreeError, OSError, ValueError):
         path = os.path.join(folder, FILE)
         with locked(folder, fcntl.LOCK_EX), contextlib.suppress(FileNotFoundError):
             with open(path) as file:
-                same = file.read() == invitation
+                same = file.read() == token
             if same:
                 os.unlink(path)
-        return contextree.join(where(folder, main_pid))
+        return Line(where(folder, main_pid))
 
 
 def where(folder: str, main_pid: int) -> str:
-    """The path of the invitation, once the multiplexer listens. It is started where nobody has done that yet."""
+    """The path of the token, once the multiplexer listens. It is started where nobody has done that yet."""
     started = False
     while True:
         try:
@@ -137,8 +143,12 @@ def locked(folder: str, how: int) -> Iterator[IO[str]]:
 
 def start(folder: str, main_pid: int, lock: int) -> None:
     """Fork it. It lets go of ``lock`` when it listens, or ends."""
+    global _started_with
     if main_pid not in (os.getpid(), os.getppid()):
         raise RuntimeError("the playbook has ended")  # whose end was to be that of the multiplexer
+    _started_with = environment()
+    with open(os.path.join(folder, ENVIRON), "w") as file:
+        file.write(_started_with)
 
     def multiplex() -> None:
         detach(os.path.join(folder, LOG), lock)
@@ -147,6 +157,20 @@ def start(folder: str, main_pid: int, lock: int) -> None:
         mux.main(folder, main_pid, lock)
 
     fork(multiplex)
+
+
+def environment() -> str:
+    """The environment of this process, as a hash."""
+    return hashlib.sha256(repr(sorted(os.environ.items())).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def started_with(folder: str) -> str:
+    """That of the multiplexer; where there is none yet, it is going to be as it is here."""
+    global _started_with
+    if not _started_with:
+        with contextlib.suppress(FileNotFoundError), open(os.path.join(folder, ENVIRON)) as file:
+            _started_with = file.read()
+    return _started_with or environment()
 
 
 def fork(what: Callable[[], None]) -> int:

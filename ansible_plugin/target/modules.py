@@ -91,17 +91,10 @@ class Archive:
 def place(data: bytes) -> "Tuple[Optional[int], str]":
     """Put an archive where other processes can read it, too, as long as this one lives: modules that start themselves
     again with another Python want that. As in stock there is a ``sitecustomize`` in it. (descriptor or None, path)."""
-    fd = None  # type: Optional[int]
     try:
-        fd = getattr(os, "memfd_create")("ansible", 0)  # noqa: B009  3.8+
-    except (AttributeError, OSError):  # or not Linux
-        import tempfile
-
-        try:
-            with tempfile.TemporaryFile() as file:  # without a name, so it cannot stay behind
-                fd = os.dup(file.fileno())
-        except OSError:
-            pass
+        fd = nameless()  # type: Optional[int]
+    except OSError:
+        fd = None
     if fd is not None:
         path = "/proc/%d/fd/%d" % (os.getpid(), fd)
         if not os.path.exists(path):
@@ -120,6 +113,17 @@ def place(data: bytes) -> "Tuple[Optional[int], str]":
         with zipfile.ZipFile(file, "a") as zip_file:
             zip_file.writestr(zipfile.ZipInfo("sitecustomize.py"), 'import sys\nsys.path.insert(0, "%s")\n' % path)
     return None if named else fd, path
+
+
+def nameless() -> int:
+    """A file without a name, which so cannot stay behind; OSError where it cannot be had."""
+    try:
+        return int(getattr(os, "memfd_create")("ansible", 0))  # noqa: B009  3.8+
+    except (AttributeError, OSError):  # or not Linux
+        import tempfile
+
+        with tempfile.TemporaryFile() as file:
+            return os.dup(file.fileno())
 
 
 class Finder:

@@ -10,6 +10,10 @@ fork, then ``ENDED`` and the wait status; or ``STALE`` in place of both, where t
 would be; and what comes from it is KILL, or its end, which means that nobody wants to know any more. When the requests'
 socket ends, so does this process, once the modules have ended that run.
 
+A module of which the task says ``again`` gets, when it comes for the second time, a process of its own that runs it
+for whoever has the other end of a socket (``again.py``); that end is sent back over the requests' socket. A request that
+is but {"kill": its number} has it killed.
+
 When nothing is to be done, one process is forked ahead: the *spare* (docs/decisions/0035). The next module runs in it
 if its archive was there before; it waits for that on a socket, has nothing else open, and ends with the template.
 """
@@ -24,9 +28,9 @@ import socket
 import struct
 import sys
 
-from . import modules
-from .player import become_module, touch
-from .talk import END, ENDED, HEADER, KILL, NEWS, STALE, STARTED
+from . import again, modules, pages
+from .player import become_module, practise, touch
+from .talk import END, ENDED, HEADER, KILL, NEWS, PID, STALE, STARTED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
 
 
 IDLE = 2  # milliseconds without anything to do, after which a spare is forked
+HELPERS = 10  # of those processes in the life of a template: should they end each time, they are of no use
 SHORT = 1 << 16  # bytes of a task that a spare is given: its socket takes so many at once
 
 
@@ -64,6 +69,10 @@ class Template:
         self.stamp = ()  # type: Tuple[Any, ...]
         self.spare = None  # type: Optional[Spare]
         self.due = False  # Is it time for a spare?
+        self.pages = pages.Pages()
+        self.helper = 0  # the process that runs a module again and again
+        self.helpers = 0  # so many have been made
+        self.helped = None  # type: Optional[Tuple[str, str]]  # the digest of the module that it runs or is to run; fqn
         self.ends_r, self.ends_w = os.pipe()
         os.set_blocking(self.ends_r, False)
         look = os.fstat(self.ends_w)
@@ -80,7 +89,11 @@ class Template:
         while self.open or self.news or self.ending:
             ready = self.poll.poll(IDLE if self.due and not self.news else None)
             if not ready:
-                self.ahead()
+                self.due = False
+                if self.spare is None or self.spare.wrong:
+                    self.new_spare()
+                if self.helped is not None and not self.helper:
+                    self.new_helper(*self.helped)
             for fd, _ in ready:
                 if fd == self.wake_r:
                     os.read(self.wake_r, 512)
@@ -105,15 +118,22 @@ class Template:
             self.poll.unregister(self.control.fileno())
             self.control.close()
             self.end_spare()
+            self.end_helper()
             return
         sizes = HEADER.unpack(header + self.read(HEADER.size - len(header)))
         text = self.read(sizes[0])
         task = marshal.loads(text)
+        if "kill" in task:
+            if task["kill"] == self.helper:
+                self.end_helper()
+            return
         data = self.read(sizes[1])
         fds = struct.unpack("3i", rights[0][2])
         for digest in task["drop"]:
             archive = self.kept.pop(digest)
             self.prepared.discard(digest)
+            if self.helped is not None and self.helped[0] == digest:
+                self.end_helper()
             if self.spare is not None:
                 self.spare.archives.discard(digest)
             if archive is not None:
@@ -155,11 +175,16 @@ class Template:
             news.close()
             return
         self.warm(archive, task["digest"])
+        if task.get("again") and not data and not self.helper and self.helpers < HELPERS:
+            self.helped = task["digest"], task["fqn"]
         self.ending = {pid for pid in self.ending  # this module is not to see those
                        if os.WIFSTOPPED(os.waitpid(pid, os.WUNTRACED)[1])}
         _tell(news, STARTED)
         pid = self.hand_over(task["digest"], bool(data), text, fds)
+        learn = None  # type: Optional[pages.Place]
         if pid is None:
+            if data:
+                learn = self.pages.wanted()
             try:
                 pid = self.fork()
             except OSError as error:
@@ -171,7 +196,7 @@ class Template:
             try:
                 self.leave()
                 news.close()
-                become_module(archive, task, fds[0], fds[1], self.place)
+                become_module(archive, task, fds[0], fds[1], self.place, learn)
             finally:
                 os._exit(1)
         self.news[pid] = news
@@ -231,6 +256,9 @@ class Template:
         if self.spare is not None and os.waitpid(self.spare.pid, os.WNOHANG)[0]:
             self.spare.control.close()
             self.spare = None
+        if self.helper and os.waitpid(self.helper, os.WNOHANG)[0]:
+            self.helper = 0
+            self.helped = None
         self.hear()  # what those said that have ended now: their numbers may soon be those of others
 
     def hear(self) -> None:
@@ -252,14 +280,14 @@ class Template:
             self.poll.unregister(news.fileno())
         _tell(news, ENDED, status)
         news.close()
-        self.due = self.open and (self.spare is None or self.spare.wrong)
+        self.due = self.open and (self.spare is None or self.spare.wrong or (self.helped is not None and not self.helper))
 
     # -- the spare
 
-    def ahead(self) -> None:
+    def new_spare(self) -> None:
         """Have a spare that has all archives that are here."""
-        self.due = False
         self.end_spare()
+        self.pages.hear()
         try:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         except OSError:
@@ -313,13 +341,53 @@ class Template:
 
     def wait(self, control: "socket.socket") -> None:
         """In the spare: wait for a task, and do it."""
-        touch()
+        if not self.pages.copy():
+            touch()
+        practise()
         text, rights, _, _ = control.recvmsg(SHORT, socket.CMSG_SPACE(8))
         control.close()
         if text:
             task = marshal.loads(text)
             out, err = struct.unpack("2i", rights[0][2])
             become_module(self.kept[task["digest"]], task, out, err, self.place)
+
+    # -- the process that runs a module again and again
+
+    def new_helper(self, digest: str, fqn: str) -> None:
+        """Have a process for a module that is run again and again, and give it away."""
+        self.helpers += 1
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError:
+            return
+        with ours, theirs:
+            try:
+                pid = os.fork()
+            except OSError:
+                return
+            if pid == 0:
+                try:
+                    ours.close()
+                    self.leave()
+                    again.serve(self.kept[digest], fqn, theirs, stamp)
+                finally:
+                    os._exit(1)
+            self.helper = pid
+            rights = socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", ours.fileno())
+            try:
+                self.control.sendmsg([PID.pack(pid), digest.encode()], [rights], socket.MSG_DONTWAIT)
+            except OSError:
+                pass  # it ends, as nobody has its socket
+
+    def end_helper(self) -> None:
+        """Have none any more."""
+        pid, self.helper, self.helped = self.helper, 0, None
+        if pid:
+            try:
+                os.killpg(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                os.kill(pid, signal.SIGKILL)  # it has not got so far yet that the group is its own
+            os.waitpid(pid, 0)
 
     # -- in the process of a module
 
@@ -336,6 +404,8 @@ class Template:
         for fd in [self.wake_r, self.wake_w, self.ends_r, self.ends_w] + [
                 each.fd for each in self.kept.values() if each is not None and each.fd is not None]:
             os.close(fd)
+        if self.pages.fd is not None:
+            os.close(self.pages.fd)
 
 
 def _nothing(number: int, frame: object) -> None:

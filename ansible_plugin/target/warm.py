@@ -17,7 +17,7 @@ import zlib
 from binascii import b2a_base64
 from collections import OrderedDict
 
-from .talk import ENDED, HEADER, KILL, NEWS, STALE, STARTED
+from .talk import ENDED, HEADER, KILL, NEWS, PID, STALE, STARTED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ MISSING = "missing"
 LIMIT = 1 << 29  # bytes that a module or a program may say
 DIED = 128 + 9  # what a shell says of a program that was killed
 TOO_MUCH = b"it was killed, as it has said more than %d bytes\n" % LIMIT
+SHORT = 1 << 16  # bytes of a task, or of an answer, that go in one message
 KEPT = 64 << 20  # bytes of archives that a template keeps
 TEMPLATES = 4  # processes at a time: environments that a Python must be started with
 TRIES = 4  # starts of a template for one run
@@ -82,7 +83,8 @@ class Template:
     def run(self, digest: str, data: "Optional[bytes]", task: "Dict[str, Any]") -> "Any":
         """Run a module; (status, stdout, stderr) of its process as a shell has them, or MISSING where its archive is
         wanted. What ends the call of contextree in which this runs kills the module and all of its process group."""
-        whole = {"fqn": task["fqn"], "params": task["params"], "profile": task.get("profile"), "digest": digest,
+        again = bool(task.get("again")) and not task.get("rlimit") and task.get("umask") is None
+        whole = {"fqn": task["fqn"], "again": again, "params": task["params"], "profile": task.get("profile"), "digest": digest,
                  "extensions": task.get("extensions") or {}, "rlimit": task.get("rlimit") or 0,
                  "env": dict(task.get("env") or {}), "cwd": task.get("cwd"), "umask": task.get("umask")}
         startup = at_start(whole["env"])
@@ -124,6 +126,7 @@ class Process:
         self.lock = threading.Lock()
         self.known = OrderedDict()  # type: OrderedDict[str, int]  # archives -> their sizes
         self.over = False
+        self.helper = None  # type: Optional[Helper]  # of a module, while nobody uses it
         self.socket, theirs = socket.socketpair()
         script_r, script_w = os.pipe()
         out_r, out_w = os.pipe()  # as its modules will have, until they get theirs
@@ -150,6 +153,10 @@ class Process:
 
     def run(self, digest: str, data: "Optional[bytes]", task: "Dict[str, Any]") -> "Any":
         """See Template.run; None: nothing has been done, and this process is no good any more."""
+        if task["again"]:
+            found = self.help(digest, task)
+            if found is not None:
+                return found
         out_r, out_w = os.pipe()
         err_r, err_w = os.pipe()
         ours, theirs = socket.socketpair()
@@ -169,6 +176,43 @@ class Process:
             return found
         finally:
             run.close()
+
+    def help(self, digest: str, task: "Dict[str, Any]") -> "Any":
+        """The result of a module that is run again and again by a process of its own; None where that cannot be had."""
+        with self.lock:
+            helper, self.helper = self.helper, None
+            if helper is None and not self.over:
+                helper = self.given()
+        if helper is None:
+            return None
+        found = helper.run(digest, task) if helper.digest == digest else None
+        with self.lock:
+            if found is not None and not self.over and self.helper is None:
+                self.helper, helper = helper, None
+        if helper is not None:
+            helper.close()
+        return found
+
+    def given(self) -> "Optional[Helper]":
+        """What the template has given away since it was last asked. Holding the lock."""
+        try:
+            message, rights, _, _ = self.socket.recvmsg(256, socket.CMSG_SPACE(4), socket.MSG_DONTWAIT)
+        except OSError:
+            return None
+        if not rights:
+            return None
+        fd, = struct.unpack("i", rights[0][2])
+        os.set_inheritable(fd, False)
+        return Helper(socket.socket(fileno=fd), PID.unpack_from(message)[0], message[PID.size:].decode(), self)
+
+    def kill(self, pid: int) -> None:
+        """Have a process killed that was given away. From any thread."""
+        text = marshal.dumps({"kill": pid})
+        with self.lock:
+            try:
+                self.socket.sendall(HEADER.pack(len(text), 0) + text)
+            except OSError:
+                pass  # it has ended, and all that was its own
 
     def send(self, digest: str, data: "Optional[bytes]", task: "Dict[str, Any]", fds: "Sequence[int]") -> "Any":
         """Ask for a run: True; MISSING; or None: it has ended."""
@@ -206,8 +250,57 @@ class Process:
             if self.over:
                 return
             self.over = True
+            if self.helper is not None:
+                self.helper.close()
             self.socket.close()
         threading.Thread(target=self.child.wait, name="contextree:ansible", daemon=True).start()
+
+
+class Helper:
+    """A process that runs one module again and again, see ``again.py``. For one thread at a time."""
+
+    def __init__(self, control: "socket.socket", pid: int, digest: str, process: Process) -> None:
+        self.control = control
+        self.pid = pid
+        self.digest = digest
+        self.process = process
+
+    def run(self, digest: str, task: "Dict[str, Any]") -> "Any":
+        """The result; None: there is none, and will be none any more. What ends the call kills the process."""
+        text = marshal.dumps(task)
+        if len(text) > SHORT:
+            return None
+        call = _watch(self)
+        poll = select.poll()
+        poll.register(self.control.fileno(), select.POLLIN)
+        try:
+            self.control.send(text)
+            while not poll.poll(int(LOOK * 1000)):
+                pass
+            answer = self.control.recv(SHORT)
+        except OSError:
+            answer = b""
+        except BaseException:
+            self.kill()
+            raise
+        if call is not None:
+            call.check()
+        if not answer:
+            return None
+        status, out, err = marshal.loads(answer)
+        return status, out, err
+
+    def kill(self) -> None:
+        """Have it killed, and wait no longer. From any thread."""
+        try:
+            self.control.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # it has ended
+        threading.Thread(target=self.process.kill, args=(self.pid,), name="contextree:ansible", daemon=True).start()
+
+    def close(self) -> None:
+        """It ends when it has done what it does."""
+        self.control.close()
 
 
 class Run:
@@ -285,7 +378,7 @@ class Run:
             os.close(fd)
 
 
-def _watch(run: Run) -> "Any":
+def _watch(run: "Any") -> "Any":
     """The call of contextree in which this runs, if it is one: when its caller cancels it, the module is killed. It is
     not when the link is lost: it may be the module that did that, and its work is to be finished."""
     if "contextree.core" not in sys.modules:
@@ -347,7 +440,7 @@ def program(fd: int) -> bytes:
         from importlib.util import find_spec
 
         texts, codes = [], []
-        for name in "talk", "modules", "player", "template":
+        for name in "talk", "modules", "pages", "player", "again", "template":
             spec = find_spec("%s.%s" % (__package__, name))  # type: Any
             codes.append((name, spec.loader.get_code(spec.name)))
             texts.append((name, spec.loader.get_source(spec.name)))
