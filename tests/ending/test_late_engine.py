@@ -28,7 +28,7 @@ def begin_while_it_ends(path):
         thread.start()
         open(path + ".waits", "w").close()
         while life.child.leaving is None:
-            time.sleep(0.001)
+            time.sleep(0.001)  # sleeps: this lock is what the end is to be held up by
         assert life.child.router.engine is None
     thread.join()
     said.append(str(life.child.router.engine.ending))
