@@ -68,7 +68,7 @@ def test_archives_are_those_of_stock(lab, core):
 @pytest.mark.parametrize("core", EVERY, indirect=True)
 def test_archives_of_core_are_kept_for_the_next_run(lab, core, tmp_path):
     hosts = {"h1": {}, "here": {}}
-    kept = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(tmp_path)}  # no byte code, and nothing kept so far
+    kept = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(tmp_path)}  # nothing kept so far
     stock = play(lab, core, "kept.yml", "stock", hosts=hosts)
     assert stock.status == 0, stock.stdout + stock.stderr
     wanted = archives(lab.work / "cache")
