@@ -49,7 +49,7 @@ def link(argv: list[str], host: str, user: str | None, password: Any, shared: bo
     env: dict[str, str | None] = {name: os.environ.get(name) for name in PASSED_ON}
     env["SSH_ASKPASS_REQUIRE"] = "never"
     words = [argv[0], *OURS, *argv[1:]]
-    phases = dict.fromkeys(("connect", "login", "boot"), 0)  # ssh has its own limit; what a login then does has none
+    phases = dict.fromkeys(("connect", "login", "boot"), 0.0)  # ssh has its own limit; what a login then does has none
     # by its path, as core calls it: some login shells tell their programs in $_
     python = ("/bin/sh", *discover.WORDS[1:])
     plan = Plan([*words, "--", host, PYTHON_QUOTED], safe_name("ssh." + host), "ssh", python=python,
