@@ -144,6 +144,12 @@ environment() {   # a virtual environment with contextree[test]; kept until pypr
   printf '%s\n' "$stamp" >"$venv/contextree-stamp"
 }
 
+compiled() {   # once here, instead of in each of the thousand programs that the tests start
+  local status=0
+  timeout 120 "$VENV_PY" -m compileall -q contextree tests ansible_plugin docs/examples >"$LOGS/compiled" 2>&1 || status=$?
+  [ "$status" = 0 ] || { left_out "compiled files (exit $status)"; tail -n 5 "$LOGS/compiled"; }
+}
+
 lab() {   # what the tests need beside the environment
   local why
   is_root || return 0
@@ -202,18 +208,21 @@ stage_types() {
 stage_tests() {   # stage_tests [pytest arguments]
   local status spread=()
   say "tests"
-  # two processes, each with whole files of tests; they must agree on the names of tests that sets and hashes are in
-  [ "$(nproc 2>/dev/null || echo 1)" -gt 1 ] && spread=(-n 2 --dist "${SPREAD:-loadfile}")
+  compiled
+  # two processes, each with whole files of tests, in the order of tests/conftest.py; they must agree on the names of
+  # tests that sets and hashes are in
+  [ "$(nproc 2>/dev/null || echo 1)" -gt 1 ] && spread=(-n 2 --dist "${SPREAD:-loadfile}" --no-loadscope-reorder)
   export PYTHONHASHSEED=${PYTHONHASHSEED:-$RANDOM}
   echo "PYTHONHASHSEED=$PYTHONHASHSEED"
+  export CONTEXTREE_FAILURES=$LOGS/failures   # tests/conftest.py names there what fails, when it does
   timeout --foreground -k 30 "${CONTEXTREE_LIMIT:-1000}" "$VENV_PY" -m pytest "${spread[@]}" "$@" -rs 2>&1 | tee "$LOGS/pytest"
   status=${PIPESTATUS[0]}
   if [ "$status" = 1 ] && [ "$(grep -cE '^_{3,} .* _{3,}$' "$LOGS/pytest")" -le 10 ]; then
     # machines are shared and slow at times: a few that failed beside the others are asked again, alone
     say "what failed, once more, alone"
+    export CONTEXTREE_FAILURES=$LOGS/failures-again
     timeout --foreground -k 30 240 "$VENV_PY" -m pytest --lf --lfnf=none "$@" -rs 2>&1 | tee "$LOGS/again"
     status=${PIPESTATUS[0]}
-    [ "$status" = 0 ] && echo "these failed beside the others and passed alone: see above"
   fi
   SUMMARY=$(grep -E '(passed|failed|error|errors|skipped|deselected|no tests ran).* in [0-9.]+s' "$LOGS/pytest" | tail -n 1)
   [ "$status" = 124 ] && SUMMARY="stopped after ${CONTEXTREE_LIMIT:-1000} s; $SUMMARY"
@@ -234,11 +243,22 @@ case $STAGE in
   bench) say "bench"; run bench "$VENV_PY" -m tests.bench "$@"; DONE+=(bench) ;;
 esac
 
+failures() {   # failures FILE TITLE: what failed, a line each
+  if [ -s "$1" ]; then
+    echo "$2:"
+    cut -c 1-250 "$1" | head -n 60
+  else
+    echo "$2: nothing"
+  fi
+}
+
 say "left out or skipped"
 [ ${#LEFT_OUT[@]} = 0 ] || printf 'left out: %s\n' "${LEFT_OUT[@]}"
 [ -f "$LOGS/pytest" ] && grep '^SKIPPED' "$LOGS/pytest" || true
 [ ${#LEFT_OUT[@]} = 0 ] && ! grep -qs '^SKIPPED' "$LOGS/pytest" && echo "nothing"
 printf '\n'
+[ -f "$LOGS/pytest" ] && failures "$LOGS/failures" "failed in the run of all"
+[ -f "$LOGS/again" ] && failures "$LOGS/failures-again" "failed once more, alone"
 if [ ${#FAILED[@]} = 0 ]; then
   echo "run_tests.sh: OK: ${DONE[*]} in $((SECONDS - STARTED)) s: $SUMMARY"
   exit 0

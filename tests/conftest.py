@@ -15,6 +15,28 @@ from tests.lab.lxd import Incus, Lxd
 from tests.lab.machines import Machines, Nspawn
 from tests.lab.sshd import CannotStart, Sshd
 
+LONG = """test_docs methods/test_every_way ssh/test_accounts methods/test_account_dialogues matrix/test_bundle_matrix
+    jobs/test_jobs loops/test_gevent calls/test_cancel calls/test_channels methods/test_containers keepalive/test_hosts
+    executor/test_cpython ssh/test_paramiko_life cli/test_cli matrix/test_odd_pythons ansible/test_warm
+    ansible/test_spares methods/test_accounts test_bench gi/test_gevent_children fork/test_door""".split()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Files that take long come first: two processes take file after file, and both are to be busy until the end."""
+    places = {"tests/%s.py" % name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(places)))
+
+
+def pytest_runtest_logreport(report):
+    """What fails is told to run_tests.sh at once: a run that is stopped has no summary."""
+    path = os.environ.get("CONTEXTREE_FAILURES")
+    if report.failed and path and "PYTEST_XDIST_WORKER" not in os.environ:
+        crash = getattr(report.longrepr, "reprcrash", None)
+        said = (crash.message if crash else str(report.longrepr)).strip().partition("\n")[0]
+        with open(path, "a") as file:
+            file.write("%s (%s): %s\n" % (report.nodeid, report.when, said))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def guard_run():

@@ -224,6 +224,7 @@ class Becoming(definitions.Defined):
     ways: dict[str, Way | None] = {}  # to another account, by the become plugin's command
     stands: Way | None = None  # has been gone
     refusal: Refused | None = None  # of an account that was tried ahead of the command
+    _play_context: Any
     hosts: Any
     send: Any
     way: Any
@@ -271,8 +272,8 @@ class Becoming(definitions.Defined):
         """Whether the user has switched it on."""
         try:
             return bool(super().get_option("pipelining"))  # type: ignore[misc]
-        except KeyError:
-            return False
+        except KeyError:  # of a collection that leaves it to what is set for all connections
+            return bool(getattr(self._play_context, "pipelining", False))
 
     def feeds(self, plugin: Any) -> bool:
         """Whether core is to send modules through stdin to where a become plugin leads: where it would itself, and

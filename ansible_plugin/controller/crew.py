@@ -15,8 +15,10 @@ import contextlib
 import copy
 import gc
 import inspect
+import os
 import socket
 import struct
+from collections.abc import Callable
 from typing import Any
 
 from ansible import constants as C  # noqa: N812  as everywhere in ansible
@@ -27,6 +29,7 @@ from ansible.plugins import strategy as core
 from ansible.plugins.strategy import free
 
 from . import archives, builder, care, freight, kept, wake
+from .worker import uninterrupted
 
 CYCLES = 20_000  # objects after which a worker looks for cycles: every few tasks, and not several times in each
 BEHIND = 1 << 20  # bytes of changes that a worker may lack before a new one is cheaper
@@ -249,10 +252,12 @@ class Crew:
             self._know(slot.wanted["task"])
         worker = Worker(*slot.args, **slot.kwargs)
         worker.enlist(self, stays, slot)
-        worker.start()
-        worker.far.close()
-        if stays:
-            self.workers.append(worker)
+        with uninterrupted() as worker.as_before:
+            slot.worker = worker  # core's handlers of signals tell the workers that they know
+            worker.start()
+            worker.far.close()
+            if stays:
+                self.workers.append(worker)
         return worker
 
     def _free(self, host: Any) -> "Worker | None":
@@ -279,6 +284,7 @@ class Worker(WorkerProcess):
     """Core's worker, which may stay for more tasks."""
 
     _host: Any
+    as_before: Callable[[], list[int]]  # see ``uninterrupted``
 
     def enlist(self, crew: Crew, stays: bool, slot: Slot) -> None:
         """What the two sides need. Before the fork."""
@@ -330,6 +336,8 @@ class Worker(WorkerProcess):
 
     def run(self) -> None:
         """Do the first task as core does, then more."""
+        if self.as_before():  # it was forked for a run that is interrupted
+            os._exit(1)
         self.near.close()
         self.crew.builder.leave()
         for other in self.crew.workers:

@@ -4,6 +4,8 @@ A step that nobody need wait for (a folder for temporary files, a small file in 
 next one that core waits for, and goes with it: one round trip. When it fails, what core would have said of it is raised
 then. What is no such thing is the command that it is in stock, run over our link; and what our link cannot do, or not
 as stock would, is left to core's own connection (``Stock``).
+
+Why this file is long: it is one object, and each of its methods is one that core calls, or half of such a one.
 """
 
 import contextlib
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 else:
     Base = object  # ConnectionBase comes in by core's connection
 
+PIPELINING = "ansible_pipelining", "ansible_ssh_pipelining"
 SMALL = 1 << 18  # bytes of a file that goes in a request
 Result = tuple[int, bytes, bytes]
 #: Errors of a request that may have been done all the same: it must not be done again
@@ -99,6 +102,8 @@ class Fast(become.Becoming, Base):
             C.config.initialize_plugin_configuration_definitions(
                 "connection", name, C.config.get_configuration_definitions("connection", self._load_name))
         super().set_options(*args, **kwargs)  # type: ignore[misc]
+        given = kwargs.get("var_options") or {}
+        self.as_files = any(name in given for name in PIPELINING) and not self.is_pipelining_wanted()
         self._link = None
         self.action = (kwargs.get("task_keys") or {}).get("action")
 
@@ -117,13 +122,16 @@ class Fast(become.Becoming, Base):
             self.notes.become(plugin)
 
     def is_pipelining_enabled(self, wrap_async: bool = False) -> bool:
-        """Modules go through stdin, or what looks like it to core, whatever the settings say; not asynchronous ones."""
+        """Modules go through stdin, or what looks like it to core, whatever the configuration says; not asynchronous
+        ones, and not where a variable of the host or task says that they are not to."""
         plugin = self.become  # type: ignore[attr-defined]
-        return not wrap_async and not C.DEFAULT_KEEP_REMOTE_FILES and (plugin is None or self.feeds(plugin))
+        return not (wrap_async or self.as_files or C.DEFAULT_KEEP_REMOTE_FILES) and (
+            plugin is None or self.feeds(plugin))
 
     def get_option(self, option: str, *args: Any, **kwargs: Any) -> Any:
         """See core; before 2.19 this option is what it goes by (``always_pipeline_modules`` is for async, too)."""
-        if option == "pipelining" and self.feeding and not hasattr(ConnectionBase, "is_pipelining_enabled"):
+        if option == "pipelining" and self.feeding and not (
+                self.as_files or hasattr(ConnectionBase, "is_pipelining_enabled")):
             return self.become is None or self.feeds(self.become)  # type: ignore[attr-defined]
         return super().get_option(option, *args, **kwargs)  # type: ignore[misc]
 
@@ -131,6 +139,7 @@ class Fast(become.Becoming, Base):
         """Whether the settings say so: then core says something else where a host is lost."""
         return bool(super().get_option("pipelining"))  # type: ignore[misc]
 
+    as_files = False  # whether modules are to be files there, and no input
     feeding = True  # False while core's own connection runs a command that gets no input
 
     def reset(self) -> None:
@@ -162,21 +171,26 @@ class Fast(become.Becoming, Base):
         text, spec = self.meant(cmd, sudoable)
         kind, what = self.notes.meaning.get(text, ("", None))
         if kind == "home" and spec is None:
-            return 0, self.home(plain(what)).encode() + b"\n", b""
+            return self.shown("EXEC " + cmd, self.home(plain(what)) + "\n")
         if spec is not None:
             return None
         if kind == "mkdtemp":
             path, mode, base = what
             self.later.append(["mkdtemp", None, path, mode, text])
             self.made.add(path)
-            return 0, ("%s=%s\n" % (base, path)).encode(), b""
+            return self.shown("EXEC " + cmd, "%s=%s\n" % (base, path))
         if kind == "add_mode" and all(self.ours(path) for path in what[0]):
             self.later.append(["add_mode", None, *what, text])
-            return 0, b"", b""
+            return self.shown("EXEC " + cmd)
         if kind == "remove" and self.ours(what):
             self.remove(what)
-            return 0, b"", b""
+            return self.shown("EXEC " + cmd)
         return None
+
+    def shown(self, what: str, said: str = "") -> Result:
+        """Tell what is done, as core does (at ``-vvv``); the result where nobody waits for one."""
+        display.vvv(what, host=self._play_context.remote_addr)  # type: ignore[attr-defined]
+        return 0, said.encode(), b""
 
     def home(self, user: str) -> str:
         """The home directory of a user there."""
@@ -213,6 +227,7 @@ class Fast(become.Becoming, Base):
 
     def act(self, cmd: str, in_data: bytes | None, sudoable: bool, terminal: bool) -> Result:
         """Do what core wants of a host; raises Stock, ConnectError, ContextDied."""
+        self.shown("EXEC " + cmd)
         text, way = self.meant(cmd, sudoable)
         try:
             return self.act_as(way, cmd, text, in_data, terminal)
@@ -341,7 +356,7 @@ class Fast(become.Becoming, Base):
         else:
             self.settle()
             self.hosts("put", self.way(), *plain([source, target]), mode)
-        return 0, b"", b""
+        return self.shown("PUT %s TO %s" % (source, target))
 
     def fetch_file(self, in_path: str, out_path: str) -> Any:
         """See core."""
@@ -364,7 +379,7 @@ class Fast(become.Becoming, Base):
         else:
             with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
                 file.write(data)
-        return 0, b"", b""
+        return self.shown("FETCH %s TO %s" % (source, target))
 
     def absolute(self, path: str) -> str:
         """A path, with a relative one being where core means it."""

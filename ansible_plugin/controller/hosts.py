@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import os
 import subprocess
 import threading
 import time
@@ -11,9 +12,10 @@ from typing import Any
 
 import contextree
 from contextree.connect.dialogue import ANSWERED
+from contextree.parent import calls
 
 from ..target import agent, archives, seats
-from . import desk
+from . import desk, looks
 from .link import Link
 
 LACKING = 20  # seconds for which a host without Python is not asked again: core runs what it has to run there
@@ -22,8 +24,10 @@ LACKING = 20  # seconds for which a host without Python is not asked again: core
 class Host:
     """One link, and what its host has and is."""
 
-    def __init__(self, context: contextree.Context, early: bool) -> None:
+    def __init__(self, context: contextree.Context, early: bool, greets: str = "") -> None:
         self.context = context
+        self.greets = greets  # see Link; "" once it is done
+        self.words: bytes | None = None
         self.sent: set[str] = set()  # archives
         self.parts: set[bytes] = set()  # of archives
         self.ways: set[Any] = set()  # to other accounts that have been asked for
@@ -54,6 +58,24 @@ class Host:
         if last:
             self.context.shutdown()
 
+    def greeting(self, alone: bool) -> bytes:
+        """What is to stand before what a command says on its standard error: what ssh has said as it connected, as it
+        does in stock. ``alone``: the command is the first of its request."""
+        with self.lock:
+            greets = self.greets
+            if greets == "once":
+                self.greets = ""
+        if not greets or (greets == "once" and not alone):
+            return b""
+        if self.words is None:
+            branch: Any = self.context.engine.children.get(self.context.id)
+            self.words = words = branch.greeting if branch is not None else b""
+            if words:  # the login shell may have said something too, as it does again before each command
+                answer = self.do([["command", None, [None, "-c", ":"]]])
+                if answer[0] == "done":
+                    self.words = words.removesuffix(answer[1][2])
+        return self.words
+
     def drop(self) -> None:
         """End the link when the last request is over."""
         with self.lock:
@@ -77,7 +99,7 @@ class Host:
 
     def do(self, steps: list[list[Any]]) -> Any:
         """Have the agent do steps, for as long as somebody waits for that; its answer."""
-        future = self.context.submit(agent.do, steps)
+        future = calls.submit(self.context, agent.do, (steps,), {}, self.context.options, flush=True)
         with self.lock:
             self.requests.add(future)
             if self.ended:
@@ -102,8 +124,12 @@ def checked(answer: Any, count: int) -> Any:
     raise contextree.PeerError("this is no answer of an agent: %.100r" % (answer,))
 
 
-def limited(plan: Any, files: int) -> Any:
-    """A way to what runs here, with the limit of open files that there would be without us; others as they are."""
+def as_without_us(link: Link, files: int) -> Any:
+    """A way to what runs here, with the limit of open files and the environment that there would be without us; others
+    as they are."""
+    plan = link.plan
+    if link.environ is not None:
+        plan = plan.copy(env={**dict.fromkeys(os.environ), **link.environ})
     if not files or plan.remote:
         return plan
     return plan.copy(argv=["/bin/sh", "-c", 'ulimit -S -n %d; exec "$@"' % files, "sh", *plan.argv])
@@ -112,7 +138,7 @@ def limited(plan: Any, files: int) -> Any:
 def send_ahead(context: contextree.Context) -> None:
     """Send what the first task needs there. Each thing that is asked for costs a round trip."""
     context.engine.share_package(context, start="contextree.parent.current")
-    names = "agent", "template", "player", "modules"
+    names = "agent", "template", "again", "player", "pages", "modules"
     context.engine.share(context, {"%s.%s" % (agent.__package__, name) for name in names}, 0)
 
 
@@ -142,6 +168,7 @@ class Hosts:
         self.links: dict[str, Future[Host]] = {}
         self.recipes: dict[str, archives.Recipe] = {}
         self.parts: dict[bytes, bytes] = {}
+        self.stats: dict[str, bool | None] = {}  # archives -> is it core's own ``stat``? None: it has come once
         self.counts: collections.Counter[str] = collections.Counter()
         self.lacking: dict[str, tuple[contextree.ConnectError, float]] = {}  # links -> why there is none, until when
         self.fallbacks: collections.Counter[str] = collections.Counter()
@@ -162,9 +189,9 @@ class Hosts:
         if mine:
             try:
                 # what is sent meanwhile goes behind the bundle: the first request costs no round trip of its own
-                context = self.router.grow(limited(link.plan, self.files), threads=agent.THREADS, wait=False)
+                context = self.router.grow(as_without_us(link, self.files), threads=agent.THREADS, wait=False)
                 send_ahead(context)
-                future.set_result(Host(context, early))
+                future.set_result(Host(context, early, link.greets))
                 self.count("links")
             except BaseException as error:
                 future.set_exception(error)
@@ -227,12 +254,20 @@ class Hosts:
     def do(self, link: Link, steps: list[list[Any]]) -> Any:
         """Do steps at a host; the answers are those of ``agent.do``, and ("want", digest): give that archive first."""
         for step in steps:
-            if step[0] == "module" and step[2] not in self.recipes:
-                return "want", step[2]
+            if step[0] == "module":
+                if step[2] not in self.recipes:
+                    return "want", step[2]
+                if step[4]["fqn"] == looks.MODULE:
+                    step[4]["again"] = self.is_stat(step[2])
         with self.using(link) as host:
             seat = key_of(steps[-1][1]), tuple(steps[-1][4]["python"]) if steps[-1][0] == "module" else None
             if seat not in host.refusals:
                 answer = self._do(host, steps)
+                if answer[0] == "done" and host.greets:
+                    said = host.greeting(len(steps) == 1)
+                    if said and steps[-1][0] in ("command", "module"):
+                        status, out, err = answer[1]
+                        answer = (answer[0], (status, out, said + err), *answer[2:])
                 if answer[0] == "refused":
                     self.count("refused")
                     # another time a password may be right
@@ -273,6 +308,15 @@ class Hosts:
         host.parts.update(lacking)
         host.sent.add(step[2])
         return [*step[:3], (recipe, lacking), *step[4:]]
+
+    def is_stat(self, digest: str) -> bool:
+        """Whether an archive is core's own ``stat``. It is looked at when it comes for the second time."""
+        if digest not in self.stats:
+            self.stats[digest] = None
+        elif self.stats[digest] is None:
+            data = archives.put_together(self.recipes[digest], self.parts)
+            self.stats[digest] = data is not None and looks.is_stat(data)
+        return bool(self.stats[digest])
 
     @contextree.expose
     def archive(self, digest: str, data: bytes) -> None:

@@ -10,3 +10,7 @@ class Link(NamedTuple):
 
     key: str  # the same for the same way
     plan: Plan
+    environ: dict[str, str] | None = None  # of an interpreter on the controller; None: that of the multiplexer
+    #: Whether what the program says as it connects is said in stock by the first command ("once"), or by each
+    #: ("always"), before what that says itself.
+    greets: str = ""

@@ -12,13 +12,24 @@ from ansible.plugins.connection import local as core
 import contextree
 from contextree.connect import local
 
-from . import fast
+from . import fast, worker
 from .link import Link
 
+_environ: dict[str, str] = {}  # what there was when a link was last made, and that
+_link: Link | None = None
 
-def link() -> Link:
-    """The same for all."""
-    return Link("local", local.plan(sys.executable, name="local"))
+
+def link(folder: str) -> Link:
+    """The same for all whose processes have the same environment. ``folder``: the run's own one."""
+    global _environ, _link
+    if _link is None or _environ != os.environ:
+        plan = local.plan(sys.executable, name="local")
+        _environ, digest = dict(os.environ), worker.environment()
+        if digest == worker.started_with(folder):
+            _link = Link("local", plan)
+        else:  # somebody has changed it meanwhile: a callback plugin, another action
+            _link = Link("local." + digest, plan, environ=_environ)
+    return _link
 
 
 def quoted(word: str | bytes) -> bytes:
@@ -34,7 +45,7 @@ class Local(fast.Fast):
 
     def link(self) -> Link:
         """See Fast."""
-        return link()
+        return link(C.DEFAULT_LOCAL_TMP)
 
     def login_argv(self, cmd: str) -> list[str | None]:
         """See Fast."""

@@ -20,7 +20,7 @@ import contextree
 from . import ready
 from .desk import Desk
 from .hosts import Hosts
-from .worker import FILE, LOG, OPTIONS
+from .worker import ENVIRON, FILE, LOG, OPTIONS
 
 FILES = 1 << 16  # open at a time; a link has three
 STATISTICS = "ANSIBLE_CONTEXTREE_STATS"  # the path of a file for them
@@ -44,7 +44,7 @@ def main(folder: str, pid: int, lock: int) -> None:
             with contextlib.suppress(SystemExit):
                 select.select([watched], [], [])
         hosts.end()
-    for name in FILE, FILE + ".lock", LOG, *glob.glob(OPTIONS + "*", root_dir=folder):
+    for name in FILE, FILE + ".lock", ENVIRON, LOG, *glob.glob(OPTIONS + "*", root_dir=folder):
         with contextlib.suppress(OSError):  # ansible removes the folder, if it is not killed
             os.unlink(os.path.join(folder, name))
     if os.environ.get(STATISTICS):

@@ -43,13 +43,13 @@ _lines: dict[Any, tuple[list[bytes], dict[str, Any], str | None]] = {}
 _links: dict[Any, Link] = {}
 
 
-def link(argv: list[str], host: str, user: str | None, password: Any, timeout: float) -> Link:
+def link(argv: list[str], host: str, user: str | None, password: Any, shared: bool = True) -> Link:
     """A link by the command ``argv``, which ends before the host's name."""
     host = str.__str__(host)  # without the tags of ansible-core 2.19
     env: dict[str, str | None] = {name: os.environ.get(name) for name in PASSED_ON}
     env["SSH_ASKPASS_REQUIRE"] = "never"
     words = [argv[0], *OURS, *argv[1:]]
-    phases = dict.fromkeys(("connect", "login", "boot"), timeout + 20)
+    phases = dict.fromkeys(("connect", "login", "boot"), 0)  # ssh has its own limit; what a login then does has none
     # by its path, as core calls it: some login shells tell their programs in $_
     python = ("/bin/sh", *discover.WORDS[1:])
     plan = Plan([*words, "--", host, PYTHON_QUOTED], safe_name("ssh." + host), "ssh", python=python,
@@ -59,7 +59,8 @@ def link(argv: list[str], host: str, user: str | None, password: Any, timeout: f
         plan = plan.copy(tty=True, probe=[*words, "-G", "--", host], dialogue=SshDialogue(
             user, host, None, True, {"password": secret, "passphrase": None, "otp": None}))
     text = repr((words, host, sorted(env.items()), password and str(password)))
-    return Link("ssh." + hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest(), plan)
+    return Link("ssh." + hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest(), plan,
+                greets="once" if shared else "always")
 
 
 class Ssh(fast.Fast):
@@ -131,7 +132,7 @@ class Ssh(fast.Fast):
         if self._terminal_is_requested(words):
             raise fast.Stock("ssh is told to ask for a terminal")
         return link(words, self.host, self.get_option("remote_user"),
-                    self.get_option("password") or self._play_context.password, float(self.get_option("timeout")))
+                    self.get_option("password") or self._play_context.password, getattr(self, "_persistent", False))
 
     def _terminal_is_requested(self, words: list[str]) -> bool:
         if hasattr(core.Connection, "_is_tty_requested"):

@@ -35,6 +35,7 @@ class Mixin(Base):
 
     def run(self, iterator: Any, play_context: Any) -> Any:
         """Run a play."""
+        iterator._play.strategy = self.core_name()
         atexit.unregister(gc.freeze)  # there is a run for each play
         atexit.register(gc.freeze)  # looking for cycles at the end of a process with such a heap takes some 70 ms
         connection_loader.get_with_context = Redirect(connection_loader)
@@ -52,3 +53,8 @@ class Mixin(Base):
                 return super().run(iterator, play_context)
         finally:
             del connection_loader.get_with_context
+
+    def core_name(self) -> str:
+        """That of core's strategy, which core's debugger and its callback ``default`` go by."""
+        return next(cls.__module__.rpartition(".")[2] for cls in type(self).__mro__
+                    if cls.__module__.startswith("ansible.plugins.strategy."))

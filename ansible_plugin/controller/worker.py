@@ -8,6 +8,7 @@ the first worker that wants it does that, and waits.
 import contextlib
 import fcntl
 import gc
+import hashlib
 import os
 import signal
 import sys
@@ -19,11 +20,13 @@ from typing import IO, Any
 
 FILE = "contextree"  # the path of the multiplexer's token, in the run's own temporary folder
 LOG = "contextree.log"
+ENVIRON = "contextree.environ"  # what the multiplexer has, as ``environment`` tells
 OPTIONS = "contextree.options."  # see ``definitions``
 FAILED = "contextree.failed"  # it is there when there is to be no multiplexer in this run
 
 _line: Any = None
 _stays = False  # a strategy of ours runs: this process, if it is a worker, may do more than one task
+_started_with = ""  # see ``started_with``
 _owner = 0  # the process that it is of: the main one has one too after ``meta: reset_connection``
 
 
@@ -140,8 +143,12 @@ def locked(folder: str, how: int) -> Iterator[IO[str]]:
 
 def start(folder: str, main_pid: int, lock: int) -> None:
     """Fork it. It lets go of ``lock`` when it listens, or ends."""
+    global _started_with
     if main_pid not in (os.getpid(), os.getppid()):
         raise RuntimeError("the playbook has ended")  # whose end was to be that of the multiplexer
+    _started_with = environment()
+    with open(os.path.join(folder, ENVIRON), "w") as file:
+        file.write(_started_with)
 
     def multiplex() -> None:
         detach(os.path.join(folder, LOG), lock)
@@ -150,6 +157,20 @@ def start(folder: str, main_pid: int, lock: int) -> None:
         mux.main(folder, main_pid, lock)
 
     fork(multiplex)
+
+
+def environment() -> str:
+    """The environment of this process, as a hash."""
+    return hashlib.sha256(repr(sorted(os.environ.items())).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def started_with(folder: str) -> str:
+    """That of the multiplexer; where there is none yet, it is going to be as it is here."""
+    global _started_with
+    if not _started_with:
+        with contextlib.suppress(FileNotFoundError), open(os.path.join(folder, ENVIRON)) as file:
+            _started_with = file.read()
+    return _started_with or environment()
 
 
 def fork(what: Callable[[], None]) -> int:
@@ -170,23 +191,28 @@ def fork(what: Callable[[], None]) -> int:
 
 
 @contextlib.contextmanager
-def uninterrupted() -> Iterator[None]:
+def uninterrupted() -> Iterator[Callable[[], list[int]]]:
     """Have signals that have handlers in Python wait. What these raise while a process forks, Python throws away in its
-    hooks around that, and a Ctrl-C is lost."""
+    hooks around that, and a Ctrl-C is lost. Given is what the process that is forked meanwhile calls to have the
+    handlers again; it tells which signals came."""
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield list
         return
     came: list[int] = []
     kept = {number: handler for number in (signal.SIGINT, signal.SIGTERM)
             if callable(handler := signal.getsignal(number))}
+
+    def as_before() -> list[int]:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+        return came
+
     try:
         for number in kept:
             signal.signal(number, lambda number, frame: came.append(number))
-        yield
+        yield as_before
     finally:
-        for number, handler in kept.items():
-            signal.signal(number, handler)
-        for each in came:
+        for each in as_before():
             signal.raise_signal(each)
 
 

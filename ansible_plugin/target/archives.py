@@ -72,16 +72,22 @@ class Store:
             recipe = self.recipes.get(digest)
             if recipe is None:
                 return None
-            whole, packed, places = recipe
-            try:
-                found = [self.parts[key] for _, key in places]
-            except KeyError:
-                return None
-        between = zlib.decompress(packed)
-        out = []
-        position = 0
-        for (place, _), part in zip(places, found):
-            out += [between[position:place], part]
-            position = place
-        data = b"".join(out) + between[position:]
-        return data if hashlib.sha256(data).digest() == whole else None
+            parts = {key: self.parts[key] for _, key in recipe[2] if key in self.parts}
+        return put_together(recipe, parts)
+
+
+def put_together(recipe: "Recipe", parts: "Dict[bytes, bytes]") -> "Any":
+    """An archive; None where a part of it is not there, or it is another one."""
+    whole, packed, places = recipe
+    try:
+        found = [parts[key] for _, key in places]
+    except KeyError:
+        return None
+    between = zlib.decompress(packed)
+    out = []
+    position = 0
+    for (place, _), part in zip(places, found):
+        out += [between[position:place], part]
+        position = place
+    data = b"".join(out) + between[position:]
+    return data if hashlib.sha256(data).digest() == whole else None

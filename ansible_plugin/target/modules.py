@@ -15,7 +15,7 @@ from importlib.machinery import ModuleSpec
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import CodeType, ModuleType
-    from typing import Any, Dict, Optional, Sequence, Set, Tuple
+    from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 NAME = "/ansible_payload.zip"  # what the files of code objects, and what is imported here, seem to be in
 FIRST = "ansible.module_utils.basic", "ansible.module_utils._internal._ansiballz._loader"  # what every module imports
@@ -91,17 +91,10 @@ class Archive:
 def place(data: bytes) -> "Tuple[Optional[int], str]":
     """Put an archive where other processes can read it, too, as long as this one lives: modules that start themselves
     again with another Python want that. As in stock there is a ``sitecustomize`` in it. (descriptor or None, path)."""
-    fd = None  # type: Optional[int]
     try:
-        fd = getattr(os, "memfd_create")("ansible", 0)  # noqa: B009  3.8+
-    except (AttributeError, OSError):  # or not Linux
-        import tempfile
-
-        try:
-            with tempfile.TemporaryFile() as file:  # without a name, so it cannot stay behind
-                fd = os.dup(file.fileno())
-        except OSError:
-            pass
+        fd = nameless()  # type: Optional[int]
+    except OSError:
+        fd = None
     if fd is not None:
         path = "/proc/%d/fd/%d" % (os.getpid(), fd)
         if not os.path.exists(path):
@@ -120,6 +113,17 @@ def place(data: bytes) -> "Tuple[Optional[int], str]":
         with zipfile.ZipFile(file, "a") as zip_file:
             zip_file.writestr(zipfile.ZipInfo("sitecustomize.py"), 'import sys\nsys.path.insert(0, "%s")\n' % path)
     return None if named else fd, path
+
+
+def nameless() -> int:
+    """A file without a name, which so cannot stay behind; OSError where it cannot be had."""
+    try:
+        return int(getattr(os, "memfd_create")("ansible", 0))  # noqa: B009  3.8+
+    except (AttributeError, OSError):  # or not Linux
+        import tempfile
+
+        with tempfile.TemporaryFile() as file:
+            return os.dup(file.fileno())
 
 
 class Finder:
@@ -267,3 +271,16 @@ def purge() -> None:
     """Forget what was imported from archives."""
     for name in [each for each in sys.modules if each.split(".")[0] in ("ansible", "ansible_collections")]:
         del sys.modules[name]
+
+
+def stamp() -> "Tuple[Any, ...]":
+    """What says whether this process has still imported what a new one would: where Python looks for modules and
+    libraries, and itself. A module may have installed something."""
+    found = []  # type: List[Any]
+    for path in sys.path + [sys.executable, "/etc/ld.so.cache"]:
+        try:
+            status = os.stat(path)
+            found.append((status.st_ino, status.st_mtime))
+        except (OSError, ValueError):
+            found.append(None)
+    return tuple(found)

@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 
-from . import modules
+from . import modules, pages
 from .talk import END
 
 TYPE_CHECKING = False
@@ -26,43 +26,51 @@ if TYPE_CHECKING:
     Place = Tuple[int, str, Tuple[int, int]]  # the template's process, the path of a pipe of it, which one that is
 
 
-PARTS = ["contextree_ansible"] + ["contextree_ansible." + name for name in ("talk", "modules", "player", "template")]
+PARTS = ["contextree_ansible"] + ["contextree_ansible." + name for name in (
+    "talk", "modules", "pages", "player", "again", "template")]
 
 
 def touch() -> None:
-    """In a spare: look at the functions that modules use, so that this process has its own copies of them, and do in
-    vain what is done before each. Nothing is changed by that. Half of what is copied here each module needs; to look at
-    all that is imported takes longer than it saves."""
+    """In a spare, where the kernel cannot do it: look at the functions that modules use, so that this process has its
+    own copies of them. Nothing is changed by that. Half of what is copied here each module needs; to look at all that
+    is imported takes longer than it saves."""
     contents = [vars(sys.modules[name]) for name in modules.imported if name in sys.modules]
     gc.get_referents(*[each for each in gc.get_referents(*contents) if type(each) is type(touch)])
+
+
+def practise() -> None:
+    """In a spare: do in vain what is done before each module."""
     environ(marshal.loads(marshal.dumps({"env": {}, "cwd": None, "umask": None})))
     os.path.realpath("<stdin>")
 
 
-def become_module(archive: "modules.Archive", task: "Dict[str, Any]", out: int, err: int, place: "Place") -> None:
-    """Be the module, with these outputs. Does not return. ``place`` is where the template hears of its end."""
+def become_module(archive: "modules.Archive", task: "Dict[str, Any]", out: int, err: int, place: "Place",
+                  learn: "Optional[pages.Place]" = None) -> None:
+    """Be the module, with these outputs. Does not return. ``place`` is where the template hears of its end, ``learn``
+    of what it needed."""
     for fd, number in (out, 1), (err, 2):
         os.dup2(fd, number)
         os.close(fd)
-    status = ended(guarded(lambda: played(archive, task)))
+    status = ended(guarded(played, archive, task))
     try:
-        last_words(place, status)
+        if last_words(place, status) and learn is not None:
+            pages.write_down(learn)
     finally:
         os._exit(status)
 
 
-def last_words(place: "Place", status: int) -> None:
+def last_words(place: "Place", status: int) -> bool:
     """Close all that is open in this process, and tell the template with what status it ends: the kernel takes about as
     long as a small module to do away with its memory. Where that cannot be told, the template hears of the end itself.
-    No descriptor was kept for this, because a module would see it."""
+    No descriptor was kept for this, because a module would see it. True: it was told."""
     pid, path, which = place
     try:
         if os.getppid() != pid or len(os.listdir("/proc/self/task")) > 1:
-            return  # a fork of the module's; or there are threads, which may still be at something
+            return False  # a fork of the module's; or there are threads, which may still be at something
         pipe = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
         look = os.fstat(pipe)
         if (look.st_dev, look.st_ino) != which:
-            return
+            return False
         for fd in {int(name) for name in os.listdir("/proc/self/fd")} - {1, 2, pipe}:
             try:
                 os.close(fd)
@@ -70,14 +78,15 @@ def last_words(place: "Place", status: int) -> None:
                 pass  # that of the folder, for example
         os.write(pipe, END.pack(os.getpid(), status << 8))
         os.closerange(1, 3)  # only now: whoever reads them would wake up twice
+        return True
     except Exception:
-        pass  # the template hears of the end itself
+        return False  # the template hears of the end itself
 
 
-def guarded(function: "Any") -> int:
+def guarded(function: "Any", *args: "Any") -> int:
     """The exit status of a Python program that is ``function``."""
     try:
-        function()
+        function(*args)
     except SystemExit as end:
         if end.code is None:
             return 0
@@ -95,7 +104,7 @@ def guarded(function: "Any") -> int:
     except BaseException as raised:
         error = raised
         error.__traceback__ = own(error.__traceback__)
-        status = guarded(lambda: hooked(error))
+        status = guarded(hooked, error)
         if isinstance(error, KeyboardInterrupt) and sys.version_info >= (3, 8):
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGINT)
@@ -137,11 +146,14 @@ def ended(status: int) -> int:
     return status
 
 
-def played(archive: "modules.Archive", task: "Dict[str, Any]") -> None:
-    """``play``; an error that comes out of it is shown without lines of source, as in stock, where the archive has been
-    removed then."""
+def played(archive: "modules.Archive", task: "Dict[str, Any]", ready: bool = False) -> None:
+    """Do what the text does that stock gives to Python. ``ready``: up to the module itself, that has been done. An
+    error that comes out of it is shown without lines of source, as in stock, where the archive has been removed
+    then."""
     try:
-        play(archive, task)
+        if not ready:
+            get_ready(archive, task)
+        execute(archive, task)
     except SystemExit:
         raise
     except BaseException:
@@ -149,8 +161,8 @@ def played(archive: "modules.Archive", task: "Dict[str, Any]") -> None:
         raise
 
 
-def play(archive: "modules.Archive", task: "Dict[str, Any]") -> None:
-    """Do what the text does that stock gives to Python."""
+def get_ready(archive: "modules.Archive", task: "Dict[str, Any]") -> None:
+    """What comes before the module."""
     atexit._clear()
     environ(task)
     try:
@@ -162,16 +174,30 @@ def play(archive: "modules.Archive", task: "Dict[str, Any]") -> None:
             os.chdir("/")
     if task["rlimit"]:
         limit(task["rlimit"])
+    like_stock(archive)
+
+
+def like_stock(archive: "modules.Archive") -> None:
+    """Have what a Python has that is fed with the text of stock, and nothing of ours."""
     for name in PARTS:
         del sys.modules[name]
-    main = sys.modules["__main__"] = type(sys)("__main__")
-    main.__builtins__ = sys.modules["builtins"]  # type: ignore[attr-defined]
-    main.__file__ = "<stdin>"
+    new_main()
     sys.argv[:] = [""]
     getattr(sys, "orig_argv", sys.argv)[1:] = []  # 3.10+
     here = os.path.dirname(os.path.realpath("<stdin>"))
     sys.path[:] = [each for each in sys.path if each not in ("", ".", here)]
     modules.enter(archive)
+
+
+def new_main() -> None:
+    """An empty ``__main__``."""
+    main = sys.modules["__main__"] = type(sys)("__main__")
+    main.__builtins__ = sys.modules["builtins"]  # type: ignore[attr-defined]
+    main.__file__ = "<stdin>"
+
+
+def execute(archive: "modules.Archive", task: "Dict[str, Any]") -> None:
+    """Run the module."""
     # by name: the multiplexer reads import statements, and would send all of Ansible's code of the controller along
     if task["profile"] is not None:
         __import__(modules.FIRST[1])

@@ -224,9 +224,10 @@ def any_python(way: "Way") -> "Sequence[str]":
         path = os.path.dirname(path)
     else:
         return [sys.executable]
-    from contextree.connect import discover, sudo
+    from contextree.connect import discover
 
-    return sudo.dollarless(discover.WORDS) if way.login else discover.WORDS
+    # sudo -i leaves each "$" to the login shell; what does without one cannot be quoted for every shell
+    return ["python3"] if way.login and way.method == "sudo" else discover.WORDS
 
 
 def plan_of(way: "Way", python: "List[str]") -> "Plan":

@@ -5,4 +5,5 @@ import struct
 STARTED, ENDED, STALE, KILL = b"s", b"e", b"o", b"k"
 HEADER = struct.Struct("!II")  # of a request: the lengths of its dict and of its archive
 NEWS = struct.Struct("!ci")  # STARTED, ENDED or STALE, and a wait status
+PID = struct.Struct("!i")  # what the template says when it gives away a process that runs a module again and again
 END = struct.Struct("!ii")  # what a module's process says to the template last: its number, and a wait status

@@ -2,13 +2,16 @@
 
 It is started by ``warm.Template`` as stock starts a module, ``python3`` with a script on its standard input, which is
 ``boot.text``. So interpreter, flags, path, locale and standard streams are those that a module finds in stock. It has
-one thread, and of this package nothing but this file, ``player.py``, ``modules.py`` and ``talk.py``, as code.
+one thread, and of this package nothing but this file and those that it imports, as code.
 
 Requests come over a socket: two lengths, then a marshalled dict, then an archive or nothing; with the first bytes three
 descriptors: standard output and error of the module, and a socket for news of it. That gets ``STARTED`` before the
 fork, then ``ENDED`` and the wait status; or ``STALE`` in place of both, where this process is no longer what a new one
 would be; and what comes from it is KILL, or its end, which means that nobody wants to know any more. When the requests'
 socket ends, so does this process, once the modules have ended that run.
+
+A module whose task says ``again`` gets, when it comes for the second time, a process of its own that runs it for who
+has the other end of a socket (``again.py``), which is sent back. A request of {"kill": its number} has it killed.
 
 When nothing is to be done, one process is forked ahead: the *spare* (docs/decisions/0035). The next module runs in it
 if its archive was there before; it waits for that on a socket, has nothing else open, and ends with the template.
@@ -24,16 +27,17 @@ import socket
 import struct
 import sys
 
-from . import modules
-from .player import become_module, touch
-from .talk import END, ENDED, HEADER, KILL, NEWS, STALE, STARTED
+from . import again, modules, pages
+from .player import become_module, practise, touch
+from .talk import END, ENDED, HEADER, KILL, NEWS, PID, STALE, STARTED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, List, Optional, Set, Tuple
+    from typing import Any, Dict, Optional, Set, Tuple
 
 
 IDLE = 2  # milliseconds without anything to do, after which a spare is forked
+HELPERS = 10  # of those processes in the life of a template: should they end each time, they are of no use
 SHORT = 1 << 16  # bytes of a task that a spare is given: its socket takes so many at once
 
 
@@ -64,6 +68,10 @@ class Template:
         self.stamp = ()  # type: Tuple[Any, ...]
         self.spare = None  # type: Optional[Spare]
         self.due = False  # Is it time for a spare?
+        self.pages = pages.Pages()
+        self.helper = 0  # the process that runs a module again and again
+        self.helpers = 0  # so many have been made
+        self.helped = None  # type: Optional[Tuple[str, str]]  # digest and name of that module
         self.ends_r, self.ends_w = os.pipe()
         os.set_blocking(self.ends_r, False)
         look = os.fstat(self.ends_w)
@@ -72,7 +80,7 @@ class Template:
 
     def run(self) -> None:
         """Until nobody can ask any more and all modules have ended. In a module's process it does not return."""
-        signal.signal(signal.SIGCHLD, _nothing)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)  # the wakeup descriptor tells
         signal.set_wakeup_fd(self.wake_w)
         self.poll.register(self.control.fileno(), select.POLLIN)
         self.poll.register(self.wake_r, select.POLLIN)
@@ -80,7 +88,10 @@ class Template:
         while self.open or self.news or self.ending:
             ready = self.poll.poll(IDLE if self.due and not self.news else None)
             if not ready:
-                self.ahead()
+                self.due = False
+                if self.spare is None or self.spare.wrong:
+                    self.new_spare()
+                self.new_helper()
             for fd, _ in ready:
                 if fd == self.wake_r:
                     os.read(self.wake_r, 512)
@@ -105,15 +116,22 @@ class Template:
             self.poll.unregister(self.control.fileno())
             self.control.close()
             self.end_spare()
+            self.end_helper()
             return
         sizes = HEADER.unpack(header + self.read(HEADER.size - len(header)))
         text = self.read(sizes[0])
         task = marshal.loads(text)
+        if "kill" in task:
+            if task["kill"] == self.helper:
+                self.end_helper()
+            return
         data = self.read(sizes[1])
         fds = struct.unpack("3i", rights[0][2])
         for digest in task["drop"]:
             archive = self.kept.pop(digest)
             self.prepared.discard(digest)
+            if self.helped is not None and self.helped[0] == digest:
+                self.end_helper()
             if self.spare is not None:
                 self.spare.archives.discard(digest)
             if archive is not None:
@@ -138,7 +156,7 @@ class Template:
     def begin(self, task: "Dict[str, Any]", text: bytes, data: bytes, fds: "Tuple[int, ...]") -> None:
         """Start a module. ``text``: the task, marshalled."""
         news = socket.socket(fileno=fds[2])
-        if self.stamp and self.stamp != stamp():
+        if self.stamp and self.stamp != modules.stamp():
             _tell(news, STALE)
             news.close()
             return
@@ -155,13 +173,18 @@ class Template:
             news.close()
             return
         self.warm(archive, task["digest"])
+        if task.get("again") and not data and not self.helper and self.helpers < HELPERS:
+            self.helped = task["digest"], task["fqn"]
         self.ending = {pid for pid in self.ending  # this module is not to see those
                        if os.WIFSTOPPED(os.waitpid(pid, os.WUNTRACED)[1])}
         _tell(news, STARTED)
         pid = self.hand_over(task["digest"], bool(data), text, fds)
+        learn = None  # type: Optional[pages.Place]
         if pid is None:
+            if data:
+                learn = self.pages.wanted()
             try:
-                pid = os.fork()
+                pid = self.fork()
             except OSError as error:
                 os.write(fds[1], ("sh: Cannot fork: %s\n" % error.strerror).encode())
                 _tell(news, ENDED, 2 << 8)  # dash's
@@ -171,12 +194,23 @@ class Template:
             try:
                 self.leave()
                 news.close()
-                become_module(archive, task, fds[0], fds[1], self.place)
+                become_module(archive, task, fds[0], fds[1], self.place, learn)
             finally:
                 os._exit(1)
         self.news[pid] = news
         self.pids[news.fileno()] = pid
         self.poll.register(news.fileno(), select.POLLIN)
+
+    def fork(self) -> int:
+        """See os; where there may be no more processes, those that are not needed make room."""
+        try:
+            return os.fork()
+        except OSError:
+            if self.spare is None and not self.helper:
+                raise
+            self.end_spare()
+            self.end_helper()
+            return os.fork()
 
     def warm(self, archive: "modules.Archive", digest: str) -> None:
         """Import and compile what the module of an archive wants, as far as that was not done."""
@@ -188,7 +222,7 @@ class Template:
         try:
             if not self.stamp:
                 modules.warm(archive)
-                self.stamp = stamp()
+                self.stamp = modules.stamp()
             modules.prepare(archive)
         finally:
             sys.stdout, sys.stderr = outputs
@@ -203,10 +237,7 @@ class Template:
         except ConnectionError:
             said = b""
         if said == KILL:
-            try:
-                os.killpg(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                os.kill(pid, signal.SIGKILL)  # it has not got so far yet that the group is its own
+            _kill(pid)
         else:
             self.poll.unregister(fd)
             del self.pids[fd]
@@ -221,6 +252,9 @@ class Template:
         if self.spare is not None and os.waitpid(self.spare.pid, os.WNOHANG)[0]:
             self.spare.control.close()
             self.spare = None
+        if self.helper and os.waitpid(self.helper, os.WNOHANG)[0]:
+            self.helper = 0
+            self.helped = None
         self.hear()  # what those said that have ended now: their numbers may soon be those of others
 
     def hear(self) -> None:
@@ -242,14 +276,14 @@ class Template:
             self.poll.unregister(news.fileno())
         _tell(news, ENDED, status)
         news.close()
-        self.due = self.open and (self.spare is None or self.spare.wrong)
+        self.due = self.open and (self.spare is None or self.spare.wrong or self.lacks_helper())
 
     # -- the spare
 
-    def ahead(self) -> None:
+    def new_spare(self) -> None:
         """Have a spare that has all archives that are here."""
-        self.due = False
         self.end_spare()
+        self.pages.hear()
         try:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         except OSError:
@@ -268,7 +302,7 @@ class Template:
                 finally:
                     os._exit(1)
         self.spare = Spare(pid, ours, set(self.prepared))
-        stamp()  # what the next request needs is copied now, and not then
+        modules.stamp()  # what the next request needs is copied now, and not then
 
     def end_spare(self) -> None:
         """Have none any more."""
@@ -303,13 +337,57 @@ class Template:
 
     def wait(self, control: "socket.socket") -> None:
         """In the spare: wait for a task, and do it."""
-        touch()
+        if not self.pages.copy():
+            touch()
+        practise()
         text, rights, _, _ = control.recvmsg(SHORT, socket.CMSG_SPACE(8))
         control.close()
         if text:
             task = marshal.loads(text)
             out, err = struct.unpack("2i", rights[0][2])
             become_module(self.kept[task["digest"]], task, out, err, self.place)
+
+    # -- the process that runs a module again and again
+
+    def lacks_helper(self) -> bool:
+        """Whether one is wanted, and not there."""
+        return self.helped is not None and not self.helper
+
+    def new_helper(self) -> None:
+        """Have a process for a module that is run again and again, if one is wanted, and give it away."""
+        if self.helped is None or self.helper:
+            return
+        digest, fqn = self.helped
+        self.helpers += 1
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError:
+            return
+        with ours, theirs:
+            try:
+                pid = os.fork()
+            except OSError:
+                return
+            if pid == 0:
+                try:
+                    ours.close()
+                    self.leave()
+                    again.serve(self.kept[digest], fqn, theirs)
+                finally:
+                    os._exit(1)
+            self.helper = pid
+            rights = socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", ours.fileno())
+            try:
+                self.control.sendmsg([PID.pack(pid), digest.encode()], [rights], socket.MSG_DONTWAIT)
+            except OSError:
+                pass  # it ends, as nobody has its socket
+
+    def end_helper(self) -> None:
+        """Have none any more."""
+        pid, self.helper, self.helped = self.helper, 0, None
+        if pid:
+            _kill(pid)
+            os.waitpid(pid, 0)
 
     # -- in the process of a module
 
@@ -324,12 +402,15 @@ class Template:
         if self.spare is not None:
             self.spare.control.close()
         for fd in [self.wake_r, self.wake_w, self.ends_r, self.ends_w] + [
-                each.fd for each in self.kept.values() if each is not None and each.fd is not None]:
+                each.fd for each in [self.pages, *self.kept.values()] if each is not None and each.fd is not None]:
             os.close(fd)
 
 
-def _nothing(number: int, frame: object) -> None:
-    """SIGCHLD: the wakeup descriptor tells."""
+def _kill(pid: int) -> None:
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        os.kill(pid, signal.SIGKILL)  # it has not got so far yet that the group is its own
 
 
 def _tell(news: "socket.socket", what: bytes, status: int = 0) -> None:
@@ -337,16 +418,3 @@ def _tell(news: "socket.socket", what: bytes, status: int = 0) -> None:
         news.sendall(NEWS.pack(what, status))
     except OSError:
         pass  # nobody wants to know
-
-
-def stamp() -> "Tuple[Any, ...]":
-    """What says whether this process has still imported what a new one would: where Python looks for modules and
-    libraries, and itself. A module may have installed something."""
-    found = []  # type: List[Any]
-    for path in sys.path + [sys.executable, "/etc/ld.so.cache"]:
-        try:
-            status = os.stat(path)
-            found.append((status.st_ino, status.st_mtime))
-        except (OSError, ValueError):
-            found.append(None)
-    return tuple(found)

@@ -17,7 +17,8 @@ import zlib
 from binascii import b2a_base64
 from collections import OrderedDict
 
-from .talk import ENDED, HEADER, KILL, NEWS, STALE, STARTED
+from .helper import LOOK, Helper, watched
+from .talk import ENDED, HEADER, KILL, NEWS, PID, STALE, STARTED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ TOO_MUCH = b"it was killed, as it has said more than %d bytes\n" % LIMIT
 KEPT = 64 << 20  # bytes of archives that a template keeps
 TEMPLATES = 4  # processes at a time: environments that a Python must be started with
 TRIES = 4  # starts of a template for one run
-LOOK = 0.25  # seconds after which a thread that waits sees that an exception was raised in it
 # Variables that a Python, its site module, the C library or that of SSL reads when it starts, and never again.
 STARTUP = "PYTHON", "_PYTHON", "LD_", "DYLD_", "LC_", "MALLOC_", "OPENSSL_"
 STARTUP_NAMES = "LANG", "HOME", "GLIBC_TUNABLES", "LOCPATH", "GCONV_PATH", "COVERAGE_PROCESS_START", "LIBPATH"
@@ -82,7 +82,9 @@ class Template:
     def run(self, digest: str, data: "Optional[bytes]", task: "Dict[str, Any]") -> "Any":
         """Run a module; (status, stdout, stderr) of its process as a shell has them, or MISSING where its archive is
         wanted. What ends the call of contextree in which this runs kills the module and all of its process group."""
-        whole = {"fqn": task["fqn"], "params": task["params"], "profile": task.get("profile"), "digest": digest,
+        again = bool(task.get("again")) and not task.get("rlimit") and task.get("umask") is None
+        whole = {"again": again, "digest": digest,
+                 "fqn": task["fqn"], "params": task["params"], "profile": task.get("profile"),
                  "extensions": task.get("extensions") or {}, "rlimit": task.get("rlimit") or 0,
                  "env": dict(task.get("env") or {}), "cwd": task.get("cwd"), "umask": task.get("umask")}
         startup = at_start(whole["env"])
@@ -124,6 +126,7 @@ class Process:
         self.lock = threading.Lock()
         self.known = OrderedDict()  # type: OrderedDict[str, int]  # archives -> their sizes
         self.over = False
+        self.helper = None  # type: Optional[Helper]  # of a module, while nobody uses it
         self.socket, theirs = socket.socketpair()
         script_r, script_w = os.pipe()
         out_r, out_w = os.pipe()  # as its modules will have, until they get theirs
@@ -136,8 +139,12 @@ class Process:
                     env[name] = value
             self.child = subprocess.Popen(list(argv) + ["-", "contextree:ansible"], stdin=script_r, stdout=out_w,
                                           stderr=out_w, env=env, pass_fds=(theirs.fileno(),), start_new_session=True)
+            os.close(script_r)
+            script_r = -1  # if Python ends before it has read all, nobody can read it
+            text = program(theirs.fileno())  # while Python starts
             try:
-                os.write(script_w, program(theirs.fileno()))  # while Python starts; shorter than what a pipe takes
+                while text:
+                    text = text[os.write(script_w, text):]
             except BrokenPipeError:
                 pass  # it has ended: the first run sees that
         except BaseException:
@@ -145,11 +152,15 @@ class Process:
             raise
         finally:
             theirs.close()
-            for fd in script_r, script_w, out_r, out_w:
+            for fd in {script_r, script_w, out_r, out_w} - {-1}:
                 os.close(fd)
 
     def run(self, digest: str, data: "Optional[bytes]", task: "Dict[str, Any]") -> "Any":
         """See Template.run; None: nothing has been done, and this process is no good any more."""
+        if task["again"]:
+            found = self.help(digest, task)
+            if found is not None:
+                return found
         out_r, out_w = os.pipe()
         err_r, err_w = os.pipe()
         ours, theirs = socket.socketpair()
@@ -169,6 +180,43 @@ class Process:
             return found
         finally:
             run.close()
+
+    def help(self, digest: str, task: "Dict[str, Any]") -> "Any":
+        """The result of a module that is run again and again by a process of its own; None where that cannot be had."""
+        with self.lock:
+            helper, self.helper = self.helper, None
+            if helper is None and not self.over:
+                helper = self.given()
+        if helper is None:
+            return None
+        found = helper.run(digest, task) if helper.digest == digest else None
+        with self.lock:
+            if found is not None and not self.over and self.helper is None:
+                self.helper, helper = helper, None
+        if helper is not None:
+            helper.close()
+        return found
+
+    def given(self) -> "Optional[Helper]":
+        """What the template has given away since it was last asked. Holding the lock."""
+        try:
+            message, rights, _, _ = self.socket.recvmsg(256, socket.CMSG_SPACE(4), socket.MSG_DONTWAIT)
+        except OSError:
+            return None
+        if not rights:
+            return None
+        fd, = struct.unpack("i", rights[0][2])
+        os.set_inheritable(fd, False)
+        return Helper(socket.socket(fileno=fd), PID.unpack_from(message)[0], message[PID.size:].decode(), self.kill)
+
+    def kill(self, pid: int) -> None:
+        """Have a process killed that was given away. From any thread."""
+        text = marshal.dumps({"kill": pid})
+        with self.lock:
+            try:
+                self.socket.sendall(HEADER.pack(len(text), 0) + text)
+            except OSError:
+                pass  # it has ended, and all that was its own
 
     def send(self, digest: str, data: "Optional[bytes]", task: "Dict[str, Any]", fds: "Sequence[int]") -> "Any":
         """Ask for a run: True; MISSING; or None: it has ended."""
@@ -206,6 +254,8 @@ class Process:
             if self.over:
                 return
             self.over = True
+            if self.helper is not None:
+                self.helper.close()
             self.socket.close()
         threading.Thread(target=self.child.wait, name="contextree:ansible", daemon=True).start()
 
@@ -223,7 +273,7 @@ class Run:
 
     def result(self) -> "Optional[Tuple[int, bytes, bytes]]":
         """Wait for it; None: it has not begun, and never will."""
-        call = _watch(self)
+        call = watched(self)
         poll = select.poll()
         for fd in self.fds + (self.news.fileno(),):
             poll.register(fd, select.POLLIN)
@@ -285,27 +335,6 @@ class Run:
             os.close(fd)
 
 
-def _watch(run: Run) -> "Any":
-    """The call of contextree in which this runs, if it is one: when its caller cancels it, the module is killed. It is
-    not when the link is lost: it may be the module that did that, and its work is to be finished."""
-    if "contextree.core" not in sys.modules:
-        return None
-    from contextree.core.wire.errors import CallCancelled, CallTimeout, UsageError
-    from contextree.parent.current import current_call
-
-    try:
-        call = current_call()
-    except UsageError:
-        return None
-
-    def over() -> None:
-        if isinstance(call._call.channel.ended, (CallCancelled, CallTimeout)) or call.time_left() == 0:
-            run.kill()
-
-    call.on_cancel(over)
-    return call
-
-
 def shell_status(status: int) -> "Tuple[int, bytes]":
     """An exit status as a shell has it, of a wait status; and what the shell says of it on its standard error."""
     if os.WIFEXITED(status):
@@ -347,11 +376,12 @@ def program(fd: int) -> bytes:
         from importlib.util import find_spec
 
         texts, codes = [], []
-        for name in "talk", "modules", "player", "template":
+        for name in "talk", "modules", "pages", "player", "again", "template":
             spec = find_spec("%s.%s" % (__package__, name))  # type: Any
-            codes.append((name, spec.loader.get_code(spec.name)))
-            texts.append((name, spec.loader.get_source(spec.name)))
-        _parts = tuple(b2a_base64(zlib.compress(each, 6)).decode().strip()
+            text = spec.loader.get_source(spec.name)
+            codes.append((name, compile(text, spec.origin or name, "exec", 0, True, 2)))  # 2: without docstrings
+            texts.append((name, text))
+        _parts = tuple(b2a_base64(zlib.compress(each, 9)).decode().strip()
                        for each in (marshal.dumps(texts, 2), marshal.dumps(codes)))  # 2: any Python reads that
     return (_BOOT % (_parts + (sys.version, fd))).encode()
 

@@ -17,7 +17,7 @@ from contextree.core import process
 from contextree.core.wire.errors import UsageError
 from contextree.master.locate import NO_FILE, Location, decode, encode, locate, main_location, read_source, stamp
 from contextree.master.record import display_path
-from contextree.master.scan import imports, parse
+from contextree.master.scan import imports_of
 from contextree.master.share import OWN, Shared, is_module_name, is_stdlib, prefixes
 
 MAIN = "__main__"
@@ -134,12 +134,11 @@ class Catalog:
             return known[1]
         location = self.location(name)
         source, _ = self.source(location) if location.kind == "source" else (None, "")
-        tree = parse(source, display_path(name, location.is_package, location.origin)) if source else None
         found: dict[str, None] = {}
-        if tree is not None:
+        if source:
             dotted = (self.main_alias() or "") if name == MAIN else name
             package = dotted if location.is_package else dotted.rpartition(".")[0]
-            for module, taken in imports(tree, package):
+            for module, taken in imports_of(source, package, display_path(name, location.is_package, location.origin)):
                 # dill, unittest and others import the main program, which is no reason to share all that it imports
                 if self.reachable(module) and module != MAIN:
                     found.update(dict.fromkeys(self._with_parents(module)))

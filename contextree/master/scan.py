@@ -1,10 +1,11 @@
 """What a module's text says: which modules it imports, and whether a script is guarded.
 
-Only statements are visited, never expressions, since an import is a statement. Nothing is executed. Pure
-functions; any thread.
+Only statements are visited, never expressions, since an import is a statement. Nothing is executed. Any
+thread; the functions are pure, one remembers.
 """
 
 import ast
+import hashlib
 import re
 import warnings
 from collections.abc import Iterable, Iterator
@@ -13,6 +14,8 @@ DISPLAY = "master:"  # file names that children see begin so; see Record.path
 
 Import = tuple[str, tuple[str, ...]]  # a module's absolute name, and the names taken from it
 
+KNOWN_LIMIT = 20_000  # texts; those of a large program are a few thousand
+_KNOWN: dict[tuple[bytes, str], list[Import]] = {}
 _BODIES = ("body", "handlers", "cases", "orelse", "finalbody")
 _BLOCKS: dict[
     type[ast.AST], tuple[str, ...]
@@ -60,6 +63,22 @@ def imports(tree: ast.Module, package: str) -> list[Import]:
     Imports for type checkers alone (``if TYPE_CHECKING:``) never run and are left out.
     """
     return _distinct(_imports(tree, package, functions=True))
+
+
+def imports_of(source: bytes, package: str, path: str = DISPLAY) -> list[Import]:
+    """Return ``imports`` of the text ``source``; none of what is not Python of this version.
+
+    Kept for the life of the process, by what they were read from: parsing is what takes long, a tree with pytest in its
+    tests means four hundred files, and each Router has to know anew."""
+    key = hashlib.blake2b(source, digest_size=16).digest(), package
+    found = _KNOWN.get(key)
+    if found is None:
+        tree = parse(source, path)
+        found = imports(tree, package) if tree is not None else []
+        if len(_KNOWN) >= KNOWN_LIMIT:
+            _KNOWN.clear()
+        _KNOWN[key] = found
+    return found
 
 
 def module_level_imports(tree: ast.Module, package: str) -> list[Import]:

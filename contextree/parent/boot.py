@@ -49,6 +49,7 @@ NEWS = 1.0  # seconds to wait for exit status and last lines once the link is go
 SOON = 0.5  # seconds from TERM to KILL for what is not up: before NEWS is over, for then nobody may be left to do it
 LEFT = 0.5  # seconds for the link to end once the process has
 NOISE_KEPT = 4096
+GREETING = 1 << 16  # bytes of stderr that are kept of what comes before the context is up
 MOVES = {
     "start": ("connect", "dead"), "connect": ("login", "boot", "up", "dying", "dead"),
     "login": ("boot", "up", "dying", "dead"),
@@ -107,6 +108,7 @@ class Branch:
         self.kept = False  # is it a job?
         self.awaited = False  # is there a process of which we have not been told yet?
         self.output = deque(maxlen=20)  # type: Deque[str]
+        self.greeting = b""  # what came on stderr before the context was up, as it came
         self.lines = Bucket(2000, 20000)
         self.partial = Lines(self.line)
         self.result = Mailbox()
@@ -243,6 +245,8 @@ class Branch:
             return self.settle()
         if self.plan.dialogue is not None and self.state != "up":
             self.plan.dialogue.note(data)
+        if self.took is None and len(self.greeting) < GREETING:
+            self.greeting += data
         self.partial.feed(data)
 
     def close_stderr(self) -> None:

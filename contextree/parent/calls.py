@@ -306,8 +306,9 @@ def describe(function: "Any") -> str:
 
 
 def submit(context: "Context", function: "Callable[..., Any]", args: "tuple[Any, ...]", kwargs: "dict[str, Any]",
-           options: "dict[str, Any]") -> "CallFuture[Any]":
-    """Call without waiting for the answer: a CallFuture. Waits only while too much is on its way there already."""
+           options: "dict[str, Any]", flush: bool = False) -> "CallFuture[Any]":
+    """Call without waiting for the answer: a CallFuture. Waits only while too much is on its way there already.
+    ``flush``: this thread writes it, if it can, and not the loop together with what else is submitted."""
     from contextree.parent.future import CallFuture
 
     engine = context.engine
@@ -315,7 +316,7 @@ def submit(context: "Context", function: "Callable[..., Any]", args: "tuple[Any,
     wait_for_room(context, timeout)
     future = (engine.future_class or CallFuture)(engine)  # type: CallFuture[Any]
     future.channel = context.open_call(calls.CALL, function, args, kwargs, options, future.message, future.end,
-                                       flush=False)
+                                       flush=flush)
     if timeout is not None:
         engine.broker.defer(future.limit, timeout, no_answer(context, function, timeout))
     return future

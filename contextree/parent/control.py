@@ -167,16 +167,27 @@ def detach(number: int) -> None:
 def detach_self() -> None:
     """In the detached context: the loss of the parent ends nothing but the wait for further calls."""
     import os
+    import stat
 
     from contextree.core import main as life
 
     child = life.child
+    if child.link.on_lost != child.lost:
+        return  # it is detached already
+    reader = None
+    if stat.S_ISFIFO(os.fstat(2).st_mode):
+        try:  # a pipe that we could read ourselves has a reader, also between the parent's end and ``lost``
+            reader = process.own(os.open("/proc/self/fd/2", os.O_RDONLY | os.O_CLOEXEC))
+        except OSError:
+            pass  # no Linux, or the pipe is another account's
 
     def lost(link: object, reason: str) -> None:
         child.router.close(ContextDied("the parent of %s is gone: %s" % (child.router.name, reason)))
         null = os.open("/dev/null", os.O_RDWR)  # what it writes to the parent's pipe would be an error from now on
         os.dup2(null, 2)
         process.close_fd(null)
+        if reader is not None:
+            process.close(reader)
         child.end(FOREVER)
 
     child.link.on_lost = lost  # read once, by the loop, when the link closes

@@ -1,5 +1,7 @@
 """The lab and the cores; what cannot be had here is left out with its reason."""
 
+import os
+
 import pytest
 
 from tests.ansible import cores, warm_side
@@ -22,9 +24,9 @@ def lab():
 
 @pytest.fixture(scope="session")
 def core(request):
-    """An ansible-core: the newest one unless a test is parametrised by others."""
+    """An ansible-core: the newest one unless a test is parametrised by others; or that which the environment names."""
     try:
-        return cores.make(getattr(request, "param", cores.NEWEST))
+        return cores.make(os.environ.get("CONTEXTREE_ANSIBLE_CORE") or getattr(request, "param", cores.NEWEST))
     except cores.CannotMake as error:
         pytest.skip(str(error))
 

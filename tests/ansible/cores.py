@@ -20,6 +20,8 @@ from tests.lab import pythons
 # core -> Pythons of the controller, the preferred one first
 PYTHONS = {"2.16": ("3.11", "3.10", "3.12"), "2.19": ("3.12", "3.11", "3.13"), "2.21": ("3.13", "3.12", "3.14")}
 OLDEST, MIDDLE, NEWEST = PYTHONS
+# not in the suite's table; made when they are asked for by name
+BETWEEN = {"2.17": ("3.12", "3.11", "3.10"), "2.18": ("3.12", "3.11", "3.13"), "2.20": ("3.13", "3.12", "3.14")}
 
 
 class CannotMake(Exception):
@@ -41,11 +43,12 @@ class Core(NamedTuple):
 def python_for(version: str) -> pythons.Python:
     """The Python that this core is to run on. CannotMake: this machine has none."""
     found = [python for python in pythons.find() if python.origin != "chroot"]
-    for minor in PYTHONS[version]:
+    wanted = {**PYTHONS, **BETWEEN}[version]
+    for minor in wanted:
         for python in reversed(found):
             if python.minor == minor:
                 return python
-    raise CannotMake("ansible-core %s needs Python %s, which is not here" % (version, " or ".join(PYTHONS[version])))
+    raise CannotMake("ansible-core %s needs Python %s, which is not here" % (version, " or ".join(wanted)))
 
 
 def requirements() -> list[str]:

@@ -15,6 +15,8 @@ from tests.ansible.cores import Core
 from tests.ansible.lab import HERE, Lab
 from tests.lab.poll import until
 
+OF_STOCK = r"pymp-|ansible-local-"  # what ansible-playbook itself leaves when it is killed
+
 
 class Run:
     """A playbook that runs, at a terminal of its own. Fields: ``process``, ``token``, ``marks`` (a folder, for files by

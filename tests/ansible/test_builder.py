@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.ansible import compare, cores
-from tests.ansible.endings import Run
+from tests.ansible.endings import OF_STOCK, Run
 from tests.ansible.plays import play
 from tests.lab.poll import until
 
@@ -27,7 +27,6 @@ MANY = """
     - find: {paths: "{{ work }}"}
     - shell: sleep 600
 """
-OF_STOCK = r"pymp-|ansible-local-"  # what ansible-playbook itself leaves when it is killed
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -66,12 +66,11 @@ def named(hosts):
             for name, each in hosts.items()}
 
 
-def run(lab, core, boxes, playbook, mode, hosts, more=(), **options):
+def run(lab, core, boxes, playbook, mode, hosts, more=(), given=(), **options):
     """A playbook in one mode, with everything that it is to be compared by."""
     environ = {**boxes[2], "ANSIBLE_COLLECTIONS_PATH": str(collections.make()), **dict(more)}
     outcome = play(lab, core, playbook, mode, hosts=named(hosts) if mode == "connection" else hosts, environ=environ,
-                   variables={"there": "/tmp/ctxt-connections"}, timeout=250,
-                   **options)
+                   variables={"there": "/tmp/ctxt-connections", **dict(given)}, timeout=250, **options)
     until(lambda: not boxes[0].processes() and not boxes[1].processes(), "nothing to be left in the containers")
     assert not outcome.left, outcome.left
     # how often a job is asked after is a matter of pace

@@ -7,7 +7,7 @@ import time
 import pytest
 
 import contextree
-from ansible_plugin.controller.hosts import Hosts, limited
+from ansible_plugin.controller.hosts import Hosts, as_without_us
 from ansible_plugin.controller.link import Link
 from ansible_plugin.target import agent, warm
 from contextree.connect import local
@@ -127,8 +127,21 @@ def test_programs_here_have_the_limit_of_files_that_there_was(service):
     hosts.files = 300
     answer = handle.call.do(link("few"), [["command", None, ["sh", "-c", "ulimit -S -n"]]])
     assert answer[1][1] == b"300\n"
-    plan = local.plan().copy(remote=True)
-    assert limited(plan, 300) is plan
+    far = Link("far", local.plan().copy(remote=True))
+    assert as_without_us(far, 300) is far.plan
+
+
+def test_programs_here_have_the_environment_of_who_asks(service):
+    """Where that is told; not what the multiplexer has beside it."""
+    os.environ["CTXT_ONLY_HERE"] = "1"
+    try:
+        _, handle = service
+        environ = {"PATH": os.environ["PATH"], "CTXT_OWN": "two words"}
+        show = [["command", None, ["sh", "-c", "echo $CTXT_OWN,$CTXT_ONLY_HERE"]]]
+        assert handle.call.do(link("plain"), show)[1][1] == b",1\n"
+        assert handle.call.do(link("own")._replace(environ=environ), show)[1][1] == b"two words,\n"
+    finally:
+        del os.environ["CTXT_ONLY_HERE"]
 
 
 def test_many_hosts_at_once(service):

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.ansible.endings import Run
+from tests.ansible.endings import OF_STOCK, Run
 from tests.lab import processes
 from tests.lab.poll import until
 
 pytestmark = [pytest.mark.ansible, pytest.mark.timeout(300)]
 
-OF_STOCK = r"pymp-|ansible-local-"  # what ansible-playbook itself leaves when it is killed
 LONG = """
 - hosts: all
   gather_facts: false

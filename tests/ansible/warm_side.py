@@ -144,3 +144,8 @@ def spare():
         except OSError:
             pass  # it has just ended
     return None
+
+
+def helpers():
+    """The processes that run a module again and again, while nobody uses them."""
+    return [each.helper.pid for each in template.processes.values() if each.helper]

@@ -1,5 +1,6 @@
 """What the function of a call hears of who waits for it, and what a cancel does to it."""
 
+import itertools
 import os
 import random
 import sys
@@ -191,7 +192,9 @@ class TestRaise:
         place.call(f.marked)
         chance = random.Random(7)
         kept = []
-        for number in range(400):
+        for number in itertools.count():
+            if number >= 200 and number % 20 == 0 and marks(place).count("raised") > 5:
+                break  # some were interrupted, however slow this machine is
             if number % 2:
                 future = raising.submit(f.spin, 0.001 + chance.random() * 0.003)
             else:
@@ -203,8 +206,7 @@ class TestRaise:
             future.cancel()
             if number % 4 == 0:
                 assert kept[-1].result(30) == number
-        assert [future.result(30) for future in kept] == list(range(400))
-        assert marks(place).count("raised") > 5, "some were interrupted"
+        assert [future.result(30) for future in kept] == list(range(len(kept)))
         assert place.with_options(threads=0).call(f.errors_of_loop) == 0
         assert other.call(f.errors_of_loop) == 0 and other.call(abs, -1) == 1
 

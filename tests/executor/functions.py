@@ -19,6 +19,10 @@ def fail(kind, *args):
     raise kind(*args)
 
 
+def until_gone(path):
+    until(lambda: not os.path.exists(path), "%s to be removed" % path, 50)
+
+
 def pid(*args):
     return os.getpid()
 

@@ -5,8 +5,10 @@ are left out; what differs on purpose is told beside it: a dead worker fails its
 """
 
 import contextlib
+import os
 import subprocess
 import sys
+import tempfile
 import time
 import unittest
 from concurrent import futures
@@ -44,13 +46,28 @@ class Ours(piece("ExecutorMixin"), piece("BaseTestCase")):
         return None
 
 
-class Hasty(contextree.Executor):
-    """Their sleeps are for pools of processes on slow machines."""
+class Patient(contextree.Executor):
+    """In the place of their sleeps, which are a pace that they hope for: what sleeps does so until the test is over,
+    what raises after a sleep does so when the tasks before it have been done."""
+
+    def __init__(self, max_workers):
+        super().__init__(max_workers)
+        self.folder = tempfile.mkdtemp()
+        self.quick = []
 
     def submit(self, fn, /, *args, **kwargs):
-        if fn is time.sleep or fn is FOUND.get("sleep_and_raise"):
-            args = (args[0] / 5,)
-        return super().submit(fn, *args, **kwargs)
+        if fn is time.sleep:
+            return super().submit(functions.until_gone, self.folder)
+        if fn is FOUND.get("sleep_and_raise"):
+            futures.wait(self.quick, 30)
+            return super().submit(fn, 0)
+        self.quick.append(super().submit(fn, *args, **kwargs))
+        return self.quick[-1]
+
+    def wake(self):
+        """Let those end that sleep."""
+        with contextlib.suppress(FileNotFoundError):
+            os.rmdir(self.folder)
 
 
 class TestExecutor(piece("ExecutorTest"), Ours):
@@ -62,7 +79,17 @@ class TestWait(piece("WaitTests"), Ours):
     worker_count = 3
 
     def executor_type(self, max_workers):
-        return (contextree.Executor if "timeout" in self._testMethodName else Hasty)(max_workers=max_workers)
+        if "timeout" in self._testMethodName:
+            return contextree.Executor(max_workers=max_workers)
+        patient = Patient(max_workers)
+        if "20369" in self._testMethodName:  # it waits for what sleeps
+            patient.wake()
+        return patient
+
+    def tearDown(self):
+        if type(self.executor) is Patient:
+            self.executor.wake()
+        super().tearDown()
 
 
 class TestAsCompleted(piece("AsCompletedTests"), Ours):

@@ -129,6 +129,19 @@ def busy_until(path):
         file.write(str(os.getpid()))
 
 
+def say_at_the_end_of(parent, path):
+    """Kill the parent, and write to the standard error before any other thread here can have heard of it."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1000)  # the loop gets on when this thread waits for something, which it first does in print
+    os.kill(parent, signal.SIGKILL)
+    while os.getppid() == parent:
+        pass
+    print("last words", file=sys.stderr, flush=True)
+    sys.setswitchinterval(interval)
+    with open(path, "w") as file:
+        file.write(str(os.getpid()))
+
+
 def threads():
     return threading.active_count()
 

@@ -256,6 +256,28 @@ with contextree.Router(grace=0.2) as router:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["go", "go.begun", "go.done"], "the second call began"
 
 
+@pytest.mark.parametrize("method", ["direct", "local"])
+def test_p_57_a_detached_child_writes_when_its_parent_has_just_died(tmp_path, method):
+    """Its standard error is a pipe to its parent: no BrokenPipeError before it has heard."""
+    done = program(f"""
+import contextree, os
+from tests.fork import far
+router = contextree.Router()
+child = router.local() if {method!r} == "local" else router.fork(direct=True)
+child.detach()
+child.detach()
+print(child.pid, flush=True)
+child.submit(far.say_at_the_end_of, os.getpid(), {str(tmp_path / "said")!r}).result()
+""", check=False)
+    assert done.returncode == -signal.SIGKILL, done
+    who = processes.identity(int(done.stdout))
+    try:
+        until((tmp_path / "said").exists, "the call to go on")
+        until(lambda: not processes.alive(who), "the detached child to end")
+    finally:
+        processes.end([who])
+
+
 def test_p_57_shutdown_still_ends_a_detached_child(router):
     child = router.fork()
     child.detach()

@@ -2,7 +2,6 @@
 in_gevent.py, where each row has a function named after it."""
 
 import ast
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -17,13 +16,7 @@ CHECKS = [node.name for node in ast.parse(Path(__file__).with_name("in_gevent.py
 @pytest.mark.parametrize("patched", [False, True], ids=["plain", "patched"])
 @pytest.mark.parametrize("check", CHECKS)
 def test_in_gevent(check, patched):
-    try:
-        run("tests.gi.in_gevent", check, before=PATCH if patched else "", options=("-W", "ignore::DeprecationWarning"),
-            timeout=15 if "without_the_reset" in check else 50)
-    except subprocess.TimeoutExpired:
-        # without the reset a message is sent twice, or the program never ends: both show what the reset is for
-        if "without_the_reset" not in check:
-            raise
+    run("tests.gi.in_gevent", check, before=PATCH if patched else "", options=("-W", "ignore::DeprecationWarning"))
 
 
 @pytest.mark.parametrize("check", ["check_gi_02_gi_04_gi_05_nothing_inherited_runs", "check_gi_03_exactly_one_message"])

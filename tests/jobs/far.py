@@ -8,6 +8,7 @@ import sys
 import time
 
 kept = {}
+begun = []  # names of functions that wait for a file
 
 
 def pid():
@@ -21,6 +22,7 @@ def wait_for(path):
 
 def busy(path, value=None):
     """Print, tell that it has begun, wait until the file ``path`` is there, print, return."""
+    begun.append("busy")
     print("working", flush=True)
     with open(path + ".begun", "w"):
         pass
@@ -30,6 +32,7 @@ def busy(path, value=None):
 
 
 def fail(path):
+    begun.append("fail")
     wait_for(path)
     raise LookupError("nothing", 5)
 
@@ -75,6 +78,10 @@ def log_soon(path, text):
     wait_for(path)
     logging.getLogger("far").warning(text)
     print("logged", flush=True)
+
+
+def all_begun():
+    return sorted(begun)
 
 
 def remember(value):

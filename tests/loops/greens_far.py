@@ -9,6 +9,14 @@ def nap(seconds):
     return seconds
 
 
+def until_there(path, seconds=30.0):
+    """Wait until the file is there, and remove it; not for ever."""
+    end = time.monotonic() + seconds
+    while not os.path.exists(path) and time.monotonic() < end:
+        nap(0.01)
+    os.unlink(path)
+
+
 def nap_and_say(channel, seconds):
     channel.send("begun")
     nap(seconds)

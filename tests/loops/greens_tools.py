@@ -21,10 +21,12 @@ def run(module, check, *, before="", options=("-W", "error"), env=None, quiet=Tr
 class Ticker:
     """Counts how often others got to run, by a sleep of the kind of loop: ``start(function)`` spawns, ``sleep`` waits.
 
-    ``with ticker.ticks(at_least=40)``: so often at the least, while the block runs."""
+    ``with ticker.ticks(at_least=40)``: so often at the least, while the block runs. ``ticker.after(40)`` is a path
+    at which a file will be once it has ticked so often: for what is called in the block to wait for, at any pace."""
 
     def __init__(self, start, sleep):
         self.count = 0
+        self.due = []  # [(count, path)]
         self.sleep = sleep
         self.running = True
         start(self._tick)
@@ -32,7 +34,14 @@ class Ticker:
     def _tick(self):
         while self.running:
             self.count += 1
+            while self.due and self.due[0][0] <= self.count:
+                os.close(os.open(self.due.pop(0)[1], os.O_CREAT | os.O_EXCL, 0o644))
             self.sleep(0.005)  # sleeps: it ticks
+
+    def after(self, count):
+        """Where a file will be after so many ticks from now. ``greens_far.until_there`` waits for it and removes it."""
+        self.due.append((self.count + count, "/tmp/contextree-ticks-%d-%d" % (os.getpid(), self.count + count)))
+        return self.due[-1][1]
 
     def ticks(self, at_least):
         """A block in which it must tick."""

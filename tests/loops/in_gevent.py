@@ -92,38 +92,40 @@ def check_a_01_storm():
 
 
 def check_a_02_gi_08_everything_cooperates():
-    """Other greenlets run during every wait that there is. The ticker sleeps for 5 ms at a time: 40 in a second."""
+    """Other greenlets run during every wait that there is. What is waited for ends when the ticker has ticked
+    so often; where it ends at a time, two ticks show that the loop went on."""
     ticker = make_ticker()
     with Router(grace=1.0) as router:
         with ticker.ticks(1):
             worker, local = router.fork(), router.local()
         with ticker.ticks(40):
-            worker.call(far.nap, 1.0)
+            worker.call(far.until_there, ticker.after(40))
         with ticker.ticks(20):
-            local.submit(far.nap, 0.5).result()
+            local.submit(far.until_there, ticker.after(20)).result()
         with ticker.ticks(20):
-            assert local.submit(far.nap, 0.5).exception(10) is None
-        with ticker.ticks(20):
+            assert local.submit(far.until_there, ticker.after(20)).exception(30) is None
+        with ticker.ticks(2):
             assert list(local.stream(far.count, 0, 5, 0.1)) == [0, 1, 2, 3, 4]
-        with ticker.ticks(10):
+        with ticker.ticks(2):
             raises(contextree.CallTimeout, local.wait, 0.3)  # GI-09
-        with ticker.ticks(10):
+        with ticker.ticks(2):
             raises(contextree.CallTimeout, local.with_options(timeout=0.3).call, far.nap, 30)
         local.kill()
         with ticker.ticks(40):
             ended = gevent.spawn(worker.wait)
-            napping = gevent.spawn(worker.call, far.nap, 1.0)
+            napping = gevent.spawn(worker.call, far.until_there, ticker.after(40))
             napping.join()
         assert not ended.ready()
         worker.shutdown()
         assert isinstance(ended.get(timeout=10), contextree.ContextDied)
         with ticker.ticks(10):
-            assert processes.start(["sleep", "0.3"], reaper=processes.Reaper(router.broker)).wait(10).clean()
+            assert processes.start(["sh", "-c", "until rm %s 2>/dev/null; do sleep 0.02; done" % ticker.after(10)],
+                                   reaper=processes.Reaper(router.broker)).wait(30).clean()
         with ticker.ticks(1):
             for child in [gevent.spawn(router.fork) for _ in range(10)]:
                 assert child.get().ping() > 0
-        with ticker.ticks(100):  # a thousand calls
-            pool = [gevent.spawn(context.call, far.nap, 0.01) for context in router.contexts for _ in range(100)]
+        with ticker.ticks(5):  # hundreds of calls
+            pool = [gevent.spawn(context.call, far.nap, 0.01) for context in router.contexts for _ in range(30)]
             gevent.joinall(pool, raise_error=True)
     ticker.stop()
 
@@ -200,7 +202,7 @@ def check_a_06_ct_06_ctrl_c():
             worker = router.fork()
             assert worker.call(abs, -3) == 3
         with ticker.ticks(10):
-            worker.call(far.nap, 0.2)
+            worker.call(far.until_there, ticker.after(10))
         idle_hub()
     ticker.stop()
 
@@ -294,7 +296,7 @@ def check_futures():
     with Router(grace=1.0) as router:
         worker = router.fork().with_options(threads=8)
         jobs = [worker.submit(far.nap, 0.1 * number) for number in range(3)]
-        with ticker.ticks(10):
+        with ticker.ticks(2):
             assert set(gevent.wait(jobs, timeout=20)) == set(jobs)
         assert gevent.wait(jobs, timeout=20, count=1) and [job.result() for job in jobs] == [0.0, 0.1, 0.2]
         slow = worker.submit(far.nap, 30)
@@ -313,8 +315,8 @@ def check_futures():
         sharing = [gevent.spawn(job.result) for job in many for _ in range(2)]
         gevent.joinall(sharing, raise_error=True)
         if patched():  # else the standard library's own wait stops the thread: use gevent.wait
-            more = [worker.submit(far.nap, 0.1) for _ in range(5)]
-            with ticker.ticks(5):
+            more = [worker.submit(far.nap, 0.2) for _ in range(5)]
+            with ticker.ticks(2):
                 assert not concurrent.futures.wait(more, 20).not_done
             assert len(list(concurrent.futures.as_completed([worker.submit(far.nap, 0.05) for _ in range(5)], 20))) == 5
         called = gevent.event.Event()
@@ -350,8 +352,9 @@ def check_channels():
                 channel.send_eof()
 
             sender = gevent.spawn(send)
-            with ticker.ticks(40):
-                gevent.sleep(1.0)  # sleeps: other greenlets run meanwhile
+            wait_for(lambda: sent, gevent.sleep, "something to be sent")
+            with ticker.ticks(2):
+                gevent.sleep(0.5)  # sleeps: other greenlets run meanwhile
             assert not sender.ready() and 0 < len(sent) < 160, "nothing held it back"
             open(path, "w").close()
             with ticker.ticks(1):

@@ -62,6 +62,13 @@ def speak():
     print("a line from %d.%d" % sys.version_info[:2])
 
 
+def warm():
+    """Have this context do for the first time what is done in another way for the first time."""
+    parcel()
+    speak()
+    router().fork().shutdown()
+
+
 def router():
     """The router of this context."""
     from contextree.parent.router import current_router

@@ -18,7 +18,7 @@ from tests.wire.samples import PARIS, PLAIN, canon
 NOTE = b"contents of the parcel\n"
 LABEL = "parcel:w\u00f6rd"
 SHARE = ["tests.matrix.parcel.*"]
-ALL = pytest.mark.parametrize("minor", lab.MINORS)
+ALL = pytest.mark.parametrize("minor", lab.MINORS, scope="module")
 
 
 @pytest.fixture
@@ -28,9 +28,25 @@ def said():
         yield records
 
 
+@pytest.fixture(scope="module")
+def kept(minor, pythons):
+    """A context in a Python of that version that is not trusted, for all tests that leave it as it is. The threads
+    and processes that are started once, when they are first needed, are there."""
+    with lab.recorded() as records, lab.grown(pythons[minor].argv, share=SHARE) as context:
+        context.call(remote.warm)
+        records.wait("target.stdout", "a line from " + minor)
+        yield context
+
+
 @pytest.fixture
-def child(minor, pythons, said):
-    """A context in a Python of that version that is not trusted."""
+def child(kept, said):
+    """That one; nothing comes on its stderr during the test."""
+    return kept
+
+
+@pytest.fixture
+def fresh(minor, pythons, said):
+    """A new one."""
     with lab.grown(pythons[minor].argv, share=SHARE) as context:
         yield context
 
@@ -128,28 +144,28 @@ def test_child_has_a_child_of_another_python(child, minor, pythons):
 
 
 @ALL
-def test_child_shows_its_stacks(child):
-    stacks = child.dump()
+def test_child_shows_its_stacks(fresh):
+    stacks = fresh.dump()
     names = re.findall(r"^Thread \d+ \((.*)\):$", stacks, re.MULTILINE)
     assert len(names) == 3 and {"MainThread", "the loop"} < set(names)  # and the one that looks
     main = stacks[:stacks.index("in wait")].rindex("Thread ")
     assert "(MainThread)" in stacks[main:stacks.index("in wait")]
-    assert child.call(remote.main_thread)
+    assert fresh.call(remote.main_thread)
 
 
 @ALL
-def test_child_ends_when_it_is_shut_down(child):
-    who = processes.identity(child.pid)
-    child.shutdown()
+def test_child_ends_when_it_is_shut_down(fresh):
+    who = processes.identity(fresh.pid)
+    fresh.shutdown()
     assert not processes.alive(who)
     with pytest.raises(contextree.ContextDied):
-        child.call(os.getpid)
+        fresh.call(os.getpid)
 
 
 @ALL
-def test_idle_child_has_two_threads(child, minor):
-    assert child.call(remote.echo, 1) == 1
-    assert len(os.listdir("/proc/%d/task" % child.pid)) == 2
+def test_idle_child_has_two_threads(fresh):
+    assert fresh.call(remote.echo, 1) == 1
+    assert len(os.listdir("/proc/%d/task" % fresh.pid)) == 2
 
 
 @ALL

@@ -28,16 +28,12 @@ def test_call_stream_name_and_tree(router, way):
     assert context.state == "died"
 
 
-def test_name_is_ours_to_give(router, way):
+def test_name_is_ours_to_give_and_children_of_its_own(router, way):
     with way.open(router, name="by-hand") as context:
         assert context.name == "by-hand"
-
-
-def test_children_of_its_own(router, way):
-    with way.open(router) as context:
         with context.local() as below, context.fork() as forked:
             assert below.call(os.getppid) == forked.parent.pid == context.pid
-            assert forked.name.startswith(context.name + ".fork.")
+            assert forked.name.startswith("by-hand.fork.")
             assert below.call(sum, range(10)) == forked.call(sum, range(10)) == 45
         assert context.call(abs, -1) == 1
 
@@ -111,5 +107,5 @@ def test_p_51_timeout(router, way):
     if way.name == "fork":
         return
     with pytest.raises(contextree.ConnectTimeout) as caught:
-        way.open(router, python=["sh", "-c", "exec sleep 600"], connect_timeout=1.5)
+        way.open(router, python=["sh", "-c", "exec sleep 600"], connect_timeout=0.8)
     assert caught.value.phase in ("connect", "login", "boot")

@@ -1,0 +1,3 @@
+#!/bin/sh
+echo from a script
+echo and an error >&2
