@@ -69,12 +69,12 @@ def test_archives_are_those_of_stock(lab, core):
 def test_archives_of_core_are_kept_for_the_next_run(lab, core, tmp_path):
     hosts = {"h1": {}, "here": {}}
     kept = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(tmp_path)}  # nothing kept so far
-    stock = play(lab, core, "kept.yml", "stock", hosts=hosts)
+    stock = play(lab, core, "kept/main.yml", "stock", hosts=hosts)
     assert stock.status == 0, stock.stdout + stock.stderr
     wanted = archives(lab.work / "cache")
     runs = []
     for _ in range(2):
-        ours = play(lab, core, "kept.yml", "strategy", hosts=hosts, environ=kept)
+        ours = play(lab, core, "kept/main.yml", "strategy", hosts=hosts, environ=kept)
         assert ours.status == 0, ours.stdout + ours.stderr
         assert archives(lab.work / "cache") == wanted
         runs.append({path.name: path.read_bytes() for path in Path(lab.work, "cache").iterdir()})
