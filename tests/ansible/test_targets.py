@@ -1,4 +1,4 @@
-"""Targets that change under a run: sshd, its keys, what it says, login shells, processes that are killed, quotas."""
+"""Targets that change under a run: sshd, its keys, what it says, login shells, processes that are killed."""
 
 import subprocess
 import sys
@@ -86,14 +86,3 @@ def test_what_waits_on_a_host_is_killed(lab, core):
     """Templates, spares, the link's interpreter: between two tasks nobody notices."""
     compared(lab, core, "killed.yml", modes=("connection", "strategy"), hosts={"h1": {}},
              variables={"who": lab.sshd.key_user})
-
-
-def test_an_account_with_room_for_few_processes(lab, core):
-    """The spare makes room for a module that it cannot be: nothing differs at a limit at which all fits."""
-    pid = str(lab.sshd.daemons["plain"]["process"][0])
-    words = ["prlimit", "--pid", pid]
-    try:
-        compared(lab, core, "shells.yml", modes=("strategy",), hosts={"h1": {}},
-                 before=lambda: subprocess.run([*words, "--nproc=9:"], check=True))
-    finally:
-        subprocess.run([*words, "--nproc=30000:"], check=True)
