@@ -80,7 +80,7 @@ def test_archives_of_core_are_kept_for_the_next_run(lab, core, tmp_path):
         runs.append({path.name: path.read_bytes() for path in Path(lab.work, "cache").iterdir()})
     assert runs[0] == runs[1]  # the dates within are those of the first run
     found = sorted(tmp_path.rglob("archives/*/*/*"))
-    assert {path.name for path in found} == set(wanted)
+    assert {path.name for path in found} >= set(wanted)  # what was built ahead and not needed is kept, too
     # where there are module_utils from elsewhere they are of no use, and what is built is not kept
     ours = play(lab, core, "ahead.yml", "strategy", hosts=hosts, timeout=200, environ=kept)
     assert ours.status == 0, ours.stdout + ours.stderr
