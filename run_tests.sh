@@ -13,7 +13,7 @@
 #
 # Environment: CONTEXTREE_CACHE   where the virtual environment and the chroot live (default: .cache)
 #              CONTEXTREE_PYTHON  the Python 3.10+ to use (default: the first one found)
-#              CONTEXTREE_LIMIT   seconds after which the tests are stopped (default: 1400; ansible: 3000)
+#              CONTEXTREE_LIMIT   seconds after which the tests are stopped (default: 2400; ansible: 3000)
 set -uo pipefail
 exec </dev/null
 cd "$(dirname "${BASH_SOURCE[0]}")" || exit 2
@@ -215,7 +215,7 @@ stage_tests() {   # stage_tests [pytest arguments]
   export PYTHONHASHSEED=${PYTHONHASHSEED:-$RANDOM}
   echo "PYTHONHASHSEED=$PYTHONHASHSEED"
   export CONTEXTREE_FAILURES=$LOGS/failures   # tests/conftest.py names there what fails, when it does
-  timeout --foreground -k 30 "${CONTEXTREE_LIMIT:-1400}" "$VENV_PY" -m pytest "${spread[@]}" "$@" -rs 2>&1 | tee "$LOGS/pytest"
+  timeout --foreground -k 30 "${CONTEXTREE_LIMIT:-2400}" "$VENV_PY" -m pytest "${spread[@]}" "$@" -rs 2>&1 | tee "$LOGS/pytest"
   status=${PIPESTATUS[0]}
   if [ "$status" = 1 ] && [ "$(grep -cE '^_{3,} .* _{3,}$' "$LOGS/pytest")" -le 10 ]; then
     # machines are shared and slow at times: a few that failed beside the others are asked again, alone
@@ -225,7 +225,7 @@ stage_tests() {   # stage_tests [pytest arguments]
     status=${PIPESTATUS[0]}
   fi
   SUMMARY=$(grep -E '(passed|failed|error|errors|skipped|deselected|no tests ran).* in [0-9.]+s' "$LOGS/pytest" | tail -n 1)
-  [ "$status" = 124 ] && SUMMARY="stopped after ${CONTEXTREE_LIMIT:-1400} s; $SUMMARY"
+  [ "$status" = 124 ] && SUMMARY="stopped after ${CONTEXTREE_LIMIT:-2400} s; $SUMMARY"
   [ "$status" = 0 ] || FAILED+=("tests (exit $status)")
   DONE+=(tests)
 }
