@@ -1,6 +1,5 @@
-"""Targets that change under a run: sshd, its keys, what it says, login shells, processes that are killed."""
+"""Targets that change under a run: sshd, its keys, what it says."""
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,8 +12,6 @@ from tests.lab import sshd_again
 pytestmark = [pytest.mark.ansible, pytest.mark.timeout(500)]
 
 EITHER = pytest.mark.parametrize("core", [cores.NEWEST, cores.OLDEST], indirect=True)
-SHELLS = {"prints": '#!/bin/sh\necho welcome\necho and errors >&2\nexec /bin/bash "$@"\n',
-          "ends": "#!/bin/sh\nexit 0\n", "says": "#!/bin/sh\necho go away\nexit 7\n"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -59,30 +56,3 @@ def test_sshd_that_is_started_anew(lab, core, sshd):
                         before=lambda: sshd("own-key"),
                         variables={"again": words, "directory": lab.sshd.directory})
     assert stock.rows[-1]["task"] == "back"
-
-
-@EITHER
-def test_login_shells_that_are_none(lab, core):
-    """They say something, end at once, are no shell, or are not there."""
-    users = [lab.sshd.noisy_user, *lab.sshd.python_users.values()]
-    hosts, shells = {}, {"none": "/bin/false", "absent": "/nonexistent/sh", "other": "/bin/cat"}
-    for name, text in SHELLS.items():
-        path = Path(lab.sshd.directory, "shell-" + name)
-        path.write_text(text)
-        path.chmod(0o755)
-        shells[name] = str(path)
-    try:
-        for number, (name, shell) in enumerate(shells.items()):
-            subprocess.run(["usermod", "-s", shell, users[number]], check=True, stderr=subprocess.DEVNULL)
-            hosts["%s%d" % (name, number + 1)] = {"ansible_user": users[number]}
-        compared(lab, core, "shells.yml", modes=("strategy",), hosts=hosts, forks=6)
-    finally:
-        for user in users[:len(shells)]:
-            subprocess.run(["usermod", "-s", "/bin/bash", user], check=True)
-
-
-@EITHER
-def test_what_waits_on_a_host_is_killed(lab, core):
-    """Templates, spares, the link's interpreter: between two tasks nobody notices."""
-    compared(lab, core, "killed.yml", modes=("connection", "strategy"), hosts={"h1": {}},
-             variables={"who": lab.sshd.key_user})
