@@ -149,16 +149,23 @@ def check_gi_02_gi_04_gi_05_nothing_inherited_runs():
     assert witness.seen() == {(what, "here") for what in expected}
 
 
-def seed():
-    """The messages that come out where a greenlet is about to send one while its process forks."""
+def about_to_send():
+    """(where a message comes out, the greenlet that is about to send it)."""
     reader, writer = os.pipe()
 
     def send():
         gevent.sleep(0.1)  # sleeps: other greenlets run meanwhile
         os.write(writer, b"message ")
+        os.close(writer)
 
     sender = gevent.spawn(send)
     gevent.sleep(0)
+    return reader, sender
+
+
+def seed():
+    """The messages that come out where a greenlet is about to send one while its process forks."""
+    reader, sender = about_to_send()
     with Router(grace=1.0) as router:
         child = router.fork(direct=True)
         assert child.call(use_gevent, 0.3)[1] == child.pid
@@ -179,14 +186,7 @@ def check_gi_03_without_the_reset_there_are_two():
 
 def plain_fork(reset):
     """As ``seed``, by the fork of the system, after which ``reset`` is called in the child."""
-    reader, writer = os.pipe()
-
-    def send():
-        gevent.sleep(0.1)  # sleeps: other greenlets run meanwhile
-        os.write(writer, b"message ")
-
-    sender = gevent.spawn(send)
-    gevent.sleep(0)
+    reader, sender = about_to_send()
     pid = process.unpatched("os", "fork")()
     if pid == 0:
         status = 1
@@ -200,7 +200,6 @@ def plain_fork(reset):
     sender.join()
     message = os.read(reader, 100)
     os.close(reader)
-    os.close(writer)
     return message
 
 
