@@ -222,6 +222,7 @@ def _lock(undo: contextlib.ExitStack) -> None:
 class Quoted(str):
     """A text that core wants quoted again and again, as part of a program."""
 
+    __slots__ = ("quoted",)
     quoted: str
 
     def __repr__(self) -> str:

@@ -44,7 +44,6 @@ def known(undo: contextlib.ExitStack) -> None:
     tagged: dict[type, type] = {str: _AnsibleTaggedStr, int: _AnsibleTaggedInt}
     for each in tagged.values():
         each._ansible_tags_mapping  # type: ignore[attr-defined]  # noqa: B018  raises where there is none
-    strings = str, _AnsibleTaggedStr
 
     def post_validate_attribute(self: Any, name: str, *, templar: Any) -> Any:
         """See core."""
@@ -53,32 +52,43 @@ def known(undo: contextlib.ExitStack) -> None:
         if fields is None:
             fields = kinds[kind] = _fields(kind, tagged)
         field = fields.get(name)
-        if field is None:
-            return plain(self, name, templar=templar)
         if field is NEVER:
             return Sentinel
-        values = self.__dict__
-        value = Sentinel
-        if not field.inherits or values.get("_squashed") or values.get("_finalized"):
-            value = values.get(field.place, Sentinel)
-            if value is Sentinel:
-                value = field.default
-        if value is Sentinel:
-            value = getattr(self, name)
-        if value is None:
-            return Sentinel
-        kind = type(value)
-        if kind in field.fine and type(templar) is TemplateEngine:
-            if kind is list:
-                if not value:
-                    return []
-            elif kind not in strings or ("{" not in value and value[:1] != "#"):
-                if kind in UNTAGGED or {tag.__name__ for tag in value._ansible_tags_mapping} <= HARMLESS:
-                    return value
+        if field is not None:
+            value = _value(self, name, field)
+            if value is None:
+                return Sentinel
+            if type(value) in field.fine and type(templar) is TemplateEngine and _stays(value):
+                return value or _new(value)
         return plain(self, name, templar=templar)
 
     undo.callback(setattr, FieldAttributeBase, "post_validate_attribute", plain)
     FieldAttributeBase.post_validate_attribute = post_validate_attribute
+
+
+def _value(thing: Any, name: str, field: Known) -> Any:
+    """What core would look at."""
+    values = thing.__dict__
+    value = Sentinel
+    if not field.inherits or values.get("_squashed") or values.get("_finalized"):
+        value = values.get(field.place, Sentinel)
+        if value is Sentinel:
+            value = field.default
+    return getattr(thing, name) if value is Sentinel else value
+
+
+def _stays(value: Any) -> bool:
+    """Whether templating leaves a value of one of these types as it is."""
+    if isinstance(value, list):
+        return not value
+    if isinstance(value, str) and ("{" in value or value[:1] == "#"):
+        return False
+    return type(value) in UNTAGGED or {tag.__name__ for tag in value._ansible_tags_mapping} <= HARMLESS
+
+
+def _new(value: Any) -> Any:
+    """Core makes a list of its own, which may be added to."""
+    return [] if type(value) is list else value
 
 
 def _fields(kind: Any, tagged: dict[type, type]) -> dict[str, Known]:
