@@ -201,7 +201,7 @@ class Ssh(fast.Fast):
         """See Becoming."""
         return core.Connection._bare_run(self, [*words, self.get_option("ssh_executable")], None, True, False)
 
-    def nobody_asked(self, refused: become.Refused) -> None:
+    def nobody_let_in(self, refused: become.Refused) -> None:
         """See Becoming."""
         become.too_late(refused)
 
