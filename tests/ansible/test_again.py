@@ -116,13 +116,15 @@ def test_more_than_goes_in_a_message(side):
     assert words(side.call(warm_side.run, *call("#" * 100000)))
 
 
-def test_it_is_killed(side):
-    """Before it is asked, and while it runs: nobody sees that."""
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_it_is_killed_or_stopped(side, number):
+    """Before it is asked, and while it runs: nobody sees that, and nobody waits for one that is stopped."""
     for early in True, False:
         pid = helper(side)
         if early:
-            os.kill(pid, signal.SIGKILL)
-        assert words(side.call(warm_side.run, *call("os.getpid() == %d and os.kill(%d, 9)" % (pid, pid))))[0] != pid
+            os.kill(pid, number)
+        do = "os.getpid() == %d and os.kill(%d, %d)" % (pid, pid, number)
+        assert words(side.call(warm_side.run, *call(do)))[0] != pid
 
 
 def test_one_that_hangs_blocks_nobody_and_is_cancelled(side, tmp_path):
