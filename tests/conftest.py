@@ -1,5 +1,6 @@
 """Fixtures that every test has: the leak guard around it, the private sshd, the Pythons of this machine."""
 
+import gc
 import os
 
 import pytest
@@ -19,6 +20,25 @@ LONG = """test_docs methods/test_every_way ssh/test_accounts methods/test_accoun
     jobs/test_jobs loops/test_gevent calls/test_cancel calls/test_channels methods/test_containers keepalive/test_hosts
     executor/test_cpython ssh/test_paramiko_life cli/test_cli matrix/test_odd_pythons ansible/test_warm
     ansible/test_spares methods/test_accounts test_bench gi/test_gevent_children fork/test_door""".split()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """What is there before the first test, three hundred thousand objects, is there to the last: no search for garbage
+    looks at it, neither while it grows nor later (half a second for each, and there are hundreds in a run)."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish():
+    """hypothesis may be imported for its summary, and asks which objects refer to one of trio's."""
+    gc.unfreeze()
 
 
 @pytest.hookimpl(trylast=True)
