@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from tests import guard
+from tests import guard, wide
 from tests.lab import boxes, trees
 from tests.lab import containers as lab_containers
 from tests.lab import kube as lab_kube
@@ -41,9 +41,11 @@ def pytest_sessionfinish():
     gc.unfreeze()
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(items):
     """Files that take long come first: two processes take file after file, and both are to be busy until the end."""
+    wide.mark(items)
+    yield
     places = {"tests/%s.py" % name: place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(places)))
 
