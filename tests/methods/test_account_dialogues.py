@@ -234,7 +234,7 @@ def test_s_24_the_password_is_nowhere(become, accounts, caplog, method, wrong):
             seen.append(everything_that_can_be_read())
             if len(seen) % 10 == 1:
                 seen.append(seen_by_nobody())
-            time.sleep(0.05)  # sleeps: looks now and then for as long as the login takes
+            time.sleep(0.2)  # sleeps: looks now and then for as long as the login takes
     if wrong:
         error = future.exception()
         assert type(error) is contextree.AuthenticationError
