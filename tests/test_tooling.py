@@ -101,6 +101,7 @@ def test_waits_names_only_what_exists_or_is_planned():
     assert all(path.endswith((".py", "/")) and path.startswith("contextree/") for path in lint.WAITS)
 
 
+@pytest.mark.wide  # the stage `lint` does just this
 def test_tree_is_clean():
     assert lint.check() == []
 

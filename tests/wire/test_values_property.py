@@ -118,7 +118,7 @@ PLAIN = {  # made when it is their turn: half a million objects are slow to have
     "list": lambda: list(range(3000)),
     "tuple": lambda: tuple(range(3000)),
     "nested": lambda: {"result": ([n / 3 for n in range(3000)], {1, 2})},
-    "large": lambda: [["%d" % n] * 8 for n in range(10**5)],  # more bytes than items are allowed
+    "large": lambda: [["%d" % n] * 8 for n in range(25_000)],  # more bytes than items are allowed
 }
 
 
