@@ -210,9 +210,10 @@ stage_tests() {   # stage_tests [pytest arguments]
   local status spread=()
   say "tests"
   compiled
-  # two processes, each with whole files of tests, in the order of tests/conftest.py; they must agree on the names of
-  # tests that sets and hashes are in
-  [ "$(nproc 2>/dev/null || echo 1)" -gt 1 ] && spread=(-n 2 --dist "${SPREAD:-loadfile}" --no-loadscope-reorder)
+  # processes, each with whole files of tests, in the order of tests/conftest.py; three on two cores, for tests wait a
+  # third of their time. They must agree on the names of tests that sets and hashes are in
+  [ "$(nproc 2>/dev/null || echo 1)" -gt 1 ] &&
+    spread=(-n "${WORKERS:-3}" --dist "${SPREAD:-loadfile}" --no-loadscope-reorder)
   export PYTHONHASHSEED=${PYTHONHASHSEED:-$RANDOM}
   echo "PYTHONHASHSEED=$PYTHONHASHSEED"
   export CONTEXTREE_FAILURES=$LOGS/failures   # tests/conftest.py names there what fails, when it does
@@ -238,7 +239,7 @@ case $STAGE in
   lint) stage_lint; stage_floors; stage_types ;;
   unit) lab; cores newest; stage_tests "$@" ;;
   all) lab; cores newest; stage_lint; stage_floors; stage_types; stage_tests "$@" ;;
-  ansible) lab; cores; SPREAD=worksteal; : "${CONTEXTREE_LIMIT:=3000}"
+  ansible) lab; cores; SPREAD=worksteal; WORKERS=2; : "${CONTEXTREE_LIMIT:=3000}"
            stage_tests -m ansible --timeout 300 -o faulthandler_timeout=0 tests/ansible "$@" ;;
   wide) lab; stage_tests -m wide "$@" ;;
   soak) lab; stage_tests -m soak --timeout 900 "$@" ;;
