@@ -75,9 +75,8 @@ class Snapshot:
             if self.children.get(pid, (None,))[0] != start:
                 what = "zombie" if state in "ZX" else "child"
                 found.append(("child", pid, "%s %d: %s" % (what, pid, processes.command_line(pid))))
-        for pid in sorted(set(processes.every()) - self.there - set(mine)):
-            if _is_marked(pid):
-                found.append(("orphan", pid, "orphan %d: %s" % (pid, processes.command_line(pid))))
+        new = sorted(set(processes.every()) - self.there - set(mine))
+        found += [("orphan", pid, "orphan %d: %s" % (pid, processes.command_line(pid))) for pid in new if _is_marked(pid)]
         return [item for item in found if not KEPT_PROCESSES.search(item[2])]
 
 

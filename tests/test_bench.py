@@ -10,7 +10,6 @@ from tests.bench.__main__ import ROWS
 from tests.bench.contest import Contest, SideFailed
 from tests.bench.rows import SCALES, Budget, Row
 
-
 FEW = ["round-trip", "ping", "start-ssh", "bundle", "memory", "fan-out"]
 
 

@@ -1,16 +1,16 @@
 """Which cases of a matrix are `wide`: left out of the ordinary run, and all that `./run_tests.sh wide` runs.
 
-A matrix shows the same for many variants (ways to reach an interpreter, versions of Python, loops, shells). The ordinary
-run has some of its variants with all tests, and some of its tests with all variants, so that each variant and each test
-is seen at least once; the rest is wide. A single test is marked in its own file: ``@pytest.mark.wide``.
+A matrix shows the same for many variants (ways to reach an interpreter, versions of Python, loops, shells). The
+ordinary run has some of its variants with all tests, and some of its tests with all variants, so that each variant and
+each test is seen at least once; the rest is wide. A single test is marked in its own file: ``@pytest.mark.wide``.
 """
 
 import re
 
 import pytest
 
-# file: (variants that are wide, tests that have them all the same): patterns for the part of the id that is in brackets,
-# and for the name of the test
+# file: (variants that are wide, tests that have them all the same): patterns for the part of the id that is in
+# brackets, and for the name of the test
 MATRICES = {
     "calls/test_cancel": (r"^(direct|nested)$", "everywhere|what_it_knows"),
     "calls/test_channels": (r"^(exec|fork|direct|3\.8)$", "both_ways_in_order"),

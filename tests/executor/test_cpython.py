@@ -93,8 +93,11 @@ class TestWait(piece("WaitTests"), Ours):
     def executor_type(self, max_workers):
         if "timeout" in self._testMethodName:
             wait = futures.wait
-            hasty = unittest.mock.patch.object(
-                futures, "wait", lambda fs, timeout=None, *rest, **more: wait(fs, timeout and timeout / 5, *rest, **more))
+
+            def shorter(fs, timeout=None, *rest, **more):
+                return wait(fs, timeout and timeout / 5, *rest, **more)
+
+            hasty = unittest.mock.patch.object(futures, "wait", shorter)
             hasty.start()
             self.addCleanup(hasty.stop)
             return Hasty(max_workers)

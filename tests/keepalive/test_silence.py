@@ -102,7 +102,7 @@ class Hung:
 
 @pytest.fixture(scope="module")
 def hung(sshd):
-    """A context that does not hang, and {kind: Hung}: all at the same time, for each takes two seconds to be noticed."""
+    """A context that does not hang, and {kind: Hung}: all at the same time, for it takes two seconds to be noticed."""
     with contextree.Router(grace=1.0) as router:
         sibling = router.local()
         found = {kind: Hung(router, sshd, kind) for kind in KINDS
@@ -220,13 +220,16 @@ def test_tasks_are_told(kind):
                           tasks.start(all_of, stream), tasks.start(context.run, ["sleep", "600"])]
                 assert await channel.receive(20) == "running"
                 waits.append(tasks.start(channel.receive))
+            ended = [processes.identity(middle.pid), *processes.descendants(middle.pid)]
             freeze(middle)
             for wait in waits:
                 result, error = await wait.wait()
                 error = error or result  # ``wait`` returns it
                 assert type(error) is contextree.ContextDied and WORDS in str(error)
+        return ended
 
-    world.run(main)
+    ended = world.run(main)
+    until(lambda: not any(map(processes.alive, ended)), "the programs to end", 20)
 
 
 async def all_of(stream):

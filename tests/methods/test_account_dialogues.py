@@ -278,8 +278,9 @@ def test_r_09_a_child_of_another_account_that_has_stopped(become, accounts):
     os.kill(root.pid, signal.SIGSTOP)
     root.kill()
     assert isinstance(busy.exception(10), contextree.ContextDied)
-    assert root.state == "died" and processes.alive(process)
-    os.kill(process[0], signal.SIGCONT)
+    assert root.state == "died"
+    with contextlib.suppress(ProcessLookupError):  # the kernel ends a group that has stopped and lost its parents
+        os.kill(process[0], signal.SIGCONT)
     until(lambda: not processes.alive(process), "it to see the end of its link")
     assert bob.call(there.who) == accounts.bob
 

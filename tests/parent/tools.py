@@ -98,7 +98,8 @@ def descriptors():
 def script(text, *argv, before=(), python=sys.executable, **options):
     """Run ``text`` (after PRELUDE) in a process of its own; its output. Fails where it fails."""
     options.setdefault("timeout", 2 * LONG)
-    command = [*before, python, "-W", "error", "-W", "ignore:This process", "-c", PRELUDE + textwrap.dedent(text), *argv]
+    words = ["-W", "error", "-W", "ignore:This process", "-c", PRELUDE + textwrap.dedent(text)]  # it forks, with threads
+    command = [*before, python, *words, *argv]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
     assert done.returncode == 0, "status %d\n%s" % (done.returncode, done.stdout)
     return done.stdout
