@@ -75,8 +75,8 @@ class Snapshot:
             if self.children.get(pid, (None,))[0] != start:
                 what = "zombie" if state in "ZX" else "child"
                 found.append(("child", pid, "%s %d: %s" % (what, pid, processes.command_line(pid))))
-        new = sorted(set(processes.every()) - self.there - set(mine))
-        found += [("orphan", pid, "orphan %d: %s" % (pid, processes.command_line(pid))) for pid in new if _is_marked(pid)]
+        new = [pid for pid in processes.every() if pid not in self.there and pid not in mine and _is_marked(pid)]
+        found += [("orphan", pid, "orphan %d: %s" % (pid, processes.command_line(pid))) for pid in sorted(new)]
         return [item for item in found if not KEPT_PROCESSES.search(item[2])]
 
 

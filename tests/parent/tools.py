@@ -98,7 +98,7 @@ def descriptors():
 def script(text, *argv, before=(), python=sys.executable, **options):
     """Run ``text`` (after PRELUDE) in a process of its own; its output. Fails where it fails."""
     options.setdefault("timeout", 2 * LONG)
-    words = ["-W", "error", "-W", "ignore:This process", "-c", PRELUDE + textwrap.dedent(text)]  # it forks, with threads
+    words = ["-W", "error", "-W", "ignore:This process", "-c", PRELUDE + textwrap.dedent(text)]  # of forks
     command = [*before, python, *words, *argv]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
     assert done.returncode == 0, "status %d\n%s" % (done.returncode, done.stdout)
