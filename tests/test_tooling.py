@@ -157,7 +157,7 @@ def test_every_stage_is_told_of():
                           timeout=50, check=False)
     assert done.returncode == 2 and "[%s]" % "|".join(stages) in done.stdout
     for stage in stages:
-        assert "\n  %s  " % stage in done.stdout or "  %s  " % stage in done.stdout, stage
+        assert "  %s  " % stage in done.stdout, stage
         assert "  %s) " % stage in script, stage
 
 
