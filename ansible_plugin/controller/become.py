@@ -307,8 +307,8 @@ class Becoming(definitions.Defined):
         if refused.answered:  # the password is not tried once more
             terminal = terminal or not takes_modules(plugin)
             return self.judged(replay(transcript(refused, plugin, terminal), refused.status, terminal=terminal))
-        if refused.late and plugin.expect_prompt():
-            self.nobody_asked(refused)
+        if refused.late and not refused.entered:
+            self.nobody_let_in(refused)
         if not never_asks(refused.way):
             self.settle()  # the link is there, and what waits is for this account
             raise Stock("become by %s: %s" % (plugin.name, refused.kind))
@@ -325,8 +325,9 @@ class Becoming(definitions.Defined):
         """What core makes of what a become plugin's command has said: ``words`` say it again, here. Raises Stock."""
         raise Stock("become is refused")
 
-    def nobody_asked(self, refused: Refused) -> None:
-        """Raise what core does where nothing asks for the password in time; or nothing: core finds that out itself."""
+    def nobody_let_in(self, refused: Refused) -> None:
+        """Raise what core does where it is neither asked for the password nor let in in time; or nothing, where core
+        does not mind, or finds that out itself."""
 
     def tried_ahead(self, way: Way) -> None:
         """Raise what came of it when an account was tried ahead of the command."""

@@ -12,7 +12,7 @@ from ansible.plugins.connection import local as core
 import contextree
 from contextree.connect import local
 
-from . import fast, worker
+from . import become, fast, worker
 from .link import Link
 
 _environ: dict[str, str] = {}  # what there was when a link was last made, and that
@@ -85,6 +85,15 @@ class Local(fast.Fast):
         except (fast.Stock, contextree.ContextreeError) as why:
             self.fall_back(why)
         return core.Connection.put_file(self, in_path, out_path)
+
+    def patience(self) -> float:
+        """See Becoming: ansible-core 2.19 and newer have an option for this."""
+        return float(getattr(self, "_become_success_timeout", 0)) or super().patience()
+
+    def nobody_let_in(self, refused: become.Refused) -> None:
+        """See Becoming: what core says has in it what the command has said."""
+        self.settle()
+        raise fast.Stock("become by %s: %s" % (refused.way.method, refused.kind))
 
     def judged(self, words: list[Any]) -> Any:
         """See Becoming."""

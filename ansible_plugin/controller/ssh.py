@@ -31,6 +31,7 @@ display = Display()
 #: Before all else, as ssh takes the first value that it is given.
 OURS = ["-T", "-o", "ControlMaster=no", "-o", "ControlPath=none", "-o", "RemoteCommand=none"]
 _TERMINAL = re.compile(r"-tt?$|(-o)?requesttty[ =]*(yes|force)$", re.IGNORECASE)
+OTHER_PROMPTS = "sshpass_prompt", "pkcs11_provider"  # options by which a password goes to a prompt of another kind
 SSHPASS_WRONG = 5  # its status when the password was
 
 #: Stands in for an ssh that has failed: what core then says, and whether it tries again, stays core's.
@@ -121,6 +122,9 @@ class Ssh(fast.Fast):
         return [*found[0], *map(to_bytes, other_args)]
 
     def _made_link(self) -> Link:
+        password = self.get_option("password") or self._play_context.password
+        if password and any(self._options.get(name) for name in OTHER_PROMPTS):
+            raise fast.Stock("what asks for the password is not the host")
         pipe, self.sshpass_pipe = getattr(self, "sshpass_pipe", None), None  # of the command that core is about to run
         words = [word.decode("utf-8", "surrogateescape") for word in self._build_command(
             self.get_option("ssh_executable"), "ssh")]
@@ -133,8 +137,7 @@ class Ssh(fast.Fast):
             raise fast.Stock(fast.NUL)
         if self._terminal_is_requested(words):
             raise fast.Stock("ssh is told to ask for a terminal")
-        return link(words, self.host, self.get_option("remote_user"),
-                    self.get_option("password") or self._play_context.password, getattr(self, "_persistent", False))
+        return link(words, self.host, self.get_option("remote_user"), password, getattr(self, "_persistent", False))
 
     def _terminal_is_requested(self, words: list[str]) -> bool:
         if hasattr(core.Connection, "_is_tty_requested"):
@@ -213,7 +216,7 @@ class Ssh(fast.Fast):
         """See Becoming."""
         return core.Connection._bare_run(self, [*words, self.get_option("ssh_executable")], None, True, False)
 
-    def nobody_asked(self, refused: become.Refused) -> None:
+    def nobody_let_in(self, refused: become.Refused) -> None:
         """See Becoming."""
         become.too_late(refused)
 

@@ -91,6 +91,11 @@ def test_nobody_asks_in_time(lab, core):
     both(lab, core, "late.yml", hosts(lab, "ann"), args=("-T", "2"))
 
 
+@pytest.mark.parametrize("core", [cores.NEWEST, cores.OLDEST], indirect=True)
+def test_nobody_is_let_in_in_time(lab, core):
+    both(lab, core, "slow.yml", hosts(lab, "bob", "here"), args=("-T", "1"))
+
+
 def test_doas(lab, core):
     both(lab, core, "doas.yml", hosts(lab, "bob", "ann", "few"), pipelining=False)
 
