@@ -1,5 +1,6 @@
 """Become in containers: accounts, flags, programs and refusals are what they are by the collection's own plugin."""
 
+import json
 import pwd
 import re
 from pathlib import Path
@@ -71,8 +72,8 @@ def test_become_in_containers(lab, core, boxes, hosts, counted):
 
 
 def hide(outcome):
-    """What sudo says of a wrong password: in stock it asks three times, and reads the module as further passwords. Where
-    it asks for none, stock may lose what the command says at once, as it looks for a prompt in it."""
+    """What sudo says of a wrong password: in stock it asks three times, and reads the module as further passwords.
+    Where it asks for none, stock may lose what the command says at once, as it looks for a prompt in it."""
     for row in outcome.rows:
         if row["host"] in ("d1", "d4") and row["task"].startswith("wrong"):
             said = {row["result"].pop(name, "") for name in ("module_stderr", "stderr")}
@@ -81,3 +82,33 @@ def hide(outcome):
                 row["result"].pop(name, None)
             row["tags"] = {}
     outcome.stdout = re.sub(r"(?m)^fatal: \[d1\].*Sorry, try again.*$", "fatal: wrong", outcome.stdout)
+
+
+@pytest.mark.parametrize("core", [cores.NEWEST, cores.OLDEST], indirect=True)
+def test_a_container_that_dies(lab, core, boxes):
+    """While a command runs in it, and after that: what the collection's own plugin says, once."""
+    docker, podman, _ = boxes
+    store = " ".join(podman.program[podman.program.index("podman") + 1:])
+    found = []
+    for mode in "stock", "strategy":
+        one, other = docker.run_container(), podman.run_container()
+        hosts = {"d1": {"ansible_connection": "community.docker.docker", "ansible_host": one, "container": one,
+                        "program": "docker"},
+                 "p2": {"ansible_connection": "containers.podman.podman", "ansible_host": other, "container": other,
+                        "ansible_podman_extra_args": store, "program": " ".join(podman.program)}}
+        try:
+            outcome = run(lab, core, boxes, "contained_dies.yml", mode, complete(hosts), given={"soon": "6"})
+        finally:
+            docker.remove(one)
+            podman.remove(other)
+        ids = re.compile("%s|%s|[0-9a-f]{64}" % (one, other))
+        outcome.rows = [row for row in json.loads(ids.sub("ID", json.dumps(outcome.rows))) if row["task"] != "soon"]
+        outcome.stdout = ids.sub("ID", outcome.stdout)
+        for row in outcome.rows:  # by podman stock makes a file of the module, which is not there any more
+            if row["task"] == "while it dies":
+                row["result"].pop("warnings", None)
+        outcome.stderr = re.sub(r"\[WARNING\]: Error deleting remote temporary files[^[]*", "", outcome.stderr)
+        found.append(outcome)
+    died = [row["result"]["rc"] for row in found[0].rows if row["task"] == "while it dies"]
+    assert died == [137, 137]
+    same(*found)
