@@ -34,6 +34,7 @@ COMMUNITY = "/ansible_collections/community/general/plugins/become/"
 SHELLS = {"sh", "dash", "bash", "ksh", "mksh", "zsh", "ash"}  # what they do with '"$0"' and 'exec' is known
 _CLUSTER = re.compile(r"-[bEeHiknPSs]+")  # options of sudo that take no argument
 _ELSEWHERE = re.compile(r"-[A-Za-z]*[SAb]|--(?:askpass|background)")  # it asks, or runs, in another place
+_LOGIN = re.compile(r" (?:-|--login|-\w*[il]\w*) ")  # with these sudo, su and runuser go to the account's home
 
 
 class Stock(Exception):
@@ -334,6 +335,11 @@ class Becoming(definitions.Defined):
         refused, self.refusal = self.refusal, None
         if refused is not None and refused.way == way:
             raise refused
+
+    def cwd_at(self, way: Way | None) -> Any:
+        """Where commands and modules run; None: where the account begins."""
+        login = way is not None and (way.method == "sudosu" or _LOGIN.search(way.argv[-2]))
+        return None if login else self.cwd
 
     def variables(self, way: Way, text: str) -> dict[str, str]:
         """What sudo tells a command of itself."""

@@ -248,7 +248,7 @@ class Fast(become.Becoming, Base):
             found = payload.take_apart(in_data)
             if found is not None:
                 env = {**(self.shell_variables() if way is None else self.variables(way, text)), **env}
-                task = dict(found.task, python=words, env=env, cwd=self.cwd, umask=None)
+                task = dict(found.task, python=words, env=env, cwd=self.cwd_at(way), umask=None)
                 answer = self.send(["module", way, found.digest, None, task], found)
                 if answer is not None:
                     return answer
@@ -258,7 +258,7 @@ class Fast(become.Becoming, Base):
         else:
             env = {**(env or {}), **self.variables(way, text)}
             step = ["command", way, [self._shell.executable, "-c", text]]
-        answer = self.send([*step, in_data, terminal, self.cwd, env])
+        answer = self.send([*step, in_data, terminal, self.cwd_at(way), env])
         if answer is None:
             raise Stock("the interpreter cannot be had by our link")
         return answer

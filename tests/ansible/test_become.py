@@ -49,7 +49,8 @@ def both(lab, core, playbook: str, who: dict[str, dict[str, Any]], more: dict[st
     stock, ours = (plays.play(lab, core, "become/" + playbook, mode, hosts=who, variables=given, **options)
                    for mode in ("stock", mode))
     assert stock.rows
-    assert compare.differences(stock, ours) == []
+    found = compare.differences(stock, ours)
+    assert not found, "\n".join(found)
     assert ours.left == []
     return ours
 
