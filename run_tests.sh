@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # The one test command.
 #
-#   ./run_tests.sh [all|lint|unit|ansible|bench|soak] [pytest arguments]
+#   ./run_tests.sh [all|lint|unit|wide|ansible|bench|soak] [pytest arguments]
 #
 #   all     lint, floors, types, tests (the default)          unit   the tests alone
 #   lint    lint, floors, types                               soak   the tests that run for minutes
+#   wide    the rest of the matrices of which `all` has a row and a column (tests/wide.py)
 #   bench   python -m tests.bench                         ansible  playbooks, under several versions of ansible-core
 #
 # As root on Debian it installs what is missing (apt and a virtual environment), starts a private sshd and prepares a
@@ -27,8 +28,8 @@ case ${1:-} in
   *) STAGE=$1; shift ;;
 esac
 case $STAGE in
-  all|lint|unit|ansible|bench|soak) ;;
-  *) sed -n '2,16s/^# \{0,1\}//p' "$0"; exit 2 ;;
+  all|lint|unit|wide|ansible|bench|soak) ;;
+  *) sed -n '2,17s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac
 
 CACHE=${CONTEXTREE_CACHE:-.cache}
@@ -209,9 +210,10 @@ stage_tests() {   # stage_tests [pytest arguments]
   local status spread=()
   say "tests"
   compiled
-  # two processes, each with whole files of tests, in the order of tests/conftest.py; they must agree on the names of
-  # tests that sets and hashes are in
-  [ "$(nproc 2>/dev/null || echo 1)" -gt 1 ] && spread=(-n 2 --dist "${SPREAD:-loadfile}" --no-loadscope-reorder)
+  # processes, each with whole files of tests, in the order of tests/conftest.py; three on two cores, for tests wait a
+  # third of their time. They must agree on the names of tests that sets and hashes are in
+  [ "$(nproc 2>/dev/null || echo 1)" -gt 1 ] &&
+    spread=(-n "${WORKERS:-3}" --dist "${SPREAD:-loadfile}" --no-loadscope-reorder)
   export PYTHONHASHSEED=${PYTHONHASHSEED:-$RANDOM}
   echo "PYTHONHASHSEED=$PYTHONHASHSEED"
   export CONTEXTREE_FAILURES=$LOGS/failures   # tests/conftest.py names there what fails, when it does
@@ -237,8 +239,9 @@ case $STAGE in
   lint) stage_lint; stage_floors; stage_types ;;
   unit) lab; cores newest; stage_tests "$@" ;;
   all) lab; cores newest; stage_lint; stage_floors; stage_types; stage_tests "$@" ;;
-  ansible) lab; cores; SPREAD=worksteal; : "${CONTEXTREE_LIMIT:=3000}"
+  ansible) lab; cores; SPREAD=worksteal; WORKERS=2; : "${CONTEXTREE_LIMIT:=3000}"
            stage_tests -m ansible --timeout 300 -o faulthandler_timeout=0 tests/ansible "$@" ;;
+  wide) lab; stage_tests -m wide "$@" ;;
   soak) lab; stage_tests -m soak --timeout 900 "$@" ;;
   bench) say "bench"; run bench "$VENV_PY" -m tests.bench "$@"; DONE+=(bench) ;;
 esac

@@ -1,10 +1,11 @@
 """Fixtures that every test has: the leak guard around it, the private sshd, the Pythons of this machine."""
 
+import gc
 import os
 
 import pytest
 
-from tests import guard
+from tests import guard, wide
 from tests.lab import boxes, trees
 from tests.lab import containers as lab_containers
 from tests.lab import kube as lab_kube
@@ -15,17 +16,62 @@ from tests.lab.lxd import Incus, Lxd
 from tests.lab.machines import Machines, Nspawn
 from tests.lab.sshd import CannotStart, Sshd
 
-LONG = """test_docs methods/test_every_way ssh/test_accounts methods/test_account_dialogues matrix/test_bundle_matrix
-    jobs/test_jobs loops/test_gevent calls/test_cancel calls/test_channels methods/test_containers keepalive/test_hosts
-    executor/test_cpython ssh/test_paramiko_life cli/test_cli matrix/test_odd_pythons ansible/test_warm
-    ansible/test_spares methods/test_accounts test_bench gi/test_gevent_children fork/test_door""".split()
+# with daemons that each process would start for itself; one after the other in one of them
+LABS = """methods/test_every_way test_docs methods/test_containers methods/test_lending methods/test_lending_inside
+    methods/test_systemd methods/test_namespaces methods/test_lxc methods/test_hanging""".split()
+LONG = [*LABS, *"""keepalive/test_silence keepalive/test_hosts methods/test_accounts attacks/test_s_09_floods
+    executor/test_cpython ssh/test_paramiko_life ssh/test_accounts ssh/test_secrets methods/test_account_dialogues
+    cli/test_cli loops/test_gevent calls/test_cancel parent/test_reaper_stolen parent/test_reaper_wait ssh/test_login
+    ssh/test_network jobs/test_jobs wire/test_values_hostile ending/test_faults ending/test_endings
+    matrix/test_odd_pythons ending/test_stubborn parent/test_reaper_isolation calls/test_channels calls/test_coroutines
+    gi/test_gevent_children matrix/test_bundle_matrix ssh/test_tree files/test_transfer loops/test_cothread
+    loops/test_aio ssh/test_paramiko fork/test_life ansible/test_smoke test_lab test_bench methods/test_container_labs
+    test_tooling""".split()]
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """What is there before the first test, three hundred thousand objects, is there to the last: no search for garbage
+    looks at it, neither while it grows nor later (half a second for each, and there are hundreds in a run)."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish():
+    """hypothesis may be imported for its summary, and asks which objects refer to one of trio's."""
+    gc.unfreeze()
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(items):
-    """Files that take long come first: two processes take file after file, and both are to be busy until the end."""
+    """Files that take long come first: the processes take file after file, and all are to be busy until the end."""
+    wide.mark(items)
+    yield
     places = {"tests/%s.py" % name: place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(places)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Whole files to each process, as with loadfile; those of the labs to one."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    labs = ["tests/%s.py" % name for name in LABS]
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return "labs" if file in labs else file
+
+    return Scheduling(config, log)
 
 
 def pytest_runtest_logreport(report):

@@ -49,7 +49,7 @@ class Snapshot:
         self.threads = set(sys._current_frames())
         self.tasks = set(os.listdir("/proc/self/task"))
         self.children = _children()
-        self.orphans = _marked()
+        self.there = set(processes.every())
 
     def new_threads_show(self):
         """False while the kernel has a thread that the interpreter does not tell of: it is so new that it has not run
@@ -75,9 +75,8 @@ class Snapshot:
             if self.children.get(pid, (None,))[0] != start:
                 what = "zombie" if state in "ZX" else "child"
                 found.append(("child", pid, "%s %d: %s" % (what, pid, processes.command_line(pid))))
-        for pid, start in sorted(_marked().items()):
-            if pid not in mine and self.orphans.get(pid) != start:
-                found.append(("orphan", pid, "orphan %d: %s" % (pid, processes.command_line(pid))))
+        new = [pid for pid in processes.every() if pid not in self.there and pid not in mine and _is_marked(pid)]
+        found += [("orphan", pid, "orphan %d: %s" % (pid, processes.command_line(pid))) for pid in sorted(new)]
         return [item for item in found if not KEPT_PROCESSES.search(item[2])]
 
 
@@ -126,20 +125,16 @@ def _children():
     return found
 
 
-def _marked():
-    """{pid: start time} of living processes, not this one, that carry this run's mark in their environment."""
-    mark, found = ("%s=%s" % (MARK, os.environ.get(MARK, "none"))).encode(), {}
-    for pid in processes.every():
-        try:
-            with open("/proc/%d/environ" % pid, "rb") as file:
-                if mark not in file.read().split(b"\0"):
-                    continue
-        except OSError:  # gone, or somebody else's
-            continue
-        who = processes.identity(pid)
-        if pid != os.getpid() and processes.alive(who):
-            found[pid] = who[1]
-    return found
+def _is_marked(pid):
+    """True for a living process, not this one, that carries this run's mark in its environment."""
+    mark = ("%s=%s" % (MARK, os.environ.get(MARK, "none"))).encode()
+    try:
+        with open("/proc/%d/environ" % pid, "rb") as file:
+            if mark not in file.read().split(b"\0"):
+                return False
+    except OSError:  # gone, or somebody else's
+        return False
+    return pid != os.getpid() and processes.alive(processes.identity(pid))
 
 
 def _kill(left):

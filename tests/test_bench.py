@@ -10,18 +10,20 @@ from tests.bench.__main__ import ROWS
 from tests.bench.contest import Contest, SideFailed
 from tests.bench.rows import SCALES, Budget, Row
 
+FEW = ["round-trip", "ping", "start-ssh", "bundle", "memory", "fan-out"]
 
-@pytest.fixture(scope="module")
-def measured(sshd):
-    """(rows, what failed) of everything."""
-    return command.run(ROWS, SCALES["tiny"], sshd, lambda line: None)
+
+@pytest.fixture(scope="module", params=[FEW, pytest.param(list(ROWS), marks=pytest.mark.wide)], ids=["few", "all"])
+def measured(request, sshd):
+    """(names, rows, what failed): of every kind of row one, or all."""
+    return request.param, *command.run(request.param, SCALES["tiny"], sshd, lambda line: None)
 
 
 @pytest.mark.timeout(120)
-def test_every_row_is_measured(measured):
-    rows, failed = measured
+def test_rows_are_measured(measured):
+    names, rows, failed = measured
     assert failed == {}
-    assert {row.name for row in rows} == set(ROWS)
+    assert {row.name for row in rows} == set(names)
     for row in rows:
         assert all(row.values.values()), row.title
         assert row.title in report.text(row)
@@ -31,7 +33,7 @@ def test_every_row_is_measured(measured):
 def test_the_page_keeps_what_is_written_by_hand(measured, tmp_path):
     page = tmp_path / "performance.md"
     for _ in range(2):
-        report.write(report.markdown(measured[0], "quick", "quiet", {"mitogen": "not there"}), page)
+        report.write(report.markdown(measured[1], "quick", "quiet", {"mitogen": "not there"}), page)
         text = page.read_text()
         if "By hand." not in text:
             page.write_text(text + "By hand.\n")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import lint
+from tests import conftest, lint, wide
 from tests.lab.pythons import ROOT
 
 CORE = "contextree/core/planted.py"
@@ -101,6 +101,7 @@ def test_waits_names_only_what_exists_or_is_planned():
     assert all(path.endswith((".py", "/")) and path.startswith("contextree/") for path in lint.WAITS)
 
 
+@pytest.mark.wide  # the stage `lint` does just this
 def test_tree_is_clean():
     assert lint.check() == []
 
@@ -125,6 +126,39 @@ def test_bundle_limit_catches(tmp_path):
     assert lint.bundle_size(tmp_path) < 100
     (core / "large.py").write_text("x = %r\n" % noise)
     assert "at most 20000" in lint.check_bundle(tmp_path)[0]
+
+
+def test_of_a_matrix_every_test_and_every_variant_stays(monkeypatch):
+    class Item:
+        def __init__(self, nodeid):
+            self.nodeid, self.markers = nodeid, []
+            self.add_marker = self.markers.append
+
+    monkeypatch.setattr(wide, "MATRICES", {"a/test_b": ("^(two|three)$", "test_row")})
+    ids = ["tests/a/test_b.py::%s%s" % (name, variant) for name in ("test_row", "test_one", "TestC::test_two")
+           for variant in ("[one]", "[two]", "[three]")]
+    ids += ["tests/a/test_b.py::test_plain", "tests/a/test_b.py::test_other[two]", "tests/a/test_c.py::test_x[two]"]
+    items = [Item(each) for each in ids]
+    wide.mark(items)
+    left = [item.nodeid.partition("::")[2] for item in items if item.markers]
+    assert left == ["test_one[two]", "test_one[three]", "TestC::test_two[two]", "TestC::test_two[three]"]
+
+
+def test_what_orders_the_run_names_files_that_are_there():
+    for name in [*wide.MATRICES, *conftest.LONG]:
+        assert (ROOT / "tests" / (name + ".py")).is_file(), name
+    assert len(set(conftest.LONG)) == len(conftest.LONG)
+
+
+def test_every_stage_is_told_of():
+    script = (ROOT / "run_tests.sh").read_text()
+    stages = script.partition("case $STAGE in\n")[2].partition(") ;;")[0].strip().split("|")
+    done = subprocess.run([ROOT / "run_tests.sh", "help"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+                          timeout=50, check=False)
+    assert done.returncode == 2 and "[%s]" % "|".join(stages) in done.stdout
+    for stage in stages:
+        assert "  %s  " % stage in done.stdout, stage
+        assert "  %s) " % stage in script, stage
 
 
 # ------------------------------------------------------------------------------------ the tools, on a copied tree

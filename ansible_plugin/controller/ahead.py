@@ -37,7 +37,8 @@ def begin(connection: Any, action: Any) -> None:
         link = connection.link()
         if link.key not in _asked:
             _asked.add(link.key)
-            python = [connection.interpreter] if connection.interpreter else None
+            elsewhere = connection.become is not None  # modules of another account have another Python there
+            python = [connection.interpreter] if connection.interpreter and not elsewhere else None
             worker.service(C.DEFAULT_LOCAL_TMP, connection.main_pid).submit.prepare(link, python)
     except Exception:  # options that mean nothing, no multiplexer ...
         return

@@ -11,15 +11,19 @@ changes nothing of what is built:
   into core's cache, if it was built from the same: the module's name, its bytes, the folders of module_utils. It waits
   for one that is being built.
 * Archives of core's own modules are taken from those that an earlier run has left (``kept``).
+* What core has read from its cache is not read and quoted again for each task (2.19), nor a module's text looked
+  through for what kind of module it is (``_known``).
 """
 
 import contextlib
+import dataclasses
 import fcntl
 import functools
 import hashlib
 import inspect
 import json
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -34,6 +38,7 @@ from . import kept
 
 SHELF = "contextree.archives"  # in the run's own temporary folder
 CACHE = "ansiballz_cache"  # core's
+MOST = 20  # modules that a process remembers
 FINDS = ("submodules", "optional_imports", "embeds")  # what core wants of a ModuleDepFinder of module_utils
 TAKES: dict[tuple[str, ...], str] = {  # a ModuleDepFinder's first arguments
     ("module_fqn", "module_data", "is_pkg_init"): "data",  # ansible-core 2.21
@@ -48,7 +53,7 @@ def shared() -> Iterator[None]:
     """While this lasts, processes that are forked remember, and take from the shelf. What does not fit the core that
     is installed is left alone."""
     with contextlib.ExitStack() as undo:
-        for step in _remember, kept.counted, _take_first, _lock:
+        for step in _remember, kept.counted, _take_first, _lock, _known:
             with contextlib.suppress(Exception):  # another core
                 step(undo)
         yield
@@ -209,6 +214,54 @@ def _lock(undo: contextlib.ExitStack) -> None:
         held = module_common.action_write_locks
         undo.callback(setattr, held, "action_write_locks", held.action_write_locks)
         held.action_write_locks = Locks()
+
+
+# -- what core puts together for each task
+
+
+class Quoted(str):
+    """A text that core wants quoted again and again, as part of a program."""
+
+    __slots__ = ("quoted",)
+    quoted: str
+
+    def __repr__(self) -> str:
+        return self.quoted
+
+
+class Searched:
+    """A regular expression that is searched for in the same few texts. For the rest it is as ``pattern``."""
+
+    def __init__(self, pattern: re.Pattern[bytes]) -> None:
+        self.pattern = pattern
+        self.search = functools.lru_cache(MOST)(pattern.search)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.pattern, name)
+
+
+def _known(undo: contextlib.ExitStack) -> None:
+    """Put both in place."""
+    pattern = module_common.NEW_STYLE_PYTHON_MODULE_RE
+    undo.callback(setattr, module_common, "NEW_STYLE_PYTHON_MODULE_RE", pattern)
+    module_common.NEW_STYLE_PYTHON_MODULE_RE = Searched(pattern)
+    kind = module_common._CachedModule
+    plain = inspect.getattr_static(kind, "load")
+    read = functools.lru_cache(MOST)(lambda path, *state: _quoted(plain.__get__(None, kind)(path)))
+
+    def load(path: str) -> Any:
+        found = os.stat(path)
+        return read(path, found.st_mtime_ns, found.st_ino, found.st_size)
+
+    undo.callback(setattr, kind, "load", plain)
+    kind.load = staticmethod(load)
+
+
+def _quoted(module: Any) -> Any:
+    """What core keeps of a module, with its archive as text."""
+    text = Quoted(module.zip_data.decode("ascii"))
+    text.quoted = str.__repr__(text)
+    return dataclasses.replace(module, zip_data=text)
 
 
 # -- the shelf

@@ -107,6 +107,8 @@ class Contained(fast.Fast):
         if way.env is not None:
             env = {name: way.env.get(name) for name in {*way.env, *os.environ}
                    if way.env.get(name) != os.environ.get(name)}
+        if any("\0" in word for word in way.words):
+            raise fast.Stock(fast.NUL)
         words = self.entrance(way)
         address = re.sub(r"[^\w.@:-]", "_", str(self._play_context.remote_addr or ""))  # type: ignore[attr-defined]
         python = discover.beginning_with(self.interpreter) if self.interpreter else discover.WORDS

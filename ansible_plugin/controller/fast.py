@@ -34,6 +34,7 @@ else:
     Base = object  # ConnectionBase comes in by core's connection
 
 PIPELINING = "ansible_pipelining", "ansible_ssh_pipelining"
+NUL = "a NUL, which no program can be given"
 SMALL = 1 << 18  # bytes of a file that goes in a request
 Result = tuple[int, bytes, bytes]
 #: Errors of a request that may have been done all the same: it must not be done again
@@ -168,6 +169,8 @@ class Fast(become.Becoming, Base):
 
     def at_once(self, cmd: str, sudoable: bool) -> Result | None:
         """The result of a command that nobody need wait for, or that is known; None: it has to be run."""
+        if "\0" in cmd:
+            raise Stock(NUL)
         text, spec = self.meant(cmd, sudoable)
         kind, what = self.notes.meaning.get(text, ("", None))
         if kind == "home" and spec is None:

@@ -19,8 +19,8 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 
 # 2.19 and newer
 _CALL = b'\n\n\nif __name__ == "__main__":\n    _ansiballz_main(\n'
-_WANTED = (b"ansible_module", b"module_fqn", b"profile", b"date_time", b"rlimit_nofile", b"params", b"extensions",
-           b"zip_data")
+_WANTED = b"ansible_module", b"module_fqn", b"profile", b"date_time", b"rlimit_nofile", b"params", b"extensions"
+_LAST, _END = b"\nzip_data='", b"',\n)\n"
 _DATE = re.compile(rb"datetime\.datetime\([0-9, ]+(tzinfo=datetime\.timezone\.utc)?\)")
 
 # 2.18 and older
@@ -54,37 +54,38 @@ def take_apart(data: bytes) -> Payload | None:
         return None
 
 
-def _payload(fqn: object, params: object, zip_text: bytes, profile: object, rlimit: object) -> Payload | None:
-    """The payload, if all of it is what it should be."""
+def _payload(fqn: object, params: object, data: bytes, place: slice, profile: object, rlimit: object) -> Payload | None:
+    """The payload, if all of it is what it should be. ``place``: that of the archive in ``data``."""
     if not (isinstance(fqn, str) and _NAME.fullmatch(fqn) and isinstance(params, str) and params[:1] == "{"
             and (profile is None or (isinstance(profile, str) and _NAME.fullmatch(profile)))
             and type(rlimit) is int and 0 <= rlimit < 1 << 31):
         return None
-    digest = _digest(zip_text)
-    if digest is None:
+    archive = _archive(data, place)
+    if archive is None:
         return None
+    zip_text, digest = archive
     task: dict[str, Any] = {"fqn": fqn, "params": params.encode(), "profile": profile, "extensions": {},
                             "rlimit": rlimit, "env": {}}
     return Payload(digest, zip_text, task)
 
 
-_digests: dict[tuple[int, bytes], tuple[bytes, str]] = {}  # of archives that this process has seen
+_archives: dict[tuple[int, bytes], tuple[bytes, str]] = {}  # those that this process has seen
 
 
-def _digest(zip_text: bytes) -> str | None:
-    """The digest of an archive, None if the text is none. Of one that was seen before it is known: comparing takes a
+def _archive(data: bytes, place: slice) -> tuple[bytes, str] | None:
+    """An archive, and its digest; None if the text is none. Of one that was seen before it is known: comparing takes a
     hundredth of the time."""
-    key = len(zip_text), zip_text[-64:]
-    seen = _digests.get(key)
-    if seen is not None and seen[0] == zip_text:
-        return seen[1]
+    key = place.stop - place.start, data[place.stop - 64:place.stop]
+    seen = _archives.get(key)
+    if seen is not None and data.startswith(seen[0], place.start):
+        return seen
+    zip_text = data[place]
     if not zip_text or len(zip_text) % 4 or zip_text.translate(None, _BASE64):
         return None
-    if len(_digests) >= SEEN:
-        _digests.clear()
-    digest = hashlib.sha256(zip_text).hexdigest()
-    _digests[key] = zip_text, digest
-    return digest
+    if len(_archives) >= SEEN:
+        _archives.clear()
+    seen = _archives[key] = zip_text, hashlib.sha256(zip_text).hexdigest()
+    return seen
 
 
 def _literal(text: bytes) -> object:
@@ -95,24 +96,23 @@ def _literal(text: bytes) -> object:
 
 
 def _of_call(data: bytes) -> Payload | None:
-    at = data.rfind(_CALL)
-    lines = data[at + len(_CALL):].split(b"\n") if at >= 0 else []
-    if len(lines) != len(_WANTED) + 2 or lines[-2:] != [b")", b""]:
+    at = data.find(_CALL) + len(_CALL)
+    end = data.find(_LAST, at)
+    place = slice(end + len(_LAST), len(data) - len(_END))
+    if at < len(_CALL) or end < 0 or not data.endswith(_END) or place.stop < place.start:
         return None
     found: dict[bytes, bytes] = {}
-    for line in lines[:-2]:
+    for line in data[at:end].split(b"\n"):
         name, _, text = line.partition(b"=")
-        if text[-1:] != b",":
+        if text[-1:] != b"," or name in found:
             return None
         found[name] = text[:-1]
-    zip_text = found.get(b"zip_data", b"")
     if (set(found) != set(_WANTED) or found[b"extensions"] != b"{}" or not _DATE.fullmatch(found[b"date_time"])
-            or zip_text[:1] != b"'" or zip_text[-1:] != b"'"
             or not isinstance(_literal(found[b"ansible_module"]), str)):
         return None
     fqn, params, profile, rlimit = (_literal(found[name]) for name in (b"module_fqn", b"params", b"profile",
                                                                        b"rlimit_nofile"))
-    return _payload(fqn, params, zip_text[1:-1], profile, rlimit) if profile else None
+    return _payload(fqn, params, data, place, profile, rlimit) if profile else None
 
 
 # -- 2.18 and older
@@ -165,20 +165,22 @@ def _of_template(data: bytes) -> Payload | None:
     if pieces is None:
         return None
     parts, names, limit_of = pieces
-    found: dict[str, bytes] = {}
+    found: dict[str, slice] = {}
     if not data.startswith(parts[0]):
         return None
     at = len(parts[0])
     for name, part in zip(names, parts[1:], strict=True):
         end = data.find(part, at) if part is not parts[-1] else len(data) - len(part)
-        if end < at or data[end:end + len(part)] != part or found.setdefault(name, data[at:end]) != data[at:end]:
+        place = slice(at, end)
+        if end < at or data[end:end + len(part)] != part or data[found.setdefault(name, place)] != data[place]:
             return None
         at = end + len(part)
-    zip_text = found["zipdata"]
-    if (at != len(data) or found["coverage"] or b"\n" in found["shebang"] or found["shebang"][:2] != b"#!"
-            or b"\n" in found["coding"] or not _OLD_DATE.fullmatch(found["date_time"])
-            or zip_text[:1] != b"'" or zip_text[-1:] != b"'"
-            or not isinstance(_literal(found["ansible_module"]), str)):
+    text = {name: data[place] for name, place in found.items() if name != "zipdata"}
+    place = found["zipdata"]
+    if (at != len(data) or text["coverage"] or b"\n" in text["shebang"] or text["shebang"][:2] != b"#!"
+            or b"\n" in text["coding"] or not _OLD_DATE.fullmatch(text["date_time"])
+            or place.stop - place.start < 2 or {data[place.start], data[place.stop - 1]} != {ord("'")}
+            or not isinstance(_literal(text["ansible_module"]), str)):
         return None
-    return _payload(_literal(found["module_fqn"]), _literal(found["params"]), zip_text[1:-1], None,
-                    limit_of(found["rlimit"]))
+    place = slice(place.start + 1, place.stop - 1)
+    return _payload(_literal(text["module_fqn"]), _literal(text["params"]), data, place, None, limit_of(text["rlimit"]))

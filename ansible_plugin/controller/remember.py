@@ -166,7 +166,8 @@ def _code(undo: contextlib.ExitStack) -> None:
 
 
 #: What of a jinja2 environment is of no use until a template runs.
-RUNS = "globals", "filters", "tests", "loader", "cache", "bytecode_cache", "linked_to", "policies", "extensions"
+RUNS = ("globals", "filters", "tests", "loader", "cache", "bytecode_cache", "linked_to", "policies", "extensions",
+        "binop_table", "unop_table")
 
 
 def _templates(undo: contextlib.ExitStack) -> None:

@@ -137,6 +137,8 @@ class Ssh(fast.Fast):
         words = words[words.index(self.get_option("ssh_executable")):]  # without sshpass
         if getattr(self._shell, "_IS_WINDOWS", False):
             raise fast.Stock("Windows")
+        if any("\0" in word for word in (*words, self.host)):
+            raise fast.Stock(fast.NUL)
         if self._terminal_is_requested(words):
             raise fast.Stock("ssh is told to ask for a terminal")
         how = self._options.get("password_mechanism")

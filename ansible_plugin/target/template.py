@@ -29,7 +29,7 @@ import sys
 
 from . import again, modules, pages
 from .player import become_module, practise, touch
-from .talk import END, ENDED, HEADER, KILL, NEWS, PID, STALE, STARTED
+from .talk import END, ENDED, HEADER, KILL, PID, STALE, STARTED, tell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ class Template:
         """Start a module. ``text``: the task, marshalled."""
         news = socket.socket(fileno=fds[2])
         if self.stamp and self.stamp != modules.stamp():
-            _tell(news, STALE)
+            tell(news, STALE)
             news.close()
             return
         if data and task["digest"] not in self.kept:
@@ -167,9 +167,9 @@ class Template:
                 self.kept[task["digest"]] = None
         archive = self.kept[task["digest"]]
         if archive is None:  # stock's Python fails as well, and says so at length
-            _tell(news, STARTED)
+            tell(news, STARTED)
             os.write(fds[1], b"zipfile.BadZipFile: File is not a zip file\n")
-            _tell(news, ENDED, 1 << 8)
+            tell(news, ENDED, 1 << 8)
             news.close()
             return
         self.warm(archive, task["digest"])
@@ -177,7 +177,7 @@ class Template:
             self.helped = task["digest"], task["fqn"]
         self.ending = {pid for pid in self.ending  # this module is not to see those
                        if os.WIFSTOPPED(os.waitpid(pid, os.WUNTRACED)[1])}
-        _tell(news, STARTED)
+        tell(news, STARTED)
         pid = self.hand_over(task["digest"], bool(data), text, fds)
         learn = None  # type: Optional[pages.Place]
         if pid is None:
@@ -187,7 +187,7 @@ class Template:
                 pid = self.fork()
             except OSError as error:
                 os.write(fds[1], ("sh: Cannot fork: %s\n" % error.strerror).encode())
-                _tell(news, ENDED, 2 << 8)  # dash's
+                tell(news, ENDED, 2 << 8)  # dash's
                 news.close()
                 return
         if pid == 0:
@@ -252,9 +252,12 @@ class Template:
         if self.spare is not None and os.waitpid(self.spare.pid, os.WNOHANG)[0]:
             self.spare.control.close()
             self.spare = None
-        if self.helper and os.waitpid(self.helper, os.WNOHANG)[0]:
-            self.helper = 0
-            self.helped = None
+        if self.helper:
+            ended, status = os.waitpid(self.helper, os.WNOHANG | os.WUNTRACED)
+            if ended and os.WIFSTOPPED(status):
+                self.end_helper()  # who waits for it has the module run as any other
+            elif ended:
+                self.helper, self.helped = 0, None
         self.hear()  # what those said that have ended now: their numbers may soon be those of others
 
     def hear(self) -> None:
@@ -274,7 +277,7 @@ class Template:
         news = self.news.pop(pid)
         if self.pids.pop(news.fileno(), None):
             self.poll.unregister(news.fileno())
-        _tell(news, ENDED, status)
+        tell(news, ENDED, status)
         news.close()
         self.due = self.open and (self.spare is None or self.spare.wrong or self.lacks_helper())
 
@@ -411,10 +414,3 @@ def _kill(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
     except ProcessLookupError:
         os.kill(pid, signal.SIGKILL)  # it has not got so far yet that the group is its own
-
-
-def _tell(news: "socket.socket", what: bytes, status: int = 0) -> None:
-    try:
-        news.sendall(NEWS.pack(what, status))
-    except OSError:
-        pass  # nobody wants to know

@@ -1,12 +1,14 @@
 """The lab and the cores; what cannot be had here is left out with its reason."""
 
 import os
+import sys
 
 import pytest
 
-from tests.ansible import cores, warm_side
+import contextree
+from tests.ansible import cores, payloads, warm_side
 from tests.ansible.lab import Lab
-from tests.lab import processes
+from tests.lab import processes, pythons
 from tests.lab.poll import until
 from tests.lab.sshd import CannotStart
 
@@ -29,6 +31,30 @@ def core(request):
         return cores.make(os.environ.get("CONTEXTREE_ANSIBLE_CORE") or getattr(request, "param", cores.NEWEST))
     except cores.CannotMake as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def router():
+    """Grows the contexts of a file."""
+    with contextree.Router() as router:
+        yield router
+
+
+def some_pythons():
+    """The Python that runs this; the others where playbooks are run."""
+    quick = "%d.%d" % sys.version_info[:2]
+    return [minor if minor == quick else pytest.param(minor, marks=pytest.mark.ansible)
+            for minor, python in pythons.one_each().items() if minor != "2.7" and python.origin != "chroot"]
+
+
+@pytest.fixture(scope="module", params=some_pythons())
+def context(request, router):
+    """A context on each of these Pythons, in which all threads and what is begun once is there."""
+    with router.local(python=list(pythons.one_each()[request.param].argv)) as grown:
+        context = grown.with_options(threads=4)
+        context.call(warm_side.together, [payloads.of("sys.exit(0)")] * 3)
+        close(context)
+        yield context
 
 
 @pytest.fixture

@@ -10,6 +10,10 @@ import datetime as dt
 import io
 import zipfile
 
+from ansible_plugin.controller import payload as controller
+
+HEAD = "from ansible.module_utils.basic import AnsibleModule\nimport os, sys, signal, json, time\n"
+
 BASIC = '''
 import json
 import sys
@@ -166,3 +170,9 @@ def payload(source, name="probe", files=None, old=False, params=PARAMS, limit=0,
     if "import datetime" not in head:
         head = head.replace("_ANSIBALLZ_WRAPPER = True", "import datetime\n\n_ANSIBALLZ_WRAPPER = True")
     return ("%s\n\nif __name__ == \"__main__\":\n    _ansiballz_main(\n%s\n)\n" % (head, "\n".join(lines))).encode()
+
+
+def of(source, **options):
+    """The arguments of ``warm_side.run`` for a module that begins with HEAD."""
+    found = controller.take_apart(payload(HEAD + source, **options))
+    return found.digest, found.zip_data(), found.task

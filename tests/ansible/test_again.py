@@ -12,10 +12,8 @@ import pytest
 import contextree
 from ansible_plugin.controller import looks
 from tests.ansible import warm_side
-from tests.ansible.conftest import close
-from tests.ansible.test_spares import of
-from tests.ansible.test_warm import some_pythons
-from tests.lab import processes, pythons
+from tests.ansible.payloads import of
+from tests.lab import processes
 from tests.lab.poll import until
 
 # One that says who it is, and does what its arguments say.
@@ -24,23 +22,6 @@ exec(module.params.get("do", ""))
 print(os.getpid(), os.environ.get("CTXT"), os.getcwd())
 sys.exit(0)
 """
-
-
-@pytest.fixture(scope="module")
-def router():
-    """Grows the contexts of this file."""
-    with contextree.Router() as router:
-        yield router
-
-
-@pytest.fixture(scope="module", params=some_pythons())
-def context(request, router):
-    """A context on each of these Pythons."""
-    with router.local(python=list(pythons.one_each()[request.param].argv)) as grown:
-        context = grown.with_options(threads=4)
-        context.call(warm_side.together, [of("sys.exit(0)")] * 3)
-        close(context)
-        yield context
 
 
 def call(do="", **task):
@@ -116,13 +97,15 @@ def test_more_than_goes_in_a_message(side):
     assert words(side.call(warm_side.run, *call("#" * 100000)))
 
 
-def test_it_is_killed(side):
-    """Before it is asked, and while it runs: nobody sees that."""
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_it_is_killed_or_stopped(side, number):
+    """Before it is asked, and while it runs: nobody sees that, and nobody waits for one that is stopped."""
     for early in True, False:
         pid = helper(side)
         if early:
-            os.kill(pid, signal.SIGKILL)
-        assert words(side.call(warm_side.run, *call("os.getpid() == %d and os.kill(%d, 9)" % (pid, pid))))[0] != pid
+            os.kill(pid, number)
+        do = "os.getpid() == %d and os.kill(%d, %d)" % (pid, pid, number)
+        assert words(side.call(warm_side.run, *call(do)))[0] != pid
 
 
 def test_one_that_hangs_blocks_nobody_and_is_cancelled(side, tmp_path):

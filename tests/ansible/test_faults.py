@@ -160,7 +160,7 @@ def test_a_multiplexer_that_is_killed_is_started_anew(lab, core, tmp_path):
 """)
     ours = plays.play(lab, core, str(tmp_path / "play.yml"), "connection", hosts={"h1": {}})
     assert [row["event"] for row in ours.rows] == ["v2_runner_on_ok"] * 4, ours.stdout
-    assert ours.left == []
+    assert ours.left == [], ours.stdout + ours.stderr
     assert ours.stats["links"] == 1  # of the second one
 
 

@@ -12,12 +12,10 @@ import contextree
 from ansible_plugin.controller import payload
 from ansible_plugin.target import template
 from tests.ansible import payloads, warm_side
-from tests.ansible.conftest import close
-from tests.ansible.test_warm import some_pythons
-from tests.lab import processes, pythons
+from tests.ansible.payloads import HEAD, of
+from tests.lab import processes
 from tests.lab.poll import until
 
-HEAD = "from ansible.module_utils.basic import AnsibleModule\nimport os, sys, json\n"
 WELL = 0, b"1\n", b""
 
 # All that a process has, but its number and what comes by chance.
@@ -62,29 +60,6 @@ for fd in range(3, 20):
 print(1)
 sys.exit(0)
 """
-
-
-@pytest.fixture(scope="module")
-def router():
-    """Grows the contexts of this file."""
-    with contextree.Router() as router:
-        yield router
-
-
-@pytest.fixture(scope="module", params=some_pythons())
-def context(request, router):
-    """A context on each of these Pythons."""
-    with router.local(python=list(pythons.one_each()[request.param].argv)) as grown:
-        context = grown.with_options(threads=4)
-        context.call(warm_side.together, [of("sys.exit(0)")] * 3)
-        close(context)
-        yield context
-
-
-def of(source, **options):
-    """The arguments of ``run`` for a module."""
-    found = payload.take_apart(payloads.payload(HEAD + source, **options))
-    return found.digest, found.zip_data(), found.task
 
 
 def run(side, source, **options):

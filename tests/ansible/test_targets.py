@@ -1,5 +1,6 @@
-"""Targets that change under a run: sshd, its keys, what it says."""
+"""Targets that change under a run: sshd, its keys, what it says, login shells, processes that are killed."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from tests.lab import sshd_again
 pytestmark = [pytest.mark.ansible, pytest.mark.timeout(500)]
 
 EITHER = pytest.mark.parametrize("core", [cores.NEWEST, cores.OLDEST], indirect=True)
+SHELLS = {"prints": '#!/bin/sh\necho welcome\necho and errors >&2\nexec /bin/bash "$@"\n',
+          "ends": "#!/bin/sh\nexit 0\n", "says": "#!/bin/sh\necho go away\nexit 7\n"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -56,3 +59,42 @@ def test_sshd_that_is_started_anew(lab, core, sshd):
                         before=lambda: sshd("own-key"),
                         variables={"again": words, "directory": lab.sshd.directory})
     assert stock.rows[-1]["task"] == "back"
+
+
+@EITHER
+def test_login_shells_that_are_none(lab, core):
+    """They say something, end at once, are no shell, or are not there."""
+    users = [lab.sshd.noisy_user, *lab.sshd.python_users.values()]
+    hosts, shells = {}, {"none": "/bin/false", "absent": "/nonexistent/sh", "other": "/bin/cat"}
+    for name, text in SHELLS.items():
+        path = Path(lab.sshd.directory, "shell-" + name)
+        path.write_text(text)
+        path.chmod(0o755)
+        shells[name] = str(path)
+    try:
+        for number, (name, shell) in enumerate(shells.items()):
+            subprocess.run(["usermod", "-s", shell, users[number]], check=True, stderr=subprocess.DEVNULL)
+            hosts["%s%d" % (name, number + 1)] = {"ansible_user": users[number]}
+        compared(lab, core, "shells.yml", modes=("strategy",), hosts=hosts, forks=6)
+    finally:
+        for user in users[:len(shells)]:
+            subprocess.run(["usermod", "-s", "/bin/bash", user], check=True)
+
+
+@EITHER
+@pytest.mark.parametrize("playbook", ["killed.yml", "killed_within.yml"])
+def test_what_waits_on_a_host_is_killed(lab, core, playbook):
+    """Templates, spares, the link's interpreter, by others between two tasks and by tasks: nobody notices."""
+    stock, ours = compared(lab, core, playbook, modes=("connection", "strategy"), hosts={"h1": {}},
+                           variables={"who": lab.sshd.key_user})
+    assert stock.rows[-1]["task"] == "the end of killed"
+    assert ours.stats["fallbacks"] == {}
+
+
+@pytest.mark.parametrize("core", [cores.NEWEST, cores.MIDDLE], indirect=True)  # before, results show core's traceback
+def test_a_nul_is_refused_by_who_is_given_it(lab, core):
+    """In commands, files, variables, folders and accounts: what cannot be done is core's to say."""
+    stock, ours = compared(lab, core, "nul.yml", modes=("connection", "strategy"), hosts={"h1": {}})
+    assert sum("embedded null byte" in str(row["result"].get("msg")) for row in stock.rows) > 5
+    assert set(ours.stats["fallbacks"]) == {"a NUL, which no program can be given"}
+    assert ours.stats["module"] > 10

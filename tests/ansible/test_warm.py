@@ -4,17 +4,15 @@ Each module here is run in both ways, in the same context; status, standard outp
 """
 
 import re
-import sys
 
 import pytest
 
-import contextree
 from ansible_plugin.controller import payload
 from tests.ansible import payloads, warm_side
-from tests.ansible.conftest import close
+from tests.ansible.conftest import close, some_pythons
+from tests.ansible.payloads import HEAD
 from tests.lab import pythons
 
-HEAD = "from ansible.module_utils.basic import AnsibleModule\nimport os, sys, signal, json\n"
 SAME = [
     # how it ends
     "AnsibleModule().exit_json(changed=True, got=AnsibleModule().params)",
@@ -93,20 +91,6 @@ RAISED = [
     "raise KeyboardInterrupt",
     "import atexit; atexit.register(print, 'after'); atexit.register(lambda: 1 / 0); sys.exit(3)",
 ]
-
-
-@pytest.fixture(scope="module")
-def router():
-    """Grows the contexts of this file."""
-    with contextree.Router() as router:
-        yield router
-
-
-def some_pythons():
-    """The Python that runs this; the others where playbooks are run."""
-    quick = "%d.%d" % sys.version_info[:2]
-    return [minor if minor == quick else pytest.param(minor, marks=pytest.mark.ansible)
-            for minor, python in pythons.one_each().items() if minor != "2.7" and python.origin != "chroot"]
 
 
 @pytest.fixture(scope="module", params=some_pythons())

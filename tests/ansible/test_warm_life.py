@@ -11,14 +11,12 @@ from concurrent import futures
 import pytest
 
 import contextree
-from ansible_plugin.controller import payload
 from ansible_plugin.target import warm
 from tests.ansible import payloads, warm_side
 from tests.ansible.conftest import close
+from tests.ansible.payloads import of
 from tests.lab import processes
 from tests.lab.poll import until
-
-HEAD = "from ansible.module_utils.basic import AnsibleModule\nimport os, sys, signal, time\n"
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +36,6 @@ def waiting(future):
     """A call that is over, whatever it came to."""
     with contextlib.suppress(futures.CancelledError):
         future.exception(20)
-
-
-def of(source, **options):
-    """The arguments of ``run`` for a module."""
-    found = payload.take_apart(payloads.payload(HEAD + source, **options))
-    return found.digest, found.zip_data(), found.task
 
 
 def told(path):

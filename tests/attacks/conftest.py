@@ -10,6 +10,7 @@ import pytest
 
 import contextree
 from contextree.core import process
+from contextree.parent import boot
 from contextree.parent.importer import THREADS
 from contextree.testing import ScriptedChild
 from tests.attacks import functions
@@ -98,6 +99,7 @@ class Tree:
 
 @pytest.fixture(scope="module")
 def whole_tree():
+    news, boot.NEWS = boot.NEWS, 0.1  # a scripted child never ends before its link: nobody is to wait a second for that
     log = Security()
     logger = logging.getLogger("contextree")
     logger.addHandler(log)
@@ -113,6 +115,7 @@ def whole_tree():
 
         router.broker.on_error = on_error
         yield tree
+    boot.NEWS = news
     logger.removeHandler(log)
     logger.propagate = True
     logger.setLevel(logging.NOTSET)

@@ -100,7 +100,7 @@ def test_s_10_a_flood_that_costs_nothing_to_drop_leaves_the_siblings_quick(tree,
     done = threading.Event()
 
     def attack():
-        flood(hostile, data, 24 << 20)
+        flood(hostile, data, 8 << 20)
         done.set()
 
     thread = threading.Thread(target=attack)

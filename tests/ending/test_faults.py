@@ -81,7 +81,7 @@ def start(tree):
 @pytest.mark.parametrize("fault", faults.FAULTS, ids=lambda fault: fault.name.replace(" ", "-"))
 def test_fault(fault, stall, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    with contextree.Router(share=[STALLED]) as router, contextlib.ExitStack() as stack:
+    with contextree.Router(share=[STALLED], grace=0.5) as router, contextlib.ExitStack() as stack:
         tree = types.SimpleNamespace(router=router, stall=stall)
         tree.mid = router.local(name="mid", heartbeat=2 if fault.beats == "mid" else None)
         if fault.kind == "job":
@@ -93,6 +93,7 @@ def test_fault(fault, stall, tmp_path, monkeypatch):
                                                         heartbeat=2 if fault.beats == "target" else None)
         tree.template = processes.stat(tree.target.pid)[0]
         running = start(tree)
+        orphans = processes.descendants(tree.mid.pid) if tree.mid.name in fault.cell else []
         fault.break_it(tree)
         if fault.cell != "goes on":
             until(lambda: all(wait.got for wait in running.values()), "everybody to be told: %r" % {
@@ -111,6 +112,7 @@ def test_fault(fault, stall, tmp_path, monkeypatch):
         for name, wait in running.items():
             if isinstance(wait.error, contextree.ContextDied):
                 assert wait.error.context == "mid.target", name
+    processes.end(orphans)  # they would give their calls two seconds
 
 
 def test_frozen_there_is_a_timeout_for_each_wait_and_kill_ends_it():

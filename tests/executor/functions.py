@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+import time
 
 from tests.lab.poll import until
 
@@ -21,6 +22,10 @@ def fail(kind, *args):
 
 def until_gone(path):
     until(lambda: not os.path.exists(path), "%s to be removed" % path, 50)
+
+
+def nap(seconds):
+    time.sleep(seconds / 3)  # sleeps: the task that somebody else's test calls slow
 
 
 def pid(*args):

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 import unittest
+import unittest.mock
 from concurrent import futures
 
 import pytest
@@ -28,9 +29,20 @@ def piece(name):
     return FOUND.get(name, object)
 
 
+class Hasty(contextree.Executor):
+    """Theirs sleep for six seconds where five are the limit: here it is two, and one."""
+
+    def submit(self, fn, /, *args, **kwargs):
+        return super().submit(functions.nap if fn is time.sleep else fn, *args, **kwargs)
+
+    def map(self, fn, *iterables, timeout=None, **options):
+        return super().map(functions.nap if fn is time.sleep else fn, *iterables, timeout=timeout and timeout / 5,
+                           **options)
+
+
 def executor(max_workers, mp_context=None, **options):
     """What they take for the executor's class."""
-    return contextree.Executor(max_workers=max_workers, **options)
+    return Hasty(max_workers=max_workers, **options)
 
 
 class Ours(piece("ExecutorMixin"), piece("BaseTestCase")):
@@ -80,7 +92,15 @@ class TestWait(piece("WaitTests"), Ours):
 
     def executor_type(self, max_workers):
         if "timeout" in self._testMethodName:
-            return contextree.Executor(max_workers=max_workers)
+            wait = futures.wait
+
+            def shorter(fs, timeout=None, *rest, **more):
+                return wait(fs, timeout and timeout / 5, *rest, **more)
+
+            hasty = unittest.mock.patch.object(futures, "wait", shorter)
+            hasty.start()
+            self.addCleanup(hasty.stop)
+            return Hasty(max_workers)
         patient = Patient(max_workers)
         if "20369" in self._testMethodName:  # it waits for what sleeps
             patient.wake()

@@ -234,7 +234,7 @@ def test_s_24_the_password_is_nowhere(become, accounts, caplog, method, wrong):
             seen.append(everything_that_can_be_read())
             if len(seen) % 10 == 1:
                 seen.append(seen_by_nobody())
-            time.sleep(0.05)  # sleeps: looks now and then for as long as the login takes
+            time.sleep(0.2)  # sleeps: looks now and then for as long as the login takes
     if wrong:
         error = future.exception()
         assert type(error) is contextree.AuthenticationError
@@ -278,8 +278,9 @@ def test_r_09_a_child_of_another_account_that_has_stopped(become, accounts):
     os.kill(root.pid, signal.SIGSTOP)
     root.kill()
     assert isinstance(busy.exception(10), contextree.ContextDied)
-    assert root.state == "died" and processes.alive(process)
-    os.kill(process[0], signal.SIGCONT)
+    assert root.state == "died"
+    with contextlib.suppress(ProcessLookupError):  # the kernel ends a group that has stopped and lost its parents
+        os.kill(process[0], signal.SIGCONT)
     until(lambda: not processes.alive(process), "it to see the end of its link")
     assert bob.call(there.who) == accounts.bob
 

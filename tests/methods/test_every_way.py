@@ -63,7 +63,7 @@ def test_it_is_killed(router, way):
 
 
 def test_the_end_of_the_router_is_the_end_of_it(way):
-    with contextree.Router() as router:
+    with contextree.Router(grace=0.3) as router:  # if the call runs already, it has so long
         context = way.open(router)
         busy = context.submit(time.sleep, 600)
         who = None if way.separate else processes.identity(context.pid)
@@ -107,5 +107,5 @@ def test_p_51_timeout(router, way):
     if way.name == "fork":
         return
     with pytest.raises(contextree.ConnectTimeout) as caught:
-        way.open(router, python=["sh", "-c", "exec sleep 600"], connect_timeout=0.8)
+        way.open(router, python=["sh", "-c", "exec sleep 600"], connect_timeout=0.5)
     assert caught.value.phase in ("connect", "login", "boot")

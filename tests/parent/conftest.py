@@ -4,8 +4,7 @@ import pytest
 
 from contextree.parent.loop import Loop as Broker
 from contextree.parent.reaper import Reaper
-
-BACKENDS = {"pidfd": {}, "polled": {"open_pidfd": None, "exit_status": None}}
+from tests.parent.tools import BACKENDS
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from contextree.core import process
 from contextree.core.wire.errors import Closed, ForkedError
 from contextree.parent.loop import Loop as Broker
 from contextree.parent.reaper import Reaper
-from tests.parent.tools import LONG, ROOT, SUITE, Gate, descriptors, fork, gated, proc_state, until
+from tests.parent.tools import LONG, ROOT, SUITE, Gate, alone, descriptors, fork, gated, proc_state, until
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork")
 
@@ -111,10 +111,11 @@ def test_rm_25_no_signal_state_is_touched(reaper):
     assert signal_state() == before
 
 
-def test_rm_26_waiting_for_200_children_costs_no_turn(pidfd_reaper):
+@alone("pidfd")
+def test_rm_26_waiting_for_200_children_costs_no_turn(reaper):
     """A 10 ms ticker on the loop: the waited-for children add not one turn to its own, and no time to the ticks that
     could be told apart from the machine's; then all end at once and the ticker goes on."""
-    broker = pidfd_reaper.broker
+    broker = reaper.broker
     done = threading.Event()
     seen = {}
 
@@ -126,7 +127,7 @@ def test_rm_26_waiting_for_200_children_costs_no_turn(pidfd_reaper):
             done.set()
 
     with Gate() as gate:
-        children = [gated(pidfd_reaper, gate, number % 100) for number in range(200)]
+        children = [gated(reaper, gate, number % 100) for number in range(200)]
         tickets = [child.begin_wait(1, lambda: None) for child in children]
         broker.call(lambda: None)
         broker.call(lambda: (seen.update(start=broker.count["turns"]), tick(20)))
@@ -140,6 +141,7 @@ def test_rm_26_waiting_for_200_children_costs_no_turn(pidfd_reaper):
     assert [ticket.result().exit_status for ticket in tickets] == [number % 100 for number in range(200)]
 
 
+@alone()
 def test_rm_27_r_12_nothing_grows(reaper):
     """300 children after 100 to warm up (the rows: 1 000 and 5 000): no descriptor, timer, handle, zombie, nor
     memory."""

@@ -15,7 +15,7 @@ from contextree.parent.child_state import EXITED, LOST
 from contextree.parent.loop import Loop as Broker
 from contextree.parent.reaper import Reaper
 from contextree.parent.watched import FINAL, MOVES, Phase
-from tests.parent.tools import LONG, Gate, fork, gated, proc_state, script, until
+from tests.parent.tools import LONG, Gate, alone, fork, gated, proc_state, script, until
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork")
 
@@ -225,6 +225,7 @@ def test_r_07_sigchld_ignored(arguments):
         """ % arguments)
 
 
+@alone()
 def test_r_08_200_children_at_once(reaper):
     """All statuses are right, each look is one short callback, and a timer of the loop goes on beside them."""
     ticks = []
@@ -247,6 +248,7 @@ def test_r_08_200_children_at_once(reaper):
     assert ticks[0] == 0
 
 
+@alone()
 def test_r_11_kill_during_reap(reaper):
     """300 races (the row: 10 000): a kill either meets the child or says that it has exited; never anything else."""
     outcomes = set()

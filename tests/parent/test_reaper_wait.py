@@ -26,7 +26,7 @@ from contextree.parent.child_state import (
     lost,
 )
 from contextree.parent.watched import FINAL
-from tests.parent.tools import LONG, Gate, fork, gated, proc_state, script, strace, until
+from tests.parent.tools import LONG, Gate, alone, fork, gated, proc_state, script, strace, until
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork")
 
@@ -58,6 +58,7 @@ def test_rm_02_the_programs_own_children_are_left_alone(reaper):
     assert [os.WEXITSTATUS(os.waitpid(pid, 0)[1]) for pid in own] == [11, 12, 13]
 
 
+@alone()
 def test_rm_03_two_threads_fork_at_once(reaper):
     """2 x 150 forks (the row: 500): every handle reports its own code and nothing is lost."""
 
@@ -233,7 +234,8 @@ def test_rm_09_check(reaper):
         child.check(LONG)
 
 
-def test_rm_14_an_exit_between_the_look_and_the_sleep_wakes(reaper, monkeypatch):
+@alone()
+def test_rm_14_an_exit_between_the_look_and_the_sleep_wakes(reaper):
     """200 loops (the row: 10 000). The child dies, and is reaped, when the waiter is about to sleep."""
     about_to_sleep = []
 
@@ -243,7 +245,7 @@ def test_rm_14_an_exit_between_the_look_and_the_sleep_wakes(reaper, monkeypatch)
                 about_to_sleep.pop()()
             return super().wait(timeout)
 
-    monkeypatch.setattr(process, "waiter", Waiter)
+    process.waiter = Waiter
     for number in range(200 if reaper.backend == "pidfd" else 50):
         with Gate() as gate:
             child = gated(reaper, gate, number % 7)
@@ -257,6 +259,7 @@ def test_rm_14_an_exit_between_the_look_and_the_sleep_wakes(reaper, monkeypatch)
             assert child.wait(LONG).exit_status == number % 7
 
 
+@alone()
 def test_rm_15_exits_at_the_same_time_are_all_seen(reaper):
     with Gate() as gate:
         children = [gated(reaper, gate, number) for number in range(100)]

@@ -67,9 +67,13 @@ def test_output_as_it_comes_in_this_very_thread_and_others_run_meanwhile(world, 
 
 def test_a_cancel_ends_the_program(world, local, marked):
     async def main():
-        timed_out, _ = await world.within(1, lambda: world.api.wrap(local).run(
-            "sleep 1000 & sleep 1000", shell=True, add_env=marked.env))
-        assert timed_out
+        here = world.api.wrap(local)
+        async with world.tasks() as tasks:
+            running = tasks.start(lambda: here.run("sleep 1000 & sleep 1000", shell=True, add_env=marked.env))
+            while len(marked.pids()) < 3:
+                await world.rest(0.02)
+            running.cancel()
+            assert (await running.wait())[1] == "cancelled"
 
     world.run(main)
     marked.wait(0)
@@ -172,7 +176,12 @@ def test_the_end_of_a_handle_is_the_end_of_the_program(world, local, marked):
                 assert await program.stdout.readline() == b"up\n"
                 await program.wait()
 
-        assert (await world.within(1, hold))[0]
+        async with world.tasks() as tasks:
+            holding = tasks.start(hold)
+            while len(marked.pids()) < 3:
+                await world.rest(0.02)
+            holding.cancel()
+            assert (await holding.wait())[1] == "cancelled"
         marked.wait(0)
         program = await here.popen("sleep 1000 & echo up; sleep 1000", shell=True, add_env=marked.env)
         assert await program.stdout.readline() == b"up\n"
