@@ -16,6 +16,7 @@ import ansible.plugins.become
 from ansible import constants as C  # noqa: N812  as everywhere in ansible
 from ansible import release
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
+from ansible.plugins.become import BecomeBase
 
 import contextree
 from contextree.connect.dialogue import ANSWERED
@@ -188,6 +189,11 @@ def never_asks(found: Way) -> bool:
     return found.terminal in ("", OFFERED)
 
 
+def takes_modules(plugin: Any) -> bool:
+    """Whether core feeds modules through a become plugin, if it is told to. Before 2.19 plugins are not asked."""
+    return bool(plugin.pipelining if hasattr(BecomeBase, "pipelining") else plugin.name != "su")
+
+
 def transcript(refused: Refused, plugin: Any, terminal: bool) -> list[bytes]:
     """What the command said, cut where it was given the password; where it asked again, that is the end."""
     said = refused.output if refused.status is None else refused.output + "\n"
@@ -250,9 +256,7 @@ class Becoming(definitions.Defined):
         way = self.ways[text]
         if way is not None:
             return inner, way
-        if plugin.expect_prompt():
-            raise Stock("become by %s" % plugin.name)
-        return cmd, None
+        raise Stock("become by %s" % plugin.name)  # core knows what it may say, and for how long to wait for that
 
     def patience(self) -> float:
         """For how many seconds core would wait for the prompt of a become plugin, and for the end of what it does."""
@@ -278,8 +282,7 @@ class Becoming(definitions.Defined):
     def feeds(self, plugin: Any) -> bool:
         """Whether core is to send modules through stdin to where a become plugin leads: where it would itself, and
         where we go."""
-        as_in_stock = getattr(plugin, "pipelining", plugin.name != "su") and self.wants_pipelining()
-        return as_in_stock or self.can_become(plugin)
+        return (takes_modules(plugin) and self.wants_pipelining()) or self.can_become(plugin)
 
     def can_become(self, plugin: Any) -> bool:
         """Whether we can become the account of a plugin. Tried once in a task, ahead of its command."""
@@ -302,7 +305,7 @@ class Becoming(definitions.Defined):
         """What core would have said where we cannot become another account; raises Stock."""
         plugin = self.become
         if refused.answered:  # the password is not tried once more
-            terminal = terminal or not getattr(plugin, "pipelining", plugin.name != "su")
+            terminal = terminal or not takes_modules(plugin)
             return self.judged(replay(transcript(refused, plugin, terminal), refused.status, terminal=terminal))
         if refused.late and not refused.entered:
             self.nobody_let_in(refused)

@@ -197,6 +197,14 @@ class Contained(fast.Fast):
             raise fast.Stock("%s answers no prompts" % self.transport)  # type: ignore[attr-defined]
         return text, way
 
+    def can_become(self, plugin: Any) -> bool:
+        """See Becoming."""
+        return (self.prompts or not plugin.get_option("become_pass")) and super().can_become(plugin)
+
+    def wants_pipelining(self) -> bool:
+        """See Becoming."""
+        return bool(super(fast.Fast, self).has_pipelining) and super().wants_pipelining()  # type: ignore[misc]
+
     def judged(self, words: list[Any]) -> Any:
         """See Becoming."""
         return run_instead(super().exec_command, words)  # type: ignore[misc]

@@ -150,6 +150,16 @@ class Ssh(fast.Fast):
             return bool(self._is_tty_requested())
         return any(_TERMINAL.match(word) for word in words)  # before 2.19, which parses them as ssh does
 
+    @property
+    def has_tty(self) -> bool:
+        """See core, which says by which name it knows this connection where there is none and a plugin wants one."""
+        found = bool(super().has_tty)
+        plugin = self.become
+        if not found and self.stands_for is not None and getattr(plugin, "require_tty", False):
+            raise AnsibleError("The '%s' connection does not provide a TTY which is required for the selected become "
+                               "plugin: %s." % (self.stands_for, plugin.name))
+        return found
+
     def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> Any:
         """See core."""
         self._error = None

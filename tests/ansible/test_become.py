@@ -1,13 +1,18 @@
 """Become: what playbooks find in other accounts, by every way and with every refusal, is what they find in stock."""
 
 import secrets
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.ansible import compare, cores, plays
+from tests.ansible import collections, compare, cores, plays
+from tests.ansible.lab import PLAYBOOKS
 
-pytestmark = [pytest.mark.ansible, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ansible, pytest.mark.timeout(600)]
+
+PROGRAMS = ("dzdo", "ksu", "machinectl", "pbrun", "pfexec", "pmrun", "run0", "sesu")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -37,10 +42,12 @@ def names(lab) -> dict[str, str]:
     return {name: getattr(lab.accounts, name) for name in known}
 
 
-def both(lab, core, playbook: str, who: dict[str, dict[str, Any]], **options: Any) -> plays.Outcome:
-    """Play it in stock and by our connections; what ours did, if that was the same."""
-    stock, ours = (plays.play(lab, core, "become/" + playbook, mode, hosts=who, variables=names(lab), **options)
-                   for mode in ("stock", "connection"))
+def both(lab, core, playbook: str, who: dict[str, dict[str, Any]], more: dict[str, str] | None = None,
+         mode: str = "connection", **options: Any) -> plays.Outcome:
+    """Play it in stock and by our connections; what ours did, if that was the same. ``more``: variables."""
+    given = {**names(lab), **(more or {})}
+    stock, ours = (plays.play(lab, core, "become/" + playbook, mode, hosts=who, variables=given, **options)
+                   for mode in ("stock", mode))
     assert stock.rows
     assert compare.differences(stock, ours) == []
     assert ours.left == []
@@ -71,8 +78,8 @@ def test_rules_that_do_not_allow_all(lab, core, pipelining):
 
 @pytest.mark.parametrize("core", [cores.MIDDLE], indirect=True)
 def test_other_ways(lab, core):
-    ours = both(lab, core, "others.yml", hosts(lab, "root", "here"))
-    assert ours.stats["fallbacks"] == {}
+    ours = both(lab, core, "others.yml", hosts(lab, "root", "here"), masters=True)
+    assert set(ours.stats["fallbacks"]) == {"become by own"}
 
 
 def test_what_is_changed_on_a_host_shows_in_the_next_task(lab, core):
@@ -91,6 +98,23 @@ def test_nobody_is_let_in_in_time(lab, core):
 
 def test_doas(lab, core):
     both(lab, core, "doas.yml", hosts(lab, "bob", "ann", "few"), pipelining=False)
+
+
+@pytest.mark.parametrize("core", [cores.NEWEST, cores.OLDEST], indirect=True)
+def test_plugins_of_collections(lab, core):
+    """Programs that we know nothing of are run by core's own connection."""
+    programs = Path(lab.sshd.directory, "ansible", "programs")
+    programs.mkdir(exist_ok=True)
+    for name in PROGRAMS:
+        shutil.copy(PLAYBOOKS / "named/named.sh", programs / name)
+        (programs / name).chmod(0o755)
+    ours = both(lab, core, "../named/named.yml", hosts(lab, "bob"), more={"programs": str(programs)}, mode="strategy",
+                masters=True, timeout=200, environ={"ANSIBLE_COLLECTIONS_PATH": str(collections.make())})
+    wanted = {"become by community.general." + name for name in PROGRAMS}
+    # these two want a terminal, which core asks for since 2.19
+    assert wanted - {"become by community.general.machinectl", "become by community.general.run0"} <= set(
+        ours.stats["fallbacks"]) <= wanted
+    assert ours.stats["links"] == 1
 
 
 def test_tasks_that_come_at_once_wait_for_one_escalation(lab, core):
