@@ -14,7 +14,7 @@
 #
 # Environment: CONTEXTREE_CACHE   where the virtual environment and the chroot live (default: .cache)
 #              CONTEXTREE_PYTHON  the Python 3.10+ to use (default: the first one found)
-#              CONTEXTREE_LIMIT   seconds after which the tests are stopped (default: 2400; ansible: 3000)
+#              CONTEXTREE_LIMIT   seconds after which the tests are stopped (default: 1500; ansible: 3000)
 set -uo pipefail
 exec </dev/null
 cd "$(dirname "${BASH_SOURCE[0]}")" || exit 2
@@ -45,6 +45,7 @@ LEFT_OUT=()      # what this run could not do, and why
 FAILED=()
 DONE=()
 SUMMARY="no tests run"
+COMPILING=
 
 say() { printf '\n=== %s\n' "$*"; }
 left_out() { LEFT_OUT+=("$*"); printf 'left out: %s\n' "$*"; }
@@ -53,6 +54,7 @@ is_root() { [ "$(id -u)" = 0 ]; }
 cleanup() {
   local status=$?
   trap - EXIT
+  [ -n "$COMPILING" ] && { pkill -P "$COMPILING"; kill "$COMPILING"; } 2>/dev/null
   [ -s "$STATE" ] && [ -n "$VENV_PY" ] && timeout 60 "$VENV_PY" -m tests.lab sshd down --state "$STATE"
   [ -n "$MANDB_WAS" ] && touch "$MANDB"
   rm -rf "$LOGS"
@@ -145,9 +147,20 @@ environment() {   # a virtual environment with contextree[test]; kept until pypr
   printf '%s\n' "$stamp" >"$venv/contextree-stamp"
 }
 
-compiled() {   # once here, instead of in each of the thousand programs that the tests start
+compile() {   # once here, beside the lint, instead of in each of the thousand programs that the tests start; and what
+  # pytest makes of the tests, which takes 10 s, instead of in each of its processes
+  {
+    timeout 120 "$VENV_PY" -m compileall -q contextree tests ansible_plugin docs/examples &&
+      PYTHONDONTWRITEBYTECODE='' timeout 200 "$VENV_PY" -m pytest --collect-only -qq -p no:cacheprovider
+  } >"$LOGS/compiled" 2>&1 &
+  COMPILING=$!
+}
+
+compiled() {
   local status=0
-  timeout 120 "$VENV_PY" -m compileall -q contextree tests ansible_plugin docs/examples >"$LOGS/compiled" 2>&1 || status=$?
+  [ -n "$COMPILING" ] || compile
+  wait "$COMPILING" || status=$?
+  COMPILING=
   [ "$status" = 0 ] || { left_out "compiled files (exit $status)"; tail -n 5 "$LOGS/compiled"; }
 }
 
@@ -217,7 +230,7 @@ stage_tests() {   # stage_tests [pytest arguments]
   export PYTHONHASHSEED=${PYTHONHASHSEED:-$RANDOM}
   echo "PYTHONHASHSEED=$PYTHONHASHSEED"
   export CONTEXTREE_FAILURES=$LOGS/failures   # tests/conftest.py names there what fails, when it does
-  timeout --foreground -k 30 "${CONTEXTREE_LIMIT:-2400}" "$VENV_PY" -m pytest "${spread[@]}" "$@" -rs 2>&1 | tee "$LOGS/pytest"
+  timeout --foreground -k 30 "${CONTEXTREE_LIMIT:-1500}" "$VENV_PY" -m pytest "${spread[@]}" "$@" -rs 2>&1 | tee "$LOGS/pytest"
   status=${PIPESTATUS[0]}
   if [ "$status" = 1 ] && [ "$(grep -cE '^_{3,} .* _{3,}$' "$LOGS/pytest")" -le 10 ]; then
     # machines are shared and slow at times: a few that failed beside the others are asked again, alone
@@ -227,7 +240,7 @@ stage_tests() {   # stage_tests [pytest arguments]
     status=${PIPESTATUS[0]}
   fi
   SUMMARY=$(grep -E '(passed|failed|error|errors|skipped|deselected|no tests ran).* in [0-9.]+s' "$LOGS/pytest" | tail -n 1)
-  [ "$status" = 124 ] && SUMMARY="stopped after ${CONTEXTREE_LIMIT:-2400} s; $SUMMARY"
+  [ "$status" = 124 ] && SUMMARY="stopped after ${CONTEXTREE_LIMIT:-1500} s; $SUMMARY"
   [ "$status" = 0 ] || FAILED+=("tests (exit $status)")
   DONE+=(tests)
 }
@@ -238,7 +251,7 @@ environment || { echo "run_tests.sh: FAILED: no environment to run in: no tests 
 case $STAGE in
   lint) stage_lint; stage_floors; stage_types ;;
   unit) lab; cores newest; stage_tests "$@" ;;
-  all) lab; cores newest; stage_lint; stage_floors; stage_types; stage_tests "$@" ;;
+  all) lab; cores newest; compile; stage_lint; stage_floors; stage_types; stage_tests "$@" ;;
   ansible) lab; cores; SPREAD=worksteal; WORKERS=2; : "${CONTEXTREE_LIMIT:=3000}"
            stage_tests -m ansible --timeout 300 -o faulthandler_timeout=0 tests/ansible "$@" ;;
   wide) lab; stage_tests -m wide "$@" ;;

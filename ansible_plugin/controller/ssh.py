@@ -32,6 +32,8 @@ display = Display()
 OURS = ["-T", "-o", "ControlMaster=no", "-o", "ControlPath=none", "-o", "RemoteCommand=none"]
 _TERMINAL = re.compile(r"-tt?$|(-o)?requesttty[ =]*(yes|force)$", re.IGNORECASE)
 OTHER_PROMPTS = "sshpass_prompt", "pkcs11_provider"  # options by which a password goes to a prompt of another kind
+#: What ssh asks on a terminal: what was answered, and what was then asked again.
+_ASKED = re.compile(r".*: %s|\(\S+@\S+\) .*: ?|\S+@\S+'s password: ?" % re.escape(ANSWERED))
 SSHPASS_WRONG = 5  # its status when the password was
 
 #: Stands in for an ssh that has failed: what core then says, and whether it tries again, stays core's.
@@ -44,8 +46,9 @@ _lines: dict[Any, tuple[list[bytes], dict[str, Any], str | None]] = {}
 _links: dict[Any, Link] = {}
 
 
-def link(argv: list[str], host: str, user: str | None, password: Any, shared: bool = True) -> Link:
-    """A link by the command ``argv``, which ends before the host's name."""
+def link(argv: list[str], host: str, user: str | None, password: Any, shared: bool = True,
+         again: str = "fail") -> Link:
+    """A link by the command ``argv``, which ends before the host's name. again: see ``Dialogue``."""
     host = str.__str__(host)  # without the tags of ansible-core 2.19
     env: dict[str, str | None] = {name: os.environ.get(name) for name in PASSED_ON}
     env["SSH_ASKPASS_REQUIRE"] = "never"
@@ -57,8 +60,9 @@ def link(argv: list[str], host: str, user: str | None, password: Any, shared: bo
                 remote=True, classify=method.classify, env=env, phases=phases)
     if password:
         secret = checked_secret(str(password), "password")
-        plan = plan.copy(tty=True, probe=[*words, "-G", "--", host], dialogue=SshDialogue(
-            user, host, None, True, {"password": secret, "passphrase": None, "otp": None}))
+        dialogue = SshDialogue(user, host, None, True, {"password": secret, "passphrase": None, "otp": None})
+        dialogue.again = again
+        plan = plan.copy(tty=True, probe=[*words, "-G", "--", host], dialogue=dialogue)
     text = repr((words, host, sorted(env.items()), password and str(password)))
     return Link("ssh." + hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest(), plan,
                 greets="once" if shared else "always")
@@ -137,7 +141,9 @@ class Ssh(fast.Fast):
             raise fast.Stock(fast.NUL)
         if self._terminal_is_requested(words):
             raise fast.Stock("ssh is told to ask for a terminal")
-        return link(words, self.host, self.get_option("remote_user"), password, getattr(self, "_persistent", False))
+        how = self._options.get("password_mechanism")
+        return link(words, self.host, self.get_option("remote_user"), None if how == "disable" else password,
+                    getattr(self, "_persistent", False), "empty" if how == "ssh_askpass" else "fail")
 
     def _terminal_is_requested(self, words: list[str]) -> bool:
         if hasattr(core.Connection, "_is_tty_requested"):
@@ -257,7 +263,7 @@ def told_by(error: Exception) -> bytes:
     """What ssh said before it ended, as it said it: its lines end so."""
     output = getattr(error, "output", "") or ("" if isinstance(error, contextree.ContextDied) else str(error))
     # what was asked for a password on our terminal is no part of what ssh says: core has it asked elsewhere
-    lines = [line for line in output.splitlines() if not line.endswith(": " + ANSWERED)]
+    lines = [line for line in output.splitlines() if not _ASKED.fullmatch(line)]
     text = "".join(line + "\r\n" for line in lines)
     text = text.replace("sent by the remote host is\r\n", "sent by the remote host is\n")  # in the middle of a message
     return text.encode("utf-8", "surrogateescape")

@@ -118,6 +118,8 @@ class Dialogue:
     rules: Rule rows. secrets: dict of name -> str, or a function that returns one; a rule replies with one of them.
     """
 
+    again = "fail"  # what is done where a prompt comes again; "empty": the program is to say itself what is wrong
+
     def __init__(self, rules: "Sequence[Rule]",
                  secrets: "Optional[Mapping[str, Union[None, str, Callable[[], str]]]]" = None) -> None:
         self.rules = tuple(Rule(*rule) for rule in rules)
@@ -273,8 +275,10 @@ class Dialogue:
         if rule.do == "reply":
             what = match.groupdict().get("what")
             keys = {(name, what) for name in _names(rule)}
-            if keys & self._used or self._waiting:
+            if self._waiting or (keys & self._used and self.again == "fail"):
                 return self._fail(rule.error, text, actions)
+            if keys & self._used:
+                rule = rule._replace(do=self.again)
             self._used |= keys
             self._line[KEPT_WIDTH - len(ANSWERED):] = b""
             self._line += ANSWERED.encode()

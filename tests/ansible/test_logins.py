@@ -73,6 +73,9 @@ def test_passwords_and_refusals_as_in_stock(lab, core, bastion):
         "h7": {"ansible_ssh_executable": "/no/such/ssh"},
         "h8": {"ansible_ssh_common_args": "-o ProxyCommand='sleep 0.2'"},
         "h9": {**keyless, "ansible_user": user, "ansible_password": password, "ansible_sshpass_prompt": "Passphrase:"},
+        "h10": {**keyless, "ansible_user": user, "ansible_password": "wrong", "ansible_port": bastion[1]},
+        "h11": {**keyless, "ansible_user": user, "ansible_password": password,
+                "ansible_ssh_password_mechanism": "disable"},
     }
     found = [play(lab, core, "refused.yml", mode, hosts=hosts, forks=10) for mode in ("stock", "strategy")]
     same(*found)

@@ -82,6 +82,16 @@ def test_s_19_the_same_prompt_again_means_refused(between):
     assert talk.feed(b"\nPassword: ") == [] and talk.over
 
 
+def test_s_19_a_program_may_be_left_to_say_itself_that_it_refuses():
+    talk = su()
+    talk.again = "empty"
+    assert talk.feed(b"Password: ") == [REPLY]
+    for _ in range(2):
+        assert talk.feed(b"\r\nPassword: ") == [Reply(b"\n")]
+    assert talk.feed(b"\r\nsu: Authentication failure\r\n") == [
+        Failed("AuthenticationError", "su says: su: Authentication failure")]
+
+
 @pytest.mark.parametrize("said, replies", [
     (b"ann@web1's password: ", True),
     (b"(ann@web1) Password: ", True),

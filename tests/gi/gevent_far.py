@@ -27,8 +27,11 @@ def use_gevent(nap=0.0):
         result.append("timed out")
     hub = gevent.get_hub()
     woken = gevent.event.Event()
+    # a loop of libev that is woken before the pool's thread is done may find nothing else to wait for: LoopExit
+    ticking = gevent.spawn(gevent.sleep, 60)  # sleeps: it is killed below
     hub.threadpool.apply(hub.loop.run_callback_threadsafe, (woken.set,))
     result.append("woken" if woken.wait(10) else "not woken")
+    ticking.kill()
     result.append(gevent.subprocess.call(["false"]))
     result.append(bool(hub.resolver.getaddrinfo("localhost", 80, socket.AF_INET)))
     gevent.sleep(nap)  # sleeps: what was inherited would run now

@@ -66,8 +66,9 @@ KbdInteractiveAuthentication yes
 Match User {tag}-both
   AuthenticationMethods publickey,keyboard-interactive
 """
+# nodelay: a wrong password costs two seconds otherwise
 PAM = """\
-auth required pam_unix.so
+auth required pam_unix.so nodelay
 auth required pam_google_authenticator.so user=root secret={directory}/totp allowed_perm=0600
 account required pam_unix.so
 password required pam_unix.so
