@@ -14,7 +14,7 @@
 #
 # Environment: CONTEXTREE_CACHE   where the virtual environment and the chroot live (default: .cache)
 #              CONTEXTREE_PYTHON  the Python 3.10+ to use (default: the first one found)
-#              CONTEXTREE_LIMIT   seconds after which the tests are stopped (default: 1500; ansible: 3000)
+#              CONTEXTREE_LIMIT   seconds after which the tests are stopped (default: 2000; ansible: 3000)
 set -uo pipefail
 exec </dev/null
 cd "$(dirname "${BASH_SOURCE[0]}")" || exit 2
@@ -223,14 +223,14 @@ stage_tests() {   # stage_tests [pytest arguments]
   local status spread=()
   say "tests"
   compiled
-  # processes, each with whole files of tests, in the order of tests/conftest.py; three on two cores, for tests wait a
-  # third of their time. They must agree on the names of tests that sets and hashes are in
+  # processes, each with whole files of tests, in the order of tests/conftest.py; they must agree on the names of
+  # tests that sets and hashes are in
   [ "$(nproc 2>/dev/null || echo 1)" -gt 1 ] &&
-    spread=(-n "${WORKERS:-3}" --dist "${SPREAD:-loadfile}" --no-loadscope-reorder)
+    spread=(-n "${WORKERS:-2}" --dist "${SPREAD:-loadfile}" --no-loadscope-reorder)
   export PYTHONHASHSEED=${PYTHONHASHSEED:-$RANDOM}
   echo "PYTHONHASHSEED=$PYTHONHASHSEED"
   export CONTEXTREE_FAILURES=$LOGS/failures   # tests/conftest.py names there what fails, when it does
-  timeout --foreground -k 30 "${CONTEXTREE_LIMIT:-1500}" "$VENV_PY" -m pytest "${spread[@]}" "$@" -rs 2>&1 | tee "$LOGS/pytest"
+  timeout --foreground -k 30 "${CONTEXTREE_LIMIT:-2000}" "$VENV_PY" -m pytest "${spread[@]}" "$@" -rs 2>&1 | tee "$LOGS/pytest"
   status=${PIPESTATUS[0]}
   if [ "$status" = 1 ] && [ "$(grep -cE '^_{3,} .* _{3,}$' "$LOGS/pytest")" -le 10 ]; then
     # machines are shared and slow at times: a few that failed beside the others are asked again, alone
@@ -240,7 +240,7 @@ stage_tests() {   # stage_tests [pytest arguments]
     status=${PIPESTATUS[0]}
   fi
   SUMMARY=$(grep -E '(passed|failed|error|errors|skipped|deselected|no tests ran).* in [0-9.]+s' "$LOGS/pytest" | tail -n 1)
-  [ "$status" = 124 ] && SUMMARY="stopped after ${CONTEXTREE_LIMIT:-1500} s; $SUMMARY"
+  [ "$status" = 124 ] && SUMMARY="stopped after ${CONTEXTREE_LIMIT:-2000} s; $SUMMARY"
   [ "$status" = 0 ] || FAILED+=("tests (exit $status)")
   DONE+=(tests)
 }
@@ -252,7 +252,7 @@ case $STAGE in
   lint) stage_lint; stage_floors; stage_types ;;
   unit) lab; cores newest; stage_tests "$@" ;;
   all) lab; cores newest; compile; stage_lint; stage_floors; stage_types; stage_tests "$@" ;;
-  ansible) lab; cores; SPREAD=worksteal; WORKERS=2; : "${CONTEXTREE_LIMIT:=3000}"
+  ansible) lab; cores; SPREAD=worksteal; : "${CONTEXTREE_LIMIT:=3000}"
            stage_tests -m ansible --timeout 300 -o faulthandler_timeout=0 tests/ansible "$@" ;;
   wide) lab; stage_tests -m wide "$@" ;;
   soak) lab; stage_tests -m soak --timeout 900 "$@" ;;

@@ -1,24 +1,27 @@
 """What tests of files share, and functions that run in contexts."""
 
+import contextlib
 import os
 import stat
 
 
 def census(folder):
-    """{path below ``folder``: what is there}, hidden and temporary names too."""
+    """{path below ``folder``: what is there}, hidden and temporary names too; not what goes away meanwhile."""
     found = {}
     for path in sorted(folder.rglob("*")):
-        info = path.lstat()
-        name = str(path.relative_to(folder))
-        if stat.S_ISLNK(info.st_mode):
-            found[name] = "-> " + os.readlink(path)
-        elif stat.S_ISDIR(info.st_mode):
-            found[name] = None
-        elif stat.S_ISREG(info.st_mode):
-            found[name] = path.read_bytes()
-        else:
-            found[name] = "special"
+        with contextlib.suppress(FileNotFoundError):
+            found[str(path.relative_to(folder))] = content(path)
     return found
+
+
+def content(path):
+    """What is there: a link's target, None for a folder, the bytes of a file."""
+    mode = path.lstat().st_mode
+    if stat.S_ISLNK(mode):
+        return "-> " + os.readlink(path)
+    if stat.S_ISDIR(mode):
+        return None
+    return path.read_bytes() if stat.S_ISREG(mode) else "special"
 
 
 def there_is(path):
