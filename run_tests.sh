@@ -14,6 +14,7 @@
 #
 # Environment: CONTEXTREE_CACHE   where the virtual environment and the chroot live (default: .cache)
 #              CONTEXTREE_PYTHON  the Python 3.10+ to use (default: the first one found)
+#              CONTEXTREE_WORKERS processes that run tests (default: 2)
 #              CONTEXTREE_LIMIT   seconds after which the tests are stopped (default: 2000; ansible: 3000)
 set -uo pipefail
 exec </dev/null
@@ -29,7 +30,7 @@ case ${1:-} in
 esac
 case $STAGE in
   all|lint|unit|wide|ansible|bench|soak) ;;
-  *) sed -n '2,17s/^# \{0,1\}//p' "$0"; exit 2 ;;
+  *) sed -n '2,18s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac
 
 CACHE=${CONTEXTREE_CACHE:-.cache}
@@ -226,7 +227,7 @@ stage_tests() {   # stage_tests [pytest arguments]
   # processes, each with whole files of tests, in the order of tests/conftest.py; they must agree on the names of
   # tests that sets and hashes are in
   [ "$(nproc 2>/dev/null || echo 1)" -gt 1 ] &&
-    spread=(-n "${WORKERS:-2}" --dist "${SPREAD:-loadfile}" --no-loadscope-reorder)
+    spread=(-n "${CONTEXTREE_WORKERS:-2}" --dist "${SPREAD:-loadfile}" --no-loadscope-reorder)
   export PYTHONHASHSEED=${PYTHONHASHSEED:-$RANDOM}
   echo "PYTHONHASHSEED=$PYTHONHASHSEED"
   export CONTEXTREE_FAILURES=$LOGS/failures   # tests/conftest.py names there what fails, when it does
