@@ -51,7 +51,7 @@ def test_wheel_and_sdist_have_the_whole_collection(tmp_path):
         names = set(wheel.namelist())
     here = ROOT / "ansible_plugin"
     wanted = {f"{COLLECTION}/{path.relative_to(here)}"
-              for path in here.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+              for path in here.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
     assert wanted <= names
     with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as archive:
         files = {member.name.partition("/")[2] for member in archive if member.isfile()}

@@ -89,7 +89,7 @@ def test_ct_02_who_waits_drives(router, tmp_path):
     assert "shut down" in str(worker.wait(20))
     below.kill()
     assert router.stats()["loop"]["turns"] > 100
-    assert threads() == before
+    assert threads() <= before  # one of an earlier test may have been about to end
 
 
 def test_modules_logs_and_callbacks_without_a_thread(router, caplog):
