@@ -59,7 +59,7 @@ def known(undo: contextlib.ExitStack) -> None:
             if value is None:
                 return Sentinel
             if type(value) in field.fine and type(templar) is TemplateEngine and _stays(value):
-                return value or _new(value)
+                return [] if type(value) is list else value  # core makes a list of its own, which may be added to
         return plain(self, name, templar=templar)
 
     undo.callback(setattr, FieldAttributeBase, "post_validate_attribute", plain)
@@ -84,11 +84,6 @@ def _stays(value: Any) -> bool:
     if isinstance(value, str) and ("{" in value or value[:1] == "#"):
         return False
     return type(value) in UNTAGGED or {tag.__name__ for tag in value._ansible_tags_mapping} <= HARMLESS
-
-
-def _new(value: Any) -> Any:
-    """Core makes a list of its own, which may be added to."""
-    return [] if type(value) is list else value
 
 
 def _fields(kind: Any, tagged: dict[type, type]) -> dict[str, Known]:
